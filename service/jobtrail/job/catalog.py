@@ -1,0 +1,55 @@
+"""The tasks of one process, by name."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import Any
+
+from jobtrail.job.errors import DeclarationError, UnknownTaskError
+from jobtrail.job.limits import MAX_TASK
+from jobtrail.job.task import RunsIn, Task
+
+
+class Catalog:
+    """Iterates over its tasks in the order of their names."""
+
+    def __init__(self, tasks: Iterable[Task[..., Any]] = ()) -> None:
+        """Raises DeclarationError for two tasks of one name; the same task twice is fine."""
+        self._tasks: dict[str, Task[..., Any]] = {}
+        for task in tasks:
+            other = self._tasks.setdefault(task.name, task)
+            if other is not task:
+                raise DeclarationError(
+                    f"two tasks are named {task.name!r}: {other.place} and {task.place}; "
+                    "give one of them another name with @task(name=…)"
+                )
+
+    @classmethod
+    def from_modules(cls, modules: Iterable[ModuleType]) -> "Catalog":
+        """The tasks on the top level of these modules, imported ones too."""
+        return cls(thing for module in modules for thing in vars(module).values() if isinstance(thing, Task))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._tasks))
+
+    def of_kind(self, kind: RunsIn) -> list[Task[..., Any]]:
+        return [task for task in self if task.runs_in == kind]
+
+    def __getitem__(self, name: str) -> Task[..., Any]:
+        """Raises UnknownTaskError with the names that are nearest."""
+        try:
+            return self._tasks[name]
+        except KeyError:
+            # Looking for what is near takes time that grows with the length of the name.
+            near = difflib.get_close_matches(name, self.names) if len(name) <= MAX_TASK else []
+            raise UnknownTaskError(name, near) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tasks
+
+    def __iter__(self) -> Iterator[Task[..., Any]]:
+        return iter([self._tasks[name] for name in self.names])
+
+    def __len__(self) -> int:
+        return len(self._tasks)

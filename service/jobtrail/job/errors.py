@@ -1,0 +1,134 @@
+"""The vocabulary of errors: what may go wrong with a job, free of HTTP; each door translates it once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+from uuid import UUID
+
+
+class JobtrailError(Exception):
+    """Anything that Jobtrail refuses or cannot do. The message is written for the person who can mend it."""
+
+
+class DeclarationError(JobtrailError, TypeError):
+    """A function that cannot be a task; the message names the fix."""
+
+
+class SettingsError(JobtrailError):
+    """A setting, or what it points at, is wrong; the message names the setting and the fix."""
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """One thing that is wrong with an input: where (RFC 6901 JSON pointer into it) and what."""
+
+    pointer: str
+    detail: str
+
+    def under(self, prefix: str) -> "Flaw":
+        return Flaw(prefix + self.pointer, self.detail)
+
+
+class InvalidInputError(JobtrailError):
+    """The input does not say what a job needs: nothing was stored. `flaws` has at least one entry."""
+
+    def __init__(self, flaws: Sequence[Flaw]) -> None:
+        self.flaws: Final = tuple(flaws)
+        super().__init__("; ".join(f"{flaw.pointer or '/'}: {flaw.detail}" for flaw in self.flaws))
+
+    def under(self, prefix: str) -> "InvalidInputError":
+        """The same error seen from a level further out: every pointer prefixed with `prefix`."""
+        return type(self)([flaw.under(prefix) for flaw in self.flaws])
+
+
+class InvalidArgumentsError(InvalidInputError):
+    """The arguments do not fit the signature of the task."""
+
+
+class NotJsonError(JobtrailError):
+    """The text is not JSON (RFC 8259); `line` and `column` count from 1 and say where it stops being JSON."""
+
+    def __init__(self, reason: str, line: int, column: int) -> None:
+        self.reason: Final = reason
+        self.line: Final = line
+        self.column: Final = column
+        super().__init__(f"not JSON: {reason} (line {line}, column {column})")
+
+
+class ResultNotJsonError(JobtrailError):
+    """What a task returned cannot be stored as JSON."""
+
+    type: ClassVar = "result-not-json"
+
+
+class ResultTooLargeError(JobtrailError):
+    """What a task returned is longer than a result may be; both figures in bytes of JSON text."""
+
+    type: ClassVar = "result-too-large"
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size: Final = size
+        self.limit: Final = limit
+        super().__init__(f"the result is {size} bytes of JSON, more than the limit of {limit}; store it elsewhere")
+
+
+class UnknownTaskError(JobtrailError):
+    """No task of that name is registered in this process."""
+
+    def __init__(self, name: str, near: Sequence[str]) -> None:
+        self.name: Final = name
+        self.near: Final = tuple(near)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        super().__init__(f"no task is named {name!r}{hint}")
+
+
+class JobNotFoundError(JobtrailError):
+    """No row has this id: it never existed, or it was purged (its history may still be there)."""
+
+    def __init__(self, job_id: UUID) -> None:
+        self.job_id: Final = job_id
+        super().__init__(f"no job has the id {job_id}")
+
+
+class JobConflictError(JobtrailError):
+    """The job's status does not allow the verb; nothing was changed."""
+
+    def __init__(self, job_id: UUID, status: str, verb: str) -> None:
+        self.job_id: Final = job_id
+        self.status: Final = status
+        self.verb: Final = verb
+        super().__init__(f"job {job_id} is {status} and cannot be {verb}")
+
+
+class JobFinishedError(JobConflictError):
+    """The job has succeeded or failed: there is nothing left to cancel."""
+
+
+class PreconditionError(JobtrailError):
+    """The row changed since the caller read it (RFC 9110, If-Match)."""
+
+
+class IdempotencyKeyReusedError(JobtrailError):
+    """The key belongs to a job that was submitted with another body."""
+
+    def __init__(self, key: str, job_id: UUID) -> None:
+        self.key: Final = key
+        self.job_id: Final = job_id
+        super().__init__(f"the idempotency key {key!r} belongs to job {job_id}, which was submitted with another body")
+
+
+class UnavailableError(JobtrailError):
+    """The database cannot be reached, or this process is shutting down; try again after `retry_after` seconds."""
+
+    def __init__(self, reason: str, retry_after: int = 1) -> None:
+        self.retry_after: Final = retry_after
+        super().__init__(reason)
+
+
+class UnknownQuestionError(JobtrailError):
+    """No audit question has this name."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        self.name: Final = name
+        self.known: Final = tuple(known)
+        super().__init__(f"no audit question is named {name!r}; there are: {', '.join(known)}")

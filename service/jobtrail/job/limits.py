@@ -1,0 +1,24 @@
+"""The ranges of what a job may say, once for every door. Lengths in characters, durations in seconds."""
+
+from typing import Final
+
+MAX_TASK: Final = 200
+MAX_QUEUE: Final = 100
+MAX_KEY: Final = 255
+MAX_REASON: Final = 1000
+MAX_TAGS: Final = 20
+MAX_TAG_LENGTH: Final = 64
+MAX_ATTEMPTS: Final = 1000
+MIN_PRIORITY: Final = 0
+MAX_PRIORITY: Final = 9
+DEFAULT_PRIORITY: Final = 5
+MIN_TIMEOUT: Final = 0.001
+MAX_TIMEOUT: Final = 30 * 86_400
+MAX_TTL: Final = 10 * 365 * 86_400
+MAX_BATCH: Final = 1000
+MAX_NESTING: Final = 64
+MAX_DIGITS: Final = 400
+
+TASK_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_.:-]{0,199}$"
+QUEUE_PATTERN: Final = r"^[A-Za-z0-9_.:-]{1,100}$"
+TRACE_PATTERN: Final = r"^[0-9a-f]{32}$"

@@ -1,0 +1,118 @@
+"""One parameter of a task: its JSON, its Python value, and the way between them in both directions."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from jobtrail.job import storable
+from jobtrail.job.declaration import REQUIRED, Declared
+from jobtrail.job.errors import Flaw, InvalidArgumentsError
+from jobtrail.job.pointer import step
+from jobtrail.job.storable import MAX_FLAWS, clip
+from jobtrail.job.survival import UnfitTypeError, adapter_of
+
+_LONGEST_DETAIL: Final = 1000
+_MOST_ERRORS: Final = 10_000
+"""Above it only their number is told: pydantic writes all or none of them, half a second for 200,000."""
+
+
+class Parameter:
+    """Pointers of the errors raised here begin with the parameter's own name."""
+
+    def __init__(self, declared: Declared) -> None:
+        """Raises DeclarationError when the type does not survive JSON, or the default does not fit the type."""
+        self.name: Final = declared.name
+        self.required: Final = declared.default is REQUIRED
+        self.by_position: Final = declared.by_position
+        self.default: Final = declared.default
+        try:
+            self.adapter: Final[TypeAdapter[Any]] = adapter_of(declared.hint)
+        except UnfitTypeError as error:
+            declared.refuse(str(error))
+        if not self.required and not self._fits(declared.default):
+            kind = "None" if declared.default is None else type(declared.default).__name__
+            declared.refuse(
+                f"the default {declared.default!r} does not fit the annotation: give a default of that type, or widen "
+                f"the annotation (… | {kind})"
+            )
+
+    def load(self, value: object) -> Any:
+        """The Python value of stored JSON. Raises InvalidArgumentsError with all that is wrong."""
+        try:
+            return self._load(value)
+        except ValidationError as error:
+            raise InvalidArgumentsError(self._flaws(error, value)) from None
+        except Exception as error:
+            raise self._refusal(f"cannot be read: {type(error).__name__}: {error}") from error
+
+    def store(self, value: object) -> Any:
+        """The JSON of a Python value, which will be the same value when it is read back.
+
+        Raises InvalidArgumentsError; `Animal` given a `Cat` is one reason, since it would come back as an `Animal`.
+        """
+        try:
+            typed = self.adapter.validate_python(value)
+            plain = self.adapter.dump_python(typed, mode="json", round_trip=True, by_alias=True, warnings="error")
+        except ValidationError as error:
+            raise InvalidArgumentsError(self._flaws(error, value)) from None
+        except Exception as error:
+            raise self._refusal(f"cannot be written as JSON: {error}") from error
+        if flaws := storable.check(plain):
+            raise InvalidArgumentsError([flaw.under(step(self.name)) for flaw in flaws])
+        back = self.load(plain)
+        if not _are_same(back, typed):
+            raise self._refusal(f"does not survive JSON: it would come back as {back!r}; use a type that JSON can tell")
+        return plain
+
+    def _load(self, value: object) -> Any:
+        try:
+            return self.adapter.validate_python(value)
+        except ValidationError:
+            # As JSON text again: a strict model takes a date from a string only when it comes from JSON.
+            return self.adapter.validate_json(storable.dump(value))
+
+    def _fits(self, default: object) -> bool:
+        try:
+            return _are_same(self.adapter.validate_python(default), default)
+        except Exception:  # noqa: BLE001 - the type's own validators may raise anything, which is an answer too
+            return False
+
+    def _flaws(self, error: ValidationError, value: object) -> list[Flaw]:
+        if error.error_count() > _MOST_ERRORS:
+            return [Flaw(step(self.name), f"{error.error_count()} things in it do not fit: {error.title}")]
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        return [
+            Flaw(step(self.name) + _pointer(each["loc"], value, each["type"]), clip(each["msg"], _LONGEST_DETAIL))
+            for each in islice(details, MAX_FLAWS)
+        ]
+
+    def _refusal(self, detail: str) -> InvalidArgumentsError:
+        return InvalidArgumentsError([Flaw(step(self.name), clip(detail, _LONGEST_DETAIL))])
+
+
+def _pointer(location: tuple[int | str, ...], value: object, kind: str) -> str:
+    return "".join(map(step, _steps(location, value, kind)))
+
+
+def _steps(location: tuple[int | str, ...], value: Any, kind: str) -> Iterator[int | str]:
+    """The part of pydantic's location that is a way through the value: it also names members of unions."""
+    for key in location:
+        is_name = isinstance(value, dict) and key in value
+        is_index = isinstance(value, list) and isinstance(key, int) and key < len(value)
+        if is_name or is_index:
+            value = value[key]
+            yield key
+        elif kind == "missing" and key is location[-1]:
+            yield key
+
+
+def _are_same(left: object, right: object) -> bool:
+    try:
+        if left == right:
+            return True
+    except Exception:  # noqa: BLE001 - the type's own __eq__ may raise anything
+        return False
+    # A class without __eq__ says nothing about sameness.
+    return type(left) is type(right) and type(left).__eq__ is object.__eq__

@@ -1,0 +1,37 @@
+"""The state machine of a job, whole on one page. The table `jobtrail.jobs` enforces the same in PostgreSQL."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+
+class Status(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in TERMINAL
+
+
+TERMINAL: Final = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
+
+BIRTH: Final = Status.PENDING
+
+MOVES: Final[Mapping[Status, frozenset[Status]]] = {
+    Status.PENDING: frozenset({Status.RUNNING, Status.CANCELLED}),
+    Status.RUNNING: frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.PENDING}),
+    Status.SUCCEEDED: frozenset(),
+    Status.FAILED: frozenset({Status.PENDING}),
+    Status.CANCELLED: frozenset({Status.PENDING}),
+}
+
+PURGED: Final = "purged"
+"""What the history says of a row that is gone; not a status, since no row has it."""
+
+
+def is_legal(before: Status, after: Status) -> bool:
+    return after in MOVES[before]

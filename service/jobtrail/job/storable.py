@@ -1,0 +1,153 @@
+"""The JSON that the database can hold, and the texts: checked before anything is stored.
+
+PostgreSQL's jsonb has no NUL and no lone surrogates, and JSON has no NaN and no Infinity (RFC 8259, sections 6 and 8).
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Final
+
+from pydantic_core import to_jsonable_python
+
+from jobtrail.job.errors import Flaw, InvalidInputError, ResultNotJsonError, ResultTooLargeError
+from jobtrail.job.json_text import LARGEST, TOO_DEEP, TOO_LARGE, Refused, read
+from jobtrail.job.limits import MAX_NESTING
+from jobtrail.job.pointer import Path, pointer, visible
+
+MAX_FLAWS: Final = 100
+"""No more are told at once: a body of a million NaN gets an answer of a readable length."""
+
+_SMALL: Final = 2**63
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+_Container = dict[Any, Any] | list[Any]
+
+
+def parse(raw: bytes) -> object:
+    """The value of a JSON text, strictly read.
+
+    Raises NotJsonError for what is no JSON text in UTF-8 without a byte order mark, and InvalidInputError for JSON that
+    cannot be stored as it was meant: see `check`, and also numbers of more than 400 digits and repeated names in one
+    object, of which readers keep the first, the last or none (RFC 8259, section 4).
+    """
+    value, suspect = read(raw)
+    if suspect and (flaws := check(value)):
+        raise InvalidInputError(flaws)
+    return value
+
+
+def check(value: object) -> list[Flaw]:
+    """Everything about a parsed JSON value that the database cannot hold, at most MAX_FLAWS; empty: it can be stored.
+
+    Pointers lead into the value. Cycles and any depth are fine to ask about: nothing below level 64 is looked at.
+    """
+    return list(islice(_walk(value), MAX_FLAWS))
+
+
+def dump(value: object) -> str:
+    """Compact JSON text of a value that `check` found fit; raises ValueError or TypeError for what is not JSON."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def result_to_json(value: object, limit: int) -> str:
+    """JSON text of what a task returned: models, dataclasses, dates, UUIDs, enums and sets as FastAPI writes them.
+
+    Raises ResultNotJsonError, and ResultTooLargeError above `limit` bytes of UTF-8.
+    """
+    try:
+        plain = to_jsonable_python(value)
+    except Exception as error:  # a model's serializer is the task's own code and may raise anything
+        raise ResultNotJsonError(f"the result is not JSON: {error}") from error
+    if flaws := check(plain):
+        raise ResultNotJsonError(f"the result is not JSON: {InvalidInputError(flaws[:3])}")
+    text = dump(plain)
+    size = len(text.encode())
+    if size > limit:
+        raise ResultTooLargeError(size, limit)
+    return text
+
+
+def clip(text: str, limit: int = 16 * 1024) -> str:
+    """A text that the database can hold, in at most `limit` bytes of UTF-8 and with a mark where it was cut.
+
+    NUL and lone surrogates are written as their escapes. The cut is in the middle: a traceback begins with where and
+    ends with what.
+    """
+    if len(text) <= limit and len(visible(text).encode()) <= limit:
+        return visible(text)
+    mark = f" … [cut: {len(text)} characters in all] … ".encode()
+    half = max(limit - len(mark), 0) // 2
+    # Slicing first: of a text of a gigabyte only what stays is encoded.
+    head, tail = visible(text[:half]).encode(), visible(text[len(text) - half :]).encode()
+    return (head[:half] + mark + tail[len(tail) - half :])[:limit].decode(errors="ignore")
+
+
+def _walk(value: object) -> Iterator[Flaw]:
+    """Depth first and without recursion; siblings in their order, containers after the scalars beside them."""
+    if not isinstance(value, dict | list):
+        yield from _flaws_of_scalar(value, None)
+        return
+    todo: list[tuple[_Container, Path, int]] = [(value, None, 1)]
+    while todo:
+        container, path, depth = todo.pop()
+        if depth > MAX_NESTING:
+            yield Flaw(pointer(path), TOO_DEEP)
+            continue
+        if isinstance(container, dict):
+            yield from _flaws_of_names(container, path)
+        inner: list[tuple[_Container, Path, int]] = []
+        for key, item in _children(container):
+            if isinstance(item, dict | list):
+                inner.append((item, (path, key), depth + 1))
+            elif not _is_plain(item):
+                yield from _flaws_of_scalar(item, (path, key))
+        todo.extend(reversed(inner))
+
+
+def _children(container: _Container) -> Iterable[tuple[str | int, object]]:
+    if isinstance(container, list):
+        return enumerate(container)
+    return [(name, item) for name, item in container.items() if isinstance(name, str)]
+
+
+def _flaws_of_names(container: dict[Any, Any], path: Path) -> Iterator[Flaw]:
+    for name in container:
+        if not isinstance(name, str):
+            yield Flaw(pointer(path), f"a name must be a string, not {type(name).__qualname__}")
+        elif not _is_plain(name):
+            yield from (Flaw(pointer((path, name)), f"its name has {each}") for each in _unstorable(name))
+
+
+def _flaws_of_scalar(value: object, path: Path) -> Iterator[Flaw]:
+    match value:
+        case None | bool():
+            pass
+        case str():
+            yield from (Flaw(pointer(path), f"the text has {each}") for each in _unstorable(value))
+        case int() if not -LARGEST <= value <= LARGEST:
+            yield Flaw(pointer(path), TOO_LARGE)
+        case float() if not math.isfinite(value):
+            yield Flaw(pointer(path), f"{value} is not JSON")
+        case int() | float():
+            pass
+        case Refused(detail):
+            yield Flaw(pointer(path), detail)
+        case _:
+            yield Flaw(pointer(path), f"{type(value).__qualname__} is not JSON")
+
+
+def _is_plain(value: object) -> bool:
+    """Whether nothing can be wrong with it; answers fast for what nearly all values are."""
+    if type(value) is str:
+        return value.isascii() and "\0" not in value
+    return value is None or value is True or value is False or (type(value) is int and -_SMALL < value < _SMALL)
+
+
+def _unstorable(text: str) -> Iterator[str]:
+    if "\0" in text:
+        yield "the character U+0000"
+    if _SURROGATE.search(text):
+        yield "a lone surrogate"

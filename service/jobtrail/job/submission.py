@@ -1,0 +1,68 @@
+"""What a caller says of a new job, checked for range and type before the task is looked up."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from jobtrail.job import limits
+
+
+def _only_text(value: object) -> object:
+    if isinstance(value, str | datetime):
+        return value
+    raise ValueError("write a time with its zone as RFC 3339 says, for example 2030-01-31T12:00:00Z")
+
+
+Seconds = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_only_text, json_schema_input_type=str)]
+Priority = Annotated[int, Field(strict=True, ge=limits.MIN_PRIORITY, le=limits.MAX_PRIORITY)]
+Tag = Annotated[str, Field(strict=True, min_length=1, max_length=limits.MAX_TAG_LENGTH)]
+Tags = Annotated[list[Tag], Field(max_length=limits.MAX_TAGS)]
+Ttl = Annotated[Seconds, Field(ge=0, le=limits.MAX_TTL)]
+Queue = Annotated[str, Field(strict=True, pattern=limits.QUEUE_PATTERN)]
+
+
+class Submission(BaseModel):
+    """A request for one run of a task. What is left out comes from the task, then from the service."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: Annotated[
+        str, Field(strict=True, min_length=1, max_length=limits.MAX_TASK, description="The name of a registered task.")
+    ]
+    args: Annotated[
+        dict[str, Any],
+        Field(default_factory=dict, description="The arguments by name; they must fit the signature of the task."),
+    ]
+    queue: Annotated[Queue | None, Field(description="The queue that nodes serve; the task's own by default.")] = None
+    priority: Annotated[Priority | None, Field(description="0 to 9, higher first; 5 by default.")] = None
+    tags: Annotated[Tags, Field(description="Words to find the job by.")] = Field(default_factory=list)
+    run_at: Annotated[Moment | None, Field(description="Not before this time (RFC 3339 with a zone).")] = None
+    ttl: Annotated[
+        Ttl | None,
+        Field(description="Seconds that the finished row is kept; null keeps it for ever."),
+    ] = None
+    timeout: Annotated[
+        Annotated[Seconds, Field(ge=limits.MIN_TIMEOUT, le=limits.MAX_TIMEOUT)] | None,
+        Field(description="Seconds that one attempt may take; null for no limit."),
+    ] = None
+    max_attempts: Annotated[
+        Annotated[int, Field(strict=True, ge=1, le=limits.MAX_ATTEMPTS)] | None,
+        Field(description="How often the job may be started; 1 unless the task says otherwise."),
+    ] = None
+
+
+class Amendment(BaseModel):
+    """What may be changed of a job: only the fields that are sent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ttl: Annotated[Ttl | None, Field(description="Seconds from the finish; null keeps the row.")] = None
+    priority: Annotated[Priority, Field(description="Pending jobs only.")] = limits.DEFAULT_PRIORITY
+    run_at: Annotated[Moment | None, Field(description="Pending jobs only; null: now.")] = None
+    tags: Annotated[Tags, Field(description="Replace all tags.")] = Field(default_factory=list)
+
+
+def seconds(value: float | None) -> timedelta | None:
+    return None if value is None else timedelta(seconds=value)

@@ -1,0 +1,65 @@
+"""What every verb needs, put together once by whoever starts the process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from jobtrail.job.record import NewJob
+from jobtrail.job.status import Status
+from jobtrail.job.catalog import Catalog
+from jobtrail.store.engine import Database
+from jobtrail.store.faults import unavailable
+from jobtrail.store.group import Group
+from jobtrail.store.transitions.cancel import Cancellation, cancel_group
+from jobtrail.store.transitions.insert import Inserted, insert_group
+
+PATIENCE: Final = 3.0
+"""Seconds that a caller waits for a database that does not answer before it is told so."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a job gets that says nothing itself. None keeps the row."""
+
+    ttl: timedelta | None = timedelta(days=7)
+    ttl_failed: timedelta | None = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The database, the tasks of this process, and the groups that carry submits and cancels."""
+
+    database: Database
+    catalog: Catalog
+    defaults: Defaults = field(default_factory=Defaults)
+    inserts: Group[NewJob, Inserted] = field(init=False)
+    cancels: Group[Cancellation, Status | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        inserts = Group(partial(insert_group, self.database), weigh=_weigh, patience=PATIENCE)
+        cancels = Group(partial(cancel_group, self.database), patience=PATIENCE)
+        object.__setattr__(self, "inserts", inserts)
+        object.__setattr__(self, "cancels", cancels)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """A session for reading; UnavailableError when the database does not answer."""
+        with unavailable():
+            async with self.database.sessions() as session:
+                yield session
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that commits at the end; UnavailableError when the database or a locked row does not answer."""
+        with unavailable():
+            async with self.database.sessions.begin() as session:
+                yield session
+
+
+def _weigh(row: NewJob) -> int:
+    return len(row.args_json)

@@ -1,0 +1,30 @@
+"""Attempts whose node went silent end or go back, on whichever node looks first."""
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from jobtrail.store.engine import Database
+from jobtrail.store.transitions import rescue as moves
+from jobtrail.store.transitions.rescue import Rescued
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 500
+
+
+async def rescue(database: Database, *, by: str, lease: timedelta) -> Sequence[Rescued]:
+    """All the attempts whose lease ran out, in batches."""
+    found: list[Rescued] = []
+    while True:
+        batch = await moves.rescue(database, actor=by, lease=lease, most=BATCH)
+        for each in batch:
+            log.warning(
+                "rescued: the node went silent; now %s",
+                each.status,
+                extra={"job_id": str(each.id), "task": each.task, "attempt": each.attempt},
+            )
+        found += batch
+        if len(batch) < BATCH:
+            return found

@@ -1,0 +1,135 @@
+"""A request becomes a committed row. What cannot run is refused before anything is stored."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from jobtrail.job.errors import (
+    Flaw,
+    IdempotencyKeyReusedError,
+    InvalidArgumentsError,
+    InvalidInputError,
+    UnknownTaskError,
+)
+from jobtrail.job.ids import new_job_id
+from jobtrail.job.limits import DEFAULT_PRIORITY
+from jobtrail.job.record import Job, NewJob
+from jobtrail.job.status import Status
+from jobtrail.job.storable import dump
+from jobtrail.job.submission import Submission, seconds
+from jobtrail.job.task import Task
+from jobtrail.lifecycle.desk import Desk
+from jobtrail.lifecycle.read import read
+from jobtrail.store.amend import KEY_LIFE
+from jobtrail.store.transitions.insert import Inserted, insert_all, insert_keyed
+
+
+async def submit(desk: Desk, wanted: Submission, *, by: str, trace_id: str | None = None) -> Job:
+    """Store one job; committed when this returns.
+
+    Raises UnknownTaskError, InvalidArgumentsError, UnavailableError (the outcome is then unknown).
+    """
+    new = prepare(desk, wanted, by=by, trace_id=trace_id)
+    return born(new, await desk.inserts.put(new))
+
+
+async def submit_keyed(
+    desk: Desk, wanted: Submission, *, by: str, key: str, trace_id: str | None = None
+) -> tuple[Job, bool]:
+    """Store a job once per caller and key; the job, and whether it was there already.
+
+    Raises IdempotencyKeyReusedError when the key came with another request before, else as `submit`. Keyed rows never
+    ride a group: a caller's open transaction on a key would hold up all the others.
+    """
+    digest = _digest(wanted)
+    new = replace(
+        _kept_for_a_day(prepare(desk, wanted, by=by, trace_id=trace_id)), idempotency_key=key, request_hash=digest
+    )
+    async with desk.transaction() as session:
+        stored = await insert_keyed(session, new)
+    if isinstance(stored, Inserted):
+        return born(new, stored), False
+    if stored.request_hash != digest:
+        raise IdempotencyKeyReusedError(key, stored.id)
+    return await read(desk, stored.id), True
+
+
+async def submit_batch(
+    desk: Desk, wanted: Sequence[Submission], *, by: str, trace_id: str | None = None
+) -> Sequence[Job]:
+    """Store all of these jobs or none, in one transaction. Raises as `submit`; pointers begin with `/jobs/INDEX`."""
+    new = [_prepare_at(f"/jobs/{index}", desk, each, by=by, trace_id=trace_id) for index, each in enumerate(wanted)]
+    async with desk.transaction() as session:
+        stored = await insert_all(session, new)
+    return [born(each, times) for each, times in zip(new, stored, strict=True)]
+
+
+def prepare(desk: Desk, wanted: Submission, *, by: str, trace_id: str | None) -> NewJob:
+    """What will be stored: the caller's word, else the task's, else the service's. Raises as `submit`."""
+    task = desk.catalog[wanted.task]
+    try:
+        task.signature.check(wanted.args)
+    except InvalidArgumentsError as error:
+        raise error.under("/args") from None
+    job_id = new_job_id()
+    ttl, ttl_failed = _ttls(desk, wanted, task)
+    return NewJob(
+        id=job_id,
+        task=task.name,
+        args=wanted.args,
+        args_json=dump(wanted.args),
+        trace_id=trace_id or job_id.hex,
+        created_by=by,
+        queue=wanted.queue or task.queue,
+        priority=task.priority if wanted.priority is None else wanted.priority,
+        max_attempts=wanted.max_attempts or task.max_attempts,
+        tags=wanted.tags,
+        ttl=ttl,
+        ttl_failed=ttl_failed,
+        timeout=seconds(wanted.timeout if "timeout" in wanted.model_fields_set else task.timeout),
+        run_at=wanted.run_at,
+    )
+
+
+def born(new: NewJob, times: Inserted) -> Job:
+    """The row as it was committed, without reading it again."""
+    return Job(
+        id=new.id, task=new.task, queue=new.queue, args=new.args, status=Status.PENDING, result=None, error=None,
+        trace_id=new.trace_id, priority=new.priority, tags=new.tags, attempt=0, max_attempts=new.max_attempts,
+        timeout=new.timeout, progress=None, run_at=times.run_at, created_at=times.created_at, started_at=None,
+        finished_at=None, ttl=new.ttl, expires_at=None, cancel_requested_at=None, cancel_reason=None,
+        created_by=new.created_by, node_id=None, seq=1,
+    )  # fmt: skip
+
+
+def _prepare_at(pointer: str, desk: Desk, wanted: Submission, *, by: str, trace_id: str | None) -> NewJob:
+    try:
+        return prepare(desk, wanted, by=by, trace_id=trace_id)
+    except InvalidArgumentsError as error:
+        raise error.under(pointer) from None
+    except UnknownTaskError as error:
+        raise InvalidInputError([Flaw(f"{pointer}/task", str(error))]) from None
+
+
+def _ttls(desk: Desk, wanted: Submission, task: Task[..., Any]) -> tuple[timedelta | None, timedelta | None]:
+    if "ttl" in wanted.model_fields_set:
+        ttl = seconds(wanted.ttl)
+        return ttl, ttl
+    if task.has_ttl:
+        return seconds(task.ttl), seconds(task.ttl)
+    return desk.defaults.ttl, desk.defaults.ttl_failed
+
+
+def _kept_for_a_day(new: NewJob) -> NewJob:
+    """A key lives as long as its row, so a keyed row stays a day at least."""
+    ttl, ttl_failed = (None if each is None else max(each, KEY_LIFE) for each in (new.ttl, new.ttl_failed))
+    return replace(new, ttl=ttl, ttl_failed=ttl_failed)
+
+
+def _digest(wanted: Submission) -> bytes:
+    """The same for the same JSON, whatever the order of its keys."""
+    said = wanted.model_dump(mode="json", exclude_unset=True)
+    return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).digest()

@@ -1,0 +1,139 @@
+"""The renewal of leases, in a thread with a loop and a connection of its own.
+
+A task that blocks the main loop for longer than a lease so does not lose its neighbours. When the main loop has not
+answered for the stall limit, renewal gives up: then the process is no longer able to finish anything.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from jobtrail.node.loop import Loop
+from jobtrail.store import nodes
+from jobtrail.store.engine import open_single
+from jobtrail.store.transitions.renew import Held, Running, renew, running_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """`lease` is how long a renewal is believed; `stall` how long the main loop may be silent."""
+
+    lease: timedelta
+    stall: timedelta
+
+
+class Leases:
+    """`held` is asked in this thread and must be safe to call from it; `report` is called on the main loop with what
+    the database says this node runs and with what it held when it asked."""
+
+    def __init__(
+        self,
+        url: str,
+        node: dict[str, Any],
+        terms: Terms,
+        *,
+        held: Callable[[], Sequence[Held]],
+        report: Callable[[Sequence[Held], Sequence[Running]], None],
+    ) -> None:
+        self._url = url
+        self._node = node
+        self._id: Final[UUID] = node["id"]
+        self._terms = terms
+        self._held = held
+        self._report = report
+        self._main: asyncio.AbstractEventLoop | None = None
+        self._answered = time.monotonic()
+        self._thread: threading.Thread | None = None
+        self._own: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._away = False
+        self._back_at: float | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether this node may judge others by their leases: not before a lease has passed since it was away itself,
+        for the others may have been away with it and be reconnecting now."""
+        if self._away:
+            return False
+        return self._back_at is None or time.monotonic() - self._back_at >= self._terms.lease.total_seconds()
+
+    def start(self) -> None:
+        """Call on the main loop."""
+        self._main = asyncio.get_running_loop()
+        self._answered = time.monotonic()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="jobtrail-leases", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Take the node off the list and end the thread. Idempotent."""
+        if self._thread is None:
+            return
+        if self._own is not None and self._stopping is not None:
+            try:
+                self._own.call_soon_threadsafe(self._stopping.set)
+            except RuntimeError:
+                log.debug("the thread of the leases had ended")
+        thread, self._thread = self._thread, None
+        await asyncio.to_thread(thread.join, 5.0)
+
+    async def _run(self) -> None:
+        self._own = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        engine = open_single(self._url)
+        beats = Loop("heartbeat", lambda: self._beat(engine), every=self._terms.lease.total_seconds() / 4)
+        beats.start()
+        await self._stopping.wait()
+        await beats.stop()
+        await self._say_goodbye(engine)
+        await engine.dispose()
+
+    async def _beat(self, engine: AsyncEngine) -> None:
+        if not self._main_loop_answers():
+            return
+        try:
+            await asyncio.wait_for(self._exchange(engine), self._terms.lease.total_seconds() / 2)
+        except BaseException:
+            self._away = True
+            raise
+        if self._away:
+            self._away, self._back_at = False, time.monotonic()
+
+    async def _exchange(self, engine: AsyncEngine) -> None:
+        async with engine.connect() as connection:
+            await nodes.beat(connection, self._node)
+            held = list(self._held())
+            await renew(connection, held, node=self._id, lease=self._terms.lease)
+            running = await running_of(connection, self._id)
+        self._tell(self._report, held, running)
+
+    async def _say_goodbye(self, engine: AsyncEngine) -> None:
+        try:
+            async with asyncio.timeout(2), engine.connect() as connection:
+                await nodes.leave(connection, self._id)
+        except Exception as error:  # noqa: BLE001 - the list forgets silent nodes by itself
+            log.debug("the node could not sign off: %s", error)
+
+    def _main_loop_answers(self) -> bool:
+        self._tell(self._answer)
+        silent = time.monotonic() - self._answered
+        if silent < self._terms.stall.total_seconds():
+            return True
+        log.error("the event loop has not answered for %.0f s: this node's leases are no longer renewed", silent)
+        return False
+
+    def _answer(self) -> None:
+        self._answered = time.monotonic()
+
+    def _tell(self, step: Callable[..., None], *args: Any) -> None:
+        if self._main is not None and not self._main.is_closed():
+            self._main.call_soon_threadsafe(step, *args)

@@ -1,0 +1,76 @@
+"""The only `while True` of a node: everything periodic is a tick."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+_JITTER: Final = 0.1
+
+
+class Loop:
+    """Calls `tick` every `every` seconds, give or take a tenth, and at once when woken.
+
+    A tick that returns True wants to be called again without a pause. An error is logged and counted, never fatal.
+    """
+
+    def __init__(self, name: str, tick: Callable[[], Awaitable[bool | None]], *, every: float) -> None:
+        self.name: Final = name
+        self.errors = 0
+        self.ticks = 0
+        self._tick = tick
+        self._every = every
+        self._wake = asyncio.Event()
+        self._ticked = asyncio.Condition()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"jobtrail-{self.name}")
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def ticked(self, after: int | None = None) -> int:
+        """Wait until a tick has ended that began after this call; how many ticks there have been."""
+        # one may be under way right now, and says nothing of what was done since it began
+        wanted = (self.ticks if after is None else after) + (2 if after is None else 1)
+        async with self._ticked:
+            await self._ticked.wait_for(lambda: self.ticks >= wanted or self._stopping)
+        return self.ticks
+
+    async def stop(self) -> None:
+        """End after the tick that is under way. Idempotent."""
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            again = await self._once()
+            if again or self._stopping:
+                await asyncio.sleep(0)
+                continue
+            pause = self._every * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - jitter is no secret
+            try:
+                await asyncio.wait_for(self._wake.wait(), pause)
+            except TimeoutError:
+                continue
+
+    async def _once(self) -> bool:
+        try:
+            return bool(await self._tick())
+        except Exception as error:  # noqa: BLE001 - a loop outlives whatever a tick meets
+            self.errors += 1
+            log.warning("%s: %s: %s", self.name, type(error).__name__, error)
+            log.debug("%s failed", self.name, exc_info=error)
+            return False
+        finally:
+            self.ticks += 1
+            async with self._ticked:
+                self._ticked.notify_all()

@@ -1,0 +1,69 @@
+"""One process that runs jobs, from its first beat to its last."""
+
+import logging
+import os
+import socket
+from collections.abc import Awaitable
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from jobtrail.job.context import JobContext
+from jobtrail.job.submission import Submission
+from jobtrail.job.task import Task
+from jobtrail.lifecycle.desk import Desk
+from jobtrail.lifecycle.submit import submit
+from jobtrail.node.janitor import Janitor, Upkeep
+from jobtrail.node.leases import Leases, Terms
+from jobtrail.node.worker import Work, Worker
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """A fresh random id per start: with the attempt it is the fence, so no node is mistaken for its predecessor."""
+
+    def __init__(self, desk: Desk, url: str, work: Work, upkeep: Upkeep, terms: Terms, *, version: str) -> None:
+        self.id: Final = uuid4()
+        self._desk = desk
+        self.worker: Final = Worker(desk, self.id, work, self._submit)
+        entry = {
+            "id": self.id,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": version,
+            "queues": list(work.queues),
+            "tasks": list(desk.catalog.names),
+            "slots": self.worker.slots,
+        }
+        self.leases: Final = Leases(url, entry, terms, held=self.worker.held, report=self.worker.reconcile)
+        self.janitor: Final = Janitor(
+            desk.database, upkeep, actor=f"node {self.id}", lease=work.lease, settled=lambda: self.leases.settled
+        )
+
+    def start(self) -> None:
+        self.leases.start()
+        self.worker.start()
+        self.janitor.start()
+        log.info("node started", extra={"node_id": str(self.id), "tasks": len(self._desk.catalog.names)})
+
+    async def stop(self, grace: float) -> None:
+        """Idempotent. When it returns, every end of an attempt is recorded and the node is off the list."""
+        await self.janitor.stop()
+        await self.worker.stop(grace)
+        await self.leases.stop()
+        log.info("node stopped", extra={"node_id": str(self.id)})
+
+    def accepting(self) -> bool:
+        """False once it stops: what is submitted then should go to another node."""
+        return not self.worker.draining
+
+    def launch(self, job_id: UUID, task: str, queue: str) -> None:
+        self.worker.launch(job_id, task, queue)
+
+    def _submit(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any]) -> Awaitable[UUID]:
+        return self._submit_child(parent, Submission(task=task.name, args=args))
+
+    async def _submit_child(self, parent: JobContext, wanted: Submission) -> UUID:
+        job = await submit(self._desk, wanted, by=f"job {parent.job_id}", trace_id=parent.trace_id)
+        self.launch(job.id, job.task, job.queue)
+        return job.id

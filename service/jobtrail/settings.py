@@ -1,0 +1,240 @@
+"""What an operator may decide, as one frozen class; only composition roots call `load`, all others get values.
+
+`.env.example` explains every setting. A variable of the environment wins over `.env` in the current folder.
+"""
+
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from jobtrail.job.database_url import normalize
+from jobtrail.job.duration import format_duration, parse_duration
+from jobtrail.job.errors import SettingsError
+from jobtrail.job.limits import MAX_TTL, QUEUE_PATTERN
+from jobtrail.job.size import parse_size
+
+PREFIX: Final = "JOBTRAIL_"
+EMBEDDED: Final = "embedded"
+
+_ENV_FILE: Final = Path(".env")
+_KEEP: Final = frozenset({"keep", "none"})
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _duration_or_keep(value: object) -> object:
+    if isinstance(value, str) and value.strip().lower() in _KEEP:
+        return None
+    kept_for = _duration(value)
+    if kept_for == timedelta(0):
+        raise ValueError("0 would purge a row as it finishes; write keep to keep rows for ever")
+    return kept_for
+
+
+def _size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _words(value: object) -> object:
+    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+
+def _upper(value: object) -> object:
+    return value.strip().upper() if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+KeptFor = Annotated[
+    timedelta | None,
+    Field(ge=timedelta(seconds=1), le=timedelta(seconds=MAX_TTL)),
+    BeforeValidator(_duration_or_keep),
+]
+Size = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024), BeforeValidator(_size)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+
+
+class _Shared(BaseSettings):
+    """What the host app's own settings call the database."""
+
+    model_config = SettingsConfigDict(
+        env_file=_ENV_FILE, env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore"
+    )
+
+    database_url: str | None = Field(default=None, repr=False)
+
+
+def _shared_database_url() -> str | None:
+    url = _Shared().database_url
+    if url is not None:
+        try:
+            normalize(url, "DATABASE_URL")
+        except SettingsError as error:
+            raise SettingsError(f"{error}; or set {PREFIX}DATABASE_URL, which comes first") from None
+    return url
+
+
+class Settings(BaseSettings):
+    """Checked values. `database_url` may hold a password, so it is shown nowhere; None means that none was given."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=_ENV_FILE,
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: str | None = Field(default_factory=_shared_database_url, repr=False)
+    data_dir: Path | None = None
+    pool_size: int = Field(default=5, ge=1, le=1000)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    max_body: Size = 1024 * 1024
+
+    tasks: Words = ()
+    queues: Words = ()
+    slots: int = Field(default=32, ge=0, le=10_000)
+    threads: int = Field(default=8, ge=0, le=1000)
+    processes: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=0, le=1000)
+    max_result: Size = 1024 * 1024
+
+    lease: Duration = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(days=1))
+    stall: Duration = Field(default=timedelta(seconds=300), ge=timedelta(seconds=1))
+    grace: Duration = timedelta(seconds=20)
+    poll_every: Duration = Field(default=timedelta(seconds=1), ge=timedelta(milliseconds=10))
+
+    purge_every: Duration = Field(default=timedelta(seconds=60), ge=timedelta(milliseconds=100))
+    ttl: KeptFor = timedelta(days=7)
+    ttl_failed: KeptFor = timedelta(days=30)
+    history_ttl: KeptFor = timedelta(days=90)
+
+    log_format: Literal["text", "json"] = "text"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = "INFO"
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, url: str | None) -> str | None:
+        if url is not None and url != EMBEDDED:
+            _refuse_wrong(url, f"{PREFIX}DATABASE_URL")
+        return url
+
+    @field_validator("data_dir")
+    @classmethod
+    def _expand_home(cls, folder: Path | None) -> Path | None:
+        return None if folder is None else folder.expanduser()
+
+    @field_validator("tasks")
+    @classmethod
+    def _check_modules(cls, modules: tuple[str, ...]) -> tuple[str, ...]:
+        for module in modules:
+            if not all(part.isidentifier() for part in module.split(".")):
+                raise ValueError(f"{module!r:.60} is not a module's name: write package.module, separated by commas")
+        return modules
+
+    @field_validator("queues")
+    @classmethod
+    def _check_queues(cls, queues: tuple[str, ...]) -> tuple[str, ...]:
+        for queue in queues:
+            if not re.fullmatch(QUEUE_PATTERN, queue):
+                raise ValueError(f"{queue!r:.60} is not a queue's name: up to 100 letters, digits and _ . : -")
+        return queues
+
+    @model_validator(mode="after")
+    def _check_relations(self) -> Self:
+        wrong = [
+            *_refuse_slow_poll(self.poll_every, self.lease),
+            *(_refuse_open_door(self.host) if self.database_url == EMBEDDED else ()),
+        ]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+
+def load(**given: Any) -> Settings:
+    """The settings of this process; what is `given`, under the class's names, wins over the environment.
+
+    Raises SettingsError with one line for each wrong setting.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(detail) for detail in error.errors(include_url=False))) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise SettingsError(f".env in the current folder cannot be read: {reason}") from None
+
+
+def unknown_variables(environ: Mapping[str, str], env_file: Path = _ENV_FILE) -> list[str]:
+    """A line for each variable, of the environment or the file, that begins like a setting and is none."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    given = {*environ, *(dotenv_values(env_file) if env_file.is_file() else ())}
+    return [
+        f"{name} is not a setting" + _nearest(name, known)
+        for name in sorted(given)
+        if name.upper().startswith(PREFIX) and name.upper() not in known
+    ]
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    short = [setting.removeprefix(PREFIX) for setting in known]
+    near = difflib.get_close_matches(name.upper().removeprefix(PREFIX), short, n=2)
+    return f"; did you mean {' or '.join(PREFIX + setting for setting in near)}?" if near else ""
+
+
+def _explain(detail: ErrorDetails) -> str:
+    """One line: the variable, the value unless it may hold a password, and what is asked of it."""
+    if detail["type"] == "value_error":
+        message = str(detail["ctx"]["error"])
+    else:
+        value = detail["input"]
+        shown = format_duration(value) if isinstance(value, timedelta) else f"{value!r:.60}"
+        subject = "the value" if "database_url" in detail["loc"] else shown
+        message = detail["msg"].replace("Input", subject)
+    if message.startswith(PREFIX) or not detail["loc"]:
+        return message
+    return f"{PREFIX}{str(detail['loc'][0]).upper()}: {message}"
+
+
+def _refuse_wrong(url: str, variable: str) -> None:
+    try:
+        normalize(url, variable)
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+
+
+def _refuse_slow_poll(poll_every: timedelta, lease: timedelta) -> list[str]:
+    if poll_every < lease:
+        return []
+    polled, leased = format_duration(poll_every), format_duration(lease)
+    return [
+        f"{PREFIX}POLL_EVERY: {polled} is not shorter than {PREFIX}LEASE ({leased}): lower the one or raise the other"
+    ]
+
+
+def _refuse_open_door(host: str) -> list[str]:
+    if _is_loopback(host):
+        return []
+    what = f"{PREFIX}HOST: {host!r:.60} is not a loopback address, and the embedded database is for one machine"
+    return [f"{what}: set {PREFIX}HOST=127.0.0.1, or {PREFIX}DATABASE_URL to the URL of a server"]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,76 @@
+"""The two pools of a process: one for grouped single statements, one for transactions. Nothing is built at import."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from jobtrail.job.storable import dump
+
+GROUPS: Final = 5
+"""Connections for grouped statements: inserts, both claims, ends and cancels, one statement of each in flight."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """`grouped` runs each statement as its own transaction, in one round trip: AUTOCOMMIT and no ping before use,
+    so its callers repeat a statement that met a dead connection. `sessions` pings first and commits when told."""
+
+    grouped: AsyncEngine
+    engine: AsyncEngine
+    sessions: async_sessionmaker[AsyncSession]
+
+    @asynccontextmanager
+    async def autocommit(self) -> AsyncIterator[AsyncConnection]:
+        async with self.grouped.connect() as connection:
+            yield connection
+
+    async def dispose(self) -> None:
+        await self.grouped.dispose()
+        await self.engine.dispose()
+
+
+GROUP_LOCK_TIMEOUT: Final = 0.5
+"""Seconds; short, since a row that somebody locked must not hold up the others of its group."""
+
+LOCK_TIMEOUT: Final = 3.0
+"""Seconds that a transaction waits for a row; then its caller is told to try again."""
+
+
+def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10) -> Database:
+    """The pools for a `postgresql+asyncpg://` URL; connections are made when first used, in `connect_timeout` s."""
+    shared: dict[str, Any] = {"json_serializer": dump, "pool_timeout": 10, "max_overflow": 0}
+    grouped = create_async_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        pool_size=GROUPS,
+        connect_args=_connect_args(connect_timeout, GROUP_LOCK_TIMEOUT),
+        **shared,
+    )
+    engine = create_async_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=pool_size,
+        connect_args=_connect_args(connect_timeout, LOCK_TIMEOUT),
+        **shared,
+    )
+    return Database(grouped, engine, async_sessionmaker(engine, expire_on_commit=False))
+
+
+def open_single(url: str) -> AsyncEngine:
+    """One connection, kept, for a thread with a loop of its own; each statement is its own transaction."""
+    return create_async_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        pool_pre_ping=True,
+        pool_size=1,
+        max_overflow=0,
+        connect_args=_connect_args(10, GROUP_LOCK_TIMEOUT),
+    )
+
+
+def _connect_args(connect_timeout: float, lock_timeout: float) -> dict[str, Any]:
+    settings = {"application_name": "jobtrail", "lock_timeout": f"{int(lock_timeout * 1000)}ms"}
+    return {"timeout": connect_timeout, "server_settings": settings}

@@ -1,0 +1,54 @@
+"""What goes: rows whose TTL has passed, and the history of rows that are long gone. The database refuses the rest."""
+
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import text
+
+from jobtrail.store.engine import Database
+
+# A session variable is enough here: one purge has one actor. It holds for this transaction only.
+_ACTOR: Final = text("SELECT set_config('jobtrail.actor', :actor, true)")
+
+_PURGE: Final = text("""
+DELETE FROM jobtrail.jobs
+ WHERE id = ANY(ARRAY(
+     SELECT id FROM jobtrail.jobs WHERE expires_at <= statement_timestamp()
+      ORDER BY expires_at LIMIT :most FOR UPDATE SKIP LOCKED))
+   AND expires_at <= statement_timestamp()
+""")
+
+_FORGET: Final = text("""
+DELETE FROM jobtrail.transitions
+ WHERE job_id = ANY(ARRAY(
+     SELECT job_id FROM jobtrail.transitions
+      WHERE to_status = 'purged' AND at < statement_timestamp() - CAST(:age AS interval)
+      ORDER BY at LIMIT :most))
+""")
+
+_FORGET_NODES: Final = text("""
+DELETE FROM jobtrail.nodes WHERE heartbeat_at < clock_timestamp() - CAST(:age AS interval)
+""")
+
+
+async def purge(database: Database, *, actor: str, most: int) -> int:
+    """Remove one batch of expired rows, oldest first; other nodes may do the same at the same time. How many went."""
+    async with database.sessions.begin() as session:
+        await session.execute(_ACTOR, {"actor": actor})
+        return _count(await session.execute(_PURGE, {"most": most}))
+
+
+async def forget(database: Database, *, age: timedelta, most: int) -> int:
+    """Remove the history of at most `most` jobs that were purged longer than `age` ago. How many rows went."""
+    async with database.sessions.begin() as session:
+        return _count(await session.execute(_FORGET, {"age": age, "most": most}))
+
+
+async def forget_nodes(database: Database, *, age: timedelta) -> int:
+    """Remove nodes that have been silent for `age`. How many went."""
+    async with database.sessions.begin() as session:
+        return _count(await session.execute(_FORGET_NODES, {"age": age}))
+
+
+def _count(result: object) -> int:
+    return int(getattr(result, "rowcount", 0))

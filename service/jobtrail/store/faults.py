@@ -1,0 +1,66 @@
+"""What a failure of the database means for the caller (PostgreSQL, Appendix A: error codes)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from jobtrail.job.errors import UnavailableError
+
+
+class Fault(Enum):
+    DATA = auto()  # this row cannot be stored; others can
+    COLLISION = auto()  # deadlock or serialization failure: the same again will do
+    CONNECTION = auto()  # nobody answered: the statement may or may not have been committed
+    LOCKED = auto()  # somebody else holds a row longer than the lock timeout
+    OTHER = auto()
+
+
+def fault_of(error: BaseException) -> Fault:
+    state = sqlstate_of(error)
+    if state is not None:
+        return _of_state(state)
+    if isinstance(error, PoolTimeoutError | InterfaceError | OSError | TimeoutError):
+        return Fault.CONNECTION
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return Fault.CONNECTION
+    return Fault.OTHER
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """The five characters of SQLSTATE, or None for what did not come from the server."""
+    origin: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
+    while origin is not None:
+        state = getattr(origin, "sqlstate", None)
+        if isinstance(state, str):
+            return state
+        origin = origin.__cause__
+    return None
+
+
+@contextmanager
+def unavailable() -> Iterator[None]:
+    """Turn a database that does not answer, or a row that stays locked, into UnavailableError."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        if fault_of(error) not in (Fault.CONNECTION, Fault.LOCKED):
+            raise
+        raise UnavailableError("the database did not answer in time") from error
+
+
+def _of_state(state: str) -> Fault:
+    if state == "55P03":
+        return Fault.LOCKED
+    match state[:2]:
+        case "22" | "23" | "54":
+            return Fault.DATA
+        case "40":
+            return Fault.COLLISION
+        case "08" | "57" | "53":
+            # 53: out of connections or memory, 57: shutting down or terminated; both pass
+            return Fault.CONNECTION
+        case _:
+            return Fault.OTHER

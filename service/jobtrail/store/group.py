@@ -1,0 +1,126 @@
+"""Group commit: rows that arrive while a write is in flight go together next, in one statement and one commit."""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from jobtrail.job.errors import UnavailableError
+from jobtrail.store.faults import Fault, fault_of
+
+Row = TypeVar("Row")
+Answer = TypeVar("Answer")
+
+MOST_ROWS: Final = 500
+MOST_BYTES: Final = 4 * 1024 * 1024
+_LONGEST_PAUSE: Final = 1.0
+
+
+class _Entry(NamedTuple, Generic[Row, Answer]):
+    row: Row
+    answer: asyncio.Future[Answer]
+
+
+class Group(Generic[Row, Answer]):
+    """One statement at a time; there is no timer, so a lone row goes at once.
+
+    `write` stores the rows in one transaction and returns an answer for each, in their order. It must be repeatable:
+    after a lost connection the same rows come again. `weigh` tells the bytes of a row. `patience`, in seconds, is how
+    long a lost connection is retried before the callers get `UnavailableError`.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[Row]], Awaitable[Sequence[Answer]]],
+        *,
+        weigh: Callable[[Row], int] = lambda _row: 0,
+        patience: float,
+    ) -> None:
+        self._write = write
+        self._weigh = weigh
+        self._patience = patience
+        self._waiting: deque[_Entry[Row, Answer]] = deque()
+        self._writer: asyncio.Task[None] | None = None
+
+    async def put(self, row: Row) -> Answer:
+        """The answer of the commit that carried the row.
+
+        A caller that is cancelled stops waiting; its row is written all the same.
+        Raises what the database said of this row, or `UnavailableError`.
+        """
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Entry(row, answer))
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_all(), name="jobtrail-group")
+        return await answer
+
+    async def settle(self) -> None:
+        """Wait until nothing is in flight."""
+        while self._writer is not None:
+            await asyncio.wait({self._writer})
+
+    async def _write_all(self) -> None:
+        entries: list[_Entry[Row, Answer]] = []
+        try:
+            while self._waiting:
+                entries = self._take()
+                await self._commit(entries)
+        finally:
+            self._writer = None
+            for entry in (*entries, *self._waiting):
+                if not entry.answer.done():  # only when this task was cancelled
+                    entry.answer.cancel()
+
+    def _take(self) -> list[_Entry[Row, Answer]]:
+        taken: list[_Entry[Row, Answer]] = []
+        size = 0
+        while self._waiting and len(taken) < MOST_ROWS:
+            size += self._weigh(self._waiting[0].row)
+            if taken and size > MOST_BYTES:
+                break
+            taken.append(self._waiting.popleft())
+        return taken
+
+    async def _commit(self, entries: Sequence[_Entry[Row, Answer]]) -> None:
+        began = time.monotonic()
+        pause = 0.01
+        while True:
+            try:
+                answers = await self._write([entry.row for entry in entries])
+            except Exception as error:  # noqa: BLE001 - every failure belongs to the callers, none to this task
+                if not self._again(error, began):
+                    await self._refuse(entries, error)
+                    return
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                for entry, answer in zip(entries, answers, strict=True):
+                    if not entry.answer.done():
+                        entry.answer.set_result(answer)
+                return
+
+    def _again(self, error: Exception, began: float) -> bool:
+        match fault_of(error):
+            case Fault.COLLISION:
+                return True
+            case Fault.CONNECTION:
+                return time.monotonic() - began < self._patience
+            case _:
+                return False
+
+    async def _refuse(self, entries: Sequence[_Entry[Row, Answer]], error: Exception) -> None:
+        """A bad row fails its own caller only: what failed together is tried one by one."""
+        fault = fault_of(error)
+        if fault in (Fault.DATA, Fault.LOCKED) and len(entries) > 1:
+            for entry in entries:
+                await self._commit([entry])
+            return
+        if fault in (Fault.CONNECTION, Fault.LOCKED):
+            unavailable = UnavailableError("the database did not answer in time")
+            unavailable.__cause__ = error
+            error = unavailable
+        for entry in entries:
+            if not entry.answer.done():
+                entry.answer.set_exception(error)

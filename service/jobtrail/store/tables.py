@@ -1,0 +1,181 @@
+"""The tables as SQLAlchemy sees them. The migrations make them; a test compares the two, CHECKs included."""
+
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    Interval,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import UserDefinedType
+
+SCHEMA = "jobtrail"
+
+
+class Xid8(UserDefinedType[int]):
+    """A transaction id of 64 bits (PostgreSQL, "Object Identifier Types")."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_kw: Any) -> str:
+        return "XID8"
+
+
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(constraint_name)s",
+        "uq": "uq_%(table_name)s_%(constraint_name)s",
+    },
+)
+
+_TIME = DateTime(timezone=True)
+_TEXTS: ARRAY[str] = ARRAY(Text)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("queue", Text, nullable=False, server_default="default"),
+    Column("args", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("status", Text, nullable=False, server_default="pending"),
+    Column("result", JSONB(none_as_null=True)),
+    Column("error", JSONB(none_as_null=True)),
+    Column("trace_id", Text, nullable=False, server_default=text("replace(gen_random_uuid()::text, '-', '')")),
+    Column("priority", SmallInteger, nullable=False, server_default=text("5")),
+    Column("tags", _TEXTS, nullable=False, server_default=text("'{}'")),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("max_attempts", Integer, nullable=False, server_default=text("1")),
+    Column("timeout", Interval),
+    Column("run_at", _TIME, server_default=text("clock_timestamp()")),
+    Column("progress", JSONB(none_as_null=True)),
+    Column("idempotency_key", Text),
+    Column("request_hash", LargeBinary),
+    Column("created_by", Text, nullable=False, server_default=text("session_user")),
+    Column("node_id", Uuid),
+    Column("lease_until", _TIME),
+    Column("cancel_requested_at", _TIME),
+    Column("cancel_requested_by", Text),
+    Column("cancel_reason", Text),
+    Column("seq", Integer, nullable=False, server_default=text("1")),
+    Column("moved_by", Text, nullable=False, server_default=text("session_user")),
+    Column("move_reason", Text, server_default="sql"),
+    Column("created_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("started_at", _TIME),
+    Column("finished_at", _TIME),
+    Column("ttl", Interval, server_default=text("'7 days'")),
+    Column("ttl_failed", Interval, server_default=text("'30 days'")),
+    Column("expires_at", _TIME),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("status IN ('pending', 'running', 'succeeded', 'failed', 'cancelled')", name="status"),
+    CheckConstraint(
+        "length(task) BETWEEN 1 AND 200 AND length(queue) BETWEEN 1 AND 100 AND length(created_by) BETWEEN 1 AND 255 "
+        "AND length(idempotency_key) BETWEEN 1 AND 255 AND length(trace_id) = 32",
+        name="texts",
+    ),
+    CheckConstraint(
+        "cardinality(tags) <= 20 AND array_position(tags, NULL) IS NULL AND octet_length(tags::text) <= 8000",
+        name="tags",
+    ),
+    CheckConstraint("jsonb_typeof(args) = 'object'", name="args"),
+    CheckConstraint("priority BETWEEN 0 AND 9", name="priority"),
+    CheckConstraint("attempt BETWEEN 0 AND max_attempts AND max_attempts >= 1", name="attempts"),
+    CheckConstraint("timeout > interval '0' AND ttl >= interval '0' AND ttl_failed >= interval '0'", name="durations"),
+    CheckConstraint("(idempotency_key IS NULL) = (request_hash IS NULL)", name="key"),
+    CheckConstraint(
+        "status <> 'pending' OR (node_id IS NULL AND started_at IS NULL AND cancel_requested_at IS NULL)",
+        name="pending",
+    ),
+    CheckConstraint(
+        "(status = 'running') = (lease_until IS NOT NULL) "
+        "AND (status <> 'running' OR (node_id IS NOT NULL AND started_at IS NOT NULL AND attempt >= 1))",
+        name="running",
+    ),
+    CheckConstraint(
+        "(status IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL) "
+        "AND (status NOT IN ('succeeded', 'failed') OR attempt >= 1)",
+        name="finished",
+    ),
+    CheckConstraint(
+        "(expires_at IS NOT NULL) = (CASE status WHEN 'succeeded' THEN ttl IS NOT NULL "
+        "WHEN 'failed' THEN ttl_failed IS NOT NULL WHEN 'cancelled' THEN ttl_failed IS NOT NULL ELSE false END)",
+        name="expiry",
+    ),
+    CheckConstraint(
+        "CASE status WHEN 'failed' THEN error IS NOT NULL WHEN 'succeeded' THEN error IS NULL "
+        "WHEN 'running' THEN error IS NULL ELSE true END",
+        name="error",
+    ),
+    CheckConstraint("result IS NULL OR status = 'succeeded'", name="result"),
+    CheckConstraint(
+        "(cancel_requested_at IS NULL) = (cancel_requested_by IS NULL) "
+        "AND (cancel_reason IS NULL OR cancel_requested_at IS NOT NULL) "
+        "AND (status <> 'cancelled' OR cancel_requested_at IS NOT NULL)",
+        name="cancel",
+    ),
+    Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
+    Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
+    Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    Index("ix_jobs_created", "created_at", "id"),
+    Index("ix_jobs_ended_badly", "created_at", "id", postgresql_where=text("status IN ('failed', 'cancelled')")),
+    Index("ix_jobs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
+    Index("ix_jobs_trace", "trace_id", postgresql_where=text("trace_id <> replace(id::text, '-', '')")),
+    Index(
+        "uq_jobs_key",
+        "created_by",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+    ),
+)
+
+transitions = Table(
+    "transitions",
+    metadata,
+    Column("job_id", Uuid, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("from_status", Text),
+    Column("to_status", Text, nullable=False),
+    Column("at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("actor", Text, nullable=False),
+    Column("node_id", Uuid),
+    Column("reason", Text),
+    Column("error", JSONB(none_as_null=True)),
+    Column("trace_id", Text, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("xact", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
+    PrimaryKeyConstraint("job_id", "seq"),
+    Index("ix_transitions_purged", "at", postgresql_where=text("to_status = 'purged'")),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("queues", _TEXTS, nullable=False),
+    Column("tasks", _TEXTS, nullable=False),
+    Column("slots", JSONB, nullable=False),
+    Column("started_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("heartbeat_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    PrimaryKeyConstraint("id"),
+)

@@ -1,0 +1,52 @@
+"""pending → cancelled; a running job gets a request, which its node obeys."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+
+from jobtrail.job.status import Status
+from jobtrail.store.engine import Database
+
+
+class Cancellation(NamedTuple):
+    id: UUID
+    actor: str
+    reason: str | None
+
+
+# Each caller keeps its own actor and reason, also within one group. The first request on a running job stands.
+_CANCEL: Final = text("""
+UPDATE jobtrail.jobs j
+   SET status = CASE j.status WHEN 'pending' THEN 'cancelled' ELSE j.status END,
+       seq = j.seq + CASE j.status WHEN 'pending' THEN 1 ELSE 0 END,
+       moved_by = CASE j.status WHEN 'pending' THEN u.actor ELSE j.moved_by END,
+       move_reason = CASE j.status WHEN 'pending' THEN coalesce(u.reason, 'cancelled') ELSE j.move_reason END,
+       finished_at = CASE j.status WHEN 'pending' THEN statement_timestamp() END,
+       expires_at = CASE j.status WHEN 'pending' THEN statement_timestamp() + j.ttl_failed END,
+       cancel_requested_at = coalesce(j.cancel_requested_at, statement_timestamp()),
+       cancel_requested_by = coalesce(j.cancel_requested_by, u.actor),
+       cancel_reason = CASE WHEN j.cancel_requested_at IS NULL THEN u.reason ELSE j.cancel_reason END
+  FROM unnest(CAST(:id AS uuid[]), CAST(:actor AS text[]), CAST(:reason AS text[])) AS u(id, actor, reason)
+ WHERE j.id = u.id AND j.status IN ('pending', 'running')
+RETURNING j.id, j.status
+""")
+
+_STATUS: Final = text("SELECT id, status FROM jobtrail.jobs WHERE id = ANY(:ids)")
+
+
+async def cancel_group(database: Database, rows: Sequence[Cancellation]) -> Sequence[Status | None]:
+    """What each job is afterwards: cancelled, still running (with a request), as it ended before, or None: no row."""
+    parameters = {
+        "id": [row.id for row in rows],
+        "actor": [row.actor for row in rows],
+        "reason": [row.reason for row in rows],
+    }
+    async with database.autocommit() as connection:
+        found = {row.id: Status(row.status) for row in await connection.execute(_CANCEL, parameters)}
+        missing = [row.id for row in rows if row.id not in found]
+        if missing:
+            others = await connection.execute(_STATUS, {"ids": missing})
+            found |= {row.id: Status(row.status) for row in others}
+    return [found.get(row.id) for row in rows]

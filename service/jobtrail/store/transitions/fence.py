@@ -1,0 +1,57 @@
+"""The two shapes of a fenced update: the plain one for every day, and one that steps over locked rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from jobtrail.store.faults import Fault, fault_of
+
+# `|| ''` keeps the planner from the partial index of running rows, which is short after ANALYZE and long in a storm:
+# the primary key is the plan that does not change.
+_FENCE: Final = "id = u.id AND {row}attempt = u.attempt AND {row}node_id = :node AND {row}status || '' = 'running'"
+
+
+class Fenced(NamedTuple):
+    """One update in both shapes. Parameters: `node`, the arrays `id` and `attempt`, and those of `arrays`."""
+
+    plain: TextClause
+    stepping: TextClause
+
+
+def fenced(assignments: str, *, arrays: Mapping[str, str], returning: str) -> Fenced:
+    """`assignments` speak of the row as `j` and of the caller's arrays (name → SQL type) as `u`."""
+    types = {"id": "uuid", "attempt": "int", **arrays}
+    rows = "unnest({}) AS u({})".format(
+        ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in types.items()), ", ".join(types)
+    )
+    plain = f"""
+UPDATE jobtrail.jobs j SET {assignments}
+  FROM {rows}
+ WHERE j.{_FENCE.format(row="j.")}
+RETURNING {returning}"""
+    stepping = f"""
+WITH mine AS MATERIALIZED (
+  SELECT u.* FROM {rows} CROSS JOIN LATERAL (
+    SELECT FROM jobtrail.jobs WHERE {_FENCE.format(row="")} LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) held)
+UPDATE jobtrail.jobs j SET {assignments}
+  FROM mine u WHERE j.id = u.id
+RETURNING {returning}"""
+    return Fenced(text(plain), text(stepping))
+
+
+async def execute(connection: AsyncConnection, update: Fenced, parameters: Mapping[str, Any]) -> Sequence[Any]:
+    """The rows that moved. Where somebody holds a lock longer than the lock timeout, all the others move."""
+    try:
+        return (await connection.execute(update.plain, parameters)).all()
+    except DBAPIError as error:
+        if fault_of(error) is not Fault.LOCKED:
+            raise
+    return (await connection.execute(update.stepping, parameters)).all()
+
+
+def keys(rows: Sequence[Any], node: UUID) -> dict[str, Any]:
+    return {"node": node, "id": [row.id for row in rows], "attempt": [row.attempt for row in rows]}

@@ -1,0 +1,126 @@
+"""running → succeeded, failed or cancelled, or → pending for another attempt. Only the attempt that holds the job."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from jobtrail.job.status import Status
+from jobtrail.store.engine import Database
+from jobtrail.store.faults import unavailable
+from jobtrail.store.transitions.fence import execute, fenced, keys
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of an attempt, to be recorded if the fence still holds.
+
+    `status` pending means another attempt after `delay`; `more` raises max_attempts, for an attempt that is given
+    back unused. `result` and `error` are JSON texts.
+    """
+
+    id: UUID
+    attempt: int
+    status: Status
+    reason: str
+    result: str | None = None
+    error: str | None = None
+    delay: timedelta = timedelta(0)
+    more: int = 0
+
+
+RESCUED: Final = "lost"
+"""The reason of a move that rescue made; no end of an attempt has it."""
+
+
+class Landing(Enum):
+    LANDED = auto()  # this attempt's end is what the row and the history say
+    STALE = auto()  # the attempt is no longer ours: nothing was changed
+    UNSETTLED = auto()  # the grouped statement did not move it; `settle` finds out why
+
+
+# A row with a cancel request that went back to pending would start again what somebody wants stopped.
+_TO: Final = "CASE WHEN u.status = 'pending' AND j.cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE u.status END"
+
+_FINISH: Final = fenced(
+    f"""
+       status = {_TO}, seq = j.seq + 1, result = u.result, error = u.error, lease_until = NULL,
+       moved_by = CASE {_TO} WHEN 'cancelled' THEN j.cancel_requested_by ELSE 'node' END,
+       move_reason = CASE {_TO} WHEN 'cancelled' THEN coalesce(j.cancel_reason, u.reason) ELSE u.reason END,
+       node_id = CASE {_TO} WHEN 'pending' THEN NULL ELSE j.node_id END,
+       started_at = CASE {_TO} WHEN 'pending' THEN NULL ELSE j.started_at END,
+       finished_at = CASE {_TO} WHEN 'pending' THEN NULL ELSE statement_timestamp() END,
+       expires_at = CASE {_TO} WHEN 'pending' THEN NULL
+                               WHEN 'succeeded' THEN statement_timestamp() + j.ttl
+                               ELSE statement_timestamp() + j.ttl_failed END,
+       run_at = CASE {_TO} WHEN 'pending' THEN statement_timestamp() + u.delay ELSE j.run_at END,
+       max_attempts = j.max_attempts + u.more""",
+    arrays={
+        "status": "text",
+        "reason": "text",
+        "result": "jsonb",
+        "error": "jsonb",
+        "delay": "interval",
+        "more": "int",
+    },
+    returning="j.id",
+)
+
+# FOR UPDATE, never a plain read: a commit whose answer was lost may still be on its way, and this waits for it.
+_ASK: Final = text("""
+SELECT status, node_id, attempt FROM jobtrail.jobs WHERE id = :id FOR UPDATE
+""")
+
+_ENDED_BY: Final = text("""
+SELECT node_id, reason FROM jobtrail.transitions
+ WHERE job_id = :id AND attempt = :attempt AND from_status = 'running' ORDER BY seq LIMIT 1
+""")
+
+
+async def finish_group(database: Database, endings: Sequence[Ending], *, node: UUID) -> Sequence[Landing]:
+    """Record ends in one statement and one commit; what did not move comes back as UNSETTLED."""
+    async with database.autocommit() as connection:
+        moved = {row.id for row in await _finish(connection, endings, node)}
+    return [Landing.LANDED if ending.id in moved else Landing.UNSETTLED for ending in endings]
+
+
+async def settle(database: Database, ending: Ending, *, node: UUID) -> Landing:
+    """Find out what became of an end that the grouped statement did not move, and record it if it is still ours.
+
+    Raises UnavailableError while somebody holds the row, or the database does not answer.
+    """
+    with unavailable():
+        return await _settle(database, ending, node)
+
+
+async def _settle(database: Database, ending: Ending, node: UUID) -> Landing:
+    async with database.sessions.begin() as session:
+        row = (await session.execute(_ASK, {"id": ending.id})).one_or_none()
+        if row is not None and (row.status, row.node_id, row.attempt) == (Status.RUNNING, node, ending.attempt):
+            await _finish(await session.connection(), [ending], node)
+            return Landing.LANDED
+        # The history says who ended this attempt, also after the row went on or was purged.
+        ended = (await session.execute(_ENDED_BY, {"id": ending.id, "attempt": ending.attempt})).one_or_none()
+        mine = ended is not None and ended.node_id == node and ended.reason != RESCUED
+        return Landing.LANDED if mine else Landing.STALE
+
+
+async def _finish(connection: AsyncConnection, endings: Sequence[Ending], node: UUID) -> Sequence[Any]:
+    return await execute(
+        connection,
+        _FINISH,
+        {
+            **keys(endings, node),
+            "status": [ending.status.value for ending in endings],
+            "reason": [ending.reason for ending in endings],
+            "result": [ending.result for ending in endings],
+            "error": [ending.error for ending in endings],
+            "delay": [ending.delay for ending in endings],
+            "more": [ending.more for ending in endings],
+        },
+    )

@@ -1,0 +1,48 @@
+"""running stays running: the lease and the progress of the jobs that a node really holds."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from jobtrail.store.transitions.fence import execute, fenced, keys
+
+
+class Held(NamedTuple):
+    """An attempt that this process runs."""
+
+    id: UUID
+    attempt: int
+
+
+class Running(NamedTuple):
+    """An attempt that the database says this node runs."""
+
+    id: UUID
+    attempt: int
+    cancel_requested: bool
+
+
+_RENEW: Final = fenced(
+    "lease_until = clock_timestamp() + CAST(:lease AS interval)", arrays={}, returning="j.id, j.attempt"
+)
+
+_RUNNING: Final = text("""
+SELECT id, attempt, cancel_requested_at IS NOT NULL AS cancel_requested
+  FROM jobtrail.jobs WHERE node_id = :node AND status = 'running'
+""")
+
+
+async def renew(connection: AsyncConnection, held: Sequence[Held], *, node: UUID, lease: timedelta) -> None:
+    """Put off the end of the leases that are still ours; the others stay as they are."""
+    if held:
+        await execute(connection, _RENEW, {**keys(held, node), "lease": lease})
+
+
+async def running_of(connection: AsyncConnection, node: UUID) -> Sequence[Running]:
+    """What the database says this node runs: the truth to compare with what it holds."""
+    rows = (await connection.execute(_RUNNING, {"node": node})).all()
+    return [Running(row.id, row.attempt, row.cancel_requested) for row in rows]

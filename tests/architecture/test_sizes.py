@@ -1,0 +1,57 @@
+"""Small files and small functions. The figures are printed, the stops are asserted."""
+
+import ast
+import statistics
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[2] / "service" / "jobtrail"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def functions(path: Path) -> list[tuple[str, int]]:
+    found = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return [(f"{path.name}:{node.name}", (node.end_lineno or 0) - node.lineno + 1) for node in found]
+
+
+def test_files_and_functions_stay_small() -> None:
+    lines = {str(path.relative_to(PACKAGE)): path.read_text().count("\n") for path in FILES}
+    lengths = dict(length for path in FILES for length in functions(path))
+    tenths = statistics.quantiles(lengths.values(), n=10)
+    largest = max(lines, key=lines.__getitem__)
+    print(
+        f"\n{sum(lines.values())} lines in {len(lines)} files: median {statistics.median(lines.values()):g}, "
+        f"largest {lines[largest]} ({largest}); {len(lengths)} functions: median "
+        f"{statistics.median(lengths.values()):g}, 90 % within {tenths[8]:g} lines"
+    )
+    assert lines[largest] <= 300, largest
+    assert max(lengths.values()) <= 60, max(lengths, key=lengths.__getitem__)
+    assert tenths[8] <= 30
+
+
+def test_packages_say_what_is_true_of_them() -> None:
+    silent = [path for path in FILES if path.name == "__init__.py" and not ast.get_docstring(ast.parse(path.read_text()))]
+    assert not silent
+
+
+def test_only_the_store_and_the_audit_speak_sql() -> None:
+    """Text that begins like a statement lies in the floor that may know the database."""
+    verbs = ("select ", "insert into", "update jobtrail", "delete from", "with ")
+    strays = [
+        f"{path}:{node.lineno}"
+        for path in FILES
+        if path.relative_to(PACKAGE).parts[0] not in ("store", "audit")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.lstrip().lower().startswith(verbs)
+        and "jobtrail." in node.value
+    ]
+    assert not strays
+
+
+def test_one_class_holds_the_only_endless_loop_of_a_node() -> None:
+    loops = [
+        path.name
+        for path in (PACKAGE / "node").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.While)
+    ]
+    assert sorted(loops) == ["loop.py", "threads.py"]  # the second: a thread that waits for its next call

@@ -1,0 +1,38 @@
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from support import database, servers
+
+from jobtrail.store.embedded import EmbeddedPostgres
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres", choices=["embedded", "system"], default="embedded", help="the PostgreSQL that the tests run on"
+    )
+
+
+@pytest.fixture(scope="session")
+def postgres(pytestconfig: pytest.Config) -> Iterator[EmbeddedPostgres]:
+    """A server for this session."""
+    with servers.server(pytestconfig.getoption("--postgres")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def _place(postgres: EmbeddedPostgres) -> AsyncIterator[database.Place]:
+    async with database.migrated(postgres) as place:
+        yield place
+
+
+@pytest.fixture
+async def place(_place: database.Place) -> AsyncIterator[database.Place]:
+    """A migrated database, empty."""
+    await _place.empty()
+    yield _place
+
+
+@pytest.fixture
+async def empty_url(postgres: EmbeddedPostgres) -> str:
+    """The libpq URL of a database without any tables."""
+    return await database.create(postgres)

@@ -1,0 +1,184 @@
+"""Group commit: who rides together, and what each class of failure does to the others."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy.exc import DBAPIError
+from support import house
+from support.database import Place
+from support.rows import trail
+from support.until import until
+
+from jobtrail.job.errors import UnavailableError
+from jobtrail.job.record import NewJob
+from jobtrail.job.submission import Submission
+from jobtrail.lifecycle.desk import Desk
+from jobtrail.lifecycle.submit import prepare
+from jobtrail.store.engine import open_database
+from jobtrail.store.faults import Fault, fault_of
+from jobtrail.store.group import Group
+from jobtrail.store.transitions.cancel import Cancellation
+from jobtrail.store.transitions.insert import insert_group
+
+
+def new(desk: Desk, **changes: Any) -> NewJob:
+    from dataclasses import replace
+
+    return replace(prepare(desk, Submission(task="noop"), by="ann", trace_id=None), **changes)
+
+
+async def test_rows_that_arrive_during_a_write_go_together_next() -> None:
+    written: list[list[int]] = []
+    first_may_end = asyncio.Event()
+
+    async def write(rows: Sequence[int]) -> Sequence[int]:
+        written.append(list(rows))
+        await first_may_end.wait()
+        return [row * 10 for row in rows]
+
+    group = Group(write, patience=1)
+    first = asyncio.create_task(group.put(1))
+    while not written:
+        await asyncio.sleep(0)
+    others = [asyncio.create_task(group.put(n)) for n in (2, 3, 4)]
+    await asyncio.sleep(0)
+    first_may_end.set()
+    assert await asyncio.gather(first, *others) == [10, 20, 30, 40]
+    assert written == [[1], [2, 3, 4]]
+
+
+async def test_a_group_has_at_most_so_many_rows_and_bytes() -> None:
+    sizes: list[int] = []
+
+    async def write(rows: Sequence[int]) -> Sequence[int]:
+        sizes.append(len(rows))
+        return rows
+
+    by_count = Group(write, patience=1)
+    await asyncio.gather(*(by_count.put(n) for n in range(1200)))
+    assert sizes == [500, 500, 200]
+    sizes.clear()
+    by_weight = Group(write, weigh=lambda row: row, patience=1)
+    await asyncio.gather(*(by_weight.put(3 * 1024 * 1024) for _ in range(3)), by_weight.put(9 * 1024 * 1024))
+    assert sizes == [1, 1, 1, 1]
+
+
+async def test_a_cancelled_caller_does_not_cancel_the_group(place: Place) -> None:
+    desk = house.desk_at(place)
+    rows = [new(desk) for _ in range(5)]
+    callers = [asyncio.create_task(desk.inserts.put(row)) for row in rows]
+    await asyncio.sleep(0)
+    callers[2].cancel()
+    answers = await asyncio.gather(*callers, return_exceptions=True)
+    assert isinstance(answers[2], asyncio.CancelledError)
+    await desk.inserts.settle()
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 5
+
+
+@pytest.mark.parametrize(
+    ("bad", "state"),
+    [
+        ({"task": ""}, "23514"),  # a CHECK
+        ({"args_json": '{"a": "\\u0000"}'}, "22P05"),  # jsonb has no NUL
+        ({"tags": ["t" * 9000]}, "23514"),
+        ({"priority": 12}, "23514"),
+    ],
+)
+async def test_a_bad_row_fails_its_own_caller_only(place: Place, bad: dict[str, Any], state: str) -> None:
+    desk = house.desk_at(place)
+    rows = [new(desk) for _ in range(20)]
+    rows[7] = new(desk, **bad)
+    answers = await asyncio.gather(*(desk.inserts.put(row) for row in rows), return_exceptions=True)
+    wrong = [(index, answer) for index, answer in enumerate(answers) if isinstance(answer, BaseException)]
+    assert [index for index, _ in wrong] == [7]
+    error = wrong[0][1]
+    assert isinstance(error, DBAPIError)
+    assert fault_of(error) is Fault.DATA
+    assert getattr(error.orig, "sqlstate", None) == state
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 19
+
+
+async def test_a_lost_connection_repeats_the_group_and_doubles_nothing(place: Place) -> None:
+    desk = house.desk_at(place)
+    rows = [new(desk) for _ in range(2000)]
+    lost = 0
+
+    async def cut() -> None:
+        nonlocal lost
+        query = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE application_name = 'jobtrail' AND datname = current_database() AND query LIKE '%INSERT INTO%'"""
+        while not putting.done():
+            lost += await place.value(query)
+            await asyncio.sleep(0.02)
+
+    async def put_all() -> list[Any]:
+        found: list[Any] = []
+        for start in range(0, 2000, 20):
+            found += await asyncio.gather(*(desk.inserts.put(row) for row in rows[start : start + 20]))
+        return found
+
+    putting = asyncio.create_task(put_all())
+    await cut()
+    answers = await putting
+    assert lost > 0, "no connection was cut: nothing was proved"
+    assert len(answers) == 2000
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 2000
+    assert await place.value("SELECT count(*) FROM jobtrail.transitions") == 2000
+
+
+async def test_a_commit_whose_answer_was_lost_is_found_again(place: Place) -> None:
+    desk = house.desk_at(place)
+    rows = [new(desk) for _ in range(3)]
+    first = await insert_group(place.database, rows)
+    assert await insert_group(place.database, rows) == first
+    assert await place.value("SELECT count(*) FROM jobtrail.transitions") == 3
+
+
+async def test_a_deadlock_repeats_the_whole_group(place: Place) -> None:
+    desk = house.desk_at(place)
+    ids = sorted([(await house.submitted(desk, "noop")).id for _ in range(2)])
+    await place.psql.execute("SET deadlock_timeout = '10s'")
+    database = open_database(place.url.sqlalchemy)
+    name = await place.value("SELECT current_database()")
+    await place.psql.execute(f"ALTER DATABASE {name} SET deadlock_timeout = '20ms'")
+    intruder = await asyncpg.connect(place.url.libpq)
+    await place.psql.execute(f"ALTER DATABASE {name} RESET deadlock_timeout")
+    try:
+        await intruder.execute("SET deadlock_timeout = '10s'")
+        other = Desk(database, desk.catalog)
+        transaction = intruder.transaction()
+        await transaction.start()
+        await intruder.execute("UPDATE jobtrail.jobs SET tags = '{x}' WHERE id = $1", ids[1])
+        both = asyncio.gather(*(other.cancels.put(Cancellation(each, "ann", None)) for each in ids))
+
+        async def waits() -> bool:
+            query = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1"
+            return bool(await place.value(query, name))
+
+        await until(waits)
+        await intruder.execute("UPDATE jobtrail.jobs SET tags = '{x}' WHERE id = $1", ids[0])
+        await transaction.commit()
+        assert await both == ["cancelled", "cancelled"]
+        assert [len(await trail(place, each)) for each in ids] == [2, 2]
+    finally:
+        await intruder.close()
+        await database.dispose()
+
+
+async def test_a_database_that_does_not_answer_is_told_after_the_patience() -> None:
+    nowhere = open_database("postgresql+asyncpg://nobody@127.0.0.1:9/none", connect_timeout=1)
+    tries = 0
+
+    async def write(rows: Sequence[NewJob]) -> Sequence[Any]:
+        nonlocal tries
+        tries += 1
+        return await insert_group(nowhere, rows)
+
+    group = Group(write, patience=0.3)
+    with pytest.raises(UnavailableError, match="did not answer"):
+        await group.put(None)  # type: ignore[arg-type]
+    assert tries > 1
+    await nowhere.dispose()

@@ -1,0 +1,71 @@
+"""The parts of a process for tests: a desk on a test database, and nodes that run its jobs."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from support import tasks
+from support.database import Place
+from support.until import until
+
+from jobtrail.job.record import Job
+from jobtrail.job.status import Status
+from jobtrail.job.submission import Submission
+from jobtrail.job.catalog import Catalog
+from jobtrail.lifecycle.desk import Desk
+from jobtrail.lifecycle.read import read
+from jobtrail.lifecycle.submit import submit
+from jobtrail.node.janitor import Upkeep
+from jobtrail.node.leases import Terms
+from jobtrail.node.node import Node
+from jobtrail.node.worker import Work
+
+LEASE = timedelta(seconds=1)
+
+
+def desk_at(place: Place) -> Desk:
+    return Desk(place.database, Catalog.from_modules([tasks]))
+
+
+@asynccontextmanager
+async def node_at(desk: Desk, place: Place, *, grace: float = 5.0, **work: Any) -> AsyncIterator[Node]:
+    """A running node; its clock is quicker than the default so that tests need not wait."""
+    terms = {"lease": LEASE, "poll_every": timedelta(milliseconds=50), **work}
+    node = Node(
+        desk,
+        place.url.sqlalchemy,
+        Work(**terms),
+        Upkeep(timedelta(seconds=0.2)),
+        Terms(terms["lease"], timedelta(seconds=300)),
+        version="test",
+    )
+    node.start()
+    try:
+        yield node
+    finally:
+        tasks.GATE.set()
+        await node.stop(grace)
+        tasks.GATE.clear()
+
+
+async def submitted(desk: Desk, task: str, *, by: str = "ann", **wanted: Any) -> Job:
+    options = {name: wanted.pop(name) for name in list(wanted) if name in Submission.model_fields and name != "args"}
+    return await submit(desk, Submission(task=task, args=wanted, **options), by=by)
+
+
+async def ended(desk: Desk, job_id: UUID, *, within: float = 10.0) -> Job:
+    async def job() -> Job | None:
+        found = await read(desk, job_id)
+        return found if found.status.is_terminal else None
+
+    return await until(job, within=within)
+
+
+async def reached(desk: Desk, job_id: UUID, status: Status, *, within: float = 10.0) -> Job:
+    async def job() -> Job | None:
+        found = await read(desk, job_id)
+        return found if found.status is status else None
+
+    return await until(job, within=within)

@@ -1,0 +1,141 @@
+"""Tasks for tests: each does one thing that a job can do."""
+
+import asyncio
+import threading
+import time
+from datetime import date
+
+from jobtrail import JobContext, Retry, task
+
+GATE = threading.Event()
+"""What `hold` and `hold_in_thread` wait for."""
+
+
+@task
+async def noop(n: int = 0) -> dict[str, int]:
+    return {"ok": n}
+
+
+@task
+async def nothing() -> None:
+    return
+
+
+@task
+def in_thread(n: int) -> dict[str, object]:
+    return {"n": n, "thread": threading.current_thread().name}
+
+
+@task
+async def hold(seconds: float = 60) -> str:
+    end = time.monotonic() + seconds
+    while not GATE.is_set() and time.monotonic() < end:
+        await asyncio.sleep(0.005)
+    return "released"
+
+
+@task
+def hold_in_thread(seconds: float = 60) -> str:
+    GATE.wait(seconds)
+    return "released"
+
+
+@task
+async def sleep_long() -> None:
+    await asyncio.sleep(600)
+
+
+@task
+async def swallow_cancel() -> str:
+    try:
+        await asyncio.sleep(600)
+    except asyncio.CancelledError:
+        return "done anyway"
+    return "slept"
+
+
+@task
+async def fail(how: str) -> None:
+    match how:
+        case "error":
+            raise ValueError("as asked")
+        case "exit":
+            raise SystemExit(3)
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "cancelled":
+            raise asyncio.CancelledError
+        case "generator":
+            raise GeneratorExit
+        case "str":
+            raise BadStrError
+        case "nul":
+            raise ValueError("a\x00b\ud800c")
+        case "long":
+            raise ValueError("x" * 1_000_000)
+        case _:
+            raise LookupError(how)
+
+
+@task
+def fail_in_thread(how: str) -> None:
+    match how:
+        case "exit":
+            raise SystemExit(3)
+        case "stop":
+            raise StopIteration
+        case "interrupt":
+            raise KeyboardInterrupt
+        case _:
+            raise ValueError(how)
+
+
+class BadStrError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@task
+async def give(what: str) -> object:
+    match what:
+        case "nan":
+            return float("nan")
+        case "object":
+            return object()
+        case "large":
+            return "x" * 2_000_000
+        case "nul":
+            return "\x00"
+        case "date":
+            return {"day": date(2026, 1, 2)}
+        case _:
+            return what
+
+
+@task(max_attempts=3, retry=Retry(base=0.01, factor=1, max=0.01, jitter=0))
+async def flaky(context: JobContext, succeed_at: int) -> int:
+    if context.attempt < succeed_at:
+        raise ConnectionError(f"attempt {context.attempt}")
+    return context.attempt
+
+
+@task
+async def parent(context: JobContext, n: int) -> str:
+    return str(await context.submit(noop, n))
+
+
+@task
+async def about(context: JobContext) -> dict[str, object]:
+    context.log.info("about to tell")
+    return {
+        "job_id": str(context.job_id),
+        "attempt": context.attempt,
+        "trace_id": context.trace_id,
+        "token": context.idempotency_token,
+        "other": context.token("mail"),
+    }
+
+
+@task(timeout=0.05)
+async def too_slow() -> None:
+    await asyncio.sleep(600)

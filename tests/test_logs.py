@@ -1,0 +1,354 @@
+import asyncio
+import contextvars
+import json
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NoReturn
+
+import pytest
+import uvicorn
+
+from jobtrail.logs import OneLine, bind, configure, current
+
+Lines = Callable[[], list[str]]
+log = logging.getLogger("shop.tasks")
+
+IDS = {"trace_id": "0af7651916cd43dd8448eb211c80319c", "job_id": "0199c0de", "task": "send_mail", "attempt": 2}
+
+
+class Unshowable(Exception):  # noqa: N818 — it is a value here as often as an error
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    names = (None, "uvicorn", "uvicorn.error", "uvicorn.access")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+    showwarning = warnings.showwarning
+    yield
+    logging.captureWarnings(capture=False)
+    warnings.showwarning = showwarning
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+@pytest.fixture
+def lines(capsys: pytest.CaptureFixture[str]) -> Lines:
+    return lambda: capsys.readouterr().err.split("\n")[:-1]
+
+
+@pytest.fixture(params=["text", "json"])
+def form(request: pytest.FixtureRequest) -> Literal["text", "json"]:
+    configure(request.param, "INFO")
+    return request.param
+
+
+@pytest.fixture
+def objects(lines: Lines) -> Callable[[], list[dict[str, Any]]]:
+    configure("json", "INFO")
+    return lambda: [json.loads(line) for line in lines()]
+
+
+Objects = Callable[[], list[dict[str, Any]]]
+
+
+def test_a_record_in_json(objects: Objects) -> None:
+    with bind(**IDS):
+        log.info("sent %d", 3, extra={"address": "a@b"})
+    [line] = objects()
+    assert list(line) == ["time", "level", "logger", "message", "trace_id", "job_id", "task", "attempt", "address"]
+    assert line == IDS | {
+        "time": line["time"],
+        "level": "INFO",
+        "logger": "shop.tasks",
+        "message": "sent 3",
+        "address": "a@b",
+    }
+
+
+def test_a_record_in_text(lines: Lines) -> None:
+    configure("text", "INFO")
+    with bind(**IDS):
+        log.info("sent %d", 3, extra={"address": "a@b", "subject": 'the "first"', "to": ["x"], "empty": "", "n": None})
+    [line] = lines()
+    time, rest = line.split(" ", 1)
+    assert rest == (
+        "INFO shop.tasks sent 3 trace_id=0af7651916cd43dd8448eb211c80319c job_id=0199c0de task=send_mail attempt=2"
+        ' address=a@b subject="the \\"first\\"" to=["x"] empty="" n=null'
+    )
+    assert time.endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("created", "time"), [(0.0, "1970-01-01T00:00:00.000Z"), (1767225600.1239, "2026-01-01T00:00:00.123Z")]
+)
+def test_times_are_utc_with_milliseconds(objects: Objects, created: float, time: str) -> None:
+    log.handle(logging.makeLogRecord({"created": created, "levelno": logging.INFO, "msg": "x"}))
+    assert objects()[0]["time"] == time
+
+
+def test_a_traceback_stays_on_the_line_of_its_record(form: str, lines: Lines) -> None:
+    try:
+        fail("two\nlines")
+    except ValueError:
+        log.exception("failed")
+    [line] = lines()
+    assert r"Traceback (most recent call last):\n" in line
+    if form == "json":
+        error = json.loads(line)["error"]
+        assert (error["type"], error["message"]) == ("ValueError", "two\nlines")
+        assert error["traceback"].endswith("ValueError: two\nlines")
+    else:
+        assert r'error="ValueError: two\nlines" traceback="Traceback' in line
+
+
+def test_a_record_without_an_exception_has_no_error(objects: Objects) -> None:
+    log.info("x", exc_info=True)  # noqa: LOG014 — this is what is tested
+    assert "error" not in objects()[0]
+
+
+def test_the_stack_is_shown_on_the_same_line(form: str, lines: Lines) -> None:
+    log.info("here", stack_info=True)
+    [line] = lines()
+    assert "test_the_stack_is_shown_on_the_same_line" in line
+    assert form == "text" or "stack" in json.loads(line)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\nb",
+        "a\r\nb",
+        "\x1b[31mred\x1b[0m",
+        "a\x00b",
+        "bell\x07",
+        "del\x7f",
+        "c1\x9b31m",
+        "line\u2028",
+        "turn\u202e",
+        "\ud800",
+    ],
+)
+@pytest.mark.parametrize("place", ["message", "extra", "bound", "error"])
+def test_nothing_in_a_text_forges_a_line_or_steers_a_terminal(form: str, lines: Lines, text: str, place: str) -> None:
+    with bind(task=text if place == "bound" else "t"):
+        log.error(
+            text if place == "message" else "m",
+            extra={"field": text} if place == "extra" else None,
+            exc_info=ValueError(text) if place == "error" else None,
+        )
+    [line] = lines()
+    assert line.isprintable()
+    if form == "json":
+        shown = json.loads(line)
+        assert text in (shown["message"], shown.get("field"), shown["task"], shown.get("error", {}).get("message"))
+
+
+def test_an_ordinary_text_is_not_escaped_in_text(lines: Lines) -> None:
+    configure("text", "INFO")
+    log.info(r"C:\new grüße 漢字")
+    assert lines()[0].endswith(r" INFO shop.tasks C:\new grüße 漢字")
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "shown"),
+    [
+        ("%d", ("x",), "%d ('x',) (not formatted: TypeError)"),
+        ("%s %s", ("x",), "%s %s ('x',) (not formatted: TypeError)"),
+        (Unshowable(), (), "<Unshowable that cannot be shown> () (not formatted: RuntimeError)"),
+    ],
+)
+def test_a_record_that_cannot_be_formatted_is_shown_as_it_is(
+    objects: Objects, message: object, arguments: tuple[Any, ...], shown: str
+) -> None:
+    leave_only_our_handler()
+    log.info(message, *arguments)
+    assert objects()[0]["message"] == shown
+
+
+def test_an_argument_whose_text_raises_does_not_raise(objects: Objects) -> None:
+    leave_only_our_handler()
+    log.info("to %s", Unshowable())
+    assert objects()[0]["message"].endswith("(not formatted: RuntimeError)")
+
+
+def test_an_exception_whose_text_raises_is_still_told(objects: Objects) -> None:
+    log.error("failed", exc_info=Unshowable())
+    error = objects()[0]["error"]
+    assert (error["type"], error["message"]) == ("Unshowable", "<Unshowable that cannot be shown>")
+
+
+def test_extra_fields_of_any_kind_are_shown(objects: Objects) -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    values = {
+        "flag": True,
+        "nothing": None,
+        "nested": {"a": [1, 2.5]},
+        "nan": float("nan"),
+        "data": b"x",
+        "huge": 10**5000,
+        "round": loop,
+        "bad": Unshowable(),
+        "within": [Unshowable()],
+        "keys": {(1, 2): 3},
+    }
+    log.info("x", extra=values)
+    [line] = objects()
+    assert {name: line[name] for name in values} == {
+        "flag": True,
+        "nothing": None,
+        "nested": {"a": [1, 2.5]},
+        "nan": "nan",
+        "data": "b'x'",
+        "huge": "<int that cannot be shown>",
+        "round": "[[...]]",
+        "bad": "<Unshowable that cannot be shown>",
+        "within": ["<Unshowable that cannot be shown>"],
+        "keys": "{(1, 2): 3}",
+    }
+
+
+def test_an_extra_field_cannot_pose_as_one_of_ours(objects: Objects) -> None:
+    log.info("x", extra={"level": "fake", "time": "fake", "logger": "fake", "error": "fake"})
+    [line] = objects()
+    assert (line["level"], line["logger"], line["extra_level"], line["extra_error"]) == (
+        "INFO",
+        "shop.tasks",
+        "fake",
+        "fake",
+    )
+
+
+def test_bound_fields_nest_and_end_with_their_block(objects: Objects) -> None:
+    with bind(trace_id="t"):
+        with bind(job_id="1", attempt=1):
+            log.info("inner")
+            assert dict(current()) == {"trace_id": "t", "job_id": "1", "attempt": 1}
+        log.info("outer")
+    log.info("outside")
+    assert [set(line) - {"time", "level", "logger", "message"} for line in objects()] == [
+        {"trace_id", "job_id", "attempt"},
+        {"trace_id"},
+        set(),
+    ]
+    assert dict(current()) == {}
+
+
+def test_what_is_bound_ends_also_when_the_block_fails() -> None:
+    with pytest.raises(KeyError), bind(job_id="1"):
+        raise KeyError
+    assert dict(current()) == {}
+
+
+def test_a_record_about_another_job_keeps_that_jobs_id(objects: Objects) -> None:
+    with bind(job_id="mine", task="t"):
+        log.info("rescued", extra={"job_id": "other"})
+    [line] = objects()
+    assert (line["job_id"], line["task"]) == ("other", "t")
+
+
+async def test_each_of_two_tasks_of_the_loop_has_its_own_fields(objects: Objects) -> None:
+    both = asyncio.Barrier(2)
+
+    async def work(job: str) -> None:
+        with bind(job_id=job):
+            await both.wait()
+            log.info(job)
+
+    await asyncio.gather(work("1"), work("2"))
+    told = objects()
+    assert {line["message"]: line["job_id"] for line in told} == {"1": "1", "2": "2"}
+
+
+async def test_threads_that_run_in_a_copy_of_the_context_have_the_fields(objects: Objects) -> None:
+    with bind(job_id="1"):
+        await asyncio.to_thread(log.info, "to_thread")
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(log.info, "thread"))
+        thread.start()
+        thread.join()
+    assert [(line["message"], line["job_id"]) for line in objects()] == [("to_thread", "1"), ("thread", "1")]
+
+
+def test_the_level_holds_for_every_logger(lines: Lines) -> None:
+    configure("text", "WARNING")
+    for logger in (log, logging.getLogger("uvicorn.access"), logging.getLogger("jobtrail.node")):
+        logger.info("quiet")
+        logger.warning("loud")
+    assert [line.split(" ")[1] for line in lines()] == ["WARNING"] * 3
+
+
+def test_configuring_twice_does_not_write_twice(lines: Lines) -> None:
+    configure("text", "INFO")
+    configure("json", "INFO")
+    log.info("once")
+    [line] = lines()
+    assert json.loads(line)["message"] == "once"
+
+
+def test_handlers_that_others_put_on_the_root_stay(caplog: pytest.LogCaptureFixture) -> None:
+    configure("text", "INFO")
+    log.info("also there")
+    assert "also there" in caplog.text
+
+
+def test_plain_handlers_of_before_make_way(lines: Lines) -> None:
+    logging.getLogger().addHandler(logging.StreamHandler(sys.stderr))
+    configure("text", "INFO")
+    log.info("once")
+    assert len(lines()) == 1
+
+
+def test_uvicorn_writes_the_same_lines(objects: Objects) -> None:
+    uvicorn.Config("app:app")
+    configure("json", "INFO")
+    uvicorn.Config("app:app", log_config=None)
+    logging.getLogger("uvicorn.error").info("Started %d", 7, extra={"color_message": "\x1b[36mStarted\x1b[0m"})
+    logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', "::1:5", "GET", "/v1/jobs", "1.1", 200)
+    told = objects()
+    assert [line["message"] for line in told] == ["Started 7", '::1:5 - "GET /v1/jobs HTTP/1.1" 200']
+    assert all(set(line) == {"time", "level", "logger", "message"} for line in told)
+
+
+def test_a_line_break_at_the_end_of_a_message_is_dropped(objects: Objects) -> None:
+    log.info("Exception in ASGI application\n")
+    assert objects()[0]["message"] == "Exception in ASGI application"
+
+
+def test_warnings_are_lines_too(lines: Lines) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        configure("text", "INFO")
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+        logging.captureWarnings(capture=False)
+    [line] = lines()
+    assert " WARNING py.warnings " in line
+    assert "DeprecationWarning: old" in line
+
+
+def test_a_reader_that_went_away_does_not_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed:
+        def write(self, _text: str) -> None:
+            raise BrokenPipeError
+
+    configure("text", "INFO")
+    monkeypatch.setattr(sys, "stderr", Closed())
+    log.info("nobody reads this")
+    assert current() == {}
+
+
+def fail(message: str) -> NoReturn:
+    raise ValueError(message)
+
+
+def leave_only_our_handler() -> None:
+    """Those of pytest raise, as the standard library's formatters do."""
+    root = logging.getLogger()
+    root.handlers[:] = [handler for handler in root.handlers if isinstance(handler.formatter, OneLine)]

@@ -1,0 +1,279 @@
+import os
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from jobtrail.job.errors import SettingsError
+from jobtrail.settings import PREFIX, Settings, load, unknown_variables
+
+EXAMPLE = Path(__file__).parent.parent / ".env.example"
+WRITTEN = re.compile(r"^(?P<comment># )?(?P<name>JOBTRAIL_[A-Z_]+)=(?P<value>\S*)$", re.MULTILINE)
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.upper().startswith(PREFIX) or name.upper() == "DATABASE_URL":
+            monkeypatch.delenv(name)
+    return
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    settings = load()
+    assert settings.model_dump() == {
+        "database_url": None,
+        "data_dir": None,
+        "pool_size": 5,
+        "host": "127.0.0.1",
+        "port": 8000,
+        "max_body": 1048576,
+        "tasks": (),
+        "queues": (),
+        "slots": 32,
+        "threads": 8,
+        "processes": os.cpu_count(),
+        "max_result": 1048576,
+        "lease": timedelta(seconds=30),
+        "stall": timedelta(seconds=300),
+        "grace": timedelta(seconds=20),
+        "poll_every": timedelta(seconds=1),
+        "purge_every": timedelta(seconds=60),
+        "ttl": timedelta(days=7),
+        "ttl_failed": timedelta(days=30),
+        "history_ttl": timedelta(days=90),
+        "log_format": "text",
+        "log_level": "INFO",
+    }
+
+
+def test_the_example_names_every_setting_once_and_no_other() -> None:
+    named = [match["name"] for match in WRITTEN.finditer(EXAMPLE.read_text())]
+    assert sorted(named) == sorted(PREFIX + name.upper() for name in Settings.model_fields)
+
+
+def test_the_example_shows_the_defaults_in_its_comments(tmp_path: Path) -> None:
+    commented = [match for match in WRITTEN.finditer(EXAMPLE.read_text()) if match["comment"]]
+    (tmp_path / ".env").write_text("".join(f"{match['name']}={match['value']}\n" for match in commented))
+    assert load() == Settings(_env_file=None)
+    unset = {match["name"] for match in commented if not match["value"]}
+    assert unset == {"JOBTRAIL_DATA_DIR", "JOBTRAIL_TASKS", "JOBTRAIL_QUEUES", "JOBTRAIL_PROCESSES"}
+
+
+def test_the_example_as_it_is_starts_with_the_embedded_database(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(EXAMPLE.read_text())
+    assert load() == Settings(_env_file=None, database_url="embedded")
+
+
+def test_the_example_gives_a_reason_before_each_setting() -> None:
+    blocks = EXAMPLE.read_text().split("\n\n")
+    settings = [block.splitlines() for block in blocks if WRITTEN.search(block)]
+    assert all(len(lines) > 1 and all(line.startswith("# ") for line in lines[:-1]) for lines in settings)
+    assert all(len(WRITTEN.findall("\n".join(lines))) == 1 for lines in settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("DATABASE_URL", "embedded", "embedded"),
+        ("DATABASE_URL", "postgres://u@h/d?sslmode=require", "postgres://u@h/d?sslmode=require"),
+        ("DATA_DIR", "~/x", Path.home() / "x"),
+        ("PORT", "0", 0),
+        ("TASKS", "shop.tasks, mail ,", ("shop.tasks", "mail")),
+        ("QUEUES", "default,slow-ones", ("default", "slow-ones")),
+        ("QUEUES", "", ()),
+        ("SLOTS", "0", 0),
+        ("LEASE", "2m", timedelta(minutes=2)),
+        ("GRACE", "0", timedelta(0)),
+        ("POLL_EVERY", "0.5", timedelta(milliseconds=500)),
+        ("PURGE_EVERY", "500ms", timedelta(milliseconds=500)),
+        ("TTL", "keep", None),
+        ("TTL_FAILED", "NONE", None),
+        ("HISTORY_TTL", "3650d", timedelta(days=3650)),
+        ("MAX_BODY", "2048", 2048),
+        ("MAX_RESULT", "512KiB", 524288),
+        ("LOG_FORMAT", "json", "json"),
+        ("LOG_LEVEL", "debug", "DEBUG"),
+    ],
+)
+def test_a_setting_is_read_from_the_environment_and_from_the_file(
+    name: str, text: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(f"{PREFIX}{name}={text}\nOTHERS={text}\n")
+    assert getattr(load(), name.lower()) == value
+    (tmp_path / ".env").unlink()
+    monkeypatch.setenv(PREFIX + name, text)
+    assert getattr(load(), name.lower()) == value
+
+
+def test_what_is_given_wins_over_the_environment_and_that_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("JOBTRAIL_PORT=1\nJOBTRAIL_SLOTS=1\nJOBTRAIL_THREADS=1\n")
+    monkeypatch.setenv("JOBTRAIL_PORT", "2")
+    monkeypatch.setenv("JOBTRAIL_SLOTS", "2")
+    settings = load(port=3)
+    assert (settings.port, settings.slots, settings.threads) == (3, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("environment", "file", "given", "found"),
+    [
+        ({"DATABASE_URL": "postgresql://shared"}, "", {}, "postgresql://shared"),
+        ({}, "DATABASE_URL=postgresql://shared", {}, "postgresql://shared"),
+        ({"DATABASE_URL": "postgresql://shared"}, "JOBTRAIL_DATABASE_URL=postgresql://own", {}, "postgresql://own"),
+        ({"JOBTRAIL_DATABASE_URL": "postgresql://own"}, "DATABASE_URL=postgresql://shared", {}, "postgresql://own"),
+        ({"JOBTRAIL_DATABASE_URL": "", "DATABASE_URL": "postgresql://shared"}, "", {}, "postgresql://shared"),
+        ({"JOBTRAIL_DATABASE_URL": "embedded", "DATABASE_URL": "mysql://shared"}, "", {}, "embedded"),
+        ({"DATABASE_URL": "mysql://shared"}, "", {"database_url": "embedded"}, "embedded"),
+    ],
+)
+def test_the_database_of_the_host_app_is_taken_when_none_of_our_own_is_named(
+    environment: dict[str, str],
+    file: str,
+    given: dict[str, str],
+    found: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / ".env").write_text(file)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert load(**given).database_url == found
+
+
+def test_a_database_of_the_host_app_that_is_of_no_use_is_refused_under_its_own_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://ann:sekret@db/app")
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL: .*; or set JOBTRAIL_DATABASE_URL, which") as refused:
+        load()
+    assert "sekret" not in str(refused.value)
+
+
+REFUSED = {
+    "DATABASE_URL=mysql://ann:sekret@db": "mysql:// is not PostgreSQL; write postgresql://user:password@host",
+    "PORT=65536": "'65536' should be less than or equal to 65535",
+    "PORT=-1": "'-1' should be greater than or equal to 0",
+    "PORT=http": "'http' should be a valid integer",
+    "SLOTS=-1": "'-1' should be greater",
+    "THREADS=many": "'many' should be a valid integer",
+    "PROCESSES=1.5": "'1.5' should be a valid integer",
+    "POOL_SIZE=0": "'0' should be greater than or equal to 1",
+    "LEASE=5 parsecs": "'5 parsecs' is not a duration: write seconds or 500ms, 30s, 5m, 2h, 7d",
+    "LEASE=0.9": "900ms should be greater than or equal to 1 second",
+    "LEASE=2d": "2d should be less than or equal to 1 day",
+    "STALL=0": "0s should be greater than or equal to 1 second",
+    "GRACE=-1": "'-1' is not a duration",
+    "POLL_EVERY=0": "0s should be greater",
+    "POLL_EVERY=30s": "30s is not shorter than JOBTRAIL_LEASE (30s): lower the one or raise the other",
+    "PURGE_EVERY=nan": "'nan' is not a duration",
+    "TTL=0": "0 would purge a row as it finishes; write keep to keep rows for ever",
+    "TTL_FAILED=-7d": "'-7d' is not a duration",
+    "TTL_FAILED=500ms": "500ms should be greater than or equal to 1 second",
+    "HISTORY_TTL=3651d": "3651d should be less than or equal to 3650 days",
+    "MAX_BODY=1MB": "'1MB' is not a size: write bytes or 512KiB, 1MiB",
+    "MAX_BODY=1": "1 should be greater than or equal to 1024",
+    "MAX_RESULT=65MiB": "68157440 should be less than or equal to 67108864",
+    "TASKS=shop/tasks.py": "'shop/tasks.py' is not a module's name: write package.module",
+    "QUEUES=two words": "'two words' is not a queue's name",
+    "LOG_FORMAT=xml": "'xml' should be 'text' or 'json'",
+    "LOG_LEVEL=loud": "'LOUD' should be 'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'CRITICAL'",
+}
+
+
+@pytest.mark.parametrize(("setting", "reason"), REFUSED.items())
+def test_a_wrong_setting_is_one_line_that_names_it_and_the_fix(
+    setting: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, value = setting.split("=", 1)
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(SettingsError) as refused:
+        load()
+    assert str(refused.value).startswith(f"{PREFIX}{name}: {reason}")
+    assert "\n" not in str(refused.value)
+    assert "sekret" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_all_wrong_settings_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = ["DATABASE_URL=mysql://db", "LEASE=soon", "PORT=x", "TTL=0"]
+    for setting in wrong:
+        name, value = setting.split("=")
+        monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(SettingsError) as refused:
+        load()
+    named = [line.partition(":")[0] for line in str(refused.value).splitlines()]
+    assert sorted(named) == sorted(PREFIX + setting.partition("=")[0] for setting in wrong)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
+def test_the_embedded_database_is_for_loopback(host: str) -> None:
+    assert load(database_url="embedded", host=host).host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", ""])  # noqa: S104 — refused here
+def test_the_embedded_database_is_refused_on_any_other_address(host: str) -> None:
+    with pytest.raises(SettingsError, match=r"^JOBTRAIL_HOST: .*set JOBTRAIL_HOST=127\.0\.0\.1, or JOBTRAIL_DATABASE"):
+        load(database_url="embedded", host=host)
+    assert load(database_url="postgresql://db", host=host).host == host
+
+
+def test_relations_are_told_together() -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(database_url="embedded", host="::", poll_every=timedelta(minutes=1))
+    assert [line.partition(":")[0] for line in str(refused.value).splitlines()] == [
+        "JOBTRAIL_POLL_EVERY",
+        "JOBTRAIL_HOST",
+    ]
+
+
+@pytest.mark.parametrize("given", [{"database_url": 5}, {"ttl": "soon"}, {"max_body": None}, {"tasks": 7}])
+def test_a_wrong_value_from_python_names_the_setting_too(given: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=f"^{PREFIX}{next(iter(given)).upper()}: "):
+        load(**given)
+
+
+def test_a_file_that_is_not_text_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"JOBTRAIL_PORT=\xff\xfe")
+    with pytest.raises(SettingsError, match=r"^\.env in the current folder cannot be read: it is not UTF-8$"):
+        load()
+
+
+def test_the_settings_cannot_be_changed() -> None:
+    settings = load()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]
+
+
+def test_no_representation_holds_the_password() -> None:
+    settings = load(database_url="postgresql://ann:sekret@db/app")
+    assert "sekret" not in repr(settings) + str(settings)
+    with pytest.raises(ValidationError) as refused:
+        Settings(database_url="mysql://ann:sekret@db/app")
+    assert "sekret" not in str(refused.value)
+
+
+def test_unknown_variables_are_told_with_near_names(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("JOBTRAIL_LEESE=1\nOTHER=1\nJOBTRAIL_PORT=1\n")
+    told = unknown_variables({"JOBTRAIL_PROT": "1", "JOBTRAIL_XYZZY": "1", "JOBTRAIL_TTL": "1", "PATH": "x"})
+    assert told == [
+        "JOBTRAIL_LEESE is not a setting; did you mean JOBTRAIL_LEASE?",
+        "JOBTRAIL_PROT is not a setting; did you mean JOBTRAIL_PORT?",
+        "JOBTRAIL_XYZZY is not a setting",
+    ]
+
+
+def test_no_variable_is_unknown_where_there_is_none() -> None:
+    assert unknown_variables({"HOME": "/"}) == []
+    assert unknown_variables({PREFIX + name.upper(): "" for name in Settings.model_fields}) == []
+
+
+def test_an_unknown_variable_does_not_keep_the_service_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBTRAIL_PROT", "1")
+    assert load().port == 8000
