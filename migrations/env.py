@@ -54,8 +54,8 @@ def main() -> None:
         asyncio.run(connect_and_run(url))
     else:
         # only alembic's own command comes without a database; the service hands its own over
-        from jobtrail.app import reach  # noqa: PLC0415
         from jobtrail.settings import load  # noqa: PLC0415
+        from jobtrail.wiring import reach  # noqa: PLC0415
 
         with reach(load()) as found:
             asyncio.run(connect_and_run(found.sqlalchemy))

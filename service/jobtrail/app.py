@@ -1,16 +1,13 @@
 """The web process, wired on one page: settings → database → tasks → node → doors."""
 
 import asyncio
-import importlib
-import ipaddress
 import math
 import socket
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from importlib.metadata import version
-from pathlib import Path
-from types import ModuleType
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -19,68 +16,20 @@ from fastapi_offline import FastAPIOffline
 
 from jobtrail.api.door import Door
 from jobtrail.api.routes import install
-from jobtrail.job.database_url import DatabaseUrl, normalize
-from jobtrail.job.errors import SettingsError, UnavailableError
 from jobtrail.job.catalog import Catalog
-from jobtrail.lifecycle.desk import Defaults, Desk
+from jobtrail.job.database_url import DatabaseUrl
+from jobtrail.job.errors import SettingsError
+from jobtrail.lifecycle.desk import Desk
 from jobtrail.node.janitor import Upkeep
 from jobtrail.node.leases import Terms
 from jobtrail.node.node import Node
 from jobtrail.node.worker import Work
 from jobtrail.settings import Settings
-from jobtrail.store import schema
-from jobtrail.store.embedded import EmbeddedPostgres, default_folder
-from jobtrail.store.engine import open_database
-from jobtrail.store.faults import unavailable
+from jobtrail.wiring import load_catalog, open_desk, reach, require_schema
 
 VERSION: Final = version("jobtrail")
 
 DESCRIPTION: Final = "BackgroundTasks that survive a restart: every job is one PostgreSQL row that you can watch."
-
-
-@contextmanager
-def reach(settings: Settings) -> Iterator[DatabaseUrl]:
-    """The database that the settings name; the embedded one is started, and stopped by its last user.
-
-    Raises SettingsError when nothing is named, or the embedded database cannot start.
-    """
-    if settings.database_url is None:
-        raise SettingsError(
-            "JOBTRAIL_DATABASE_URL is not set: write the URL of a PostgreSQL, such as "
-            "postgresql://user:password@host:5432/name, or `embedded` for one that Jobtrail runs by itself"
-        )
-    if settings.database_url != "embedded":
-        yield normalize(settings.database_url)
-        return
-    server = EmbeddedPostgres(settings.data_dir or default_folder())
-    try:
-        yield normalize(server.start())
-    finally:
-        server.stop()
-
-
-def load_catalog(modules: Sequence[str]) -> Catalog:
-    """The tasks of these modules; the current folder is importable. Raises SettingsError, DeclarationError."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    return Catalog.from_modules([_import(name) for name in modules])
-
-
-def _import(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except Exception as error:
-        raise SettingsError(
-            f"JOBTRAIL_TASKS: the module {name!r} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
-
-
-def open_desk(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Desk:
-    """The verbs' side of a process; nothing is connected before it is used. Dispose its database at the end."""
-    timeout = {} if url.connect_timeout is None else {"connect_timeout": float(url.connect_timeout)}
-    database = open_database(url.sqlalchemy, pool_size=settings.pool_size, **timeout)
-    return Desk(database, catalog, Defaults(settings.ttl, settings.ttl_failed))
 
 
 def build_node(settings: Settings, url: DatabaseUrl, desk: Desk) -> Node:
@@ -96,25 +45,10 @@ def build_node(settings: Settings, url: DatabaseUrl, desk: Desk) -> Node:
     return Node(desk, url.sqlalchemy, work, upkeep, Terms(settings.lease, settings.stall), version=VERSION)
 
 
-async def require_schema(desk: Desk, settings: Settings, url: DatabaseUrl) -> None:
-    """The embedded database is migrated on the spot; any other belongs to its operator, who is told the command.
-
-    Raises SettingsError, UnavailableError.
-    """
-    with unavailable():
-        async with desk.database.sessions() as session:
-            found = await schema.state(session)
-    if found.is_usable:
-        return
-    if settings.database_url == "embedded":
-        await schema.migrate(url.sqlalchemy)
-        return
-    what = "has no Jobtrail schema" if found is schema.Schema.MISSING else "has an older revision of the schema"
-    raise SettingsError(f"JOBTRAIL_DATABASE_URL: the database {what}: run `jobtrail migrate`, then start again")
-
-
-def create_app(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> FastAPI:
-    """The stand-alone service. Its node lives as long as the app's lifespan."""
+def create_app(
+    settings: Settings, url: DatabaseUrl, catalog: Catalog, *, hurry: asyncio.Event | None = None
+) -> FastAPI:
+    """The stand-alone service. Its node lives as long as the app's lifespan; `hurry` ends the grace at its end."""
     desk = open_desk(settings, url, catalog)
     node = build_node(settings, url, desk)
 
@@ -124,12 +58,22 @@ def create_app(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> FastAP
         try:
             yield
         finally:
-            await node.stop(settings.grace.total_seconds())
+            await _stop(node, settings.grace, hurry or asyncio.Event())
             await desk.database.dispose()
 
     app = FastAPIOffline(title="Jobtrail", version=VERSION, description=DESCRIPTION, lifespan=lifespan)
     install(app, Door(desk, node.launch, node.accepting, settings.max_body))
     return app
+
+
+async def _stop(node: Node, grace: timedelta, hurry: asyncio.Event) -> None:
+    stopping = asyncio.create_task(node.stop(grace.total_seconds()))
+    hurrying = asyncio.create_task(hurry.wait())
+    await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        await node.stop(0)
+    hurrying.cancel()
+    await stopping
 
 
 def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: None) -> None:
@@ -138,47 +82,54 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
     Raises SettingsError, UnavailableError, before anything is served.
     """
     catalog = load_catalog(settings.tasks)
-    if settings.database_url == "embedded" and not _is_loopback(settings.host):
-        raise SettingsError(
-            f"JOBTRAIL_HOST: {settings.host} is not a loopback address, and the embedded database is for trying out: "
-            "set JOBTRAIL_DATABASE_URL to a PostgreSQL of your own, or JOBTRAIL_HOST to 127.0.0.1"
-        )
     with _listen(settings.host, settings.port) as listening, reach(settings) as url:
         asyncio.run(_check(settings, url, catalog))
+        hurry = asyncio.Event()
         config = uvicorn.Config(
-            create_app(settings, url, catalog),
+            create_app(settings, url, catalog, hurry=hurry),
+            lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=max(1, math.ceil(settings.grace.total_seconds())),
         )
-        _Server(config, ready).run(sockets=[listening])
+        _Server(config, ready, hurry).run(sockets=[listening])
 
 
 async def _check(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> None:
     desk = open_desk(settings, url, catalog)
     try:
         await require_schema(desk, settings, url)
-    except UnavailableError as error:
-        raise UnavailableError(
-            f"JOBTRAIL_DATABASE_URL: nothing answers at {url.shown} ({error.__cause__}): is PostgreSQL running there?"
-        ) from error
     finally:
         await desk.database.dispose()
 
 
 class _Server(uvicorn.Server):
-    """Says where it serves, once it does."""
+    """Says where it serves, once it does. A second signal hurries its end but skips none of it."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[str], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[str], None], hurry: asyncio.Event) -> None:
         super().__init__(config)
         self._ready = ready
+        self._hurry = hurry
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             self._ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._hurry.set)
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:
+            # uvicorn leaves the lifespan open then, and what runs here would wait for its lease to be rescued
+            await self.lifespan.shutdown()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -191,10 +142,3 @@ def _listen(host: str, port: int) -> socket.socket:
             f"JOBTRAIL_HOST, JOBTRAIL_PORT: cannot listen on {host} port {port}: {error.strerror or error}; "
             "choose another with JOBTRAIL_PORT, or stop what listens there"
         ) from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -25,8 +26,6 @@ from jobtrail.store.transitions.insert import insert_group
 
 
 def new(desk: Desk, **changes: Any) -> NewJob:
-    from dataclasses import replace
-
     return replace(prepare(desk, Submission(task="noop"), by="ann", trace_id=None), **changes)
 
 
@@ -85,6 +84,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_group(place: Place) -> Non
         ({"args_json": '{"a": "\\u0000"}'}, "22P05"),  # jsonb has no NUL
         ({"tags": ["t" * 9000]}, "23514"),
         ({"priority": 12}, "23514"),
+        ({"priority": 99_999}, "22000"),  # the driver cannot encode it
     ],
 )
 async def test_a_bad_row_fails_its_own_caller_only(place: Place, bad: dict[str, Any], state: str) -> None:
@@ -132,15 +132,14 @@ async def test_a_lost_connection_repeats_the_group_and_doubles_nothing(place: Pl
 async def test_a_commit_whose_answer_was_lost_is_found_again(place: Place) -> None:
     desk = house.desk_at(place)
     rows = [new(desk) for _ in range(3)]
-    first = await insert_group(place.database, rows)
-    assert await insert_group(place.database, rows) == first
+    first = await asyncio.gather(*(desk.inserts.put(row) for row in rows))
+    assert await asyncio.gather(*(desk.inserts.put(row) for row in rows)) == first
     assert await place.value("SELECT count(*) FROM jobtrail.transitions") == 3
 
 
 async def test_a_deadlock_repeats_the_whole_group(place: Place) -> None:
     desk = house.desk_at(place)
     ids = sorted([(await house.submitted(desk, "noop")).id for _ in range(2)])
-    await place.psql.execute("SET deadlock_timeout = '10s'")
     database = open_database(place.url.sqlalchemy)
     name = await place.value("SELECT current_database()")
     await place.psql.execute(f"ALTER DATABASE {name} SET deadlock_timeout = '20ms'")

@@ -44,7 +44,7 @@ def ask(url: str, question: str) -> str:
 
 
 def start_user(folder: Path, binaries: Path, then: str = "") -> subprocess.Popen[str]:
-    """Another process, with a process group of its own: it starts, runs `then`, says its URL, stops when told a line."""
+    """Another process, in a process group of its own: it starts, runs `then`, says its URL, stops when told a line."""
     return subprocess.Popen(
         [sys.executable, "-c", USER, str(folder), str(binaries), then],
         env=environment(PYTHONPATH=str(SERVICE)),

@@ -11,6 +11,7 @@ PREFIX: Final = "jobtrail."
 """Before the name of each of our routes, so that none is taken for a host's."""
 
 JOB: Final = f"{PREFIX}get_job"
+JOBS: Final = f"{PREFIX}list_jobs"
 PROBLEM: Final = f"{PREFIX}get_problem"
 
 _NO_ID: Final = UUID(int=0)
@@ -21,7 +22,7 @@ def path(request: Request, name: str, **parts: str) -> str:
     scope = request.scope
     root = str(scope.get("app_root_path", scope.get("root_path", ""))).rstrip("/")
     try:
-        return root + (scope.get("router") or request.app).url_path_for(name, **parts)
+        return root + str((scope.get("router") or request.app).url_path_for(name, **parts))
     except NoMatchFound:
         return "about:blank"
 

@@ -132,3 +132,14 @@ class UnknownQuestionError(JobtrailError):
         self.name: Final = name
         self.known: Final = tuple(known)
         super().__init__(f"no audit question is named {name!r}; there are: {', '.join(known)}")
+
+
+class AuditTimeoutError(JobtrailError):
+    """An audit question took longer than `seconds` and was ended."""
+
+    def __init__(self, name: str, seconds: float) -> None:
+        self.name: Final = name
+        self.seconds: Final = seconds
+        super().__init__(
+            f"the audit question {name!r} took longer than {seconds:g} s; narrow it: a shorter time, one task, fewer rows"
+        )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from jobtrail.job.errors import UnavailableError
@@ -19,25 +19,23 @@ class Fault(Enum):
 
 
 def fault_of(error: BaseException) -> Fault:
-    state = sqlstate_of(error)
-    if state is not None:
-        return _of_state(state)
-    if isinstance(error, PoolTimeoutError | InterfaceError | OSError | TimeoutError):
+    for link in _chain(error):
+        state = getattr(link, "sqlstate", None)
+        if isinstance(state, str):
+            return _of_state(state)
+    if isinstance(error, PoolTimeoutError | OSError | TimeoutError):
         return Fault.CONNECTION
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return Fault.CONNECTION
     return Fault.OTHER
 
 
-def sqlstate_of(error: BaseException) -> str | None:
-    """The five characters of SQLSTATE, or None for what did not come from the server."""
-    origin: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
-    while origin is not None:
-        state = getattr(origin, "sqlstate", None)
-        if isinstance(state, str):
-            return state
-        origin = origin.__cause__
-    return None
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error of SQLAlchemy, the driver's beneath it, and what caused that."""
+    link: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
+    while link is not None:
+        yield link
+        link = link.__cause__
 
 
 @contextmanager

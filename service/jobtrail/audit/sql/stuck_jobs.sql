@@ -15,15 +15,15 @@ WITH known AS MATERIALIZED (
       FROM jobtrail.nodes n CROSS JOIN unnest(n.tasks) AS task LEFT JOIN unnest(n.queues) AS queue ON true
      WHERE n.heartbeat_at >= statement_timestamp() - :'silent'::interval
      GROUP BY task
-), stuck AS (
-    SELECT j.id, j.started_at AS since,
+), candidates AS (
+    SELECT j.id, j.task, j.started_at AS since,
            CASE WHEN j.lease_until < statement_timestamp() THEN 'its lease ran out: the node does not renew it'
                 WHEN j.started_at < statement_timestamp() - :'longer_than'::interval THEN 'it runs for long'
            END AS why
       FROM jobtrail.jobs j
      WHERE j.status = 'running'
     UNION ALL
-    SELECT j.id, greatest(j.run_at, j.created_at),
+    SELECT j.id, j.task, greatest(j.run_at, j.created_at),
            CASE WHEN k.task IS NULL THEN 'no living node knows its task'
                 WHEN NOT k.everywhere AND (j.queue = ANY(k.queues)) IS NOT TRUE
                     THEN 'no living node that knows its task serves its queue'
@@ -32,11 +32,15 @@ WITH known AS MATERIALIZED (
            END
       FROM jobtrail.jobs j LEFT JOIN known k ON k.task = j.task
      WHERE j.status = 'pending' AND j.run_at <= statement_timestamp()
+), stuck AS (
+    SELECT id, since, why
+      FROM candidates
+     WHERE why IS NOT NULL AND (:'task' = '' OR task = :'task')
+     ORDER BY since, id
+     LIMIT :'limit'::bigint
 )
 SELECT j.id AS job_id, j.task, j.queue, j.status, s.why, s.since,
        round(extract(epoch FROM statement_timestamp() - s.since), 3)::float8 AS seconds,
        j.attempt, j.lease_until, j.node_id, n.host, n.heartbeat_at, j.cancel_requested_at, j.created_by
   FROM stuck s JOIN jobtrail.jobs j ON j.id = s.id LEFT JOIN jobtrail.nodes n ON n.id = j.node_id
- WHERE s.why IS NOT NULL AND (:'task' = '' OR j.task = :'task')
- ORDER BY s.since, j.id
- LIMIT :'limit'::bigint;
+ ORDER BY s.since, j.id;

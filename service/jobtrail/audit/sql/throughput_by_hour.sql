@@ -7,10 +7,10 @@
 \if :{?limit} \else \set limit '100' \endif
 
 WITH hours AS (
-    SELECT hour
-      FROM generate_series(date_trunc('hour', statement_timestamp() - :'since'::interval, 'UTC'),
-                           statement_timestamp(), interval '1 hour') AS hour
-     ORDER BY hour DESC
+    -- downwards, so that the limit is reached before a long time has been gone through
+    SELECT generate_series(date_trunc('hour', statement_timestamp(), 'UTC'),
+                           date_trunc('hour', statement_timestamp() - :'since'::interval, 'UTC'),
+                           interval '-1 hour') AS hour
      LIMIT :'limit'::bigint
 ), moves AS (
     SELECT date_trunc('hour', t.at, 'UTC') AS hour,
@@ -20,7 +20,7 @@ WITH hours AS (
            count(*) FILTER (WHERE t.to_status = 'failed') AS failed,
            count(*) FILTER (WHERE t.to_status = 'cancelled') AS cancelled
       FROM jobtrail.transitions t
-     WHERE t.at >= date_trunc('hour', statement_timestamp() - :'since'::interval, 'UTC')
+     WHERE t.at >= (SELECT min(hour) FROM hours)
        AND (:'task' = '' OR t.task = :'task')
      GROUP BY 1
 )

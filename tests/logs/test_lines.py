@@ -1,19 +1,15 @@
-import asyncio
-import contextvars
 import json
 import logging
-import sys
-import threading
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, NoReturn
 
 import pytest
-import uvicorn
 
-from jobtrail.logs import OneLine, bind, configure, current
+from jobtrail.logs import OneLine, bind, configure
 
 Lines = Callable[[], list[str]]
+Objects = Callable[[], list[dict[str, Any]]]
+
 log = logging.getLogger("shop.tasks")
 
 IDS = {"trace_id": "0af7651916cd43dd8448eb211c80319c", "job_id": "0199c0de", "task": "send_mail", "attempt": 2}
@@ -24,39 +20,10 @@ class Unshowable(Exception):  # noqa: N818 — it is a value here as often as an
         raise RuntimeError
 
 
-@pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    names = (None, "uvicorn", "uvicorn.error", "uvicorn.access")
-    loggers = [logging.getLogger(name) for name in names]
-    before = [(list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
-    showwarning = warnings.showwarning
-    yield
-    logging.captureWarnings(capture=False)
-    warnings.showwarning = showwarning
-    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
-        logger.handlers[:] = handlers
-        logger.setLevel(level)
-        logger.propagate = propagate
-
-
-@pytest.fixture
-def lines(capsys: pytest.CaptureFixture[str]) -> Lines:
-    return lambda: capsys.readouterr().err.split("\n")[:-1]
-
-
 @pytest.fixture(params=["text", "json"])
 def form(request: pytest.FixtureRequest) -> Literal["text", "json"]:
     configure(request.param, "INFO")
     return request.param
-
-
-@pytest.fixture
-def objects(lines: Lines) -> Callable[[], list[dict[str, Any]]]:
-    configure("json", "INFO")
-    return lambda: [json.loads(line) for line in lines()]
-
-
-Objects = Callable[[], list[dict[str, Any]]]
 
 
 def test_a_record_in_json(objects: Objects) -> None:
@@ -227,121 +194,9 @@ def test_an_extra_field_cannot_pose_as_one_of_ours(objects: Objects) -> None:
     )
 
 
-def test_bound_fields_nest_and_end_with_their_block(objects: Objects) -> None:
-    with bind(trace_id="t"):
-        with bind(job_id="1", attempt=1):
-            log.info("inner")
-            assert dict(current()) == {"trace_id": "t", "job_id": "1", "attempt": 1}
-        log.info("outer")
-    log.info("outside")
-    assert [set(line) - {"time", "level", "logger", "message"} for line in objects()] == [
-        {"trace_id", "job_id", "attempt"},
-        {"trace_id"},
-        set(),
-    ]
-    assert dict(current()) == {}
-
-
-def test_what_is_bound_ends_also_when_the_block_fails() -> None:
-    with pytest.raises(KeyError), bind(job_id="1"):
-        raise KeyError
-    assert dict(current()) == {}
-
-
-def test_a_record_about_another_job_keeps_that_jobs_id(objects: Objects) -> None:
-    with bind(job_id="mine", task="t"):
-        log.info("rescued", extra={"job_id": "other"})
-    [line] = objects()
-    assert (line["job_id"], line["task"]) == ("other", "t")
-
-
-async def test_each_of_two_tasks_of_the_loop_has_its_own_fields(objects: Objects) -> None:
-    both = asyncio.Barrier(2)
-
-    async def work(job: str) -> None:
-        with bind(job_id=job):
-            await both.wait()
-            log.info(job)
-
-    await asyncio.gather(work("1"), work("2"))
-    told = objects()
-    assert {line["message"]: line["job_id"] for line in told} == {"1": "1", "2": "2"}
-
-
-async def test_threads_that_run_in_a_copy_of_the_context_have_the_fields(objects: Objects) -> None:
-    with bind(job_id="1"):
-        await asyncio.to_thread(log.info, "to_thread")
-        thread = threading.Thread(target=contextvars.copy_context().run, args=(log.info, "thread"))
-        thread.start()
-        thread.join()
-    assert [(line["message"], line["job_id"]) for line in objects()] == [("to_thread", "1"), ("thread", "1")]
-
-
-def test_the_level_holds_for_every_logger(lines: Lines) -> None:
-    configure("text", "WARNING")
-    for logger in (log, logging.getLogger("uvicorn.access"), logging.getLogger("jobtrail.node")):
-        logger.info("quiet")
-        logger.warning("loud")
-    assert [line.split(" ")[1] for line in lines()] == ["WARNING"] * 3
-
-
-def test_configuring_twice_does_not_write_twice(lines: Lines) -> None:
-    configure("text", "INFO")
-    configure("json", "INFO")
-    log.info("once")
-    [line] = lines()
-    assert json.loads(line)["message"] == "once"
-
-
-def test_handlers_that_others_put_on_the_root_stay(caplog: pytest.LogCaptureFixture) -> None:
-    configure("text", "INFO")
-    log.info("also there")
-    assert "also there" in caplog.text
-
-
-def test_plain_handlers_of_before_make_way(lines: Lines) -> None:
-    logging.getLogger().addHandler(logging.StreamHandler(sys.stderr))
-    configure("text", "INFO")
-    log.info("once")
-    assert len(lines()) == 1
-
-
-def test_uvicorn_writes_the_same_lines(objects: Objects) -> None:
-    uvicorn.Config("app:app")
-    configure("json", "INFO")
-    uvicorn.Config("app:app", log_config=None)
-    logging.getLogger("uvicorn.error").info("Started %d", 7, extra={"color_message": "\x1b[36mStarted\x1b[0m"})
-    logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', "::1:5", "GET", "/v1/jobs", "1.1", 200)
-    told = objects()
-    assert [line["message"] for line in told] == ["Started 7", '::1:5 - "GET /v1/jobs HTTP/1.1" 200']
-    assert all(set(line) == {"time", "level", "logger", "message"} for line in told)
-
-
 def test_a_line_break_at_the_end_of_a_message_is_dropped(objects: Objects) -> None:
     log.info("Exception in ASGI application\n")
     assert objects()[0]["message"] == "Exception in ASGI application"
-
-
-def test_warnings_are_lines_too(lines: Lines) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        configure("text", "INFO")
-        warnings.warn("old", DeprecationWarning, stacklevel=1)
-        logging.captureWarnings(capture=False)
-    [line] = lines()
-    assert " WARNING py.warnings " in line
-    assert "DeprecationWarning: old" in line
-
-
-def test_a_reader_that_went_away_does_not_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Closed:
-        def write(self, _text: str) -> None:
-            raise BrokenPipeError
-
-    configure("text", "INFO")
-    monkeypatch.setattr(sys, "stderr", Closed())
-    log.info("nobody reads this")
-    assert current() == {}
 
 
 def fail(message: str) -> NoReturn:

@@ -1,0 +1,101 @@
+"""Jobs that are there: looking at them, and the verbs that move or change them."""
+
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import BackgroundTasks, Body, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobtrail.api import cursor, links, representation
+from jobtrail.api.conditions import etag_of, matches_if_match, matches_if_none_match
+from jobtrail.api.door import Door
+from jobtrail.api.examples import AMENDMENTS
+from jobtrail.api.headers import caller_of
+from jobtrail.api.query import REPEATABLE, CancelBody, CancelQuery, Listing, once
+from jobtrail.api.submissions import launch, refuse_while_closing
+from jobtrail.job.record import Job
+from jobtrail.job.status import Status
+from jobtrail.job.submission import Amendment
+from jobtrail.lifecycle.amend import amend
+from jobtrail.lifecycle.cancel import cancel
+from jobtrail.lifecycle.read import read, read_history, read_page
+from jobtrail.lifecycle.retry import retry
+from jobtrail.store.jobs import Place
+
+
+@dataclass(frozen=True)
+class JobRoutes:
+    """/jobs and what lies below."""
+
+    door: Door
+
+    async def get_job(self, request: Request, job_id: UUID) -> Response:
+        """One job with all that is known of it. With If-None-Match, 304 while nothing has changed."""
+        job = await read(self.door.desk, job_id)
+        answer = _whole(job)
+        if matches_if_none_match(request, answer.headers["ETag"]):
+            return Response(status_code=304, headers={"ETag": answer.headers["ETag"], **representation.polling(job)})
+        return answer
+
+    async def list_jobs(self, request: Request, wanted: Annotated[Listing, Query()]) -> Response:
+        """Jobs, newest first; a filter may be given more than once."""
+        once(request, but=REPEATABLE)
+        found = await read_page(self.door.desk, wanted.page())
+        jobs, more = found[: wanted.limit], len(found) > wanted.limit
+        following = cursor.write(Place(jobs[-1].created_at, jobs[-1].id)) if more else None
+        items = [representation.of_listed_job(job, wanted.include) for job in jobs]
+        headers = {} if following is None else {"Link": _next(request, following)}
+        return representation.answer({"items": items, "next_cursor": following}, headers=headers)
+
+    async def get_transitions(self, job_id: UUID) -> Response:
+        """Every move of a job, also after its row was purged."""
+        found = await read_history(self.door.desk, job_id)
+        return representation.answer({"items": [representation.of_transition(each) for each in found]})
+
+    async def cancel_job(self, request: Request, job_id: UUID, wanted: CancelBody | None = None) -> Response:
+        """A pending job ends at once. A running one is asked to, and may still succeed: then 202."""
+        return await self._cancel(request, job_id, wanted.reason if wanted else None)
+
+    async def delete_job(self, request: Request, job_id: UUID, wanted: Annotated[CancelQuery, Query()]) -> Response:
+        """The same as cancel: the row stays until its TTL has passed."""
+        once(request)
+        return await self._cancel(request, job_id, wanted.reason)
+
+    async def retry_job(self, request: Request, job_id: UUID, background: BackgroundTasks) -> Response:
+        """A failed or cancelled job goes back to pending, with one more attempt if it had none left."""
+        refuse_while_closing(self.door)
+        job = await retry(self.door.desk, job_id, by=caller_of(request))
+        background.add_task(launch, self.door, (job,))
+        return representation.answer(representation.of_job(job), 202, representation.polling(job))
+
+    async def amend_job(
+        self, request: Request, job_id: UUID, wanted: Annotated[Amendment, Body(openapi_examples=AMENDMENTS)]
+    ) -> Response:
+        """Changes only what is sent. With If-Match, only while the job is as the caller saw it."""
+        job = await amend(
+            self.door.desk,
+            job_id,
+            wanted,
+            unchanged=lambda job: matches_if_match(request, _whole(job).headers["ETag"]),
+        )
+        return _whole(job)
+
+    async def _cancel(self, request: Request, job_id: UUID, reason: str | None) -> Response:
+        job = await cancel(self.door.desk, job_id, by=caller_of(request), reason=reason or None)
+        status = 200 if job.status is Status.CANCELLED else 202
+        return representation.answer(representation.of_job(job), status, representation.polling(job))
+
+
+def _whole(job: Job) -> Response:
+    answer = representation.answer(representation.of_job(job), headers=representation.polling(job))
+    answer.headers["ETag"] = etag_of(bytes(answer.body))
+    return answer
+
+
+def _next(request: Request, following: str) -> str:
+    """The same list from the cursor on (RFC 8288)."""
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    return f'<{request.url_for(links.JOBS)}?{urlencode([*kept, ("cursor", following)])}>; rel="next"'

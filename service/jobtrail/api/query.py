@@ -1,0 +1,101 @@
+"""What callers say behind the question mark. An unknown name is refused: a filter with a typo would list everything."""
+
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from starlette.requests import Request
+
+from jobtrail.api import cursor
+from jobtrail.job import limits
+from jobtrail.job.errors import Flaw, InvalidInputError
+from jobtrail.job.pointer import visible
+from jobtrail.job.status import Status
+from jobtrail.job.storable import check
+from jobtrail.job.submission import Moment
+from jobtrail.store.jobs import Filter, Page
+
+MOST_VALUES: Final = 50
+"""Of one filter."""
+
+
+def _storable(text: str) -> str:
+    for flaw in check(text):
+        raise ValueError(flaw.detail)
+    return text
+
+
+def _split(found: Any) -> Any:
+    """`a,b` says the same as `a` and `b`."""
+    return [part for each in found for part in each.split(",")]
+
+
+Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
+TraceId = Annotated[str, Field(pattern=limits.TRACE_PATTERN)]
+Reason = Annotated[str, Field(strict=True, max_length=limits.MAX_REASON), AfterValidator(_storable)]
+Part = Literal["args", "result", "traceback"]
+
+
+class Listing(BaseModel):
+    """Which jobs, and how much of each."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Annotated[list[Status], Field(max_length=MOST_VALUES, description="Any of these.")] = []
+    task: Annotated[list[Text], Field(max_length=MOST_VALUES, description="Any of these.")] = []
+    queue: Annotated[list[Text], Field(max_length=MOST_VALUES, description="Any of these.")] = []
+    tag: Annotated[list[Text], Field(max_length=MOST_VALUES, description="All of these.")] = []
+    trace_id: Annotated[list[TraceId], Field(max_length=MOST_VALUES, description="Any of these.")] = []
+    created_after: Annotated[Moment | None, Field(description="Later than this (RFC 3339 with a zone).")] = None
+    created_before: Annotated[Moment | None, Field(description="Earlier than this (RFC 3339 with a zone).")] = None
+    limit: Annotated[int, Field(ge=1, le=200, description="How many at most.")] = 50
+    cursor: Annotated[str | None, Field(description="The next_cursor of the page before.")] = None
+    include: Annotated[
+        list[Part],
+        BeforeValidator(_split),
+        Field(max_length=MOST_VALUES, description="What is left out otherwise, separated by commas."),
+    ] = []
+
+    def page(self) -> Page:
+        """One job more than asked for: it tells whether there is a next page. Raises InvalidInputError."""
+        return Page(
+            limit=self.limit + 1,
+            after=None if self.cursor is None else cursor.read(self.cursor),
+            heavy=bool({"args", "result"}.intersection(self.include)),
+            filter=Filter(
+                self.status, self.task, self.queue, self.tag, self.trace_id, self.created_after, self.created_before
+            ),
+        )
+
+
+class CancelQuery(BaseModel):
+    """Why, where there is no body."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[Reason | None, Field(description="Kept in the row and the history.")] = None
+
+
+class CancelBody(BaseModel):
+    """Why; the whole body may be left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[Reason | None, Field(description="Kept in the row and the history.")] = None
+
+
+def once(request: Request, *, but: Collection[str] = ()) -> dict[str, str]:
+    """The parameters of a query in which only the names in `but` may repeat. Raises InvalidInputError."""
+    found: dict[str, str] = {}
+    flaws: list[Flaw] = []
+    for name, value in request.query_params.multi_items():
+        if name in found and name not in but:
+            flaws.append(Flaw(f"?{visible(name)}", "given more than once"))
+        flaws += [Flaw(f"?{visible(name)}", flaw.detail) for text in (name, value) for flaw in check(text)]
+        found[name] = value
+    if flaws:
+        raise InvalidInputError(flaws)
+    return found
+
+
+REPEATABLE: Final[Sequence[str]] = ("status", "task", "queue", "tag", "trace_id", "include")

@@ -1,0 +1,83 @@
+"""Taking jobs in. What was answered 202 is committed; the node of this process hears of it after the answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+
+from fastapi import BackgroundTasks, Body
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobtrail.api import representation
+from jobtrail.api.door import Door
+from jobtrail.api.examples import BATCHES, SUBMISSIONS
+from jobtrail.api.headers import caller_of, idempotency_key_of, refuse_idempotency_key, trace_of
+from jobtrail.api.links import JobLinks
+from jobtrail.api.schemas import Batch
+from jobtrail.job.errors import UnavailableError
+from jobtrail.job.record import Job
+from jobtrail.job.submission import Submission
+from jobtrail.lifecycle.submit import submit, submit_batch, submit_keyed
+
+
+async def launch(door: Door, jobs: Sequence[Job]) -> None:
+    """The one background task of an answer. Async, since a plain function would be called in a thread."""
+    for job in jobs:
+        door.launch(job.id, job.task, job.queue)
+
+
+def refuse_while_closing(door: Door) -> None:
+    if not door.accepting():
+        raise UnavailableError("this process is shutting down; send it again, to another or to the next one")
+
+
+@dataclass(frozen=True)
+class SubmissionRoutes:
+    """POST /jobs and /jobs/batch."""
+
+    door: Door
+    links: JobLinks = field(default_factory=JobLinks)
+
+    async def submit_job(
+        self,
+        request: Request,
+        wanted: Annotated[Submission, Body(openapi_examples=SUBMISSIONS)],
+        background: BackgroundTasks,
+    ) -> Response:
+        """Stores a job and answers with it. It is committed before the answer leaves.
+
+        With the same Idempotency-Key and the same body the first job is the answer again.
+        """
+        refuse_while_closing(self.door)
+        key, trace_id, caller = idempotency_key_of(request), trace_of(request), caller_of(request)
+        replayed = False
+        if key is None:
+            job = await submit(self.door.desk, wanted, by=caller, trace_id=trace_id)
+        else:
+            job, replayed = await submit_keyed(self.door.desk, wanted, by=caller, key=key, trace_id=trace_id)
+        if not replayed:
+            background.add_task(launch, self.door, (job,))
+        headers = {
+            "Location": self.links.url(request, job.id),
+            "X-Trace-Id": trace_id or job.trace_id,
+            **representation.polling(job),
+            **(_REPLAYED if replayed else {}),
+        }
+        return representation.answer(representation.of_job(job), 202, headers)
+
+    async def submit_jobs(
+        self,
+        request: Request,
+        wanted: Annotated[Batch, Body(openapi_examples=BATCHES)],
+        background: BackgroundTasks,
+    ) -> Response:
+        """Stores all of the jobs or none."""
+        refuse_while_closing(self.door)
+        refuse_idempotency_key(request)
+        jobs = await submit_batch(self.door.desk, wanted.jobs, by=caller_of(request), trace_id=trace_of(request))
+        background.add_task(launch, self.door, jobs)
+        items = [representation.of_job(job) for job in jobs]
+        return representation.answer({"items": items}, 202, representation.RETRY_AFTER)
+
+
+_REPLAYED: Final = {"Idempotency-Replayed": "true"}

@@ -1,0 +1,58 @@
+"""The audit questions, answered in the terminal."""
+
+from typing import Annotated, Any
+
+import typer
+
+from jobtrail.audit import questions as audits
+from jobtrail.audit.questions import Answer, Question
+from jobtrail.cli import output
+from jobtrail.cli.arguments import read_pairs
+from jobtrail.cli.errand import Errand, Json, run
+
+
+def audit(
+    name: Annotated[str | None, typer.Argument(help="A question; without one they are listed.")] = None,
+    pairs: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its parameters.")] = None,
+    as_json: Json = False,
+) -> None:
+    if name is None:
+        _print_questions(as_json=as_json)
+        return
+    asked, given = audits.question(name), read_pairs(pairs or [])
+
+    async def act(errand: Errand) -> Answer:
+        async with errand.desk.session() as session:
+            return await audits.ask(session, asked, given)
+
+    found = run(act)
+    if as_json:
+        items = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+        output.print_json({"name": name, "columns": found.columns, "items": items})
+    else:
+        output.print_table(found.columns, found.rows)
+
+
+def _print_questions(*, as_json: bool) -> None:
+    known = list(audits.questions().values())
+    if as_json:
+        output.print_json({"items": [_document(each) for each in known]})
+        return
+    rows = [(each.name, each.title, " ".join(_parameter(each))) for each in known]
+    output.print_table(("name", "question", "parameters"), rows)
+
+
+def _parameter(question: Question) -> list[str]:
+    return [f"{each.name}={each.default}" for each in question.parameters]
+
+
+def _document(question: Question) -> dict[str, Any]:
+    return {
+        "name": question.name,
+        "title": question.title,
+        "note": question.note,
+        "parameters": [
+            {"name": each.name, "default": each.default, "description": each.description}
+            for each in question.parameters
+        ],
+    }

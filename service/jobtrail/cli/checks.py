@@ -1,0 +1,202 @@
+"""The checks of `jobtrail doctor`: each looks at one thing and says how it stands, and how to mend it."""
+
+import http.client
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+from jobtrail.job.catalog import Catalog
+from jobtrail.job.record import NodeRecord
+from jobtrail.settings import EMBEDDED, Settings, unknown_variables
+from jobtrail.store.diagnosis import Lapsed, Server, Stranded
+from jobtrail.store.engine import GROUPS
+from jobtrail.store.schema import Schema
+from jobtrail.wiring import embedded
+
+OLDEST_SERVER: Final = 15
+NARROW: Final = 0.8
+"""Of the server's connections; above it there is little room for psql and for one node more."""
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    check: str
+    level: Level
+    detail: str
+    fix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the database said. `ahead` is how far its clock is before ours; the last three are empty without a schema."""
+
+    settings: Settings
+    catalog: Catalog
+    shown_url: str
+    server: Server
+    ahead: timedelta
+    schema: Schema
+    revision: str | None
+    living: Sequence[NodeRecord] = ()
+    silent: Sequence[NodeRecord] = ()
+    stranded: Sequence[Stranded] = ()
+    lapsed: Sequence[Lapsed] = ()
+
+
+def silence(settings: Settings) -> timedelta:
+    """For how long a node must have been silent to be called dead; it beats several times in a lease."""
+    return max(timedelta(minutes=1), settings.lease)
+
+
+def check_variables() -> Finding:
+    wrong = unknown_variables(os.environ)
+    if wrong:
+        return Finding("variables", Level.WARN, "; ".join(wrong), "rename or remove them: they change nothing")
+    return Finding("variables", Level.OK, "every JOBTRAIL_ variable is a setting")
+
+
+def check_tasks(settings: Settings, catalog: Catalog) -> Finding:
+    if not settings.tasks:
+        fix = "set JOBTRAIL_TASKS to the modules of your tasks, such as app.tasks"
+        return Finding("tasks", Level.WARN, "no module is named: this process knows no task", fix)
+    return Finding("tasks", Level.OK, f"{', '.join(settings.tasks)}: {', '.join(catalog.names) or 'no tasks'}")
+
+
+def check_port(settings: Settings) -> Finding:
+    place = f"{settings.host} port {settings.port}"
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        socket.create_server((settings.host, settings.port), family=family).close()
+    except OSError as error:
+        if _is_jobtrail(settings.host, settings.port):
+            return Finding("port", Level.OK, f"a Jobtrail answers on {place}")
+        fix = "stop what listens there, or set JOBTRAIL_HOST and JOBTRAIL_PORT"
+        return Finding("port", Level.FAULT, f"cannot listen on {place}: {error.strerror or error}", fix)
+    return Finding("port", Level.OK, f"{place} is free")
+
+
+def check_folder(settings: Settings) -> Finding:
+    if settings.database_url != EMBEDDED:
+        if settings.data_dir is None:
+            return Finding("folder", Level.OK, "not needed: the database is a server of its own")
+        fix = "remove it, or set JOBTRAIL_DATABASE_URL=embedded"
+        return Finding("folder", Level.WARN, "JOBTRAIL_DATA_DIR is set, but the database is not embedded", fix)
+    server = embedded(settings)
+    return Finding("folder", Level.OK, f"PostgreSQL {server.version} keeps its data in {server.folder}")
+
+
+def check_server(found: Found) -> Finding:
+    said = f"PostgreSQL {found.server.version} at {found.shown_url}"
+    if found.server.version_num < OLDEST_SERVER * 10_000:
+        return Finding("server", Level.FAULT, said, f"Jobtrail needs PostgreSQL {OLDEST_SERVER} or later: upgrade it")
+    if found.server.is_standby:
+        return Finding("server", Level.FAULT, f"{said} is a standby and read-only", "name the primary in the URL")
+    return Finding("server", Level.OK, said)
+
+
+def check_revision(found: Found) -> Finding:
+    match found.schema:
+        case Schema.CURRENT:
+            return Finding("revision", Level.OK, f"the schema is at {found.revision}, as this version needs it")
+        case Schema.LATER:
+            detail = f"the schema is at {found.revision}, which this version does not know: it was made for a later one"
+            return Finding("revision", Level.WARN, detail, "upgrade Jobtrail here when the rollout comes to it")
+        case Schema.OLDER:
+            return Finding(
+                "revision", Level.FAULT, f"the schema is at {found.revision}, which is old", "jobtrail migrate"
+            )
+        case Schema.MISSING if found.settings.database_url == EMBEDDED:
+            return Finding("revision", Level.OK, "no schema yet: `jobtrail serve` makes it")
+        case Schema.MISSING:
+            return Finding("revision", Level.FAULT, "the database has no Jobtrail schema", "jobtrail migrate")
+
+
+def check_clock(found: Found) -> Finding:
+    seconds = found.ahead.total_seconds()
+    if abs(seconds) <= 1:
+        return Finding("clock", Level.OK, f"this machine and the database differ by {abs(seconds):.2f} s")
+    which = "ahead of" if seconds > 0 else "behind"
+    detail = f"the database's clock is {abs(seconds):.1f} s {which} this machine's"
+    return Finding("clock", Level.WARN, detail, "set both by NTP; jobs go by the database's, logs by this machine's")
+
+
+def check_connections(found: Found) -> Finding:
+    """A node has the two pools of its desk and one connection for its leases."""
+    nodes = max(1, len(found.living))
+    each, limit = GROUPS + found.settings.pool_size + 1, found.server.connections
+    detail = f"{nodes} node{'s' * (nodes > 1)} may take {nodes * each} of {limit} connections; {found.server.connected} are in use"
+    fix = "lower JOBTRAIL_POOL_SIZE, run fewer nodes, or raise max_connections in postgresql.conf"
+    if nodes * each > limit:
+        return Finding("connections", Level.FAULT, detail, fix)
+    if nodes * each > limit * NARROW:
+        return Finding("connections", Level.WARN, detail, fix)
+    return Finding("connections", Level.OK, detail)
+
+
+def check_nodes(found: Found) -> Finding:
+    if found.silent:
+        names = ", ".join(
+            f"{node.host} pid {node.pid} since {node.heartbeat_at:%Y-%m-%d %H:%M:%S}" for node in found.silent
+        )
+        fix = "start them again if they are missed; the list forgets them after an hour"
+        return Finding("nodes", Level.WARN, f"went silent: {names}; living: {len(found.living)}", fix)
+    if not found.living:
+        return Finding("nodes", Level.WARN, "no node is running: nothing runs jobs", "jobtrail serve")
+    return Finding("nodes", Level.OK, f"living: {len(found.living)}")
+
+
+def check_running(found: Found) -> Finding:
+    if not found.lapsed:
+        return Finding("running", Level.OK, "every running job has a node that vouches for it")
+    jobs, since = sum(each.jobs for each in found.lapsed), min(each.since for each in found.lapsed)
+    detail = f"{jobs} running jobs have no node any more; the first lease ran out at {since:%Y-%m-%d %H:%M:%S}"
+    fix = "none, a living node rescues them within seconds" if found.living else "jobtrail serve: any node rescues them"
+    return Finding("running", Level.WARN if found.living else Level.FAULT, detail, fix)
+
+
+def check_pending(found: Found) -> Finding:
+    """A fault only if this process could not help either."""
+    unknown = [each for each in found.stranded if each.task not in found.catalog]
+    if unknown:
+        fix = "add the modules of these tasks to JOBTRAIL_TASKS of a node, or cancel the jobs"
+        return Finding("pending", Level.FAULT, f"no node knows the task: {_counts(unknown)}", fix)
+    if found.stranded:
+        fix = "start `jobtrail serve`, with these queues in JOBTRAIL_QUEUES if that is set"
+        return Finding("pending", Level.WARN, f"no living node takes: {_counts(found.stranded)}", fix)
+    return Finding("pending", Level.OK, "every pending job has a node that can run it")
+
+
+OF_DATABASE: Final[Sequence[Callable[[Found], Finding]]] = (
+    check_server, check_revision, check_clock, check_connections,
+)  # fmt: skip
+
+OF_JOBS: Final[Sequence[Callable[[Found], Finding]]] = (check_nodes, check_running, check_pending)
+"""Only with a schema that can be read."""
+
+
+def _counts(stranded: Sequence[Stranded], most: int = 5) -> str:
+    told = [f"{each.jobs} of {each.task} in queue {each.queue}" for each in stranded[:most]]
+    return ", ".join([*told, *(["…"] if len(stranded) > most else [])])
+
+
+def _is_jobtrail(host: str, port: int) -> bool:
+    """Whether what listens there answers as we do. Where we would listen on all addresses, it is asked on this machine."""
+    connection = http.client.HTTPConnection({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port, timeout=2)  # noqa: S104 - asked, not opened
+    try:
+        connection.request("GET", "/health/live")
+        answer = connection.getresponse()
+        return answer.status == http.HTTPStatus.OK and answer.getheader("X-Trace-Id") is not None
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

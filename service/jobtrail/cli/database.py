@@ -1,0 +1,77 @@
+"""The database itself: its schema and its URL."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from alembic.util import CommandError
+
+from jobtrail.cli import output
+from jobtrail.cli.errand import Json, configured
+from jobtrail.job.catalog import Catalog
+from jobtrail.job.database_url import DatabaseUrl
+from jobtrail.job.errors import UnavailableError
+from jobtrail.lifecycle.desk import Desk
+from jobtrail.settings import EMBEDDED, Settings
+from jobtrail.store import schema
+from jobtrail.wiring import answering, embedded, find_schema, locate, open_desk, reach
+
+
+def migrate(
+    revision: Annotated[str, typer.Option(help="The revision to go up to; never down.")] = "head",
+    as_json: Json = False,
+) -> None:
+    settings = configured()
+    with reach(settings) as url:
+        before, after = asyncio.run(_migrate(settings, url, revision))
+    if as_json:
+        output.print_json({"before": before, "after": after})
+    elif before == after:
+        typer.echo(f"the schema is at revision {after}: nothing to do")
+    else:
+        typer.echo(f"the schema is at revision {after} now; before: {before or 'none'}")
+
+
+def url(as_json: Json = False) -> None:
+    settings = configured()
+    found = locate(settings)
+    if settings.database_url == EMBEDDED:
+        asyncio.run(_require_running(settings, found))
+    if as_json:
+        output.print_json({"url": found.libpq})
+    else:
+        typer.echo(found.libpq)
+
+
+async def _migrate(settings: Settings, url: DatabaseUrl, target: str) -> tuple[str | None, str | None]:
+    desk = open_desk(settings, url, Catalog())
+    try:
+        found = await find_schema(desk, url)
+        before = await _revision(desk)
+        if found is not schema.Schema.LATER:
+            with answering(url):
+                await schema.migrate(url.sqlalchemy, target)
+        return before, await _revision(desk)
+    except CommandError as error:
+        raise typer.BadParameter(f"--revision: {error}") from None
+    finally:
+        await desk.database.dispose()
+
+
+async def _revision(desk: Desk) -> str | None:
+    async with desk.session() as session:
+        return await schema.revision(session)
+
+
+async def _require_running(settings: Settings, url: DatabaseUrl) -> None:
+    """A server that nobody uses stops, so its URL would lead nowhere."""
+    desk = open_desk(settings, url, Catalog())
+    try:
+        await find_schema(desk, url)
+    except UnavailableError as error:
+        folder = embedded(settings).folder
+        raise UnavailableError(
+            f"the embedded PostgreSQL in {folder} is not running: start it with `jobtrail serve`"
+        ) from error
+    finally:
+        await desk.database.dispose()

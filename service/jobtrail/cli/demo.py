@@ -1,0 +1,71 @@
+"""`jobtrail demo`: the service with sample jobs, begun, shown and left running."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from jobtrail import app, logs, settings
+from jobtrail.job.database_url import normalize
+from jobtrail.job.errors import SettingsError
+from jobtrail.settings import EMBEDDED, Settings
+from jobtrail.store.embedded import default_folder
+
+
+def demo() -> None:
+    """Start a service with sample jobs, on an embedded PostgreSQL unless JOBTRAIL_DATABASE_URL names another; show
+    how they move, and what to try; serve until Ctrl-C.
+    """
+    _require_extras()
+    from jobtrail.cli.tour import Tour  # noqa: PLC0415 - what it imports belongs to the extra
+
+    chosen = _choose()
+    logs.configure(chosen.log_format, chosen.log_level)
+    typer.echo(f"Jobtrail demo on {_name_database(chosen)}", flush=True)
+    with _surroundings() as mail:
+        tour = Tour(chosen, mail)
+        try:
+            app.serve(chosen, ready=tour.begin)
+        except KeyboardInterrupt:
+            if not tour.has_begun:
+                raise
+    if tour.error is not None:
+        raise tour.error
+    typer.echo("Stopped. The jobs stay where they are: start again, and they are there.", flush=True)
+
+
+def _require_extras() -> None:
+    if not (find_spec("aiosmtpd") and find_spec("httpx")):
+        raise SettingsError('the demo is not installed: pip install "jobtrail[embedded,demo]"')
+
+
+def _choose() -> Settings:
+    """The operator's settings, with the sample tasks. DATABASE_URL may be a host app's own: it is not tried out on."""
+    said = settings.load()
+    given: dict[str, object] = {"tasks": ("jobtrail.demo", *said.tasks)}
+    if "database_url" not in said.model_fields_set:
+        given["database_url"] = EMBEDDED
+    if "log_level" not in said.model_fields_set:
+        given["log_level"] = "ERROR"  # a failed attempt is a warning, and the tour shows it in a line of its own
+    return settings.load(**given)
+
+
+def _name_database(chosen: Settings) -> str:
+    if chosen.database_url is None or chosen.database_url == EMBEDDED:
+        return f"the embedded PostgreSQL in {chosen.data_dir or default_folder()} (its first start takes some seconds)"
+    return normalize(chosen.database_url).shown
+
+
+@contextmanager
+def _surroundings() -> Iterator[socket.socket]:
+    """What the sample tasks work with, said to them in the environment: documents, and where mail is caught."""
+    from jobtrail.demo.documents import make_samples  # noqa: PLC0415 - the same
+
+    with TemporaryDirectory(prefix="jobtrail-samples-") as samples, socket.create_server(("127.0.0.1", 0)) as mail:
+        make_samples(Path(samples))
+        os.environ["JOBTRAIL_DEMO_SAMPLES"] = samples
+        os.environ["JOBTRAIL_DEMO_MAIL_PORT"] = str(mail.getsockname()[1])
+        yield mail

@@ -1,0 +1,100 @@
+"""`jobtrail doctor`: what stands between this set-up and a job that runs."""
+
+import asyncio
+import dataclasses
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import typer
+
+from jobtrail.cli import checks, exits, output
+from jobtrail.cli.checks import Finding, Found, Level
+from jobtrail.cli.errand import Json, configured
+from jobtrail.job.catalog import Catalog
+from jobtrail.job.database_url import DatabaseUrl
+from jobtrail.job.errors import DeclarationError, SettingsError, UnavailableError
+from jobtrail.settings import Settings
+from jobtrail.store import diagnosis, nodes, schema
+from jobtrail.wiring import answering, load_catalog, open_desk, reach
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what is wrong with this set-up, and how to mend it. Exit 1 if anything is.
+
+    An embedded database is started for the time of the checks.
+    """
+    findings = list(_examine())
+    is_well = all(each.level is not Level.FAULT for each in findings)
+    if as_json:
+        output.print_json({"ok": is_well, "checks": [dataclasses.asdict(each) for each in findings]})
+    else:
+        output.print_table(("level", "check", "finding"), [line for each in findings for line in _lines(each)])
+    if not is_well:
+        raise typer.Exit(exits.FAILED)
+
+
+def _lines(finding: Finding) -> Iterator[tuple[str, str, str]]:
+    yield finding.level, finding.check, finding.detail
+    if finding.fix:
+        yield "", "", f"fix: {finding.fix}"
+
+
+def _examine() -> Iterator[Finding]:
+    yield checks.check_variables()
+    try:
+        settings = configured()
+    except SettingsError as error:
+        yield Finding("settings", Level.FAULT, str(error), "correct them in the environment or in .env")
+        return
+    yield Finding("settings", Level.OK, "every setting can be read")
+    catalog = Catalog()
+    try:
+        catalog = load_catalog(settings.tasks)
+        yield checks.check_tasks(settings, catalog)
+    except (SettingsError, DeclarationError) as error:
+        yield Finding("tasks", Level.FAULT, str(error), "correct the module, or JOBTRAIL_TASKS")
+    yield checks.check_port(settings)
+    yield from _examine_database(settings, catalog)
+
+
+def _examine_database(settings: Settings, catalog: Catalog) -> Iterator[Finding]:
+    try:
+        with reach(settings) as url:
+            found = asyncio.run(_ask(settings, url, catalog))
+        yield checks.check_folder(settings)
+    except (SettingsError, UnavailableError) as error:
+        yield Finding("database", Level.FAULT, str(error), "set JOBTRAIL_DATABASE_URL to a database that answers")
+        return
+    for check in checks.OF_DATABASE:
+        yield check(found)
+    if found.schema.is_usable:
+        for check in checks.OF_JOBS:
+            yield check(found)
+
+
+async def _ask(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Found:
+    desk = open_desk(settings, url, catalog)
+    try:
+        with answering(url):
+            async with desk.database.sessions() as session:
+                server = await diagnosis.server(session)
+                before = datetime.now(UTC)
+                theirs = await diagnosis.clock(session)
+                ours = before + (datetime.now(UTC) - before) / 2
+                state = await schema.state(session)
+                found = Found(
+                    settings, catalog, url.shown, server, theirs - ours, state, await schema.revision(session)
+                )
+                if not state.is_usable:
+                    return found
+                since = theirs - checks.silence(settings)
+                known = await nodes.all_nodes(session)
+                return dataclasses.replace(
+                    found,
+                    living=[node for node in known if node.heartbeat_at >= since],
+                    silent=[node for node in known if node.heartbeat_at < since],
+                    stranded=await diagnosis.stranded(session, checks.silence(settings)),
+                    lapsed=await diagnosis.lapsed(session),
+                )
+    finally:
+        await desk.database.dispose()

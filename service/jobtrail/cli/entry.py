@@ -1,0 +1,98 @@
+"""The command `jobtrail`: one verb is read, its module loaded, its failure told in a line."""
+
+import importlib
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from jobtrail.cli import exits
+
+# A verb's module is imported when the verb is run: `jobtrail ls` does not wait for the web framework.
+VERBS: Final = {
+    "demo": ("demo", "Try it out: a service with sample jobs, on a database of its own."),
+    "serve": ("serve", "Run the service, its API and its jobs, until Ctrl-C."),
+    "migrate": ("database", "Bring the schema of the database to the revision of this version."),
+    "submit": ("submit", "Store a job; a node that knows its task runs it."),
+    "ls": ("jobs", "List jobs, newest first."),
+    "show": ("jobs", "Show a job: args, result, error with traceback, history."),
+    "cancel": ("moves", "Cancel a pending job, or ask a running one to stop."),
+    "retry": ("moves", "Put a failed or cancelled job back to pending."),
+    "audit": ("audit", "Answer a question about what happened; without a name: list the questions."),
+    "purge": ("moves", "Remove once what has expired."),
+    "url": ("database", 'Print the URL of the database, for psql "$(jobtrail url)".'),
+    "doctor": ("doctor", "Say what is wrong with this set-up, and how to mend it."),
+}
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """The exit code; nothing is raised for what can be told in a line."""
+    signal.signal(signal.SIGTERM, _leave)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # replaced only by tests of others
+    try:
+        code = _APP(args=list(argv) or ["--help"], prog_name="jobtrail", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the interpreter flushes once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.BROKEN_PIPE
+    except KeyboardInterrupt:
+        return exits.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last place that can tell it in a line
+        return exits.tell(error, as_json="--json" in argv)
+    return code if isinstance(code, int) else exits.DONE
+
+
+def _leave(_signal: int, _frame: object) -> None:
+    """As an exception, so that what was begun is cleaned up: an embedded server stops with its last user."""
+    sys.exit(exits.TERMINATED)
+
+
+class _Verbs(TyperGroup):
+    """Lists the verbs by their summaries alone; the one that is run is loaded."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _load(name) if name is not None and command is not None else command, rest
+
+
+def _load(name: str) -> Any:
+    module, summary = VERBS[name]
+    verb = getattr(importlib.import_module(f"jobtrail.cli.{module}"), name)
+    alone = typer.Typer(add_completion=False)
+    alone.command(name, help=inspect.getdoc(verb) or summary)(verb)
+    return typer.main.get_command(alone)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jobtrail {version('jobtrail')}")
+        raise typer.Exit
+
+
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Jobs that survive a restart: every job is one PostgreSQL row that you can watch, retry and audit.
+
+    Settings are read from JOBTRAIL_ variables and from .env in the current folder. `--json` after a verb makes it
+    write one JSON document. Exit codes: 0 done, 1 failed, 2 usage or settings, 3 database unreachable.
+    """
+
+
+_APP: Final = typer.Typer(cls=_Verbs, callback=_options, pretty_exceptions_enable=False)
+for _name, (_, _summary) in VERBS.items():
+    _APP.command(_name, help=_summary)(lambda: None)

@@ -1,0 +1,75 @@
+"""What a verb stands on: the settings, the database they name, and a desk there, for as long as the verb takes."""
+
+import asyncio
+import getpass
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, TypeVar
+
+import typer
+
+from jobtrail import logs
+from jobtrail.job.catalog import Catalog
+from jobtrail.job.database_url import DatabaseUrl
+from jobtrail.lifecycle.desk import Desk
+from jobtrail.settings import Settings, load
+from jobtrail.store import diagnosis
+from jobtrail.wiring import load_catalog, open_desk, reach, require_schema
+
+Found = TypeVar("Found")
+
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON document.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    settings: Settings
+    url: DatabaseUrl
+    desk: Desk
+
+    async def now(self) -> datetime:
+        """The database's clock: the only one that jobs go by."""
+        async with self.desk.session() as session:
+            return await diagnosis.clock(session)
+
+
+def run(act: Callable[[Errand], Awaitable[Found]], *, with_tasks: bool = False) -> Found:
+    """What `act` gives back. `with_tasks` imports the task modules.
+
+    Raises SettingsError, UnavailableError, DeclarationError and what `act` raises.
+    """
+    settings = configured()
+    catalog = load_catalog(settings.tasks if with_tasks else ())
+    with reach(settings) as url:
+        return asyncio.run(_run(act, settings, url, catalog))
+
+
+def configured() -> Settings:
+    """The settings; the log of a verb, on standard error, tells only what went wrong. Raises SettingsError."""
+    settings = load()
+    quiet = logging.getLevelName(max(logging.WARNING, logging.getLevelNamesMapping()[settings.log_level]))
+    logs.configure(settings.log_format, "DEBUG" if settings.log_level == "DEBUG" else quiet)
+    return settings
+
+
+def caller() -> str:
+    """For the history: who did it by the command line."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a user that the system has no entry for, as in many containers
+        name = str(os.getuid())
+    return f"cli:{name}"[:255]
+
+
+async def _run(
+    act: Callable[[Errand], Awaitable[Found]], settings: Settings, url: DatabaseUrl, catalog: Catalog
+) -> Found:
+    desk = open_desk(settings, url, catalog)
+    try:
+        await require_schema(desk, settings, url)
+        return await act(Errand(settings, url, desk))
+    finally:
+        await desk.database.dispose()

@@ -1,0 +1,60 @@
+"""Verbs that move jobs: by hand, and for all that has expired."""
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from jobtrail.api import representation
+from jobtrail.cli import output
+from jobtrail.cli.errand import Errand, Json, caller, run
+from jobtrail.job.limits import MAX_REASON
+from jobtrail.job.record import Job
+from jobtrail.job.status import Status
+from jobtrail.lifecycle.cancel import cancel as cancel_job
+from jobtrail.lifecycle.purge import Purged
+from jobtrail.lifecycle.purge import purge as purge_all
+from jobtrail.lifecycle.retry import retry as retry_job
+
+JobId = Annotated[UUID, typer.Argument(metavar="ID")]
+
+
+def cancel(
+    job_id: JobId,
+    reason: Annotated[str | None, typer.Option(help="Why; kept in the row and the history.")] = None,
+    as_json: Json = False,
+) -> None:
+    if reason is not None and len(reason) > MAX_REASON:
+        raise typer.BadParameter(f"--reason: at most {MAX_REASON} characters")
+
+    async def act(errand: Errand) -> Job:
+        return await cancel_job(errand.desk, job_id, by=caller(), reason=reason or None)
+
+    job = run(act)
+    _print(job, "cancelled" if job.status is Status.CANCELLED else "running; its node was asked to stop it", as_json)
+
+
+def retry(job_id: JobId, as_json: Json = False) -> None:
+    async def act(errand: Errand) -> Job:
+        return await retry_job(errand.desk, job_id, by=caller())
+
+    job = run(act)
+    _print(job, f"pending; attempt {job.attempt + 1} of {job.max_attempts} comes next", as_json)
+
+
+def purge(as_json: Json = False) -> None:
+    async def act(errand: Errand) -> Purged:
+        return await purge_all(errand.desk.database, by=caller(), history_ttl=errand.settings.history_ttl)
+
+    gone = run(act)
+    if as_json:
+        output.print_json({"jobs": gone.jobs, "transitions": gone.transitions})
+    else:
+        typer.echo(f"purged {gone.jobs} jobs, and {gone.transitions} rows of the history of jobs purged long ago")
+
+
+def _print(job: Job, what: str, as_json: bool) -> None:
+    if as_json:
+        output.print_json(representation.of_job(job))
+    else:
+        typer.echo(f"{job.id} {what}")

@@ -1,0 +1,121 @@
+"""Jobs as they move, a line for each move, read from the service's own API."""
+
+import asyncio
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import httpx
+
+OFTEN: Final = 0.1
+"""Seconds between two looks."""
+
+MOST: Final = 50
+"""Jobs of one look: the newest, and as many unfinished ones."""
+
+ENDS: Final = frozenset({"succeeded", "failed", "cancelled"})
+
+_WIDTH: Final = 100
+
+
+@dataclass(slots=True)
+class _Known:
+    status: str
+    attempt: int
+    told: int
+
+
+class Watch:
+    """`service` has the base URL of the jobs' API."""
+
+    def __init__(self, service: httpx.AsyncClient, say: Callable[[str], None]) -> None:
+        self._service = service
+        self._say = say
+        self._known: dict[str, _Known] = {}
+
+    async def begin(self) -> None:
+        """What has happened so far is not told."""
+        for job in await self._listed():
+            moves = await self._moves(job["id"])
+            self._known[job["id"]] = _Known(job["status"], job["attempt"], len(moves))
+
+    async def until(self, fact: Callable[[], bool]) -> None:
+        while not fact():
+            await self.look()
+            await asyncio.sleep(OFTEN)
+
+    def status(self, job_id: str) -> str | None:
+        known = self._known.get(job_id)
+        return known and known.status
+
+    def have_ended(self, job_ids: Collection[str]) -> bool:
+        return all(self.status(each) in ENDS for each in job_ids)
+
+    async def look(self) -> None:
+        """Tells the moves since the last look, of all jobs in the order in which they happened."""
+        lines = [line for job in await self._listed() if self._has_moved(job) for line in await self._lines(job)]
+        for _, line in sorted(lines):
+            self._say(line)
+
+    def _has_moved(self, job: Mapping[str, Any]) -> bool:
+        known = self._known.get(job["id"])
+        return known is None or (known.status, known.attempt) != (job["status"], job["attempt"])
+
+    async def _lines(self, job: Mapping[str, Any]) -> list[tuple[datetime, str]]:
+        moves = await self._moves(job["id"])
+        told = known.told if (known := self._known.get(job["id"])) else 0
+        self._known[job["id"]] = _Known(job["status"], job["attempt"], len(moves))
+        return [(datetime.fromisoformat(move["at"]), _line(move, job)) for move in moves[told:]]
+
+    async def _listed(self) -> list[dict[str, Any]]:
+        """The newest jobs, those that wait or run, and those that did so when last seen."""
+        newest = await self._page({"include": "result"})
+        unfinished = await self._page({"include": "result", "status": ["pending", "running"]})
+        found = {job["id"]: job for job in [*newest, *unfinished]}
+        for job_id, known in list(self._known.items()):
+            if job_id not in found and known.status not in ENDS and (job := await self._job(job_id)):
+                found[job_id] = job
+        return list(found.values())
+
+    async def _page(self, query: Mapping[str, str | list[str]]) -> list[dict[str, Any]]:
+        answer = await self._service.get("/jobs", params={"limit": MOST, **query})
+        found: list[dict[str, Any]] = answer.raise_for_status().json()["items"]
+        return found
+
+    async def _job(self, job_id: str) -> dict[str, Any] | None:
+        """None, and forgotten, when the row is gone."""
+        answer = await self._service.get(f"/jobs/{job_id}")
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            del self._known[job_id]
+            return None
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
+
+    async def _moves(self, job_id: str) -> list[dict[str, Any]]:
+        answer = await self._service.get(f"/jobs/{job_id}/transitions")
+        found: list[dict[str, Any]] = answer.raise_for_status().json()["items"]
+        return found
+
+
+def _line(move: Mapping[str, Any], job: Mapping[str, Any]) -> str:
+    at = datetime.fromisoformat(move["at"]).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    way = f"{move['from_status'] or '':>9} → {move['to_status']}"
+    attempt = f"attempt {move['attempt']}" if move["attempt"] else ""
+    said = outcome({**job, "status": move["to_status"], "error": move["error"]})
+    return f"{at}  …{job['id'][-8:]}  {job['task']:<14}  {way:<21}  {attempt:<10}  {said}".rstrip()
+
+
+def outcome(job: Mapping[str, Any], width: int = _WIDTH) -> str:
+    """What came of a job, or of its last attempt, in at most `width` characters of one line."""
+    if job["status"] == "succeeded":
+        # JSON's own escapes: nothing that a result holds reaches the terminal as a control character
+        text = json.dumps(job["result"])
+    elif job["status"] == "cancelled" and job["cancel_reason"]:
+        text = json.dumps(job["cancel_reason"])
+    elif job["error"]:
+        text = json.dumps(f"{job['error']['type']}: {job['error']['message']}")[1:-1]
+    else:
+        text = ""
+    return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -1,0 +1,120 @@
+"""From settings to a desk: what every process puts together, the web service and each verb of the CLI alike."""
+
+import importlib
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from jobtrail.job.catalog import Catalog
+from jobtrail.job.database_url import DatabaseUrl, normalize
+from jobtrail.job.errors import SettingsError, UnavailableError
+from jobtrail.lifecycle.desk import Defaults, Desk
+from jobtrail.settings import EMBEDDED, Settings
+from jobtrail.store import schema
+from jobtrail.store.embedded import EmbeddedPostgres, default_folder
+from jobtrail.store.engine import open_database
+from jobtrail.store.faults import refusal_of, unavailable
+
+
+def locate(settings: Settings) -> DatabaseUrl:
+    """Where the database is, running or not. Raises SettingsError when nothing is named."""
+    if settings.database_url is None:
+        raise SettingsError(
+            "JOBTRAIL_DATABASE_URL is not set: write the URL of a PostgreSQL, such as "
+            "postgresql://user:password@host:5432/name, or `embedded` for one that Jobtrail runs by itself"
+        )
+    return normalize(embedded(settings).url if settings.database_url == EMBEDDED else settings.database_url)
+
+
+def embedded(settings: Settings) -> EmbeddedPostgres:
+    """The embedded server of these settings, neither started nor joined."""
+    return EmbeddedPostgres(settings.data_dir or default_folder())
+
+
+@contextmanager
+def reach(settings: Settings) -> Iterator[DatabaseUrl]:
+    """The database that the settings name; the embedded one is started, and stopped by its last user.
+
+    Raises SettingsError when nothing is named, or the embedded database cannot start.
+    """
+    if settings.database_url != EMBEDDED:
+        yield locate(settings)
+        return
+    server = embedded(settings)
+    try:
+        yield normalize(server.start())
+    finally:
+        server.stop()
+
+
+def load_catalog(modules: Sequence[str]) -> Catalog:
+    """The tasks of these modules; the current folder is importable. Raises SettingsError, DeclarationError."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    return Catalog.from_modules([_import(name) for name in modules])
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SettingsError(f"JOBTRAIL_TASKS: the module {name!r} cannot be imported: {said}{_place(error)}") from error
+
+
+def _place(error: BaseException) -> str:
+    """Where the module's own code went wrong, if it came to run at all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    written = [
+        frame for frame in frames[1:] if not frame.filename.startswith("<frozen") and "importlib" not in frame.filename
+    ]
+    return f" ({written[-1].filename}:{written[-1].lineno})" if written else ""
+
+
+def open_desk(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Desk:
+    """The verbs' side of a process; nothing is connected before it is used. Dispose its database at the end."""
+    timeout = {} if url.connect_timeout is None else {"connect_timeout": float(url.connect_timeout)}
+    database = open_database(url.sqlalchemy, pool_size=settings.pool_size, **timeout)
+    return Desk(database, catalog, Defaults(settings.ttl, settings.ttl_failed))
+
+
+async def require_schema(desk: Desk, settings: Settings, url: DatabaseUrl) -> None:
+    """The embedded database is migrated on the spot; any other belongs to its operator, who is told the command.
+
+    Raises SettingsError, UnavailableError.
+    """
+    found = await find_schema(desk, url)
+    if found.is_usable:
+        return
+    if settings.database_url == EMBEDDED:
+        await schema.migrate(url.sqlalchemy)
+        return
+    what = "has no Jobtrail schema" if found is schema.Schema.MISSING else "has an older revision of the schema"
+    raise SettingsError(f"JOBTRAIL_DATABASE_URL: the database {what}: run `jobtrail migrate`, then start again")
+
+
+async def find_schema(desk: Desk, url: DatabaseUrl) -> schema.Schema:
+    """Raises as `answering` does."""
+    with answering(url):
+        async with desk.database.sessions() as session:
+            return await schema.state(session)
+
+
+@contextmanager
+def answering(url: DatabaseUrl) -> Iterator[None]:
+    """Raises UnavailableError when nobody answers at the URL, SettingsError when the server refuses who comes."""
+    try:
+        with unavailable():
+            yield
+    except UnavailableError as error:
+        raise UnavailableError(
+            f"JOBTRAIL_DATABASE_URL: nothing answers at {url.shown} ({error.__cause__}): is PostgreSQL running there?"
+        ) from error
+    except Exception as error:
+        if (refusal := refusal_of(error)) is None:
+            raise
+        raise SettingsError(f"JOBTRAIL_DATABASE_URL: PostgreSQL at {url.shown} refuses: {refusal}") from error

@@ -1,0 +1,264 @@
+import dataclasses
+import enum
+import json
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel, field_serializer
+
+from jobtrail.job import json_text
+from jobtrail.job.errors import InvalidInputError, NotJsonError, ResultNotJsonError, ResultTooLargeError
+from jobtrail.job.storable import MAX_FLAWS, check, clip, dump, parse, result_to_json
+
+DEEPEST = 64
+
+
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def flaws_of(raw: str | bytes) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidInputError) as caught:
+        parse(raw if isinstance(raw, bytes) else raw.encode())
+    return [(flaw.pointer, flaw.detail) for flaw in caught.value.flaws]
+
+
+GOOD: list[object] = [
+    None,
+    True,
+    0,
+    -1.5,
+    1.7976931348623157e308,
+    10**308,
+    "",
+    "ü€\U0001f600\t\u001f",
+    [],
+    {},
+    {"a/b~": [{"": None}]},
+    [1, [2, {"b": "c", "ü": "d"}]],
+    nested(DEEPEST),
+    [nested(DEEPEST - 1), nested(DEEPEST - 1)],
+]
+
+
+@pytest.mark.parametrize("value", GOOD, ids=lambda value: dump(value)[:20])
+def test_what_json_can_say_is_stored_as_it_was_sent(value: object) -> None:
+    assert check(value) == []
+    assert parse(dump(value).encode()) == value
+    assert parse(json.dumps(value, indent=1).encode()) == value
+
+
+TOO_LARGE = "a number beyond the range of a double"
+TOO_LONG = "a number of more than 400 digits"
+REPEATED = "the name appears more than once in its object"
+TOO_DEEP = "nested more than 64 levels deep"
+NUL = "the text has the character U+0000"
+LONE = "the text has a lone surrogate"
+
+
+@pytest.mark.parametrize(
+    ("raw", "flaws"),
+    {
+        "[1, NaN]": [("/1", "NaN is not JSON")],
+        '{"a": Infinity, "b": -Infinity}': [("/a", "Infinity is not JSON"), ("/b", "-Infinity is not JSON")],
+        "NaN": [("", "NaN is not JSON")],
+        r'{"a": "x\u0000y"}': [("/a", NUL)],
+        r'{"a\u0000": 1}': [("/a\\u0000", "its name has the character U+0000")],
+        r'"\ud800"': [("", LONE)],
+        r'["\udFFF\u0000"]': [("/0", NUL), ("/0", LONE)],
+        r'{"\uDBff": 1}': [("/\\udbff", "its name has a lone surrogate")],
+        r'{"~": {"a/b": ["\u0000"]}}': [("/~0/a~1b/0", NUL)],
+        "[1e309]": [("/0", TOO_LARGE)],
+        "[-1E+999]": [("/0", TOO_LARGE)],
+        f"[{'9' * 250}e99]": [("/0", TOO_LARGE)],
+        f"[{'9' * 309}]": [("/0", TOO_LARGE)],
+        f"[-{'9' * 400}]": [("/0", TOO_LARGE)],
+        f"[{'9' * 401}]": [("/0", TOO_LONG)],
+        f"[{'9' * 5000}, 1]": [("/0", TOO_LONG)],
+        f"[0.{'0' * 400}]": [("/0", TOO_LONG)],
+        '{"a": 1, "a": 1}': [("/a", REPEATED)],
+        '{"x": [{"a": 1, "b": 2, "b": 3, "b": 4}]}': [("/x/0/b", REPEATED)],
+        "[" * 65 + "]" * 65: [("/0" * 64, TOO_DEEP)],
+        '{"a":' * 64 + "[]" + "}" * 64: [("/a" * 64, TOO_DEEP)],
+        "[" * 100_000: [("/0" * 64, TOO_DEEP)],
+        "[" * 100_000 + "]" * 100_000: [("/0" * 64, TOO_DEEP)],
+        r'[{}, "[[\"[", {"~a": [[], ' * 30_000: [("/2/~0a/1" * 21 + "/0", TOO_DEEP)],
+    }.items(),
+    ids=lambda item: item[:24] if isinstance(item, str) else "",
+)
+def test_json_that_cannot_be_stored_is_refused_where_it_stands(raw: str, flaws: list[tuple[str, str]]) -> None:
+    assert flaws_of(raw) == flaws
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [f"[{'9' * 308}]", f"[0.{'0' * 399}]", r'["\ud83d\ude00", "\\u0000", "\\ud800"]', "[1e-400, 1e+2]", "[-0, 1E308]"],
+    ids=["308 digits", "400 digits", "pair and escaped escapes", "small", "signs"],
+)
+def test_what_looks_alike_and_can_be_stored_is_taken(raw: str) -> None:
+    assert parse(raw.encode()) == json.loads(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "line", "column"),
+    [
+        (b"", 1, 1),
+        (b'{"a": 1,\n  b: 2}', 2, 3),
+        (b"[1] 2", 1, 5),
+        (b'["a\nb"]', 1, 4),
+        (b"\xef\xbb\xbf{}", 1, 1),
+        (b'{"a":\n "\xc3\xbc\xff"}', 2, 4),
+        ('"\ud800"'.encode("utf-8", "surrogatepass"), 1, 2),
+        ("{}".encode("utf-16"), 1, 1),
+        (b"'a'", 1, 1),
+        (b"[01]", 1, 3),
+    ],
+)
+def test_what_is_not_json_is_told_with_line_and_column(raw: bytes, line: int, column: int) -> None:
+    with pytest.raises(NotJsonError) as caught:
+        parse(raw)
+    assert (caught.value.line, caught.value.column) == (line, column)
+
+
+def test_a_shallow_text_that_python_could_not_read_from_a_deep_stack_has_no_place_to_show() -> None:
+    assert json_text._pointer_to_depth('[{"a": []}, "[["]') == ""
+
+
+def test_at_most_a_hundred_flaws_are_told() -> None:
+    assert len(flaws_of(f"[{','.join(['NaN'] * 5000)}]")) == MAX_FLAWS
+
+
+def test_a_value_from_python_is_checked_too() -> None:
+    value = {1: "a", "t": (1,), "i": -(10**309), "n": float("nan"), "d": date(2030, 1, 1), "k": {None: object()}}
+    assert [(flaw.pointer, flaw.detail) for flaw in check(value)] == [
+        ("", "a name must be a string, not int"),
+        ("/t", "tuple is not JSON"),
+        ("/i", TOO_LARGE),
+        ("/n", "nan is not JSON"),
+        ("/d", "date is not JSON"),
+        ("/k", "a name must be a string, not NoneType"),
+    ]
+
+
+def test_a_hundred_thousand_levels_and_cycles_are_one_flaw() -> None:
+    cycle: list[object] = []
+    cycle.append(cycle)
+    for value in (nested(100_000), cycle):
+        assert [flaw.pointer for flaw in check(value)] == ["/0" * DEEPEST]
+
+
+def test_a_cycle_that_branches_ends() -> None:
+    cycle: dict[str, object] = {}
+    cycle |= {"a": cycle, "b": cycle}
+    assert len(check(cycle)) == MAX_FLAWS
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Model(BaseModel):
+    at: date
+    colours: set[Colour]
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+
+
+class Broken(BaseModel):
+    x: int
+
+    @field_serializer("x")
+    def _raise(self, _value: int) -> int:
+        raise LookupError("no")
+
+
+ID = UUID("01939f5e-0000-7000-8000-000000000000")
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (None, "null"),
+        ({"a": (1, 2), 3: {4}}, '{"a":[1,2],"3":[4]}'),
+        (Model(at=date(2030, 1, 31), colours={Colour.RED}), '{"at":"2030-01-31","colours":["red"]}'),
+        ([Point(1.5), ID, b"ab"], '[{"x":1.5},"01939f5e-0000-7000-8000-000000000000","ab"]'),
+        ("ü", '"ü"'),
+    ],
+)
+def test_a_result_is_written_as_a_web_framework_would(result: object, text: str) -> None:
+    assert result_to_json(result, 1000) == text
+
+
+def cyclic() -> list[object]:
+    value: list[object] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        object(),
+        float("nan"),
+        [float("-inf")],
+        "\0",
+        {"\ud800": 1},
+        b"\xff",
+        cyclic(),
+        nested(500),
+        nested(65),
+        2**1024,
+        Broken(x=1),
+        {("a", object()): 1},
+        len,
+    ],
+    ids=lambda result: type(result).__name__,
+)
+def test_a_result_that_is_not_json_is_refused(result: object) -> None:
+    with pytest.raises(ResultNotJsonError, match="the result is not JSON") as caught:
+        result_to_json(result, 1_000_000)
+    assert caught.value.type == "result-not-json"
+    assert clip(str(caught.value)) == str(caught.value)
+
+
+def test_a_result_may_have_as_many_bytes_as_the_limit_says() -> None:
+    assert result_to_json("ü" * 4, 10) == '"üüüü"'
+    with pytest.raises(ResultTooLargeError, match="12 bytes of JSON, more than the limit of 10") as caught:
+        result_to_json("ü" * 5, 10)
+    assert (caught.value.type, caught.value.size, caught.value.limit) == ("result-too-large", 12, 10)
+
+
+def test_nan_is_never_written() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dump([float("nan")])
+
+
+@pytest.mark.parametrize("text", ["", "plain", "ü" * 8192, "a" * 16384])
+def test_a_text_that_fits_stays_as_it_is(text: str) -> None:
+    assert clip(text) == text
+
+
+def test_nul_and_surrogates_become_visible() -> None:
+    assert clip("a\0b\udc80c") == r"a\u0000b\udc80c"
+
+
+@pytest.mark.parametrize("letter", ["a", "ü", "\U0001f600", "\0", "\ud800"])
+@pytest.mark.parametrize("limit", [100, 101, 102, 103, 16 * 1024])
+def test_a_long_text_keeps_its_head_and_its_tail(letter: str, limit: int) -> None:
+    clipped = clip("head" + letter * limit + "tail", limit)
+    assert f"… [cut: {limit + 8} characters in all] …" in clipped
+    assert clipped.startswith("head")
+    assert clipped.endswith("tail")
+    assert limit - 12 <= len(clipped.encode()) <= limit
+
+
+def test_a_limit_below_the_length_of_the_mark_still_holds() -> None:
+    assert len(clip("a" * 100, 10).encode()) <= 10

@@ -1,0 +1,249 @@
+"""Leases, rescue and the fence in their plain form: two nodes, one of them silent."""
+
+import asyncio
+import time
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from support import house, tasks
+from support.database import Place
+from support.rows import trail
+from support.until import until
+
+from jobtrail.job.status import Status
+from jobtrail.lifecycle.cancel import cancel
+from jobtrail.lifecycle.read import read, read_history
+from jobtrail.lifecycle.rescue import rescue
+from jobtrail.store.transitions.claim import claim_next
+from jobtrail.store.transitions.finish import Ending, Landing, finish_group, settle
+from jobtrail.store.transitions.renew import Held, renew
+
+LEASE = timedelta(seconds=1)
+
+
+async def claimed_by_a_silent_node(place: Place, lease: timedelta = timedelta(0)) -> object:
+    node = uuid4()
+    await claim_next(place.database, node=node, lease=lease, tasks=["hold", "noop"], queues=(), free=10, salt="")
+    return node
+
+
+async def rescued(place: Place) -> None:
+    await rescue(place.database, by="node x", lease=timedelta(0))
+
+
+@pytest.mark.parametrize(
+    ("max_attempts", "cancelled", "status"),
+    [(1, False, "failed"), (2, False, "pending"), (1, True, "cancelled"), (2, True, "cancelled")],
+)
+async def test_an_attempt_whose_lease_ran_out(place: Place, max_attempts: int, cancelled: bool, status: str) -> None:
+    desk = house.desk_at(place)
+    job = await house.submitted(desk, "noop", max_attempts=max_attempts)
+    await claimed_by_a_silent_node(place)
+    if cancelled:
+        await cancel(desk, job.id, by="ann")
+    await rescued(place)
+    job = await read(desk, job.id)
+    assert (job.status, job.node_id, job.attempt) == (status, None, 1)
+    assert job.error is not None
+    assert (job.error["type"], job.error["attempt"]) == ("lost", 1)
+    last = (await read_history(desk, job.id))[-1]
+    assert (last.reason, last.actor, last.to_status) == ("lost", "node x", status)
+
+
+async def test_a_living_lease_is_left_alone(place: Place) -> None:
+    desk = house.desk_at(place)
+    job = await house.submitted(desk, "noop")
+    await claimed_by_a_silent_node(place, timedelta(seconds=60))
+    await rescued(place)
+    assert (await read(desk, job.id)).status is Status.RUNNING
+
+
+async def test_nobody_is_rescued_soon_after_postgresql_started(place: Place) -> None:
+    desk = house.desk_at(place)
+    job = await house.submitted(desk, "noop")
+    await claimed_by_a_silent_node(place)
+    await rescue(place.database, by="node x", lease=timedelta(days=1))
+    assert (await read(desk, job.id)).status is Status.RUNNING
+
+
+@pytest.mark.parametrize("wrong", ["node", "attempt", "rescued", "retried"])
+async def test_a_stale_end_changes_nothing(place: Place, wrong: str) -> None:
+    desk = house.desk_at(place)
+    job = await house.submitted(desk, "noop", max_attempts=2)
+    node = await claimed_by_a_silent_node(place)
+    ending = Ending(job.id, 1, Status.SUCCEEDED, "succeeded", result='"late"')
+    match wrong:
+        case "node":
+            node = uuid4()
+        case "attempt":
+            ending = Ending(job.id, 2, Status.SUCCEEDED, "succeeded")
+        case "rescued":
+            await rescued(place)
+        case "retried":
+            await rescued(place)
+            await claimed_by_a_silent_node(place, timedelta(seconds=60))
+    before, known = await read(desk, job.id), await trail(place, job.id)
+    assert await finish_group(place.database, [ending], node=node) == [Landing.UNSETTLED]
+    assert await settle(place.database, ending, node=node) is Landing.STALE
+    assert await read(desk, job.id) == before
+    assert await trail(place, job.id) == known
+
+
+async def test_an_end_that_landed_before_its_answer_was_lost(place: Place) -> None:
+    desk = house.desk_at(place)
+    jobs = [await house.submitted(desk, "noop", max_attempts=2) for _ in range(2)]
+    node = await claimed_by_a_silent_node(place, timedelta(seconds=60))
+    endings = [
+        Ending(jobs[0].id, 1, Status.SUCCEEDED, "succeeded", result="1"),
+        Ending(jobs[1].id, 1, Status.PENDING, "ValueError", error='{"type": "ValueError"}'),
+    ]
+    assert await finish_group(place.database, endings, node=node) == [Landing.LANDED] * 2
+    assert await finish_group(place.database, endings, node=node) == [Landing.UNSETTLED] * 2
+    for ending in endings:
+        assert await settle(place.database, ending, node=node) is Landing.LANDED
+    assert [len(await trail(place, job.id)) for job in jobs] == [3, 3]
+
+
+async def test_settle_waits_for_a_commit_that_is_still_on_its_way(place: Place) -> None:
+    """A plain read would say `running` and write again; FOR UPDATE waits for what the old transaction does."""
+    desk = house.desk_at(place)
+    job = await house.submitted(desk, "noop")
+    node = await claimed_by_a_silent_node(place, timedelta(seconds=60))
+    ending = Ending(job.id, 1, Status.SUCCEEDED, "succeeded", result="2")
+    transaction = place.psql.transaction()
+    await transaction.start()
+    await place.psql.execute(
+        """UPDATE jobtrail.jobs SET status = 'succeeded', seq = seq + 1, moved_by = 'node', move_reason = 'succeeded',
+           result = '1', lease_until = NULL, finished_at = now(), expires_at = now() + ttl WHERE id = $1""",
+        job.id,
+    )
+    settling = asyncio.create_task(settle(place.database, ending, node=node))
+    done, _ = await asyncio.wait({settling}, timeout=0.3)
+    assert not done
+    await transaction.commit()
+    assert await settling is Landing.LANDED
+    assert (await read(desk, job.id)).result == 1
+
+
+async def test_one_locked_row_does_not_hold_up_the_others(place: Place) -> None:
+    desk = house.desk_at(place)
+    jobs = [await house.submitted(desk, "noop") for _ in range(10)]
+    node = await claimed_by_a_silent_node(place, timedelta(seconds=60))
+    endings = [Ending(job.id, 1, Status.SUCCEEDED, "succeeded") for job in jobs]
+    async with place.psql.transaction():
+        await place.psql.execute("UPDATE jobtrail.jobs SET tags = '{mine}' WHERE id = $1", jobs[3].id)
+        async with place.database.autocommit() as connection:
+            await renew(connection, [Held(job.id, 1) for job in jobs], node=node, lease=timedelta(hours=1))
+        renewed = await place.value("SELECT count(*) FROM jobtrail.jobs WHERE lease_until > now() + interval '30 min'")
+        landings = await finish_group(place.database, endings, node=node)
+    assert renewed == 9
+    assert [index for index, landing in enumerate(landings) if landing is Landing.UNSETTLED] == [3]
+    assert await settle(place.database, endings[3], node=node) is Landing.LANDED
+
+
+async def test_a_renewal_of_another_node_or_attempt_keeps_nothing_alive(place: Place) -> None:
+    desk = house.desk_at(place)
+    job = await house.submitted(desk, "noop")
+    node = await claimed_by_a_silent_node(place)
+    async with place.database.autocommit() as connection:
+        await renew(connection, [Held(job.id, 1)], node=uuid4(), lease=timedelta(hours=1))
+        await renew(connection, [Held(job.id, 2)], node=node, lease=timedelta(hours=1))
+    await rescued(place)
+    assert (await read(desk, job.id)).status is Status.FAILED
+
+
+async def test_leases_are_renewed_while_a_job_runs(place: Place) -> None:
+    desk = house.desk_at(place)
+    async with house.node_at(desk, place), house.node_at(desk, place, slots=0, threads=0):
+        job = await house.submitted(desk, "hold")
+        await house.reached(desk, job.id, Status.RUNNING)
+        end = time.monotonic() + 2.5 * LEASE.total_seconds()
+
+        async def later() -> bool:
+            return time.monotonic() > end
+
+        await until(later)
+        tasks.GATE.set()
+        job = await house.ended(desk, job.id)
+    assert (job.status, job.attempt) == (Status.SUCCEEDED, 1)
+
+
+async def test_a_task_that_blocks_the_loop_loses_no_lease(place: Place) -> None:
+    desk = house.desk_at(place)
+    async with house.node_at(desk, place), house.node_at(desk, place, slots=0, threads=0):
+        job = await house.submitted(desk, "hold")
+        await house.reached(desk, job.id, Status.RUNNING)
+        time.sleep(2 * LEASE.total_seconds())  # noqa: ASYNC251 - what a badly written task does to the loop
+        tasks.GATE.set()
+        job = await house.ended(desk, job.id)
+    assert (job.status, job.attempt) == (Status.SUCCEEDED, 1)
+
+
+async def test_a_claim_whose_answer_was_lost_is_started(place: Place) -> None:
+    desk = house.desk_at(place)
+    async with house.node_at(desk, place) as node:
+        await node.worker.claim_loop.stop()
+        job = await house.submitted(desk, "noop")
+        await claim_next(
+            place.database, node=node.id, lease=timedelta(seconds=60), tasks=["noop"], queues=(), free=1, salt=""
+        )
+        job = await house.ended(desk, job.id)
+    assert (job.status, job.attempt) == (Status.SUCCEEDED, 1)
+
+
+async def test_a_claim_whose_answer_was_lost_goes_back_where_there_is_no_room(place: Place) -> None:
+    desk = house.desk_at(place)
+    async with house.node_at(desk, place, slots=0) as node:
+        job = await house.submitted(desk, "noop")
+        await claim_next(
+            place.database, node=node.id, lease=timedelta(seconds=60), tasks=["noop"], queues=(), free=1, salt=""
+        )
+        job = await house.reached(desk, job.id, Status.PENDING)
+    assert (job.attempt, job.max_attempts) == (1, 2)
+    assert (await read_history(desk, job.id))[-1].reason == "released"
+
+
+async def test_a_node_that_lost_a_job_stops_it(place: Place) -> None:
+    desk = house.desk_at(place)
+    async with house.node_at(desk, place):
+        job = await house.submitted(desk, "sleep_long")
+        await house.reached(desk, job.id, Status.RUNNING)
+        await place.psql.execute(
+            """UPDATE jobtrail.jobs SET status = 'failed', error = '{"type": "x"}', lease_until = NULL,
+               finished_at = now(), expires_at = now() + ttl_failed WHERE id = $1""",
+            job.id,
+        )
+
+        async def stopped() -> bool:
+            return not any(each.get_name() == f"job-{job.id}" for each in asyncio.all_tasks())
+
+        await until(stopped)
+    assert (await read(desk, job.id)).error == {"type": "x"}
+
+
+@pytest.mark.parametrize(("max_attempts", "status"), [(1, Status.FAILED), (2, Status.PENDING)])
+@pytest.mark.parametrize("task", ["sleep_long", "hold_in_thread"])
+async def test_what_runs_when_the_node_stops_ends_by_the_rule_of_lost_jobs(
+    place: Place, task: str, max_attempts: int, status: Status
+) -> None:
+    desk = house.desk_at(place)
+    async with house.node_at(desk, place, grace=0.1) as node:
+        job = await house.submitted(desk, task, max_attempts=max_attempts)
+        await house.reached(desk, job.id, Status.RUNNING)
+        await node.stop(0.1)
+        job = await read(desk, job.id)
+    assert job.status is status
+    assert job.error is not None
+    assert job.error["type"] == "lost"
+    assert await place.value("SELECT count(*) FROM jobtrail.nodes") == 0
+
+
+async def test_a_stopping_node_lets_short_jobs_end(place: Place) -> None:
+    desk = house.desk_at(place)
+    async with house.node_at(desk, place) as node:
+        job = await house.submitted(desk, "hold", seconds=0.5)
+        await house.reached(desk, job.id, Status.RUNNING)
+        await node.stop(10)
+        assert (await read(desk, job.id)).status is Status.SUCCEEDED
+        await node.stop(10)

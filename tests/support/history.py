@@ -1,0 +1,151 @@
+"""A past, made by the service's own moves: each happens now and is then dated back, as nobody else may."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from support.database import Place
+
+from jobtrail.job.ids import new_job_id
+from jobtrail.job.outcome import Again, Cancelled, Failed, Outcome, Succeeded
+from jobtrail.job.record import Claimed, Failure, NewJob
+from jobtrail.lifecycle.finish import ending_of
+from jobtrail.store import expiry, nodes
+from jobtrail.store.transitions.cancel import Cancellation, cancel_group
+from jobtrail.store.transitions.claim import claim_these
+from jobtrail.store.transitions.finish import Landing, finish_group
+from jobtrail.store.transitions.insert import insert_group
+from jobtrail.store.transitions.renew import Held, renew
+from jobtrail.store.transitions.rescue import rescue
+from jobtrail.store.transitions.retry import retry
+
+MINUTE: Final = timedelta(minutes=1)
+LEASE: Final = timedelta(seconds=30)
+WEEK: Final = timedelta(days=7)
+MONTH: Final = timedelta(days=30)
+
+# What a move dates, in whole tens of seconds after it: its own moment, the end of a lease, a pause, an expiry.
+_DATED: Final = (
+    "created_at", "run_at", "started_at", "finished_at", "expires_at", "lease_until", "cancel_requested_at",
+)  # fmt: skip
+_SHIFT: Final = "CASE WHEN {0} >= $2 THEN $3 + round(extract(epoch FROM {0} - $2) / 10) * interval '10 s' ELSE {0} END"
+_DATE_ROW: Final = "UPDATE jobtrail.jobs SET {} WHERE id = $1".format(
+    ", ".join(f"{name} = {_SHIFT.format(name)}" for name in _DATED)
+)
+_DATE_MOVE: Final = "UPDATE jobtrail.transitions SET at = $3 WHERE job_id = $1 AND at >= $2"
+
+
+@dataclass
+class History:
+    """Jobs and nodes by name. Times are minutes before `now`, which is when the telling began."""
+
+    place: Place
+    now: datetime
+    jobs: dict[str, UUID] = field(default_factory=dict)
+    nodes: dict[str, UUID] = field(default_factory=dict)
+    held: dict[str, Claimed] = field(default_factory=dict)
+
+    async def node(self, name: str, tasks: str, *, queues: str = "", silent: float = -1440) -> None:
+        """A node that was heard of last `silent` minutes ago; alive for a day unless told otherwise."""
+        self.nodes[name] = uuid4()
+        entry = {
+            "id": self.nodes[name], "host": name, "pid": 1, "version": "test", "slots": {"loop": 1},
+            "tasks": tasks.split(), "queues": queues.split(),
+        }  # fmt: skip
+        async with self.place.database.autocommit() as connection:
+            await nodes.beat(connection, entry)
+        dated = "UPDATE jobtrail.nodes SET heartbeat_at = $2 WHERE id = $1"
+        await self.place.psql.execute(dated, self.nodes[name], self._at(silent))
+
+    async def submit(self, name: str, ago: float, task: str, **more: Any) -> None:
+        """`due` in minutes before now; `id` to choose it."""
+        began = await self._clock()
+        due = more.pop("due", None)
+        job_id = self.jobs[name] = more.pop("id", None) or new_job_id()
+        wanted = {
+            "id": job_id, "task": task, "args": {}, "args_json": "{}", "trace_id": job_id.hex, "created_by": "web",
+            "queue": "default", "priority": 5, "max_attempts": 1, "tags": (), "ttl": WEEK, "ttl_failed": MONTH,
+            "timeout": None, "run_at": None, **more,
+        }  # fmt: skip
+        await insert_group(self.place.database, [NewJob(**wanted)])
+        await self._date(name, began, ago)
+        if due is not None:
+            await self._edit("UPDATE jobtrail.jobs SET run_at = $2 WHERE id = $1", job_id, self._at(due))
+
+    async def claim(self, name: str, ago: float, node: str) -> None:
+        began = await self._clock()
+        claimed = await claim_these(self.place.database, [self.jobs[name]], node=self.nodes[node], lease=LEASE)
+        self.held[name] = claimed[0]
+        await self._date(name, began, ago)
+
+    async def renew(self, name: str, node: str) -> None:
+        """For an hour from now."""
+        held = [Held(self.held[name].id, self.held[name].attempt)]
+        async with self.place.database.autocommit() as connection:
+            await renew(connection, held, node=self.nodes[node], lease=timedelta(hours=1))
+
+    async def succeed(self, name: str, ago: float, node: str) -> None:
+        await self._end(name, ago, node, Succeeded(None))
+
+    async def fail(self, name: str, ago: float, node: str, type_: str, message: str) -> None:
+        await self._end(name, ago, node, Failed(self._failure(name, type_, message)))
+
+    async def again(self, name: str, ago: float, node: str, type_: str, message: str) -> None:
+        await self._end(name, ago, node, Again(self._failure(name, type_, message), timedelta(0)))
+
+    async def obey(self, name: str, ago: float, node: str) -> None:
+        await self._end(name, ago, node, Cancelled(self._failure(name, "CancelledError", "")))
+
+    async def cancel(self, name: str, ago: float, by: str, reason: str | None) -> None:
+        began = await self._clock()
+        await cancel_group(self.place.database, [Cancellation(self.jobs[name], by, reason)])
+        await self._date(name, began, ago)
+
+    async def rescue(self, name: str, ago: float, node: str) -> None:
+        """By `node`, which also rescues everybody else whose lease ran out."""
+        began = await self._clock()
+        actor = f"node {self.nodes[node]}"
+        found = await rescue(self.place.database, actor=actor, lease=timedelta(0), most=500)
+        assert [each.id for each in found] == [self.jobs[name]]
+        await self._date(name, began, ago)
+
+    async def retry(self, name: str, ago: float, by: str) -> None:
+        began = await self._clock()
+        async with self.place.database.sessions.begin() as session:
+            assert await retry(session, self.jobs[name], actor=by)
+        await self._date(name, began, ago)
+
+    async def purge(self, name: str, ago: float, by: str) -> None:
+        began = await self._clock()
+        assert await expiry.purge(self.place.database, actor=by, most=500) == 1
+        await self._date(name, began, ago)
+
+    async def _end(self, name: str, ago: float, node: str, outcome: Outcome) -> None:
+        began = await self._clock()
+        ending = ending_of(self.held[name], outcome)
+        assert await finish_group(self.place.database, [ending], node=self.nodes[node]) == [Landing.LANDED]
+        await self._date(name, began, ago)
+
+    def _failure(self, name: str, type_: str, message: str) -> Failure:
+        return Failure(type_, message, "Traceback", self.held[name].attempt)
+
+    def _at(self, ago: float) -> datetime:
+        return self.now - ago * MINUTE
+
+    async def _clock(self) -> datetime:
+        moment: datetime = await self.place.value("SELECT clock_timestamp()")
+        return moment
+
+    async def _date(self, name: str, began: datetime, ago: float) -> None:
+        for statement in (_DATE_ROW, _DATE_MOVE):
+            await self._edit(statement, self.jobs[name], began, self._at(ago))
+
+    async def _edit(self, statement: str, *args: Any) -> None:
+        async with self.place.psql.transaction():
+            await self.place.psql.execute("SET LOCAL session_replication_role = replica")
+            await self.place.psql.execute(statement, *args)
+
+
+async def begin(place: Place) -> History:
+    return History(place, await place.value("SELECT date_trunc('second', clock_timestamp())"))
