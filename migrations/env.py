@@ -6,11 +6,15 @@ The version table lies in our own schema, so that a host's migrations and ours n
 import asyncio
 
 from alembic import context
-from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from jobtrail.store.tables import SCHEMA, metadata
+from jobtrail.store.tables import SCHEMA, Xid8, metadata
+
+# SQLAlchemy has no type of this name, and autogenerate would warn of it
+ischema_names["xid8"] = Xid8
 
 
 def include_name(name: str | None, kind: str, _parents: object) -> bool:
@@ -34,11 +38,8 @@ def run_migrations(connection: Connection | None) -> None:
         context.run_migrations()
 
 
-async def connect_and_run(url: str) -> None:
-    engine = create_async_engine(url, poolclass=NullPool)
+async def connect_and_run(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
-        await connection.execute(text("SET lock_timeout = '5s'"))
-        await connection.commit()
         await connection.run_sync(run_migrations)
         await connection.commit()
     await engine.dispose()
@@ -48,17 +49,15 @@ def main() -> None:
     handed_over = context.config.attributes.get("connection")
     if context.is_offline_mode():
         run_migrations(None)
-    elif isinstance(handed_over, Connection):
-        run_migrations(handed_over)
-    elif isinstance(url := context.config.attributes.get("url"), str):
-        asyncio.run(connect_and_run(url))
+    elif isinstance(handed_over, AsyncEngine):
+        asyncio.run(connect_and_run(handed_over))
     else:
         # only alembic's own command comes without a database; the service hands its own over
         from jobtrail.settings import load  # noqa: PLC0415
         from jobtrail.wiring import reach  # noqa: PLC0415
 
         with reach(load()) as found:
-            asyncio.run(connect_and_run(found.sqlalchemy))
+            asyncio.run(connect_and_run(create_async_engine(found.sqlalchemy, poolclass=NullPool)))
 
 
 main()

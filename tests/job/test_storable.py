@@ -66,6 +66,7 @@ LONE = "the text has a lone surrogate"
     {
         "[1, NaN]": [("/1", "NaN is not JSON")],
         '{"a": Infinity, "b": -Infinity}': [("/a", "Infinity is not JSON"), ("/b", "-Infinity is not JSON")],
+        "[[NaN], [Infinity]]": [("/0/0", "NaN is not JSON"), ("/1/0", "Infinity is not JSON")],
         "NaN": [("", "NaN is not JSON")],
         r'{"a": "x\u0000y"}': [("/a", NUL)],
         r'{"a\u0000": 1}': [("/a\\u0000", "its name has the character U+0000")],

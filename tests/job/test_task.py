@@ -197,9 +197,7 @@ def test_two_tasks_of_one_name_are_refused_with_both_places() -> None:
         Catalog([task(name="x")(in_a_thread), task(name="x")(alone)])
 
 
-@pytest.mark.parametrize(
-    ("name", "near"), [("send_emial", ("send_email",)), ("zzz", ()), ("send_email" * 100_000, ())], ids=len
-)
+@pytest.mark.parametrize(("name", "near"), [("send_emial", ("send_email",)), ("zzz", ())], ids=str)
 def test_an_unknown_name_is_answered_with_what_is_near(name: str, near: tuple[str, ...]) -> None:
     with pytest.raises(UnknownTaskError) as caught:
         Catalog([task(name="send_email")(alone)])[name]

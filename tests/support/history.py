@@ -5,8 +5,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from support.database import Place
-
 from jobtrail.job.ids import new_job_id
 from jobtrail.job.outcome import Again, Cancelled, Failed, Outcome, Succeeded
 from jobtrail.job.record import Claimed, Failure, NewJob
@@ -19,6 +17,7 @@ from jobtrail.store.transitions.insert import insert_group
 from jobtrail.store.transitions.renew import Held, renew
 from jobtrail.store.transitions.rescue import rescue
 from jobtrail.store.transitions.retry import retry
+from support.database import Place
 
 MINUTE: Final = timedelta(minutes=1)
 LEASE: Final = timedelta(seconds=30)
@@ -29,10 +28,10 @@ MONTH: Final = timedelta(days=30)
 _DATED: Final = (
     "created_at", "run_at", "started_at", "finished_at", "expires_at", "lease_until", "cancel_requested_at",
 )  # fmt: skip
-_SHIFT: Final = "CASE WHEN {0} >= $2 THEN $3 + round(extract(epoch FROM {0} - $2) / 10) * interval '10 s' ELSE {0} END"
-_DATE_ROW: Final = "UPDATE jobtrail.jobs SET {} WHERE id = $1".format(
-    ", ".join(f"{name} = {_SHIFT.format(name)}" for name in _DATED)
-)
+_SHIFT: Final = """CASE WHEN {0} < $2 THEN {0}
+    ELSE $3::timestamptz + round(extract(epoch FROM {0} - $2::timestamptz) / 10) * interval '10 s' END"""
+_SHIFTS: Final = ", ".join(f"{name} = {_SHIFT.format(name)}" for name in _DATED)
+_DATE_ROW: Final = f"UPDATE jobtrail.jobs SET {_SHIFTS} WHERE id = $1"  # noqa: S608 - constants of ours
 _DATE_MOVE: Final = "UPDATE jobtrail.transitions SET at = $3 WHERE job_id = $1 AND at >= $2"
 
 

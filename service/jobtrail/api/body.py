@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from jobtrail.api.errors import BodyTooLargeError, ContentTypeError
 from jobtrail.job.storable import parse
@@ -15,6 +15,7 @@ class ReadRequest(Request):
 
     def __init__(self, request: Request, raw: bytes, value: object) -> None:
         super().__init__(request.scope, request.receive)
+        self._headers = request.headers
         self._raw = raw
         self._value = value
 
@@ -54,10 +55,13 @@ async def _take(request: Request, limit: int) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and (len(announced) > len(str(limit)) + 20 or int(announced) > limit):
         raise BodyTooLargeError(limit)
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
+    taken, more = bytearray(), True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        taken += message.get("body", b"")
+        if len(taken) > limit:
             raise BodyTooLargeError(limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
+        more = message.get("more_body", False)
+    return bytes(taken)

@@ -2,7 +2,6 @@
 
 from typing import Final
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 from starlette.requests import Request
 from starlette.routing import NoMatchFound
@@ -14,7 +13,7 @@ JOB: Final = f"{PREFIX}get_job"
 JOBS: Final = f"{PREFIX}list_jobs"
 PROBLEM: Final = f"{PREFIX}get_problem"
 
-_NO_ID: Final = UUID(int=0)
+_NO_ID: Final = str(UUID(int=0))
 
 
 def path(request: Request, name: str, **parts: str) -> str:
@@ -28,14 +27,18 @@ def path(request: Request, name: str, **parts: str) -> str:
 
 
 class JobLinks:
-    """`url_for` of jobs. Its search through all routes of the app is done once: it costs as much as a whole answer."""
+    """`url_for` of jobs. It costs as much as storing one, so what it said last is kept while it is asked the same."""
 
     def __init__(self) -> None:
-        self._found: WeakKeyDictionary[object, str] = WeakKeyDictionary()
+        self._router: object = None
+        self._asked: tuple[object, ...] = ()
+        self._before = ""
 
     def url(self, request: Request, job_id: UUID) -> str:
-        router = request.scope["router"]
-        path = self._found.get(router)
-        if path is None:
-            path = self._found[router] = router.url_path_for(JOB, job_id=_NO_ID)
-        return str(request.base_url).rstrip("/") + path.replace(str(_NO_ID), str(job_id))
+        scope = request.scope
+        asked = tuple(map(scope.get, ("scheme", "server", "root_path", "app_root_path")))
+        asked = (request.headers.get("host"), *asked)
+        if scope["router"] is not self._router or asked != self._asked:
+            self._before = str(request.url_for(JOB, job_id=_NO_ID)).removesuffix(_NO_ID)
+            self._router, self._asked = scope["router"], asked
+        return f"{self._before}{job_id}"

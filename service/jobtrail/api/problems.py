@@ -56,16 +56,17 @@ def answer(request: Request, error: Exception) -> Response:
 
 
 def _detail(error: Exception, kind: Kind) -> str:
-    if kind is INTERNAL:
-        return kind.meaning
-    if isinstance(error, HTTPException):
-        said: object = error.detail  # FastAPI's own may be any JSON
-        return clip(said) if isinstance(said, str) else kind.title
-    flaws = _flaws(error)
-    if not flaws:
-        return clip(str(error)) or kind.meaning
-    more = f" (and {len(flaws) - 1} more)" if len(flaws) > 1 else ""
-    return clip(f"{flaws[0].pointer}: {flaws[0].detail}" if flaws[0].pointer else flaws[0].detail, 2000) + more
+    match error:
+        case errors.InvalidInputError() | RequestValidationError():
+            first, *others = _flaws(error)
+            return clip(f"{first.pointer or 'the body'}: {first.detail}", 2000) + (
+                f" (and {len(others)} more)" if others else ""
+            )
+        case HTTPException():
+            said: object = error.detail  # a host's own may be any JSON
+            return clip(said) if isinstance(said, str) else kind.title
+        case _:
+            return kind.meaning if kind is INTERNAL else clip(str(error)) or kind.meaning
 
 
 def _flaws(error: Exception) -> Sequence[Flaw]:

@@ -34,7 +34,7 @@ class ProblemRoute(APIRoute):
         return type(cls.__name__, (cls,), {"max_body": max_body})
 
     def get_route_handler(self) -> Answer:
-        proceed = super().get_route_handler()
+        proceed = self._proceed()
         field = self.body_field
 
         async def answer(request: Request) -> Response:
@@ -50,6 +50,9 @@ class ProblemRoute(APIRoute):
             return response
 
         return answer
+
+    def _proceed(self) -> Answer:
+        return super().get_route_handler()
 
 
 def _refuse_bytes(request: Request) -> None:

@@ -1,9 +1,10 @@
 """The audit questions, answered in the terminal."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from jobtrail.api import representation
 from jobtrail.audit import questions as audits
 from jobtrail.audit.questions import Answer, Question
 from jobtrail.cli import output
@@ -12,8 +13,8 @@ from jobtrail.cli.errand import Errand, Json, run
 
 
 def audit(
-    name: Annotated[str | None, typer.Argument(help="A question; without one they are listed.")] = None,
-    pairs: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Its parameters.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A question; without one they are listed.")] = None,
+    pairs: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Its parameters.")] = None,
     as_json: Json = False,
 ) -> None:
     if name is None:
@@ -27,8 +28,7 @@ def audit(
 
     found = run(act)
     if as_json:
-        items = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
-        output.print_json({"name": name, "columns": found.columns, "items": items})
+        output.print_json(representation.of_answer(name, found))
     else:
         output.print_table(found.columns, found.rows)
 
@@ -36,7 +36,7 @@ def audit(
 def _print_questions(*, as_json: bool) -> None:
     known = list(audits.questions().values())
     if as_json:
-        output.print_json({"items": [_document(each) for each in known]})
+        output.print_json({"items": [representation.of_question(each) for each in known]})
         return
     rows = [(each.name, each.title, " ".join(_parameter(each))) for each in known]
     output.print_table(("name", "question", "parameters"), rows)
@@ -44,15 +44,3 @@ def _print_questions(*, as_json: bool) -> None:
 
 def _parameter(question: Question) -> list[str]:
     return [f"{each.name}={each.default}" for each in question.parameters]
-
-
-def _document(question: Question) -> dict[str, Any]:
-    return {
-        "name": question.name,
-        "title": question.title,
-        "note": question.note,
-        "parameters": [
-            {"name": each.name, "default": each.default, "description": each.description}
-            for each in question.parameters
-        ],
-    }

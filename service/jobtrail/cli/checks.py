@@ -22,6 +22,10 @@ NARROW: Final = 0.8
 """Of the server's connections; above it there is little room for psql and for one node more."""
 
 
+_ON_THIS_MACHINE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not opened
+"""Whoever listens on all addresses is asked here."""
+
+
 class Level(StrEnum):
     OK = "ok"
     WARN = "warn"
@@ -38,7 +42,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the database said. `ahead` is how far its clock is before ours; the last three are empty without a schema."""
+    """What the database said. `ahead`: how far its clock is before ours; the last four are empty without a schema."""
 
     settings: Settings
     catalog: Catalog
@@ -134,7 +138,8 @@ def check_connections(found: Found) -> Finding:
     """A node has the two pools of its desk and one connection for its leases."""
     nodes = max(1, len(found.living))
     each, limit = GROUPS + found.settings.pool_size + 1, found.server.connections
-    detail = f"{nodes} node{'s' * (nodes > 1)} may take {nodes * each} of {limit} connections; {found.server.connected} are in use"
+    used = found.server.connected
+    detail = f"{nodes} node(s) may take {nodes * each} of {limit} connections; {used} are in use now"
     fix = "lower JOBTRAIL_POOL_SIZE, run fewer nodes, or raise max_connections in postgresql.conf"
     if nodes * each > limit:
         return Finding("connections", Level.FAULT, detail, fix)
@@ -190,8 +195,9 @@ def _counts(stranded: Sequence[Stranded], most: int = 5) -> str:
 
 
 def _is_jobtrail(host: str, port: int) -> bool:
-    """Whether what listens there answers as we do. Where we would listen on all addresses, it is asked on this machine."""
-    connection = http.client.HTTPConnection({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port, timeout=2)  # noqa: S104 - asked, not opened
+    """Whether what listens there answers as we do."""
+    address = _ON_THIS_MACHINE.get(host, host)
+    connection = http.client.HTTPConnection(address, port, timeout=2)
     try:
         connection.request("GET", "/health/live")
         answer = connection.getresponse()

@@ -1,6 +1,7 @@
 """`jobtrail demo`: the service with sample jobs, begun, shown and left running."""
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import typer
+
 from jobtrail import app, logs, settings
-from jobtrail.job.database_url import normalize
 from jobtrail.job.errors import SettingsError
 from jobtrail.settings import EMBEDDED, Settings
-from jobtrail.store.embedded import default_folder
+from jobtrail.wiring import embedded, locate
 
 
 def demo() -> None:
@@ -24,7 +26,10 @@ def demo() -> None:
 
     chosen = _choose()
     logs.configure(chosen.log_format, chosen.log_level)
-    typer.echo(f"Jobtrail demo on {_name_database(chosen)}", flush=True)
+    _tell_unknown_variables()
+    # The server shuts down first and raises the signal again afterwards: to stop by `kill` is as clean as by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    typer.echo(f"Jobtrail demo on {_name_database(chosen)}")
     with _surroundings() as mail:
         tour = Tour(chosen, mail)
         try:
@@ -34,7 +39,7 @@ def demo() -> None:
                 raise
     if tour.error is not None:
         raise tour.error
-    typer.echo("Stopped. The jobs stay where they are: start again, and they are there.", flush=True)
+    typer.echo("Stopped. The jobs stay where they are: start again, and they are there.")
 
 
 def _require_extras() -> None:
@@ -53,10 +58,16 @@ def _choose() -> Settings:
     return settings.load(**given)
 
 
+def _tell_unknown_variables() -> None:
+    for line in settings.unknown_variables(os.environ):
+        if not line.startswith("JOBTRAIL_DEMO_"):
+            typer.echo(line, err=True)
+
+
 def _name_database(chosen: Settings) -> str:
-    if chosen.database_url is None or chosen.database_url == EMBEDDED:
-        return f"the embedded PostgreSQL in {chosen.data_dir or default_folder()} (its first start takes some seconds)"
-    return normalize(chosen.database_url).shown
+    if chosen.database_url == EMBEDDED:
+        return f"the embedded PostgreSQL in {embedded(chosen).folder}; its first start takes some seconds"
+    return locate(chosen).shown
 
 
 @contextmanager

@@ -40,13 +40,13 @@ def _lines(finding: Finding) -> Iterator[tuple[str, str, str]]:
 
 
 def _examine() -> Iterator[Finding]:
-    yield checks.check_variables()
     try:
         settings = configured()
     except SettingsError as error:
         yield Finding("settings", Level.FAULT, str(error), "correct them in the environment or in .env")
         return
     yield Finding("settings", Level.OK, "every setting can be read")
+    yield checks.check_variables()
     catalog = Catalog()
     try:
         catalog = load_catalog(settings.tasks)

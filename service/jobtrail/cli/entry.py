@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import io
 import os
 import signal
 import sys
@@ -39,19 +40,30 @@ def run(argv: Sequence[str]) -> int:
     """The exit code; nothing is raised for what can be told in a line."""
     signal.signal(signal.SIGTERM, _leave)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # replaced only by tests of others
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    code: object
     try:
-        code = _APP(args=list(argv) or ["--help"], prog_name="jobtrail", standalone_mode=False)
+        code = _APP(args=_checked(argv) or ["--help"], prog_name="jobtrail", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
+        code = exits.BROKEN_PIPE
+    except KeyboardInterrupt:
+        code = exits.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last place that can tell it in a line
+        code = exits.tell(error, as_json="--json" in argv)
+    if code == exits.BROKEN_PIPE:
         # the interpreter flushes once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.BROKEN_PIPE
-    except KeyboardInterrupt:
-        return exits.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last place that can tell it in a line
-        return exits.tell(error, as_json="--json" in argv)
     return code if isinstance(code, int) else exits.DONE
+
+
+def _checked(argv: Sequence[str]) -> list[str]:
+    """Bytes that are no text would be refused later, by whoever meets them first."""
+    for number, word in enumerate(argv, 1):
+        if not word.isascii() and word.encode(errors="replace") != word.encode(errors="surrogateescape"):
+            raise typer.BadParameter(f"the word {number} of the command is not UTF-8")
+    return list(argv)
 
 
 def _leave(_signal: int, _frame: object) -> None:
@@ -61,6 +73,12 @@ def _leave(_signal: int, _frame: object) -> None:
 
 class _Verbs(TyperGroup):
     """Lists the verbs by their summaries alone; the one that is run is loaded."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise typer.Exit(exits.BROKEN_PIPE) from None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
@@ -88,8 +106,9 @@ def _options(
 ) -> None:
     """Jobs that survive a restart: every job is one PostgreSQL row that you can watch, retry and audit.
 
-    Settings are read from JOBTRAIL_ variables and from .env in the current folder. `--json` after a verb makes it
-    write one JSON document. Exit codes: 0 done, 1 failed, 2 usage or settings, 3 database unreachable.
+    Settings come from JOBTRAIL_ variables and from .env in the current folder.
+    With --json a verb writes one JSON document.
+    Exit codes: 0 done, 1 failed, 2 usage or settings, 3 database unreachable.
     """
 
 

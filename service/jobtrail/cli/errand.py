@@ -14,6 +14,7 @@ import typer
 from jobtrail import logs
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
+from jobtrail.job.pointer import visible
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.settings import Settings, load
 from jobtrail.store import diagnosis
@@ -61,7 +62,7 @@ def caller() -> str:
         name = getpass.getuser()
     except (KeyError, OSError):  # a user that the system has no entry for, as in many containers
         name = str(os.getuid())
-    return f"cli:{name}"[:255]
+    return f"cli:{visible(name)}"[:255]
 
 
 async def _run(

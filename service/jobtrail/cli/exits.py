@@ -3,10 +3,11 @@
 import json
 import os
 import re
-import sys
 import traceback
 from collections.abc import Mapping
 from typing import Any, Final
+
+import typer
 
 from jobtrail.job import errors
 from jobtrail.job.errors import InvalidInputError, JobtrailError
@@ -55,11 +56,21 @@ def tell(error: Exception, *, as_json: bool) -> int:
 def _read(error: Exception) -> tuple[int, str, str]:
     """Exit code, type and detail."""
     if isinstance(error, JobtrailError):
-        return code_of(type(error)) or FAILED, _kebab(type(error).__name__), str(error)
+        said = _of_input(error) if isinstance(error, InvalidInputError) else str(error)
+        return code_of(type(error)) or FAILED, _kebab(type(error).__name__), said
     if (message := getattr(error, "format_message", None)) is not None:  # typer's own, which has no public name
-        return USAGE, "usage", _with_hint(error, str(message()))
-    said = " ".join(f"{type(error).__name__}: {error}".split())
+        return USAGE, "usage", _with_hint(error, str(message()).removeprefix("Invalid value: "))
+    # of a database's error only what the server said: the rest is a page of SQL
+    said = " ".join(f"{type(error).__name__}: {getattr(error, 'orig', error)}".split())
     return FAILED, "unexpected", f"unexpected {said} (JOBTRAIL_LOG_LEVEL=DEBUG shows the traceback)"
+
+
+def _of_input(error: InvalidInputError) -> str:
+    """By the names that were written, not as pointers into a body."""
+    names = (flaw.pointer.removeprefix("/args").removeprefix("/") for flaw in error.flaws)
+    return "; ".join(
+        f"{name}: {flaw.detail}" if name else flaw.detail for name, flaw in zip(names, error.flaws, strict=True)
+    )
 
 
 def code_of(kind: type[BaseException]) -> int | None:
@@ -69,7 +80,7 @@ def code_of(kind: type[BaseException]) -> int | None:
 
 def _with_hint(error: Exception, message: str) -> str:
     path = getattr(getattr(error, "ctx", None), "command_path", "jobtrail")
-    return f"{' '.join(message.split())} See `{path} --help`."
+    return f"{' '.join(message.split()).rstrip('.')} (see `{path} --help`)"
 
 
 def _kebab(name: str) -> str:

@@ -7,64 +7,72 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from jobtrail.job.duration import format_duration
 from jobtrail.job.errors import SettingsError
 from jobtrail.settings import EMBEDDED, Settings
-from jobtrail.store.embedded import default_folder
 from jobtrail.store.embedded.programs import installed_programs
+from jobtrail.wiring import embedded
+
+_HINTS: Final = """\
+The API, to be tried in a browser: {url}/docs
+The jobs: {jobs}
+The documents that index_document may read: {samples}
+
+From another terminal:
+
+  # which jobs failed; the history of one; once more, by hand: its fourth attempt succeeds
+  curl -s '{jobs}?status=failed'
+  curl -s {jobs}/{failed}/transitions
+  curl -s -X POST {jobs}/{failed}/retry
+
+  # a job of your own; the same request again, with its key, is the same job
+  {own}
+
+  # a long nap, and its cancel
+  job=$({long_nap} | sed 's/.*"id":"\\([^"]*\\)".*/\\1/')
+  curl -s -X DELETE "{jobs}/$job?reason=enough"
+
+  # a job that survives: kill this process and start it again; after the lease, {lease}, the nap begins anew
+  {nap}
+  kill -9 {pid}
+
+  # the rows by command and in SQL, and what an auditor asks
+  {same_database}
+  {command} ls
+  {command} audit failures_by_task
+  {psql} "$({command} url)" -c 'TABLE jobtrail.transitions'"""
 
 
 def hints(url: str, settings: Settings, *, samples: str, failed: str) -> str:
     """`failed` is the id of a job that a retry by hand would bring to success."""
     jobs = f"{url}/v1/jobs"
-    return "\n".join(
-        [
-            f"The API, to be tried in a browser: {url}/docs",
-            f"The jobs: {jobs}",
-            f"The documents that index_document may read: {samples}",
-            "",
-            "From another terminal:",
-            "",
-            "  # which jobs failed; the history of one; once more, by hand: its fourth attempt succeeds",
-            f"  curl -s {shlex.quote(f'{jobs}?status=failed')}",
-            f"  curl -s {jobs}/{failed}/transitions",
-            f"  curl -s -X POST {jobs}/{failed}/retry",
-            "",
-            "  # a job of your own; a repeat with the same key is the same job",
-            f"  {_post(jobs, 'sum_range', {'n': 1_000_000}, key='mine')}",
-            "",
-            "  # a long nap, and its cancel",
-            f'  job=$({_post(jobs, "nap", {"seconds": 600})} | sed \'s/.*"id":"\\([^"]*\\)".*/\\1/\')',
-            f'  curl -s -X DELETE "{jobs}/$job?reason=enough"',
-            "",
-            f"  # a job that survives: kill the demo, start it again; after the lease, {format_duration(settings.lease)},",
-            "  # the nap is taken from the dead process and begins again",
-            f"  {_post(jobs, 'nap', {'seconds': 10})}",
-            f"  kill -9 {os.getpid()}",
-            "",
-            "  # the same rows in SQL, and what an auditor asks",
-            *(f"  {line}" for line in _operators_view(settings)),
-        ]
+    return _HINTS.format(
+        url=url,
+        jobs=jobs,
+        samples=samples,
+        failed=failed,
+        own=_post(jobs, "sum_range", {"n": 1_000_000}, key="mine"),
+        long_nap=_post(jobs, "nap", {"seconds": 600}),
+        lease=format_duration(settings.lease),
+        nap=_post(jobs, "nap", {"seconds": 60}),
+        pid=os.getpid(),
+        same_database=_same_database(settings),
+        command=_command(),
+        psql=_psql(),
     )
 
 
 def _post(jobs: str, task: str, args: Mapping[str, object], key: str | None = None) -> str:
     headers = "-H 'Content-Type: application/json'" + (f" -H 'Idempotency-Key: {key}'" if key else "")
-    return f"curl -s {headers} -d {shlex.quote(json.dumps({'task': task, 'args': args}))} {jobs}"
+    return f"curl -s {headers} -d '{json.dumps({'task': task, 'args': args})}' {jobs}"
 
 
-def _operators_view(settings: Settings) -> list[str]:
-    command, psql = _command(), _psql()
-    lines = [
-        f"{command} ls",
-        f"{command} audit failures_by_task",
-        f'{psql} "$({command} url)" -c "SELECT task, status, attempt FROM jobtrail.jobs ORDER BY id"',
-    ]
-    if settings.database_url == EMBEDDED:
-        folder = shlex.quote(str((settings.data_dir or default_folder()).resolve()))
-        return [f"export JOBTRAIL_DATABASE_URL={EMBEDDED} JOBTRAIL_DATA_DIR={folder}", *lines]
-    return ["# (with the same JOBTRAIL_DATABASE_URL)", *lines]
+def _same_database(settings: Settings) -> str:
+    if settings.database_url != EMBEDDED:
+        return "# (with the same JOBTRAIL_DATABASE_URL)"
+    return f"export JOBTRAIL_DATABASE_URL={EMBEDDED} JOBTRAIL_DATA_DIR={shlex.quote(str(embedded(settings).folder))}"
 
 
 def _command() -> str:

@@ -1,7 +1,8 @@
 """Looking at jobs."""
 
 import re
-from typing import Annotated, Any
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
@@ -10,6 +11,7 @@ from jobtrail.api import representation
 from jobtrail.cli import output
 from jobtrail.cli.arguments import read_since
 from jobtrail.cli.errand import Errand, Json, run
+from jobtrail.job.duration import format_duration
 from jobtrail.job.errors import JobNotFoundError
 from jobtrail.job.limits import TRACE_PATTERN
 from jobtrail.job.record import Job, Transition
@@ -17,7 +19,9 @@ from jobtrail.job.status import Status
 from jobtrail.lifecycle.read import read, read_history, read_page
 from jobtrail.store.jobs import Filter, Page
 
-_MOVES = ("seq", "at", "from", "to", "attempt", "by", "reason")
+_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+
+_MOVES: Final = ("seq", "at", "from", "to", "attempt", "by", "reason")
 
 
 def ls(
@@ -34,17 +38,17 @@ def ls(
 ) -> None:
     traces = [_checked_trace(each) for each in trace or ()]
 
-    async def act(errand: Errand) -> list[Job]:
-        after = None if since is None else read_since(since, await errand.now())
+    async def act(errand: Errand) -> tuple[datetime, list[Job]]:
+        now = await errand.now()
+        after = None if since is None else read_since(since, now)
         wanted = Filter(status or (), task or (), queue or (), tag or (), traces, created_after=after)
-        return list(await read_page(errand.desk, Page(limit, filter=wanted)))
+        return now, list(await read_page(errand.desk, Page(limit, filter=wanted)))
 
-    found = run(act)
+    now, found = run(act)
     if as_json:
         output.print_json({"items": [representation.of_listed_job(job, ()) for job in found]})
     else:
-        columns = ("id", "status", "task", "queue", "attempt", "created")
-        output.print_table(columns, [_line(job) for job in found])
+        _print(found, now)
 
 
 def show(
@@ -77,8 +81,24 @@ def _checked_trace(trace: str) -> str:
     return trace
 
 
-def _line(job: Job) -> tuple[object, ...]:
-    return job.id, job.status, job.task, job.queue, f"{job.attempt}/{job.max_attempts}", job.created_at
+def _print(found: list[Job], now: datetime) -> None:
+    """To a terminal the age, which is short; into a pipe the time, which stays true."""
+    short = output.is_terminal()
+    columns = ("id", "status", "task", "queue", "try", "age" if short else "created")
+    rows = [
+        (
+            job.id, job.status, job.task, job.queue, f"{job.attempt}/{job.max_attempts}",
+            _age(now - job.created_at) if short else job.created_at,
+        )
+        for job in found
+    ]  # fmt: skip
+    output.print_table(columns, rows)
+
+
+def _age(since: timedelta) -> str:
+    seconds = int(since.total_seconds())
+    size, unit = next((size, unit) for size, unit in _UNITS if seconds >= size or unit == "s")
+    return f"{seconds // size}{unit}"
 
 
 def _document(job_id: UUID, job: Job | None, moves: list[Transition] | None) -> dict[str, Any]:
@@ -88,20 +108,18 @@ def _document(job_id: UUID, job: Job | None, moves: list[Transition] | None) -> 
 
 
 def _fields(job: Job) -> dict[str, Any]:
-    shown = representation.of_job(job) | {"attempt": f"{job.attempt} of {job.max_attempts}"}
-    for name in ("max_attempts", "error"):
-        del shown[name]
-    for name in ("timeout", "ttl"):
-        shown[name] = None if shown[name] is None else f"{shown[name]:g} s"
-    if shown["ttl"] is None:
-        shown["ttl"] = "kept"
-    error = job.error or {}
-    if error:
-        shown["error"] = f"{error['type']}: {error['message']} (attempt {error['attempt']})"
-        shown["traceback"] = error["traceback"]
+    shown = representation.of_job(job) | {
+        "attempt": f"{job.attempt} of {job.max_attempts}",
+        "ttl": "kept" if job.ttl is None else format_duration(job.ttl),
+        "timeout": job.timeout and format_duration(job.timeout),
+        "error": output.in_a_line(job.error),
+        "traceback": (job.error or {}).get("traceback"),
+    }
+    del shown["max_attempts"]
     return shown
 
 
 def _move(each: Transition) -> tuple[object, ...]:
-    reason = each.reason
+    told_by_type = each.error is not None and each.reason == each.error.get("type")
+    reason = output.in_a_line(each.error) if told_by_type else each.reason
     return each.seq, each.at, each.from_status, each.to_status, each.attempt, each.actor, reason

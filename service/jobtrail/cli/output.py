@@ -4,10 +4,14 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Final
 
+import typer
 from pydantic_core import to_json
+
+from jobtrail.job.duration import format_duration
 
 _STYLES: Final = {
     "running": "cyan",
@@ -19,22 +23,36 @@ _STYLES: Final = {
     "fault": "red",
 }
 
+_STYLED: Final = frozenset({"status", "level", "from", "to"})
+
+_FOLDED: Final = 12
+"""Characters that a longer text needs at least in each line of its column."""
+
 _ID: Final = 36
 """Characters of an id: it is copied, so its column stays whole."""
 
 
 def print_json(document: object) -> None:
     """One document, its values written as the REST API writes them."""
-    typer.echo(to_json(document, indent=2).decode())
+    typer.echo(to_json(document, indent=2, timedelta_mode="float", inf_nan_mode="null").decode())
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Into a pipe nothing is cut and nothing coloured, however narrow; a terminal gets what fits."""
     cells = [[cell(value) for value in row] for row in rows]
-    if sys.stdout.isatty():
+    if not is_terminal():
+        _print_plain(columns, cells)
+    elif _narrowest(columns, cells) <= shutil.get_terminal_size().columns:
         _print_rich(columns, cells)
     else:
-        _print_plain(columns, cells)
+        for place, row in enumerate(rows):
+            if place:
+                typer.echo()
+            print_fields(dict(zip(columns, row, strict=True)))
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
@@ -43,9 +61,16 @@ def print_fields(fields: Mapping[str, object]) -> None:
     width = max((len(name) for name, text in shown.items() if "\n" not in text), default=0)
     for name, text in shown.items():
         if "\n" in text:
-            typer.echo(f"{name}:", *text.splitlines(), sep="\n    ")
+            typer.echo("\n    ".join([f"{name}:", *text.splitlines()]))
         else:
             typer.echo(f"{name + ':':<{width + 1}} {text}")
+
+
+def in_a_line(error: Mapping[str, object] | None) -> str | None:
+    """The error of an attempt without its traceback. A row that was written by hand may lack any part."""
+    if error is None:
+        return None
+    return ": ".join(str(error[part]) for part in ("type", "message") if error.get(part)) or "an error"
 
 
 def cell(value: object) -> str:
@@ -70,19 +95,23 @@ def _text(value: object) -> str:
 
 
 def _plain(value: object) -> str:
+    found = "" if value is None else str(value)
     match value:
-        case None:
-            return ""
         case bool():
-            return str(value).lower()
+            found = found.lower()
         case datetime():
-            return value.astimezone(UTC).isoformat(sep=" ", timespec="seconds").replace("+00:00", "Z")
+            found = value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        case timedelta():
+            found = format_duration(value)
+        case Decimal():
+            found = f"{value.normalize():f}"
         case list() | tuple():
-            return " ".join(map(str, value))
+            found = " ".join(map(str, value))
         case Mapping():
-            return json.dumps(value, ensure_ascii=False, default=str)
+            found = json.dumps(value, ensure_ascii=False, default=str)
         case _:
-            return str(value)
+            pass
+    return found
 
 
 def _print_plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -92,6 +121,17 @@ def _print_plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         typer.echo("  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
 
 
+def _narrowest(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """The columns of a terminal below which a table would be torn to pieces."""
+    needs = [_need(name, [row[place] for row in rows]) for place, name in enumerate(columns)]
+    return sum(needs) + 2 * (len(needs) - 1)
+
+
+def _need(name: str, cells: Sequence[str]) -> int:
+    longest = max((len(text) for text in cells), default=0)
+    return max(len(name), min(longest, _ID if name == "id" else _FOLDED))
+
+
 def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     # only people wait for it
     from rich.console import Console  # noqa: PLC0415 - into a pipe it is never needed
@@ -99,8 +139,9 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text  # noqa: PLC0415 - the same
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(name.upper(), overflow="fold", min_width=_ID if name == "id" else None)
+    for place, name in enumerate(columns):
+        table.add_column(name.upper(), overflow="fold", min_width=_need(name, [row[place] for row in rows]))
     for row in rows:
-        table.add_row(*(Text(text, _STYLES.get(text, "")) for text in row))
+        shown = zip(columns, row, strict=True)
+        table.add_row(*(Text(text, _STYLES.get(text, "") if name in _STYLED else "") for name, text in shown))
     Console().print(table)

@@ -1,7 +1,6 @@
 """A job from the command line; a node that knows its task runs it."""
 
 import asyncio
-import sys
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -22,11 +21,12 @@ from jobtrail.lifecycle.submit import submit_keyed
 
 
 def submit(
-    task: Annotated[str, typer.Argument(help="The name of a task of JOBTRAIL_TASKS.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The name of a task of JOBTRAIL_TASKS.")],
     pairs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Arguments; a value that is JSON is taken as JSON."),
+        typer.Argument(metavar="KEY=VALUE", help="Arguments; a value that is JSON is taken as JSON."),
     ] = None,
+    *,
     args: Annotated[str | None, typer.Option(metavar="JSON", help="Arguments as one JSON object.")] = None,
     queue: Annotated[str | None, typer.Option(help="The queue that nodes serve.")] = None,
     priority: Annotated[int | None, typer.Option(help="0 to 9, higher first.")] = None,
@@ -120,7 +120,7 @@ def _print(job: Job, *, waited: bool, as_json: bool) -> None:
     elif not waited:
         typer.echo(job.id)
     else:
-        error = f"{job.error['type']}: {job.error['message']}" if job.error else None
+        error = output.in_a_line(job.error)
         output.print_fields({"id": job.id, "status": job.status, "result": job.result, "error": error})
     if waited and job.status is not Status.SUCCEEDED:
         raise typer.Exit(1)

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from socket import socket
 from typing import Any, Final
 
 import httpx
+import typer
 
 from jobtrail.cli.hints import hints
 from jobtrail.cli.watch import Watch, outcome
@@ -22,8 +22,6 @@ from jobtrail.settings import Settings
 
 PATIENCE: Final = 60.0
 """Seconds for all sample jobs; then the tour goes on without those that some setting keeps from running."""
-
-say = partial(print, flush=True)
 
 
 @dataclass
@@ -53,20 +51,19 @@ class Tour:
     async def _go(self, url: str) -> None:
         here = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
         service = httpx.AsyncClient(base_url=f"{here}/v1", trust_env=False, timeout=30)
-        watch = Watch(service, say)
+        watch = Watch(service, typer.echo)
         try:
-            async with service, catch(self.mail, _tell_mail):
+            async with service, catch(self.mail, lambda caught: watch.note(_tell_mail(caught))):
                 await _tell_earlier(service)
                 await watch.begin()
                 jobs = await _submit(service, here)
                 await self._show(service, watch, jobs, here)
                 await watch.until(lambda: False)
         except httpx.TransportError:
-            self._tell_stopping()
+            self._tell_stopping(watch.count("running"))
         except httpx.HTTPStatusError as error:
-            raise UnavailableError(
-                f"the service answered {error.response.status_code}: {error.response.text}"
-            ) from error
+            answer = error.response
+            raise UnavailableError(f"the demo's own service answered {answer.status_code}: {answer.text}") from error
 
     async def _show(self, service: httpx.AsyncClient, watch: Watch, jobs: Sequence[str], url: str) -> None:
         long_nap = jobs[-1]
@@ -76,16 +73,18 @@ class Tour:
                 await service.post(f"/jobs/{long_nap}/cancel", json={"reason": "the demo has seen enough of it"})
                 await watch.until(lambda: watch.have_ended(jobs))
         except TimeoutError:
-            say(f"\nNot all jobs have ended within {PATIENCE:g} s.")
+            typer.echo(f"\nNot all jobs have ended within {PATIENCE:g} s.")
         found = [(await service.get(f"/jobs/{each}")).raise_for_status().json() for each in jobs]
-        say(f"\n{_table(found)}\n")
+        typer.echo(f"\n{_table(found)}\n")
         failed = next((job["id"] for job in found if job["task"] == "flaky" and job["status"] == "failed"), jobs[0])
-        say(hints(url, self.settings, samples=os.environ["JOBTRAIL_DEMO_SAMPLES"], failed=failed))
-        say(f"\nServing {url} (process {os.getpid()}) until Ctrl-C; what moves is shown here.\n")
+        typer.echo(hints(url, self.settings, samples=os.environ["JOBTRAIL_DEMO_SAMPLES"], failed=failed))
+        typer.echo(f"\nServing {url} (process {os.getpid()}) until Ctrl-C; what moves is shown here.\n")
 
-    def _tell_stopping(self) -> None:
-        """The service's own socket is closed: it is on its way out."""
-        say(f"Stopping; running jobs have {format_duration(self.settings.grace)} to end (JOBTRAIL_GRACE).")
+    def _tell_stopping(self, running: int) -> None:
+        """The service's socket is closed: it is on its way out."""
+        if running:
+            grace = format_duration(self.settings.grace)
+            typer.echo(f"Stopping: what runs ({running}) has {grace} to end (JOBTRAIL_GRACE); Ctrl-C again: none.")
 
 
 async def _tell_earlier(service: httpx.AsyncClient) -> None:
@@ -95,11 +94,11 @@ async def _tell_earlier(service: httpx.AsyncClient) -> None:
     more = "More than " if answer["next_cursor"] else ""
     counts = Counter(job["status"] for job in answer["items"])
     said = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-    say(f"{more}{len(answer['items'])} jobs of earlier runs are still there: {said}.")
+    typer.echo(f"{more}{len(answer['items'])} jobs of earlier runs are still there: {said}.")
 
 
 async def _submit(service: httpx.AsyncClient, url: str) -> list[str]:
-    say("")
+    typer.echo("")
     found = []
     for task, args in _samples(url):
         answer = await service.post("/jobs", json={"task": task, "args": args, "tags": ["demo"]})
@@ -125,11 +124,9 @@ def _samples(url: str) -> Sequence[tuple[str, Mapping[str, object]]]:
     )
 
 
-def _tell_mail(caught: Caught) -> None:
-    known = "again, known by its" if caught.is_repeat else "with the"
-    say(
-        f"{'':>14}a mail to {caught.to!a} about {caught.subject!a} was caught, {known} Message-ID {caught.message_id!a}"
-    )
+def _tell_mail(caught: Caught) -> str:
+    how = "came again: known by its" if caught.is_repeat else "was caught, with the"
+    return f"the mail {caught.subject!a} to {caught.to!a} {how} Message-ID {caught.message_id!a}"
 
 
 def _table(jobs: Sequence[Mapping[str, Any]]) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
@@ -34,6 +34,7 @@ class Watch:
         self._service = service
         self._say = say
         self._known: dict[str, _Known] = {}
+        self._notes: list[tuple[datetime, str]] = []
 
     async def begin(self) -> None:
         """What has happened so far is not told."""
@@ -43,20 +44,35 @@ class Watch:
 
     async def until(self, fact: Callable[[], bool]) -> None:
         while not fact():
-            await self.look()
+            try:
+                await self.look()
+            except (httpx.TimeoutException, httpx.ReadError, httpx.RemoteProtocolError):
+                continue  # a service that has ended refuses the next connection
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    raise
             await asyncio.sleep(OFTEN)
 
     def status(self, job_id: str) -> str | None:
-        known = self._known.get(job_id)
-        return known and known.status
+        return known.status if (known := self._known.get(job_id)) else None
+
+    def count(self, status: str) -> int:
+        """How many jobs had it when last seen."""
+        return sum(known.status == status for known in self._known.values())
 
     def have_ended(self, job_ids: Collection[str]) -> bool:
         return all(self.status(each) in ENDS for each in job_ids)
 
+    def note(self, text: str) -> None:
+        """Something else that happened now: it is told among the moves."""
+        now = datetime.now(UTC)
+        self._notes.append((now, f"{_clock(now)}  {text}"))
+
     async def look(self) -> None:
         """Tells the moves since the last look, of all jobs in the order in which they happened."""
         lines = [line for job in await self._listed() if self._has_moved(job) for line in await self._lines(job)]
-        for _, line in sorted(lines):
+        notes, self._notes = self._notes, []
+        for _, line in sorted([*lines, *notes]):
             self._say(line)
 
     def _has_moved(self, job: Mapping[str, Any]) -> bool:
@@ -100,11 +116,15 @@ class Watch:
 
 
 def _line(move: Mapping[str, Any], job: Mapping[str, Any]) -> str:
-    at = datetime.fromisoformat(move["at"]).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    at = _clock(datetime.fromisoformat(move["at"]))
     way = f"{move['from_status'] or '':>9} → {move['to_status']}"
     attempt = f"attempt {move['attempt']}" if move["attempt"] else ""
     said = outcome({**job, "status": move["to_status"], "error": move["error"]})
     return f"{at}  …{job['id'][-8:]}  {job['task']:<14}  {way:<21}  {attempt:<10}  {said}".rstrip()
+
+
+def _clock(at: datetime) -> str:
+    return at.astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
 def outcome(job: Mapping[str, Any], width: int = _WIDTH) -> str:

@@ -6,7 +6,6 @@ from types import ModuleType
 from typing import Any
 
 from jobtrail.job.errors import DeclarationError, UnknownTaskError
-from jobtrail.job.limits import MAX_TASK
 from jobtrail.job.task import RunsIn, Task
 
 
@@ -41,9 +40,7 @@ class Catalog:
         try:
             return self._tasks[name]
         except KeyError:
-            # Looking for what is near takes time that grows with the length of the name.
-            near = difflib.get_close_matches(name, self.names) if len(name) <= MAX_TASK else []
-            raise UnknownTaskError(name, near) from None
+            raise UnknownTaskError(name, difflib.get_close_matches(name, self.names)) from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._tasks

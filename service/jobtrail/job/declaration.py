@@ -135,6 +135,6 @@ def _refuse_unnamed(declared: Declared, parameter: inspect.Parameter) -> None:
     if isinstance(default, FieldInfo) or type(default).__module__.partition(".")[0] in {"fastapi", "starlette"}:
         name = type(default).__name__.removesuffix("Info")
         declared.refuse(
-            f"{name}(…) is no value that the function can use when it is called: write Annotated[TYPE, Field(…)] and give "
-            "a plain default; a task has no request, so Query, Body and Depends do not apply"
+            f"{name}(…) is no value that the function can use when it is called: write Annotated[TYPE, Field(…)] and "
+            "give a plain default; a task has no request, so Query, Body and Depends do not apply"
         )

@@ -1,6 +1,5 @@
 """What a task may say of its jobs, checked when it is declared; each refusal names the option and the fix."""
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -73,7 +72,7 @@ class Check:
         raise self._refusal(option, value, f"write a whole number from {least} to {most} ({meaning})")
 
     def _seconds(self, option: str, value: Any, least: float, most: float, meaning: str) -> float | None:
-        if value is None or (type(value) in (int, float) and least <= value <= most and math.isfinite(value)):
+        if value is None or (type(value) in (int, float) and least <= value <= most):
             return None if value is None else float(value)
         raise self._refusal(option, value, f"write seconds from {least:g} to {most}, {meaning}")
 

@@ -1,21 +1,32 @@
 """What a caller says of a new job, checked for range and type before the task is looked up."""
 
-from datetime import datetime, timedelta
-from typing import Annotated, Any
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from jobtrail.job import limits
 
+_DATE_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
+
 
 def _only_text(value: object) -> object:
-    if isinstance(value, str | datetime):
+    """Numbers would be taken for seconds since 1970, as numbers and as texts."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE_TIME.match(value)):
         return value
     raise ValueError("write a time with its zone as RFC 3339 says, for example 2030-01-31T12:00:00Z")
 
 
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC this is not within the years 1 to 9999") from None
+
+
 Seconds = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_only_text, json_schema_input_type=str)]
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_only_text), AfterValidator(_in_utc)]
 Priority = Annotated[int, Field(strict=True, ge=limits.MIN_PRIORITY, le=limits.MAX_PRIORITY)]
 Tag = Annotated[str, Field(strict=True, min_length=1, max_length=limits.MAX_TAG_LENGTH)]
 Tags = Annotated[list[Tag], Field(max_length=limits.MAX_TAGS)]

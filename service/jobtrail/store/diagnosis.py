@@ -63,7 +63,8 @@ SELECT node_id, count(*), min(lease_until) FROM jobtrail.jobs
 
 async def clock(session: AsyncSession) -> datetime:
     """The database's time, the only one that jobs go by."""
-    return (await session.execute(_CLOCK)).scalar_one()
+    found: datetime = (await session.execute(_CLOCK)).scalar_one()
+    return found
 
 
 async def server(session: AsyncSession) -> Server:

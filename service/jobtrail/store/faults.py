@@ -19,15 +19,26 @@ class Fault(Enum):
 
 
 def fault_of(error: BaseException) -> Fault:
-    for link in _chain(error):
-        state = getattr(link, "sqlstate", None)
-        if isinstance(state, str):
-            return _of_state(state)
+    if (state := _state_of(error)) is not None:
+        return _of_state(state)
     if isinstance(error, PoolTimeoutError | OSError | TimeoutError):
         return Fault.CONNECTION
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return Fault.CONNECTION
     return Fault.OTHER
+
+
+def refusal_of(error: BaseException) -> str | None:
+    """What the server said to whom it does not let in: a wrong password, no such role or database, no right."""
+    state = _state_of(error)
+    if state is None or not state.startswith(("28", "3D000", "42501")):
+        return None
+    return str(error.orig if isinstance(error, DBAPIError) else error)
+
+
+def _state_of(error: BaseException) -> str | None:
+    states = (getattr(link, "sqlstate", None) for link in _chain(error))
+    return next((state for state in states if isinstance(state, str)), None)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -10,7 +10,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from jobtrail.store.tables import SCHEMA
 
@@ -61,7 +62,7 @@ def _known() -> frozenset[str]:
 async def migrate(url: str, target: str = "head") -> None:
     """Bring the database behind a `postgresql+asyncpg://` URL to `target`; a later revision is left alone."""
     settings = config()
-    settings.attributes["url"] = url
+    settings.attributes["connection"] = create_async_engine(url, poolclass=NullPool)
     # alembic drives a loop of its own
     await asyncio.to_thread(command.upgrade, settings, target)
 

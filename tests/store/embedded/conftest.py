@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.store.embedded.cluster import socket_folder
 from support.embedded import BINARIES, servers_in, wait_until
 from support.servers import reachable_folder
 
@@ -17,8 +19,16 @@ def ground() -> Iterator[Path]:
             yield ground
             wait_until(lambda: not servers_in(ground), 10)
         finally:
-            for process in servers_in(ground):
-                process.kill()
+            clear(ground)
+
+
+def clear(ground: Path) -> None:
+    """Only a failed test leaves anything to it, but for the folders of sockets whose names were too long."""
+    for process in servers_in(ground):
+        process.kill()
+    for folder in ground.iterdir():
+        if (socket := socket_folder(folder)).parent != folder:
+            shutil.rmtree(socket, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +43,11 @@ def model() -> Iterator[Callable[[Path], Path]]:
                     pass
             return folder
 
-        yield of
-        assert not servers_in(ground)
+        try:
+            yield of
+            assert not servers_in(ground)
+        finally:
+            clear(ground)
 
 
 @pytest.fixture(params=BINARIES[:1], ids=["wheel"])

@@ -120,8 +120,6 @@ def test_every_name_of_a_folder_works(folder: Path, binaries: Path, name: str) -
         assert ask(embedded.url, "SHOW data_directory") == str(renamed / "data")
         assert socket_folder(renamed).stat().st_mode & 0o777 == 0o700
         assert (socket_folder(renamed).parent == renamed) is ("odd" in name)
-    if "odd" not in name:
-        socket_folder(renamed).rmdir()
 
 
 def test_a_socket_folder_that_is_open_to_others_is_refused(folder: Path, binaries: Path) -> None:
@@ -133,7 +131,6 @@ def test_a_socket_folder_that_is_open_to_others_is_refused(folder: Path, binarie
     with pytest.raises(SettingsError, match=f"{elsewhere}.*open to others"):
         EmbeddedPostgres(long, binaries=binaries).start()
     assert not servers_in(long)
-    elsewhere.rmdir()
 
 
 def test_the_data_stay_with_their_owner(embedded: EmbeddedPostgres, folder: Path) -> None:
@@ -144,9 +141,14 @@ def test_the_data_stay_with_their_owner(embedded: EmbeddedPostgres, folder: Path
     assert postmaster_of(folder).uids().real == owner
 
 
-def test_no_account_for_postgres_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
+def test_no_account_for_postgres_can_be_made(ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(ground))
     with pytest.raises(SettingsError, match=r"no useradd.*JOBTRAIL_DATABASE_URL"):
+        system_account("jobtrail-nobody")
+    useradd = ground / "useradd"
+    useradd.write_text('#!/bin/sh\necho "useradd: no room for $*"; exit 1\n')
+    useradd.chmod(0o755)
+    with pytest.raises(SettingsError, match=r"no room for --system .*jobtrail-nobody.*JOBTRAIL_DATABASE_URL"):
         system_account("jobtrail-nobody")
 
 

@@ -3,6 +3,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import asyncpg
@@ -12,8 +13,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobtrail.job.errors import SettingsError, UnavailableError
-from jobtrail.store.embedded import EmbeddedPostgres, cluster
+from jobtrail.store.embedded import EmbeddedPostgres, cluster, locks
 from jobtrail.store.embedded.account import account_for
+from jobtrail.store.embedded.programs import Programs
 from support.embedded import BINARIES, ask, postmaster_of, said_url, servers_in, start_user, wait_until
 
 every_postgres = pytest.mark.parametrize(
@@ -177,6 +179,32 @@ def test_a_process_id_that_is_somebody_elses_by_now_is_not_believed(
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
+
+
+def test_a_start_waits_for_what_is_left_of_a_dead_server(embedded: EmbeddedPostgres, folder: Path) -> None:
+    left = locks.open_lock(folder / "server.lock")
+    assert locks.is_alone(left)
+    starting = threading.Thread(target=embedded.start)
+    starting.start()
+    wait_until(lambda: any(process.name() == "pg_isready" for process in psutil.Process().children()))
+    assert not servers_in(folder)
+    locks.let_go(left)
+    starting.join()
+    assert ask(embedded.url, "SELECT 1") == "1"
+
+
+def test_a_server_that_somebody_started_by_hand_is_left_alone(
+    embedded: EmbeddedPostgres, folder: Path, binaries: Path
+) -> None:
+    by_hand = Programs(binaries, account_for(folder / "data"))
+    data = str(folder / "data")
+    by_hand.run("pg_ctl", "start", "-D", data, "-l", str(folder / "postgres.log"), "-o", f"-h '' -k '{data}'")
+    server = postmaster_of(folder)
+    with pytest.raises(UnavailableError, match=r"Is another postmaster .* running in data directory"):
+        embedded.start()
+    assert postmaster_of(folder) == server
+    assert server.is_running()
+    by_hand.run("pg_ctl", "stop", "-D", data)
 
 
 def test_a_server_that_does_not_answer_is_told_apart_from_one_that_is_gone(

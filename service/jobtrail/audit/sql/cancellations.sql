@@ -16,10 +16,11 @@ WITH cancellations AS (
                     CASE WHEN t.reason = 'lost' AND t.actor LIKE 'node %' THEN NULL ELSE t.actor END) AS requested_by,
            -- who gives no reason gets one from the service
            coalesce(j.cancel_reason,
-                    CASE WHEN t.reason IN ('cancelled', 'released', coalesce(t.error ->> 'type', 'cancelled')) THEN NULL
-                         ELSE t.reason END) AS reason,
+                    CASE WHEN t.reason IN ('cancelled', 'released', t.error ->> 'type') THEN NULL ELSE t.reason END
+           ) AS reason,
            t.job_id, t.task, t.from_status, t.to_status AS ended_as, t.at AS ended_at, t.actor AS ended_by
       FROM jobtrail.transitions t
+      -- the row speaks of its last cancellation only
       LEFT JOIN jobtrail.jobs j ON j.id = t.job_id AND j.seq = t.seq
      WHERE t.to_status = 'cancelled' AND t.at >= statement_timestamp() - :'since'::interval
     UNION ALL

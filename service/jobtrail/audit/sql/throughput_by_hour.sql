@@ -21,6 +21,8 @@ WITH hours AS (
            count(*) FILTER (WHERE t.to_status = 'cancelled') AS cancelled
       FROM jobtrail.transitions t
      WHERE t.at >= (SELECT min(hour) FROM hours)
+       -- the planner cannot guess the line above, but this one
+       AND t.at >= statement_timestamp() - :'since'::interval - interval '1 hour'
        AND (:'task' = '' OR t.task = :'task')
      GROUP BY 1
 )

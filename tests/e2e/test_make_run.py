@@ -1,0 +1,220 @@
+"""`make run` as a newcomer meets it: the demo is a process, and what it prints is taken at its word."""
+
+import asyncio
+import re
+import signal
+import socket
+import subprocess
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.demo import Demo, demo_folder
+from support.embedded import servers_in
+from support.until import until
+
+CHECKOUT = Path(__file__).parents[2]
+
+ENDS = {
+    ("sum_range", "succeeded", 1): 1,
+    ("index_document", "succeeded", 1): 2,
+    ("index_document", "failed", 1): 1,
+    ("fetch_all", "succeeded", 1): 1,
+    ("send_mail", "succeeded", 1): 1,
+    ("flaky", "succeeded", 3): 1,
+    ("flaky", "failed", 3): 1,
+    ("nap", "succeeded", 1): 1,
+    ("nap", "cancelled", 1): 1,
+}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with demo_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        yield client
+
+
+async def jobs_of(client: httpx.AsyncClient, demo: Demo, **query: str) -> list[dict[str, Any]]:
+    answer = await client.get(f"{demo.url}/v1/jobs", params={"limit": 200, "include": "args,result", **query})
+    return list(answer.raise_for_status().json()["items"])
+
+
+async def submit(client: httpx.AsyncClient, demo: Demo, task: str, **wanted: Any) -> str:
+    answer = await client.post(f"{demo.url}/v1/jobs", json={"task": task, **wanted})
+    return str(answer.raise_for_status().json()["id"])
+
+
+async def reached(client: httpx.AsyncClient, demo: Demo, job_id: str, status: str, attempt: int) -> dict[str, Any]:
+    async def job() -> dict[str, Any] | None:
+        found: dict[str, Any] = (await client.get(f"{demo.url}/v1/jobs/{job_id}")).raise_for_status().json()
+        return found if (found["status"], found["attempt"]) == (status, attempt) else None
+
+    return await until(job, within=20)
+
+
+async def become_idle(client: httpx.AsyncClient, demo: Demo) -> None:
+    async def is_idle() -> bool:
+        active = await jobs_of(client, demo, status="running") + await jobs_of(client, demo, status="pending")
+        for job in active:
+            if job["task"] == "nap":
+                await client.delete(f"{demo.url}/v1/jobs/{job['id']}")
+        return not active
+
+    await until(is_idle, within=20, every=0.1)
+
+
+async def outputs_of(commands: list[str], folder: Path) -> list[str]:
+    """What each command wrote, all of them in one shell, which ends at the first that fails."""
+    script = "\n".join(["set -euo pipefail", *(f"{each}\nprintf '\\n@@@\\n'" for each in commands)])
+    shell = await asyncio.to_thread(
+        subprocess.run, ["bash", "-c", script], cwd=folder, check=False, capture_output=True, text=True, timeout=60
+    )
+    assert shell.returncode == 0, (shell.stdout, shell.stderr)
+    return shell.stdout.split("\n@@@\n")[:-1]
+
+
+async def test_from_the_first_start_to_the_second(folder: Path, client: httpx.AsyncClient) -> None:
+    async with Demo.start(folder) as demo:
+        await demo.says("until Ctrl-C")
+        check_the_moves(demo)
+        await check_the_ends(client, demo)
+        await check_the_commands(client, demo, folder)
+        before = {job["id"] for job in await jobs_of(client, demo)}
+        await become_idle(client, demo)
+        code, seconds = await demo.stop()
+        print(f"\nan idle demo stopped after {seconds:.2f} s")
+        assert (code, seconds < 2) == (0, True), (code, seconds)
+        assert demo.said[-1].startswith("Stopped.")
+        assert demo.complained == []
+        assert servers_in(folder) == []
+    async with Demo.start(folder) as again:
+        said = await again.says("of earlier runs are still there")
+        assert said.startswith(f"{len(before)} jobs ")
+        assert before <= {job["id"] for job in await jobs_of(client, again)}
+        await again.says("until Ctrl-C")
+        assert (await again.stop())[0] == 0
+
+
+def check_the_moves(demo: Demo) -> None:
+    """The flaky job, one line for each of its moves, with the attempt and what came out."""
+    lines = [line.split() for line in demo.said if re.match(r"\d\d:\d\d:\d\d\.\d{3}  …", line)]
+    flaky = next(line[1] for line in lines if "well" in " ".join(line))
+    moves = [" ".join(line[3:]).split(" attempt ")[0] for line in lines if line[1] == flaky]
+    assert moves == [
+        "→ pending", "pending → running", "running → pending", "pending → running", "running → pending",
+        "pending → running", "running → succeeded",
+    ]  # fmt: skip
+    assert any("the mail 'Welcome' to 'ada@example.org' was caught" in line for line in demo.said)
+
+
+async def check_the_ends(client: httpx.AsyncClient, demo: Demo) -> None:
+    table = [line.split() for line in demo.said if re.match(r"[0-9a-f]{8}-[0-9a-f]{4}-7", line)]
+    assert Counter((task, status, int(attempts)) for _, task, status, attempts, *_ in table) == ENDS
+    jobs = {job["task"]: job for job in await jobs_of(client, demo, status="succeeded")}
+    assert jobs["sum_range"]["result"] == 12_499_997_500_000
+    pages = jobs["fetch_all"]["result"]
+    assert [page.get("status") for page in pages] == [200, 200, 404, None, None]
+    assert "is not on this machine" in pages[4]["error"]
+    assert jobs["send_mail"]["result"]["message_id"] == f"<{jobs['send_mail']['id']}@jobtrail.invalid>"
+    refused = await jobs_of(client, demo, status="failed", task="index_document")
+    assert "write a path that begins in the samples folder" in refused[0]["error"]["message"]
+
+
+async def check_the_commands(client: httpx.AsyncClient, demo: Demo, folder: Path) -> None:
+    """Each as it was printed, but for the one that kills."""
+    commands = [line.strip() for line in demo.said if line.startswith("  ") and not line.startswith("  #")]
+    kill = next(each for each in commands if each.startswith("kill"))
+    assert kill == f"kill -9 {demo.process.pid}"
+    outputs = await outputs_of([each for each in commands if each != kill], folder)
+    failed, history, retried, own, _, cancelled, nap, _, listed, audited, table = outputs
+    assert '"status":"failed"' in failed
+    assert history.count('"to_status"') == 7
+    assert '"status":"pending"' in retried
+    assert '"task":"sum_range"' in own
+    assert '"status":' in cancelled
+    assert '"task":"nap"' in nap
+    assert "fetch_all" in listed
+    assert "ConnectionError" in audited
+    assert "succeeded" in table
+    again = re.search(r'"id":"([^"]+)"', retried)
+    assert again
+    assert (await reached(client, demo, again[1], "succeeded", attempt=4))["result"] == "attempt 4 went well"
+    woken = re.search(r'"id":"([^"]+)"', cancelled)
+    assert woken
+    assert (await reached(client, demo, woken[1], "cancelled", attempt=1))["cancel_reason"] == "enough"
+    await demo.says('"enough"')
+
+
+async def test_what_a_killed_demo_was_doing_ends_or_begins_again(folder: Path, client: httpx.AsyncClient) -> None:
+    lease, tick, slack = timedelta(seconds=2), timedelta(seconds=0.55), timedelta(seconds=1)
+    async with Demo.start(folder, JOBTRAIL_LEASE="2s") as demo:
+        await demo.answers()
+        once = await submit(client, demo, "nap", args={"seconds": 600}, max_attempts=1)
+        twice = await submit(client, demo, "nap", args={"seconds": 600})
+        for job_id in (once, twice):
+            await reached(client, demo, job_id, "running", attempt=1)
+        killed = datetime.now(UTC)
+        assert (await demo.stop(signal.SIGKILL))[0] == -signal.SIGKILL
+        assert servers_in(folder) != []
+    async with Demo.start(folder, JOBTRAIL_LEASE="2s", JOBTRAIL_GRACE="1s") as again:
+        await again.answers()
+        back = datetime.now(UTC)
+        assert (await reached(client, again, once, "failed", attempt=1))["error"]["type"] == "lost"
+        await reached(client, again, twice, "running", attempt=2)
+        for job_id in (once, twice):
+            moves = (await client.get(f"{again.url}/v1/jobs/{job_id}/transitions")).json()["items"]
+            lost = next(datetime.fromisoformat(move["at"]) for move in moves if move["reason"] == "lost")
+            assert lost <= max(killed + lease, back) + tick + slack
+        await again.says(f"…{once[-8:]}  nap               running → failed     attempt 1   lost: ")
+        await again.says(f"…{twice[-8:]}  nap               running → pending    attempt 1   lost: ")
+        assert (await client.delete(f"{again.url}/v1/jobs/{twice}")).status_code == 202
+        await reached(client, again, twice, "cancelled", attempt=2)
+        assert (await again.stop())[0] == 0
+
+
+@pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupted_start_leaves_nothing(folder: Path, with_signal: signal.Signals) -> None:
+    async with Demo.start(folder) as demo:
+        await demo.says("Jobtrail demo on the embedded PostgreSQL")
+        await until(lambda: asyncio.to_thread(servers_in, folder), every=0.005)
+        code, _ = await demo.stop(with_signal)
+        assert code in (0, 130)
+        assert demo.complained == []
+        assert servers_in(folder) == []
+        assert list((folder / "tmp").iterdir()) == []
+
+
+async def test_a_taken_port_is_one_line(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with Demo.start(folder, port) as demo:
+            assert await demo.ended() == 2
+    assert len(demo.complained) == 1
+    assert f"cannot listen on 127.0.0.1 port {port}" in demo.complained[0]
+    assert "JOBTRAIL_PORT" in demo.complained[0]
+
+
+async def test_the_database_of_a_host_app_is_not_tried_out_on(folder: Path) -> None:
+    theirs = "postgresql://host:secret@127.0.0.1:9/theirs"
+    async with Demo.start(folder, DATABASE_URL=theirs) as demo:
+        assert "the embedded PostgreSQL" in await demo.says("Jobtrail demo on")
+        await demo.answers()
+        assert (await demo.stop())[0] == 0
+    async with Demo.start(folder, JOBTRAIL_DATABASE_URL=theirs) as demo:
+        assert await demo.ended() == 3
+    assert "secret" not in "".join([*demo.said, *demo.complained])
+
+
+def test_make_run_is_the_demo() -> None:
+    dry = subprocess.run(["make", "--dry-run", "run"], cwd=CHECKOUT, check=True, capture_output=True, text=True)
+    assert dry.stdout.splitlines()[-1] == "exec .venv/bin/jobtrail demo"

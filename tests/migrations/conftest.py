@@ -1,0 +1,26 @@
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from alembic.config import Config
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+from support import database
+
+from jobtrail.job.database_url import normalize
+from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.store.schema import config
+
+
+@pytest.fixture
+def alembic_config() -> Config:
+    return config()
+
+
+@pytest.fixture
+def alembic_engine(postgres: EmbeddedPostgres) -> Iterator[AsyncEngine]:
+    """A database of its own for each of the plug-in's tests."""
+    url = normalize(asyncio.run(database.create(postgres)))
+    engine = create_async_engine(url.sqlalchemy, poolclass=NullPool)
+    yield engine
+    asyncio.run(engine.dispose())

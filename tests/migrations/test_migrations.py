@@ -1,0 +1,178 @@
+"""What an operator does with alembic: from the checkout, offline, beside a host, twice at once."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+from support import database, psql, servers
+
+from jobtrail.job.database_url import normalize
+from jobtrail.store import schema
+from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.store.engine import open_database
+from jobtrail.store.tables import metadata
+
+TOP = Path(__file__).parents[2]
+
+DEFINITIONS = """
+SELECT 'constraint ' || c.conrelid::regclass || ' ' || c.conname || ' ' || pg_get_constraintdef(c.oid) AS definition
+  FROM pg_constraint c WHERE c.connamespace = 'jobtrail'::regnamespace AND c.contype <> 'n'
+UNION ALL
+SELECT 'index ' || indexdef FROM pg_indexes WHERE schemaname = 'jobtrail'
+UNION ALL
+SELECT 'column ' || a.attrelid::regclass || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
+       || ' ' || a.attnotnull || ' ' || coalesce(pg_get_expr(d.adbin, d.adrelid), '')
+  FROM pg_attribute a LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
+ WHERE a.attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'jobtrail'::regnamespace AND relkind = 'r')
+   AND a.attnum > 0
+ ORDER BY 1
+"""
+
+
+async def definitions(url: str) -> set[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        found = {row["definition"] for row in await connection.fetch(DEFINITIONS)}
+    finally:
+        await connection.close()
+    return {each for each in found if "alembic_version" not in each}
+
+
+def alembic(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "alembic", *arguments],
+        cwd=TOP,
+        env=servers.environment(JOBTRAIL_DATABASE_URL=url),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+async def test_models_and_migrations_agree_checks_and_defaults_included(
+    postgres: EmbeddedPostgres, empty_url: str
+) -> None:
+    await schema.migrate(normalize(empty_url).sqlalchemy)
+    other = await database.create(postgres)
+    engine = create_async_engine(normalize(other).sqlalchemy, poolclass=NullPool)
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql("CREATE SCHEMA jobtrail")
+        await connection.run_sync(metadata.create_all)
+    await engine.dispose()
+    migrated, modelled = await definitions(empty_url), await definitions(other)
+    assert len(migrated) > 50
+    assert migrated == modelled
+
+
+def test_alembic_from_the_checkout(empty_url: str) -> None:
+    for arguments in (["upgrade", "head"], ["check"], ["downgrade", "base"], ["upgrade", "head"], ["current"]):
+        done = alembic(*arguments, url=empty_url)
+        assert done.returncode == 0, done.stderr
+    assert schema.head() in done.stdout
+
+
+async def test_offline_sql_makes_the_same_schema(postgres: EmbeddedPostgres, empty_url: str, tmp_path: Path) -> None:
+    script = tmp_path / "upgrade.sql"
+    done = alembic("upgrade", "head", "--sql", url=empty_url)
+    assert done.returncode == 0, done.stderr
+    script.write_text(done.stdout)
+    psql.run(empty_url, "-f", str(script))
+    online = await database.create(postgres)
+    await schema.migrate(normalize(online).sqlalchemy)
+    assert await definitions(empty_url) == await definitions(online)
+
+
+async def test_two_that_migrate_at_once_both_succeed(empty_url: str) -> None:
+    url = normalize(empty_url).sqlalchemy
+    await asyncio.gather(*(schema.migrate(url) for _ in range(4)))
+    assert await definitions(empty_url)
+
+
+@pytest.mark.parametrize(
+    ("written", "state"),
+    [
+        (None, schema.Schema.MISSING),
+        ("head", schema.Schema.CURRENT),
+        ("299901010000", schema.Schema.LATER),
+        ("base", schema.Schema.MISSING),
+    ],
+)
+async def test_the_state_of_a_schema(empty_url: str, written: str | None, state: schema.Schema) -> None:
+    url = normalize(empty_url).sqlalchemy
+    if written is not None:
+        await schema.migrate(url)
+        connection = await asyncpg.connect(empty_url)
+        if written == "base":
+            await connection.execute("DELETE FROM jobtrail.alembic_version")
+        elif written != "head":
+            await connection.execute("UPDATE jobtrail.alembic_version SET version_num = $1", written)
+        await connection.close()
+    opened = open_database(url)
+    async with opened.sessions() as session:
+        assert await schema.state(session) is state
+    await opened.dispose()
+
+
+HOST_ENV = """
+from alembic import context
+from sqlalchemy import Column, Integer, MetaData, Table, create_engine
+import asyncio
+from sqlalchemy.ext.asyncio import create_async_engine
+
+metadata = MetaData()
+Table("invoices", metadata, Column("id", Integer, primary_key=True))
+
+def migrate(connection):
+    context.configure(connection=connection, target_metadata=metadata)
+    with context.begin_transaction():
+        context.run_migrations()
+
+async def main():
+    engine = create_async_engine(context.config.get_main_option("url"))
+    async with engine.connect() as connection:
+        await connection.run_sync(migrate)
+        await connection.commit()
+    await engine.dispose()
+
+asyncio.run(main())
+"""
+
+
+def host_alembic(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", *arguments],
+        cwd=folder,
+        env=servers.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+async def test_clean_beside_the_alembic_of_a_host(empty_url: str, tmp_path: Path) -> None:
+    """Neither sees the other's tables, whatever the order."""
+    await schema.migrate(normalize(empty_url).sqlalchemy)
+    (tmp_path / "migrations" / "versions").mkdir(parents=True)
+    (tmp_path / "migrations" / "env.py").write_text(HOST_ENV)
+    template = (TOP / "migrations" / "script.py.mako").read_text()
+    (tmp_path / "migrations" / "script.py.mako").write_text(template)
+    url = normalize(empty_url).sqlalchemy.replace("%", "%%")
+    (tmp_path / "alembic.ini").write_text(
+        f"[alembic]\nscript_location = migrations\npath_separator = os\nurl = {url}\n"
+    )
+    host_alembic(tmp_path, "revision", "--autogenerate", "-m", "invoices")
+    (revision,) = (tmp_path / "migrations" / "versions").glob("*.py")
+    written = revision.read_text()
+    assert "invoices" in written
+    assert "jobtrail" not in written
+    host_alembic(tmp_path, "upgrade", "head")
+    host_alembic(tmp_path, "check")
+    ours = alembic("check", url=empty_url)
+    assert ours.returncode == 0, ours.stdout + ours.stderr

@@ -1,0 +1,79 @@
+"""The stand-alone service in this process, and a caller of it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import httpx
+from fastapi import FastAPI
+
+from jobtrail.api.door import Door
+from jobtrail.api.routes import install
+from jobtrail.lifecycle.desk import Desk
+from support.database import Place
+from support.house import desk_at, node_at
+from support.until import until
+
+MAX_BODY = 100_000
+
+
+@dataclass
+class Service:
+    """The stand-alone service and a caller of it. `launched` is what its node was told; `accepting` may be switched."""
+
+    desk: Desk
+    launched: list[UUID] = field(default_factory=list)
+    accepting: bool = True
+    app: FastAPI = field(default_factory=FastAPI)
+    client: httpx.AsyncClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = client_of(self.app)
+
+    @property
+    def door(self) -> Door:
+        return Door(self.desk, self._launch, lambda: self.accepting, MAX_BODY)
+
+    def _launch(self, job_id: UUID, _task: str, _queue: str) -> None:
+        self.launched.append(job_id)
+
+    async def submitted(self, task: str = "noop", **wanted: Any) -> dict[str, Any]:
+        answer = await self.client.post("/v1/jobs", json={"task": task, **wanted})
+        assert answer.status_code == 202, answer.text
+        return dict(answer.json())
+
+    async def job(self, job_id: str) -> dict[str, Any]:
+        return dict((await self.client.get(f"/v1/jobs/{job_id}")).json())
+
+    async def ended(self, job_id: str) -> dict[str, Any]:
+        async def terminal() -> dict[str, Any] | None:
+            job = await self.job(job_id)
+            return job if job["finished_at"] else None
+
+        return await until(terminal)
+
+
+def client_of(app: FastAPI, **options: Any) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app, **options), base_url="http://jobs.test")
+
+
+@asynccontextmanager
+async def idle(place: Place) -> AsyncIterator[Service]:
+    """Without a node: jobs stay pending."""
+    made = Service(desk_at(place))
+    install(made.app, made.door)
+    async with made.client:
+        yield made
+
+
+@asynccontextmanager
+async def working(place: Place, **work: Any) -> AsyncIterator[Service]:
+    """With a node: jobs are run."""
+    desk = desk_at(place)
+    async with node_at(desk, place, **work) as node:
+        made = Service(desk)
+        install(made.app, Door(desk, node.launch, node.accepting, MAX_BODY))
+        async with made.client:
+            yield made
