@@ -68,19 +68,19 @@ LOST_ROWS = [
     (198, "lost, purged", 1, "failed", "purged", "gone", "gone", "node alpha", SILENT_NODE),
 ]
 LOST_CRAWLS = [
-    (56, "orphan", 1, "cancelled", "cancelled", "gone", "gone", "node alpha", SILENT_NODE),
-    (178, "orphan, purged", 1, "cancelled", "purged", "gone", "gone", "node alpha", SILENT_NODE),
+    (56, "orphan", 1, "cancelled", "cancelled", "gone", "gone", "ann", SILENT_NODE),
+    (178, "orphan, purged", 1, "cancelled", "purged", "gone", "gone", "ann", SILENT_NODE),
 ]
 
 ASKED = (3, "bob", "hangs", "asked", "running", None, None, None)
 AGAIN = (52, "dan", None, "regretted", "pending", "cancelled", 52, "dan")
 REGRETTED = (54, "ann", "oops", "regretted", "pending", "cancelled", 54, "ann")
-ORPHAN = (56.5, "ann", "stop", "orphan", "running", "cancelled", 56, "node alpha")
+ORPHAN = (56.5, "ann", "stop", "orphan", "running", "cancelled", 56, "ann")
 TOO_LATE = (60, "bob", None, "too late", "running", "succeeded", 59, "node")
 STOPPED = (64, "bob", "too slow", "stopped", "running", "cancelled", 63, "bob")
 SILENCED = (67, "cid", None, "silenced", "pending", "cancelled", 67, "cid")
 WITHDRAWN = (69, "ann", "not needed", "withdrawn", "pending", "cancelled", 69, "ann")
-ORPHAN_PURGED = (None, None, None, "orphan, purged", "running", "cancelled", 178, "node alpha")
+ORPHAN_PURGED = (None, "ann", "stop", "orphan, purged", "running", "cancelled", 178, "ann")
 REFUSED = (179, "eve", "lost", "refused, purged", "pending", "cancelled", 179, "eve")
 CANCELLED = [ASKED, AGAIN, REGRETTED, ORPHAN, TOO_LATE, STOPPED, SILENCED, WITHDRAWN, ORPHAN_PURGED, REFUSED]
 YESTERDAY = (1800, "ann", "old", "dropped yesterday", "pending", "cancelled", 1800, "ann")
@@ -109,7 +109,7 @@ CASES = [
     Case("history_of_job", {"id": "lost, purged", "limit": "3"}, [
         (1, 200, None, None, "pending", 0, "web", "submitted", None, None, None),
         (2, 199, 60, "pending", "running", 1, "node", "claimed", "gone", None, None),
-        (3, 198, 60, "running", "failed", 1, "node alpha", "lost", "gone", "lost", SILENT_NODE),
+        (3, 198, 60, "running", "failed", 1, "node alpha", "rescued", "gone", "lost", SILENT_NODE),
     ], HISTORY),
     Case("history_of_job", {"id": "refused, purged"}, [
         (1, None, "pending"), (2, "pending", "cancelled"), (3, "cancelled", "purged"),

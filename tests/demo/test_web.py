@@ -179,3 +179,11 @@ async def test_a_page_is_cut_off_at_its_limits(site: Site, monkeypatch: pytest.M
 async def test_a_name_that_cannot_be_one_is_an_error_of_its_page() -> None:
     assert (await fetched(f"http://{'x' * 64}.test/"))["error"]
     assert (await fetched("http://[::1/"))["error"]
+
+
+@pytest.mark.parametrize(
+    ("address", "is_here"),
+    [("127.8.9.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("::ffff:10.0.0.1", False), ("10.0.0.1", False)],
+)
+def test_which_addresses_are_of_this_machine(address: str, is_here: bool) -> None:
+    assert web._is_loopback(address) is is_here

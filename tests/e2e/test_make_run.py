@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from support.demo import Demo, demo_folder
 from support.embedded import servers_in
 from support.until import until

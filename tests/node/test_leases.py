@@ -41,14 +41,15 @@ async def test_an_attempt_whose_lease_ran_out(place: Place, max_attempts: int, c
     job = await house.submitted(desk, "noop", max_attempts=max_attempts)
     await claimed_by_a_silent_node(place)
     if cancelled:
-        await cancel(desk, job.id, by="ann")
+        await cancel(desk, job.id, by="ann", reason="enough")
     await rescued(place)
     job = await read(desk, job.id)
     assert (job.status, job.node_id, job.attempt) == (status, None, 1)
     assert job.error is not None
     assert (job.error["type"], job.error["attempt"]) == ("lost", 1)
     last = (await read_history(desk, job.id))[-1]
-    assert (last.reason, last.actor, last.to_status) == ("lost", "node x", status)
+    by, why = ("ann", "enough") if cancelled else ("node x", "rescued")
+    assert (last.actor, last.reason, last.to_status) == (by, why, status)
 
 
 async def test_a_living_lease_is_left_alone(place: Place) -> None:

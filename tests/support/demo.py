@@ -53,7 +53,7 @@ class Demo:
 
     async def _collect(self, stream: asyncio.StreamReader | None, lines: list[str]) -> None:
         assert stream
-        async for line in stream:
+        while line := await stream.readline():
             lines.append(line.decode().rstrip("\n"))
 
     async def says(self, part: str, *, within: float = 60) -> str:

@@ -54,6 +54,12 @@ class Service:
 
         return await until(terminal)
 
+    async def until_status(self, job_id: str, status: str) -> None:
+        async def reached() -> bool:
+            return bool((await self.job(job_id))["status"] == status)
+
+        await until(reached)
+
 
 def client_of(app: FastAPI, **options: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app, **options), base_url="http://jobs.test")

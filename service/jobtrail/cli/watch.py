@@ -10,10 +10,14 @@ from typing import Any, Final
 import httpx
 
 OFTEN: Final = 0.1
-"""Seconds between two looks."""
+SELDOM: Final = 0.5
+"""Seconds between two looks, while there is something to do and while there is nothing."""
 
 MOST: Final = 50
 """Jobs of one look: the newest, and as many unfinished ones."""
+
+MEMORY: Final = 1000
+"""Jobs that are remembered; one that was forgotten and moves again is told from its beginning."""
 
 ENDS: Final = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -51,7 +55,7 @@ class Watch:
             except httpx.HTTPStatusError as error:
                 if error.response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                     raise
-            await asyncio.sleep(OFTEN)
+            await asyncio.sleep(SELDOM if self.have_ended(self._known) else OFTEN)
 
     def status(self, job_id: str) -> str | None:
         return known.status if (known := self._known.get(job_id)) else None
@@ -80,9 +84,12 @@ class Watch:
         return known is None or (known.status, known.attempt) != (job["status"], job["attempt"])
 
     async def _lines(self, job: Mapping[str, Any]) -> list[tuple[datetime, str]]:
-        moves = await self._moves(job["id"])
         told = known.told if (known := self._known.get(job["id"])) else 0
-        self._known[job["id"]] = _Known(job["status"], job["attempt"], len(moves))
+        moves = await self._moves(job["id"])
+        last = moves[-1]
+        if last["to_status"] != job["status"]:
+            job = await self._job(job["id"]) or job  # it has moved on since it was listed
+        self._known[job["id"]] = _Known(last["to_status"], last["attempt"], len(moves))
         return [(datetime.fromisoformat(move["at"]), _line(move, job)) for move in moves[told:]]
 
     async def _listed(self) -> list[dict[str, Any]]:
@@ -93,6 +100,8 @@ class Watch:
         for job_id, known in list(self._known.items()):
             if job_id not in found and known.status not in ENDS and (job := await self._job(job_id)):
                 found[job_id] = job
+        for forgotten in list(self._known)[:-MEMORY]:
+            del self._known[forgotten]
         return list(found.values())
 
     async def _page(self, query: Mapping[str, str | list[str]]) -> list[dict[str, Any]]:

@@ -141,5 +141,5 @@ class AuditTimeoutError(JobtrailError):
         self.name: Final = name
         self.seconds: Final = seconds
         super().__init__(
-            f"the audit question {name!r} took longer than {seconds:g} s; narrow it: a shorter time, one task, fewer rows"
+            f"the audit question {name!r} took longer than {seconds:g} s; narrow it: a shorter time, one task"
         )

@@ -1,6 +1,7 @@
 """Which revision the database has, which one this code needs, and how one becomes the other."""
 
 import asyncio
+import threading
 from enum import Enum, auto
 from functools import cache
 from pathlib import Path
@@ -64,7 +65,16 @@ async def migrate(url: str, target: str = "head") -> None:
     settings = config()
     settings.attributes["connection"] = create_async_engine(url, poolclass=NullPool)
     # alembic drives a loop of its own
-    await asyncio.to_thread(command.upgrade, settings, target)
+    await asyncio.to_thread(_upgrade, settings, target)
+
+
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""Alembic keeps its context in the module: two upgrades in one process would take each other's."""
+
+
+def _upgrade(settings: Config, target: str) -> None:
+    with _ONE_AT_A_TIME:
+        command.upgrade(settings, target)
 
 
 def config() -> Config:

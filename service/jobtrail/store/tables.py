@@ -38,8 +38,8 @@ metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
         "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "ix": "ix_%(table_name)s_%(constraint_name)s",
-        "uq": "uq_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
     },
 )
 
@@ -161,6 +161,7 @@ transitions = Table(
     Column("task", Text, nullable=False),
     Column("xact", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
     PrimaryKeyConstraint("job_id", "seq"),
+    Index("ix_transitions_at", "at", postgresql_using="brin"),
     Index("ix_transitions_purged", "at", postgresql_where=text("to_status = 'purged'")),
 )
 

@@ -11,12 +11,10 @@
 
 WITH cancellations AS (
     SELECT CASE t.from_status WHEN 'pending' THEN t.at ELSE j.cancel_requested_at END AS requested_at,
-           -- when the node went silent the actor is whoever noticed it, and only the row knows who asked
-           coalesce(j.cancel_requested_by,
-                    CASE WHEN t.reason = 'lost' AND t.actor LIKE 'node %' THEN NULL ELSE t.actor END) AS requested_by,
+           t.actor AS requested_by,
            -- who gives no reason gets one from the service
            coalesce(j.cancel_reason,
-                    CASE WHEN t.reason IN ('cancelled', 'released', t.error ->> 'type') THEN NULL ELSE t.reason END
+                    CASE WHEN t.reason IN ('cancelled', 'released', 'rescued', t.error ->> 'type') THEN NULL ELSE t.reason END
            ) AS reason,
            t.job_id, t.task, t.from_status, t.to_status AS ended_as, t.at AS ended_at, t.actor AS ended_by
       FROM jobtrail.transitions t

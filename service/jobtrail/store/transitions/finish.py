@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jobtrail.job.status import Status
@@ -34,7 +34,7 @@ class Ending:
     more: int = 0
 
 
-RESCUED: Final = "lost"
+RESCUED: Final = "rescued"
 """The reason of a move that rescue made; no end of an attempt has it."""
 
 
@@ -77,7 +77,7 @@ SELECT status, node_id, attempt FROM jobtrail.jobs WHERE id = :id FOR UPDATE
 """)
 
 _ENDED_BY: Final = text("""
-SELECT node_id, reason FROM jobtrail.transitions
+SELECT to_status, node_id, reason FROM jobtrail.transitions
  WHERE job_id = :id AND attempt = :attempt AND from_status = 'running' ORDER BY seq LIMIT 1
 """)
 
@@ -106,8 +106,16 @@ async def _settle(database: Database, ending: Ending, node: UUID) -> Landing:
             return Landing.LANDED
         # The history says who ended this attempt, also after the row went on or was purged.
         ended = (await session.execute(_ENDED_BY, {"id": ending.id, "attempt": ending.attempt})).one_or_none()
-        mine = ended is not None and ended.node_id == node and ended.reason != RESCUED
-        return Landing.LANDED if mine else Landing.STALE
+        return Landing.LANDED if ended is not None and _is_ours(ended, ending, node) else Landing.STALE
+
+
+def _is_ours(ended: Row[Any], ending: Ending, node: UUID) -> bool:
+    """Whether the history's end of this attempt is the one we tried to write."""
+    if ended.node_id != node:
+        return False
+    if ended.to_status == Status.CANCELLED:
+        return ending.status in (Status.CANCELLED, Status.PENDING)
+    return bool(ended.to_status == ending.status and ended.reason != RESCUED)
 
 
 async def _finish(connection: AsyncConnection, endings: Sequence[Ending], node: UUID) -> Sequence[Any]:

@@ -22,7 +22,9 @@ class Rescued(NamedTuple):
 # PostgreSQL nobody could renew, so nobody is silent until a lease has passed.
 _RESCUE: Final = text("""
 UPDATE jobtrail.jobs j
-   SET status = r.status, seq = j.seq + 1, moved_by = :actor, move_reason = 'lost', lease_until = NULL, node_id = NULL,
+   SET status = r.status, seq = j.seq + 1, lease_until = NULL, node_id = NULL,
+       moved_by = CASE r.status WHEN 'cancelled' THEN j.cancel_requested_by ELSE :actor END,
+       move_reason = CASE r.status WHEN 'cancelled' THEN coalesce(j.cancel_reason, 'rescued') ELSE 'rescued' END,
        error = jsonb_build_object(
            'type', 'lost', 'traceback', NULL, 'attempt', j.attempt,
            'message', 'the node ' || j.node_id || ' that ran attempt ' || j.attempt || ' went silent'),

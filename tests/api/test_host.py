@@ -1,0 +1,154 @@
+"""Our routes among a host's: they bring their errors with them, and leave the host's alone."""
+
+import json
+from typing import Annotated
+
+import pytest
+from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException, Response
+
+from jobtrail.api.door import Door
+from jobtrail.api.routes import install, routes
+from support.database import Place
+from support.house import desk_at, node_at
+from support.service import MAX_BODY, Service, client_of
+from support.until import until
+
+
+def own_routes(app: FastAPI) -> None:
+    @app.get("/mine/{n}")
+    async def get_job(n: int) -> int:
+        return n
+
+    @app.post("/mine")
+    async def take(body: dict[str, int]) -> dict[str, int]:
+        return body
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise HTTPException(409, "mine")
+
+
+CALLS = [
+    ("GET", "/mine/x", None), ("GET", "/mine/1", None), ("GET", "/nothing", None), ("PUT", "/mine", None),
+    ("POST", "/mine", b"{"), ("POST", "/mine", b'{"a":"x"}'), ("POST", "/mine", b'{"a":1}'),
+    ("POST", "/mine", b"x" * 200_000), ("GET", "/broken", None),
+   ("GET", "/mine/1/", None), ("GET", "/jobs/nothing", None), ("PUT", "/jobs/jobs", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CALLS, ids=[f"{a} {b} {(c or b'')[:9]!r}" for a, b, c in CALLS])
+async def test_the_hosts_answers_stay_as_they_were(place: Place, method: str, path: str, body: bytes | None) -> None:
+    service, alone = Service(desk_at(place)), FastAPI()
+    own_routes(alone)
+    alone.add_api_route("/jobs/jobs", lambda: None, methods=["POST"])
+    own_routes(service.app)
+    service.app.include_router(routes(service.door), prefix="/jobs")
+    answers = []
+    for app in (alone, service.app):
+        async with client_of(app) as client:
+            answers.append(
+                await client.request(method, path, content=body, headers={"Content-Type": "application/json"})
+            )
+    assert answers[0].status_code == answers[1].status_code
+    assert answers[0].content == answers[1].content
+    assert answers[0].headers == answers[1].headers
+
+
+async def test_addresses_have_the_hosts_prefix_and_never_meet_its_names(place: Place) -> None:
+    service = Service(desk_at(place))
+    own_routes(service.app)  # it has a get_job of its own
+    service.app.include_router(routes(service.door), prefix="/back/office")
+    answer = await service.client.post("/back/office/jobs", json={"task": "noop"})
+    job_id = answer.json()["id"]
+    assert answer.headers["Location"] == f"http://jobs.test/back/office/jobs/{job_id}"
+    assert (await service.client.get(answer.headers["Location"])).json()["id"] == job_id
+    assert (await service.client.get("/back/office/jobs/x")).json()["type"] == "/back/office/problems/invalid-input"
+
+
+async def test_addresses_behind_a_proxy_and_in_a_mounted_app(place: Place) -> None:
+    service = Service(desk_at(place))
+    install(service.app, service.door)
+    host = FastAPI()
+    host.mount("/sub", service.app)
+    async with client_of(host, root_path="/proxy") as client:
+        answer = await client.post("/proxy/sub/v1/jobs", json={"task": "noop"})
+        refused = await client.get("/proxy/sub/v1/jobs/x")
+    assert answer.headers["Location"] == f"http://jobs.test/proxy/sub/v1/jobs/{answer.json()['id']}"
+    assert refused.json()["type"] == "/proxy/sub/v1/problems/invalid-input"
+
+
+async def test_an_address_is_made_for_who_asks(service: Service) -> None:
+    """What was found for one caller is not told to another."""
+    for host in ("a.test", "b.test:8000", "a.test"):
+        answer = await service.client.post("/v1/jobs", json={"task": "noop"}, headers={"Host": host})
+        assert answer.headers["Location"].startswith(f"http://{host}/v1/jobs/")
+    service.app.include_router(routes(service.door), prefix="/other")
+    other = await service.client.post("/other/jobs", json={"task": "noop"})
+    assert other.status_code == 202
+
+
+async def test_a_guard_of_the_host_keeps_the_door(place: Place) -> None:
+    async def staff(x_key: Annotated[str | None, Header()] = None) -> None:
+        if x_key != "right":
+            raise HTTPException(401, "who are you?", {"WWW-Authenticate": "Bearer"})
+
+    service = Service(desk_at(place))
+    service.app.include_router(routes(service.door), prefix="/jobs", dependencies=[Depends(staff)])
+    refused = await service.client.post("/jobs/jobs", json={"task": "noop"})
+    assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert refused.json() | {"type": "about:blank", "title": "Unauthorized", "detail": "who are you?"} == refused.json()
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0
+    passed = await service.client.post("/jobs/jobs", json={"task": "noop"}, headers={"X-Key": "right"})
+    assert passed.status_code == 202
+
+
+async def test_a_guard_of_the_whole_app_is_not_passed_by(place: Place) -> None:
+    """The short way of the stand-alone service is for routes without dependencies only."""
+
+    async def nobody() -> None:
+        raise HTTPException(403)
+
+    service = Service(desk_at(place), app=FastAPI(dependencies=[Depends(nobody)]))
+    install(service.app, service.door)
+    for path, body in (("/v1/jobs", {"task": "noop"}), ("/v1/jobs/batch", {"jobs": [{"task": "noop"}]})):
+        assert (await service.client.post(path, json=body)).status_code == 403
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0
+
+
+async def test_what_a_guard_leaves_behind_happens(place: Place) -> None:
+    """Background tasks and headers of a host's dependency are not lost with our own answers."""
+    done = []
+
+    async def note(background: BackgroundTasks, response: Response) -> None:
+        background.add_task(done.append, "noted")
+        response.headers["X-Host"] = "1"
+
+    service = Service(desk_at(place))
+    service.app.include_router(routes(service.door), prefix="/jobs", dependencies=[Depends(note)])
+    answer = await service.client.post("/jobs/jobs", json={"task": "noop"})
+    assert answer.status_code == 202
+    assert (done, len(service.launched)) == (["noted"], 1)
+
+
+async def test_a_job_of_a_host_runs(place: Place) -> None:
+    desk = desk_at(place)
+    async with node_at(desk, place) as node:
+        app = FastAPI()
+        app.include_router(routes(Door(desk, node.launch, node.accepting, MAX_BODY)), prefix="/jobs")
+        async with client_of(app) as client:
+            address = (await client.post("/jobs/jobs", json={"task": "noop"})).headers["Location"]
+
+            async def succeeded() -> bool:
+                return bool((await client.get(address)).json()["status"] == "succeeded")
+
+            assert await until(succeeded)
+
+
+async def test_the_hosts_documentation_has_ours(place: Place) -> None:
+    service = Service(desk_at(place))
+    own_routes(service.app)
+    service.app.include_router(routes(service.door), prefix="/jobs")
+    told = (await service.client.get("/openapi.json")).json()
+    assert told["paths"]["/jobs/jobs"]["post"]["operationId"] == "submit_job"
+    assert "JobtrailProblem" in told["components"]["schemas"]
+    assert "HTTPValidationError" not in json.dumps(told["paths"]["/jobs/jobs"])

@@ -1,0 +1,226 @@
+"""Whatever is sent, no 500: every answer is ours, and every refusal is a problem."""
+
+import itertools
+import json
+import random
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from support.database import Place
+from support.service import Service
+
+TEXTS = [
+    "", " ", "\0", "a\0b", "\x01", "\x7f", "\x85", "\n", "\r\n", "ä", "\u2028", "\ufeff", "\ufffd", "\uffff", "😀", "\udc80",
+    "\ud800", "%", "%%", "%00", "%zz", "../..", "..", "/", "//", "\\", "'", '"', "';--", "{}", "{0}", "$1", ":x", "%(a)s", "null",
+    "true", "NaN", "-1", "0", "1e999", "9" * 400, "9" * 5000, "x" * 3000, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z",
+    "00000000-0000-0000-0000-000000000000", "{00000000-0000-0000-0000-000000000000}", "urn:uuid:" + "0" * 32, "٣", "a,b",
+    "noop", "pending",
+]  # fmt: skip
+VALUES: list[Any] = [
+    None, True, False, 0, -1, 1, 5, 10**18, 10**300, -(10**300), 0.0, -0.0, 1.5, 1e-300, 1e308, 5e-324, "", "5", "x" * 5000, "\0",
+    "\ud800", "😀", [], [[]], [None], ["\0"], {}, {"": 1}, {"a": {}}, {"\ud800": 1}, {"\0": "\0"}, [1, "2", None, True, {}],
+    {str(n): n for n in range(200)}, "2030-01-31T12:00:00Z", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59",
+    "-262143-01-01T00:00:00Z", "+99999-01-01T00:00:00Z", "2030-01-31T24:00:00Z", "2030-01-31T12:00:00+24:00", "P1D",
+]  # fmt: skip
+RAW = [
+    b"", b" ", b"\0", b"\xff", b"\xef\xbb\xbf{}", b"\xff\xfe{\0}\0", b"{", b"}", b"[", b"[" * 99_999, b'{"a":' * 9_000, b'"', b'"\\',
+    b'"\\ud800"', b"nul", b"NaN", b"-Infinity", b"1e99999", b"1" * 9_999, b"-", b"01", b"1.", b".5", b"{}{}", b"[1,]", b'{"a":1,}',
+    b'{"task":"noop"}\0', b"\x1f\x8b\x08", b"task=noop", b"<a/>", b"%7B%7D", b'{"task":"noop","args":{"n":1e99999}}',
+    b'{"task":"\\u0000"}', b'{"task":"noop","tags":["\\ud800"]}', b'{"jobs":[' + b'{"task":"noop"},' * 900 + b"]}",
+]  # fmt: skip
+FIELDS = [
+    "task",
+    "args",
+    "queue",
+    "priority",
+    "tags",
+    "run_at",
+    "ttl",
+    "timeout",
+    "max_attempts",
+    "reason",
+    "jobs",
+    "\0",
+    "a/b~",
+]
+FILTERS = [
+    "status", "task", "queue", "tag", "trace_id", "created_after", "created_before", "limit", "cursor", "include", "reason", "since",
+]  # fmt: skip
+HEADERS = [
+    "idempotency-key", "traceparent", "if-match", "if-none-match", "content-type", "content-length", "host", "accept", "prefer",
+    "transfer-encoding", "x-forwarded-host",
+]  # fmt: skip
+PATHS = [
+    ("POST", "/v1/jobs"), ("POST", "/v1/jobs/batch"), ("GET", "/v1/jobs"), ("GET", "/v1/jobs/{}"), ("PATCH", "/v1/jobs/{}"),
+    ("DELETE", "/v1/jobs/{}"), ("GET", "/v1/jobs/{}/transitions"), ("POST", "/v1/jobs/{}/cancel"), ("POST", "/v1/jobs/{}/retry"),
+    ("GET", "/v1/tasks"), ("GET", "/v1/tasks/{}"), ("GET", "/v1/nodes"), ("GET", "/v1/audit"), ("GET", "/v1/audit/{}"),
+    ("GET", "/v1/problems"), ("GET", "/v1/problems/{}"), ("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"),
+    ("GET", "/{}"), ("GET", "/v1/{}"),
+]  # fmt: skip
+BODIES_OF = {"POST", "PATCH"}
+
+
+class Caller:
+    """Speaks ASGI itself: no client library puts right what is sent. Counts what was asked."""
+
+    def __init__(self, service: Service) -> None:
+        self.app = service.app
+        self.statuses: dict[int, int] = {}
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        query: bytes = b"",
+        headers: list[tuple[bytes, bytes]] | None = None,
+        body: bytes = b"",
+    ) -> None:
+        headers = [(b"content-type", b"application/json")] if headers is None else headers
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
+            "path": path, "raw_path": path.encode(errors="replace"), "query_string": query, "root_path": "",
+            "headers": headers, "server": ("jobs.test", 80), "client": ("127.0.0.1", 1),
+        }  # fmt: skip
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, object]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        await self.app(scope, receive, send)  # type: ignore[arg-type]
+        self._look(sent, f"{method} {path!r:.200} ?{query!r:.200} {headers!r:.200} {body!r:.200}")
+
+    def _look(self, sent: list[dict[str, Any]], asked: str) -> None:
+        status = sent[0]["status"]
+        headers = {name.decode(): value.decode("latin-1") for name, value in sent[0]["headers"]}
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        assert status in {200, 202, 304, 400, 404, 405, 409, 412, 413, 415, 422}, f"{status} for {asked}"
+        assert len(headers["x-trace-id"]) == 32, asked
+        content = b"".join(each.get("body", b"") for each in sent[1:])
+        if status >= 400:
+            problem = json.loads(content)
+            assert headers["content-type"] == "application/problem+json", asked
+            assert (problem["status"], problem["trace_id"]) == (status, headers["x-trace-id"]), asked
+            assert ("errors" in problem) == (status == 422), asked
+            assert len(content) < 200_000, asked
+
+
+def percent(text: str) -> bytes:
+    return "".join(f"%{each:02x}" for each in text.encode(errors="surrogatepass")).encode()
+
+
+@pytest.fixture
+async def caller(service: Service) -> Caller:
+    return Caller(service)
+
+
+async def test_bodies(caller: Caller, service: Service) -> None:
+    job_id = (await service.submitted())["id"]
+    for (method, path), raw in itertools.product(PATHS, RAW):
+        if method in BODIES_OF:
+            await caller.send(method, path.format(job_id), body=raw)
+    assert {400, 422} <= set(caller.statuses)
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/batch", "/v1/jobs/{}", "/v1/jobs/{}/cancel"])
+async def test_fields(caller: Caller, service: Service, path: str) -> None:
+    job_id = (await service.submitted())["id"]
+    method = "PATCH" if path == "/v1/jobs/{}" else "POST"
+    for field, value in itertools.product(FIELDS, VALUES):
+        body: dict[str, Any] = {"task": "noop", field: value} if path == "/v1/jobs" else {field: value}
+        if path == "/v1/jobs/batch" and field != "jobs":
+            body = {"jobs": [{"task": "noop", field: value}]}
+        await caller.send(method, path.format(job_id), body=json.dumps(body).encode())
+    assert set(caller.statuses) >= {202 if "{" not in path else 200, 422}
+
+
+async def test_arguments(caller: Caller) -> None:
+    for task, name, value in itertools.product(
+        ("noop", "fail", "give", "fetch_nothing"), ("n", "how", "what", "\ud800"), VALUES
+    ):
+        await caller.send("POST", "/v1/jobs", body=json.dumps({"task": task, "args": {name: value}}).encode())
+    assert set(caller.statuses) >= {202, 422}
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/audit/slowest_jobs", "/v1/jobs/{}", "/health"])
+async def test_queries(caller: Caller, service: Service, path: str) -> None:
+    job_id = (await service.submitted())["id"]
+    for name, text in itertools.product(FILTERS, TEXTS):
+        method = "DELETE" if "{" in path else "GET"
+        await caller.send(method, path.format(job_id), query=name.encode() + b"=" + percent(text))
+    for query in (
+        b"\xff",
+        b"=",
+        b"&&&",
+        b"a",
+        b"%",
+        b"%f",
+        b"=%00",
+        b"a=\xc3\xa4",
+        b";",
+        b"?" * 100,
+        b"&".join([b"tag=a"] * 2000),
+    ):
+        await caller.send("GET", path.format(job_id), query=query)
+    assert 200 in caller.statuses
+
+
+async def test_paths(caller: Caller, service: Service) -> None:
+    job_id = (await service.submitted())["id"]
+    for (method, path), text in itertools.product(PATHS, [*TEXTS, job_id, job_id.upper(), job_id.replace("-", "")]):
+        if "{" in path:
+            await caller.send(method, path.format(text), body=b"{}")
+    for method in ("HEAD", "OPTIONS", "TRACE", "PUT", "BREW", "get", ""):
+        for _, path in PATHS:
+            await caller.send(method, path.format(job_id))
+    assert {200, 404, 405, 422} <= set(caller.statuses)
+
+
+async def test_headers(caller: Caller, service: Service) -> None:
+    job_id = (await service.submitted())["id"]
+    calls = [
+        ("POST", "/v1/jobs", b'{"task":"noop"}'),
+        ("GET", f"/v1/jobs/{job_id}", b""),
+        ("PATCH", f"/v1/jobs/{job_id}", b"{}"),
+    ]
+    for (method, path, body), name, text in itertools.product(calls, HEADERS, TEXTS):
+        value = text.encode("latin-1", errors="replace")
+        headers = [(name.encode(), value)]
+        if name != "content-type":
+            headers.append((b"content-type", b"application/json"))
+        await caller.send(method, path, headers=headers, body=body)
+        await caller.send(method, path, headers=[*headers, (name.encode(), value)], body=body)
+    assert {200, 202, 412, 415, 422} <= set(caller.statuses)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_anything_at_once(caller: Caller, service: Service, place: Place, seed: int) -> None:
+    chance = random.Random(seed)
+    job_id = (await service.submitted())["id"]
+    for _ in range(200):
+        method, path = chance.choice(PATHS)
+        body = {name: chance.choice(VALUES) for name in chance.sample(FIELDS, 3)} | chance.choice(
+            [{}, {"task": "noop"}]
+        )
+        queries = [
+            name.encode() + b"=" + percent(chance.choice(TEXTS)) for name in chance.sample(FILTERS, chance.randrange(3))
+        ]
+        headers = [
+            (name.encode(), chance.choice(TEXTS).encode("latin-1", errors="replace"))
+            for name in chance.sample(HEADERS, 2)
+        ]
+        await caller.send(
+            method,
+            path.format(chance.choice([job_id, chance.choice(TEXTS)])),
+            b"&".join(queries),
+            [(b"content-type", b"application/json"), *headers],
+            chance.choice([json.dumps(body).encode(), chance.choice(RAW)]),
+        )
+    assert len(caller.statuses) > 3
+    stored = await place.rows("SELECT id, task FROM jobtrail.jobs")
+    assert {row["task"] for row in stored} <= {"noop", "fail", "give"}
+    assert UUID(job_id) in {row["id"] for row in stored}
