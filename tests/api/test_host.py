@@ -32,7 +32,7 @@ CALLS = [
     ("GET", "/mine/x", None), ("GET", "/mine/1", None), ("GET", "/nothing", None), ("PUT", "/mine", None),
     ("POST", "/mine", b"{"), ("POST", "/mine", b'{"a":"x"}'), ("POST", "/mine", b'{"a":1}'),
     ("POST", "/mine", b"x" * 200_000), ("GET", "/broken", None),
-   ("GET", "/mine/1/", None), ("GET", "/jobs/nothing", None), ("PUT", "/jobs/jobs", None),
+    ("GET", "/mine/1/", None), ("GET", "/jobs/nothing", None), ("PUT", "/jobs/jobs", None),
 ]  # fmt: skip
 
 

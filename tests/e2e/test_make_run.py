@@ -174,7 +174,7 @@ async def test_what_a_killed_demo_was_doing_ends_or_begins_again(folder: Path, c
         await reached(client, again, twice, "running", attempt=2)
         for job_id in (once, twice):
             moves = (await client.get(f"{again.url}/v1/jobs/{job_id}/transitions")).json()["items"]
-            lost = next(datetime.fromisoformat(move["at"]) for move in moves if move["reason"] == "lost")
+            lost = next(datetime.fromisoformat(move["at"]) for move in moves if move["reason"] == "rescued")
             assert lost <= max(killed + lease, back) + tick + slack
         await again.says(f"…{once[-8:]}  nap               running → failed     attempt 1   lost: ")
         await again.says(f"…{twice[-8:]}  nap               running → pending    attempt 1   lost: ")

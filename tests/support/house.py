@@ -21,6 +21,7 @@ from jobtrail.node.janitor import Upkeep
 from jobtrail.node.leases import Terms
 from jobtrail.node.node import Node
 from jobtrail.node.worker import Work
+from jobtrail.store.transitions.cancel import Cancellation
 
 LEASE = timedelta(seconds=1)
 

@@ -1,0 +1,164 @@
+"""The statements that carry the load keep their plans on an analyzed table with many ended and some running rows."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Select, text
+from sqlalchemy.dialects.postgresql import asyncpg
+from support.database import Place
+from support.until import until
+
+from jobtrail.job.status import Status
+from jobtrail.store.jobs import Filter, Page, list_statement
+from jobtrail.store.transitions import claim, finish, renew
+
+FILL = """
+WITH born AS (
+  INSERT INTO jobtrail.jobs (id, task, queue, priority, run_at, trace_id, tags)
+  SELECT gen_random_uuid(), 'noop', 'q' || n % 3, n % 10,
+         now() + CASE WHEN n % 7 = 0 THEN interval '1 day' ELSE interval '-1 s' END,
+         replace(gen_random_uuid()::text, '-', ''), CASE WHEN n % 500 = 0 THEN '{rare}'::text[] ELSE '{}' END
+    FROM generate_series(1, 60000) n RETURNING id)
+SELECT count(*) FROM born
+"""
+
+END = """
+UPDATE jobtrail.jobs SET status = 'succeeded', attempt = 1, started_at = now(), finished_at = now(),
+       expires_at = now() + interval '1 day'
+ WHERE id IN (SELECT id FROM jobtrail.jobs ORDER BY id LIMIT 40000)
+"""
+
+FAIL = """
+UPDATE jobtrail.jobs SET status = 'failed', error = '{}' WHERE id IN (
+       SELECT id FROM jobtrail.jobs WHERE status = 'succeeded' LIMIT 40)
+"""
+
+RUN = """
+UPDATE jobtrail.jobs SET status = 'running', attempt = 1, node_id = $1, lease_until = now() + interval '1 min',
+       started_at = now()
+ WHERE id IN (SELECT id FROM jobtrail.jobs WHERE status = 'pending' LIMIT 300) RETURNING id
+"""
+
+
+async def filled(place: Place) -> tuple[Any, list[Any]]:
+    """Many ended, some running, many pending of which a seventh is due tomorrow; the node that runs, and what."""
+    node = uuid4()
+    async with place.psql.transaction():
+        await place.psql.execute("SET LOCAL session_replication_role = replica")
+        for statement in (FILL, END, FAIL):
+            await place.psql.execute(statement)
+    running = [row["id"] for row in await place.rows(RUN, node)]
+    await place.psql.execute("VACUUM ANALYZE jobtrail.jobs")
+    return node, running
+
+
+async def plan_of(place: Place, statement: Any, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """The nodes of the plan that PostgreSQL really chose, executed and rolled back."""
+    if isinstance(statement, Select):
+        compiled = statement.compile(dialect=asyncpg.dialect(), compile_kwargs={"literal_binds": True})
+        sql = str(compiled).replace(":", "\\:").replace("\\:\\:", "::")
+    else:
+        sql = getattr(statement, "element", statement).text
+    async with place.database.engine.connect() as connection:
+        found = (await connection.execute(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}"), parameters)).scalar_one()
+        await connection.rollback()
+    plan = json.loads(found) if isinstance(found, str) else found
+    return list(_nodes(plan[0]["Plan"]))
+
+
+def _nodes(node: dict[str, Any]) -> Any:
+    yield node
+    for child in node.get("Plans", []):
+        yield from _nodes(child)
+
+
+def indexes(plan: list[dict[str, Any]]) -> set[str]:
+    assert not [node for node in plan if node["Node Type"] == "Seq Scan"], plan
+    return {node["Index Name"] for node in plan if "Index Name" in node}
+
+
+async def test_fenced_updates_go_by_primary_key(place: Place) -> None:
+    node, running = await filled(place)
+    count = len(running)
+    keys = {"node": node, "id": running, "attempt": [1] * count}
+    ends = {
+        **keys,
+        "status": ["succeeded"] * count, "reason": ["succeeded"] * count, "result": [None] * count,
+        "error": [None] * count, "delay": [None] * count, "more": [0] * count,
+    }  # fmt: skip
+    for update, parameters in ((finish._FINISH, ends), (renew._RENEW, {**keys, "lease": finish.timedelta(seconds=30)})):
+        for shape in (update.plain, update.stepping):
+            plan = await plan_of(place, shape, parameters)
+            assert indexes(plan) == {"pk_jobs"}
+            assert plan[0]["Actual Rows"] == count
+
+
+@pytest.mark.parametrize("queues", [[], ["q1", "q2"]])
+async def test_the_claim_reads_no_more_than_it_takes(place: Place, queues: list[str]) -> None:
+    await filled(place)
+    parameters = {
+        "node": uuid4(), "lease": finish.timedelta(seconds=30), "tasks": ["noop"], "queues": queues,
+        "all_queues": not queues, "free": 20, "salt": "x",
+    }  # fmt: skip
+    plan = await plan_of(place, claim._NEXT, parameters)
+    assert indexes(plan) == {"ix_jobs_claim", "pk_jobs"}
+    assert plan[0]["Actual Rows"] == 20
+    touched = [node for node in plan if node.get("Index Name") == "ix_jobs_claim"]
+    assert sum(node["Actual Rows"] * node["Actual Loops"] for node in touched) < 20 + 2 * 40
+
+
+async def test_an_idle_poll_is_cheap_whatever_waits_for_tomorrow(place: Place) -> None:
+    await filled(place)
+    await place.psql.execute("UPDATE jobtrail.jobs SET run_at = now() + interval '1 day' WHERE status = 'pending'")
+    await place.psql.execute("VACUUM ANALYZE jobtrail.jobs")
+    parameters = {
+        "node": uuid4(), "lease": finish.timedelta(seconds=30), "tasks": ["noop"], "queues": [], "all_queues": True,
+        "free": 20, "salt": "x",
+    }  # fmt: skip
+    plan = await plan_of(place, claim._NEXT, parameters)
+    buffers = plan[0]["Shared Hit Blocks"] + plan[0]["Shared Read Blocks"]
+    print(f"an idle poll over 20,000 future jobs: {buffers} pages, {plan[0]['Actual Total Time']:.2f} ms")
+    assert buffers < 500
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (Filter(), "ix_jobs_created"),
+        (Filter(status=(Status.FAILED,)), "ix_jobs_ended_badly"),
+        (Filter(tags=("rare",)), "ix_jobs_tags"),
+        (Filter(trace_id=("ab" * 16,)), "ix_jobs_trace"),
+    ],
+)
+async def test_lists_have_an_index(place: Place, wanted: Filter, index: str) -> None:
+    await filled(place)
+    plan = await plan_of(place, list_statement(Page(limit=50, filter=wanted)), {})
+    assert index in indexes(plan)
+
+
+async def test_a_renewal_touches_no_index(place: Place) -> None:
+    node, running = await filled(place)
+    before = await _updates(place)
+    async with place.database.autocommit() as connection:
+        held = [renew.Held(each, 1) for each in running]
+        for _ in range(3):
+            await renew.renew(connection, held, node=node, lease=finish.timedelta(seconds=30))
+
+    async def told() -> tuple[int, int] | None:
+        after = await _updates(place)
+        return (after[0] - before[0], after[1] - before[1]) if after[0] - before[0] >= 900 else None
+
+    updates, hot = await until(told)
+    print(f"{hot} of {updates} renewals were heap-only")
+    assert updates == 900
+    assert hot >= 0.9 * updates
+
+
+async def _updates(place: Place) -> tuple[int, int]:
+    """The counts of all backends: each tells its own at the latest when it ends."""
+    await place.database.grouped.dispose()
+    query = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = 'jobtrail.jobs'::regclass"
+    (row,) = await place.rows(query)
+    return row["n_tup_upd"], row["n_tup_hot_upd"]

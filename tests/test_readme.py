@@ -1,0 +1,164 @@
+"""Every block of the README is run as it is written; of the addresses only the port and the database are changed."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from support.demo import Demo, demo_folder, free_port
+from support.readme import Block, Shell, blocks, differences, last_json, table
+from support.servers import environment
+from support.until import until
+
+from jobtrail.store.embedded.programs import installed_programs
+
+TOP = Path(__file__).parents[1]
+README = (TOP / "README.md").read_text()
+BLOCKS = blocks(README)
+THEIRS = "postgresql://me:secret@127.0.0.1:5432/mine"
+ADDRESS = "127.0.0.1:8000"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """What a reader has: a checkout with its virtual environment, and the modules that the README writes."""
+    with demo_folder() as folder:
+        for name in ("alembic.ini", "migrations", "service"):
+            (folder / name).symlink_to(TOP / name)
+        programs = folder / ".venv" / "bin"
+        programs.mkdir(parents=True)
+        for name in ("jobtrail", "alembic"):
+            (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} -m {name} "$@"\n')
+            (programs / name).chmod(0o755)
+        for block in BLOCKS:
+            if block.language == "python":
+                module = folder / block.text.splitlines()[0].removeprefix("# ")
+                module.parent.mkdir(exist_ok=True)
+                module.write_text(block.text)
+        yield folder
+
+
+async def test_every_block_is_true(folder: Path, empty_url: str) -> None:
+    async with Demo.start(folder) as demo:
+        await demo.says("until Ctrl-C")
+        port = demo.url.rpartition(":")[2]
+        own = {"PYTHONPATH": str(TOP / "service"), "JOBTRAIL_DATA_DIR": str(folder / "postgres"), "JOBTRAIL_PORT": port}
+        variables = environment(**own)
+        variables["PATH"] += f":{installed_programs().where}"  # a psql, where the system has none
+        async with Shell.open(folder, variables) as shell:
+            reader = Reader(shell, port, empty_url)
+            for block in BLOCKS:
+                await reader.read(block)
+            assert reader.compared == sum(block.language in {"json", "text"} for block in BLOCKS)
+            assert reader.serving
+            await check_the_tasks(f"http://127.0.0.1:{reader.port}/v1/jobs")
+            assert "stopped with 0" in await shell.run('kill -TERM "$serving"; wait "$serving"; echo "stopped with $?"')
+        assert (await demo.stop())[0] == 0
+
+
+class Reader:
+    """Goes through the blocks in their order. `port` is where the service is that the README speaks of right now."""
+
+    def __init__(self, shell: Shell, port: str, url: str) -> None:
+        self._shell = shell
+        self._url = url
+        self._said = ""
+        self.port = port
+        self.compared = 0
+        self.serving = False
+
+    async def read(self, block: Block) -> None:
+        text = block.text.replace(ADDRESS, f"127.0.0.1:{self.port}").replace(THEIRS, f"'{self._url}'")
+        match block.language:
+            case "sh" if text.startswith("make "):
+                for line in text.splitlines():
+                    await asyncio.to_thread(subprocess.run, [*line.split(), "-n"], cwd=TOP, check=True, capture_output=True)
+            case "sh" if "jobtrail serve" in text:
+                await self._serve(text)
+            case "sh":
+                self._said = await self._shell.run(text)
+            case "sql":
+                self._said = await self._shell.run(f"psql -X \"$(jobtrail url)\" <<'SQL'\n{text}SQL")
+            case "json":
+                self.compared += 1
+                assert differences(json.loads(block.text), last_json(self._said)) == []
+            case "text":
+                self.compared += 1
+                assert table(self._said) == table(block.text)
+
+    async def _serve(self, text: str) -> None:
+        self.port, self.serving = str(free_port()), True
+        await self._shell.run(f"JOBTRAIL_PORT={self.port} {text.strip()} >serve.log 2>&1 & serving=$!")
+        async with httpx.AsyncClient(trust_env=False) as client:
+
+            async def ready() -> bool:
+                try:
+                    return (await client.get(f"http://127.0.0.1:{self.port}/health/ready")).is_success
+                except httpx.TransportError:
+                    return False
+
+            await until(ready, within=20)
+
+
+async def check_the_tasks(jobs: str) -> None:
+    """All that the README's modules declare: they run, and give what they say."""
+    args = {
+        "send_welcome": {"to": "ada@example.org"},
+        "fetch_rates": {"day": "2026-01-31", "currencies": ["EUR", "CHF"]},
+        "build_report": {"customer": "01a20174-a48c-7621-83c5-f0941a121fca", "day": "2026-01-31"},
+    }
+    async with httpx.AsyncClient(trust_env=False) as client:
+        ids = [(await client.post(jobs, json={"task": task, "args": args[task]})).json()["id"] for task in args]
+
+        async def ended() -> list[dict[str, object]] | None:
+            found = [(await client.get(f"{jobs}/{each}")).json() for each in ids]
+            return found if all(job["finished_at"] for job in found) else None
+
+        welcome, rates, report = await until(ended, within=20)
+    assert welcome["result"] == "welcomed ada@example.org in en"
+    assert rates["result"] == {"EUR": 1.0, "CHF": 1.0}
+    assert report["result"] == f"01a20174-a48c-7621-83c5-f0941a121fca 2026-01-31 {ids[2]}"
+    assert [job["queue"] for job in (welcome, rates, report)] == ["default", "default", "reports"]
+
+
+def test_every_block_says_its_language() -> None:
+    assert {block.language for block in BLOCKS} == {"sh", "json", "python", "sql", "text"}
+    assert README.count("```") == 2 * len(BLOCKS)
+    assert all(block.text.startswith("# myapp/") for block in BLOCKS if block.language == "python")
+
+
+def test_the_settings_are_those_of_the_example() -> None:
+    example = dict(re.findall(r"^(?:# )?(JOBTRAIL_\w+)=(.*)$", (TOP / ".env.example").read_text(), re.MULTILINE))
+    rows = re.findall(r"^\| (`JOBTRAIL_.*?) \| (.*?) \|", README, re.MULTILINE)
+    told = {
+        name: value
+        for names, values in rows
+        for name, value in zip(re.findall(r"JOBTRAIL_\w+", names), re.findall(r"`(.*?)`", values) or [""], strict=True)
+    }
+    assert len(told) > 10
+    assert told | {"JOBTRAIL_DATABASE_URL": ""} == {name: example[name] for name in told} | {"JOBTRAIL_DATABASE_URL": ""}
+    assert set(re.findall(r"JOBTRAIL_\w+", README)) <= example.keys()
+
+
+@pytest.mark.parametrize(
+    ("written", "found", "wrong"),
+    [
+        ({"id": "01a20174-a48c-7621-83c5-f0941a121fca"}, {"id": "11a20174-a48c-7621-83c5-f0941a121fca"}, 0),
+        ({"at": "2026-11-22T04:12:31.245948Z"}, {"at": None}, 1),
+        ({"status": "failed"}, {"status": "succeeded"}, 1),
+        ({"status": "failed"}, {"status": "failed", "more": 1}, 1),
+        ({"status": "failed", "…": "…"}, {"status": "failed", "more": 1}, 0),
+        ({"gone": 1, "…": "…"}, {"status": "failed"}, 1),
+        ([{"n": 1}], [{"n": 2}], 1),
+        ([1], [1, 2], 1),
+        (1, True, 1),
+        ("eyJ…", "abc", 0),
+    ],
+)
+def test_a_lie_is_found(written: object, found: object, wrong: int) -> None:
+    assert len(differences(written, found)) == wrong
