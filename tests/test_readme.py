@@ -77,7 +77,9 @@ class Reader:
         match block.language:
             case "sh" if text.startswith("make "):
                 for line in text.splitlines():
-                    await asyncio.to_thread(subprocess.run, [*line.split(), "-n"], cwd=TOP, check=True, capture_output=True)
+                    await asyncio.to_thread(
+                        subprocess.run, [*line.split(), "-n"], cwd=TOP, check=True, capture_output=True
+                    )
             case "sh" if "jobtrail serve" in text:
                 await self._serve(text)
             case "sh":
@@ -134,14 +136,18 @@ def test_every_block_says_its_language() -> None:
 
 def test_the_settings_are_those_of_the_example() -> None:
     example = dict(re.findall(r"^(?:# )?(JOBTRAIL_\w+)=(.*)$", (TOP / ".env.example").read_text(), re.MULTILINE))
-    rows = re.findall(r"^\| (`JOBTRAIL_.*?) \| (.*?) \|", README, re.MULTILINE)
+    rows = [line.split("|")[1:3] for line in README.splitlines() if line.startswith("| `JOBTRAIL_")]
     told = {
-        name: value
-        for names, values in rows
-        for name, value in zip(re.findall(r"JOBTRAIL_\w+", names), re.findall(r"`(.*?)`", values) or [""], strict=True)
+        name: default
+        for names, defaults in rows
+        for name, default in zip(
+            re.findall(r"JOBTRAIL_\w+", names), re.findall(r"`(.*?)`", defaults) or [""], strict=True
+        )
     }
     assert len(told) > 10
-    assert told | {"JOBTRAIL_DATABASE_URL": ""} == {name: example[name] for name in told} | {"JOBTRAIL_DATABASE_URL": ""}
+    assert told | {"JOBTRAIL_DATABASE_URL": ""} == {name: example[name] for name in told} | {
+        "JOBTRAIL_DATABASE_URL": ""
+    }
     assert set(re.findall(r"JOBTRAIL_\w+", README)) <= example.keys()
 
 

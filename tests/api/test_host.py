@@ -15,9 +15,9 @@ from support.until import until
 
 
 def own_routes(app: FastAPI) -> None:
-    @app.get("/mine/{n}")
-    async def get_job(n: int) -> int:
-        return n
+    @app.get("/mine/{job_id}")
+    async def get_job(job_id: int) -> int:
+        return job_id
 
     @app.post("/mine")
     async def take(body: dict[str, int]) -> dict[str, int]:

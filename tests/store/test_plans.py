@@ -1,16 +1,19 @@
 """The statements that carry the load keep their plans on an analyzed table with many ended and some running rows."""
 
 import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Select, text
 from sqlalchemy.dialects.postgresql import asyncpg
-from support.database import Place
+from support.database import Place, migrated
 from support.until import until
 
 from jobtrail.job.status import Status
+from jobtrail.store.embedded import EmbeddedPostgres
 from jobtrail.store.jobs import Filter, Page, list_statement
 from jobtrail.store.transitions import claim, finish, renew
 
@@ -42,8 +45,21 @@ UPDATE jobtrail.jobs SET status = 'running', attempt = 1, node_id = $1, lease_un
 """
 
 
-async def filled(place: Place) -> tuple[Any, list[Any]]:
-    """Many ended, some running, many pending of which a seventh is due tomorrow; the node that runs, and what."""
+@dataclass(frozen=True)
+class Filled:
+    place: Place
+    node: UUID
+    running: list[UUID]
+
+
+@pytest.fixture(scope="module")
+async def filled(postgres: EmbeddedPostgres) -> AsyncIterator[Filled]:
+    """Many ended, some running, many pending of which a seventh is due tomorrow. The plans leave it as it is."""
+    async with migrated(postgres) as place:
+        yield Filled(place, *await fill(place))
+
+
+async def fill(place: Place) -> tuple[UUID, list[UUID]]:
     node = uuid4()
     async with place.psql.transaction():
         await place.psql.execute("SET LOCAL session_replication_role = replica")
@@ -79,10 +95,9 @@ def indexes(plan: list[dict[str, Any]]) -> set[str]:
     return {node["Index Name"] for node in plan if "Index Name" in node}
 
 
-async def test_fenced_updates_go_by_primary_key(place: Place) -> None:
-    node, running = await filled(place)
-    count = len(running)
-    keys = {"node": node, "id": running, "attempt": [1] * count}
+async def test_fenced_updates_go_by_primary_key(filled: Filled) -> None:
+    count = len(filled.running)
+    keys = {"node": filled.node, "id": filled.running, "attempt": [1] * count}
     ends = {
         **keys,
         "status": ["succeeded"] * count, "reason": ["succeeded"] * count, "result": [None] * count,
@@ -90,19 +105,18 @@ async def test_fenced_updates_go_by_primary_key(place: Place) -> None:
     }  # fmt: skip
     for update, parameters in ((finish._FINISH, ends), (renew._RENEW, {**keys, "lease": finish.timedelta(seconds=30)})):
         for shape in (update.plain, update.stepping):
-            plan = await plan_of(place, shape, parameters)
+            plan = await plan_of(filled.place, shape, parameters)
             assert indexes(plan) == {"pk_jobs"}
             assert plan[0]["Actual Rows"] == count
 
 
 @pytest.mark.parametrize("queues", [[], ["q1", "q2"]])
-async def test_the_claim_reads_no_more_than_it_takes(place: Place, queues: list[str]) -> None:
-    await filled(place)
+async def test_the_claim_reads_no_more_than_it_takes(filled: Filled, queues: list[str]) -> None:
     parameters = {
         "node": uuid4(), "lease": finish.timedelta(seconds=30), "tasks": ["noop"], "queues": queues,
         "all_queues": not queues, "free": 20, "salt": "x",
     }  # fmt: skip
-    plan = await plan_of(place, claim._NEXT, parameters)
+    plan = await plan_of(filled.place, claim._NEXT, parameters)
     assert indexes(plan) == {"ix_jobs_claim", "pk_jobs"}
     assert plan[0]["Actual Rows"] == 20
     touched = [node for node in plan if node.get("Index Name") == "ix_jobs_claim"]
@@ -110,7 +124,7 @@ async def test_the_claim_reads_no_more_than_it_takes(place: Place, queues: list[
 
 
 async def test_an_idle_poll_is_cheap_whatever_waits_for_tomorrow(place: Place) -> None:
-    await filled(place)
+    await fill(place)
     await place.psql.execute("UPDATE jobtrail.jobs SET run_at = now() + interval '1 day' WHERE status = 'pending'")
     await place.psql.execute("VACUUM ANALYZE jobtrail.jobs")
     parameters = {
@@ -132,14 +146,13 @@ async def test_an_idle_poll_is_cheap_whatever_waits_for_tomorrow(place: Place) -
         (Filter(trace_id=("ab" * 16,)), "ix_jobs_trace"),
     ],
 )
-async def test_lists_have_an_index(place: Place, wanted: Filter, index: str) -> None:
-    await filled(place)
-    plan = await plan_of(place, list_statement(Page(limit=50, filter=wanted)), {})
+async def test_lists_have_an_index(filled: Filled, wanted: Filter, index: str) -> None:
+    plan = await plan_of(filled.place, list_statement(Page(limit=50, filter=wanted)), {})
     assert index in indexes(plan)
 
 
 async def test_a_renewal_touches_no_index(place: Place) -> None:
-    node, running = await filled(place)
+    node, running = await fill(place)
     before = await _updates(place)
     async with place.database.autocommit() as connection:
         held = [renew.Held(each, 1) for each in running]

@@ -28,10 +28,14 @@ def differences(written: object, found: object, where: str = "") -> list[str]:
         wrong = [f"{where}: {key!r} is not there" for key in keys - found.keys()]
         if "…" not in written:
             wrong += [f"{where}: {key!r} is not written" for key in found.keys() - keys]
-        return wrong + [each for key in keys & found.keys() for each in differences(written[key], found[key], f"{where}/{key}")]
+        return wrong + [
+            each for key in keys & found.keys() for each in differences(written[key], found[key], f"{where}/{key}")
+        ]
     if isinstance(written, list) and isinstance(found, list) and len(written) == len(found):
         return [
-            each for n, pair in enumerate(zip(written, found, strict=True)) for each in differences(*pair, f"{where}/{n}")
+            each
+            for n, pair in enumerate(zip(written, found, strict=True))
+            for each in differences(*pair, f"{where}/{n}")
         ]
     if isinstance(written, str) and isinstance(found, str):
         kind = next((kind for kind in _KINDS if re.fullmatch(kind, written)), re.escape(written))

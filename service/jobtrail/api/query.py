@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 
 from jobtrail.api import cursor
@@ -19,20 +19,14 @@ MOST_VALUES: Final = 50
 """Of one filter."""
 
 
-def _storable(text: str) -> str:
-    for flaw in check(text):
-        raise ValueError(flaw.detail)
-    return text
-
-
 def _split(found: Any) -> Any:
     """`a,b` says the same as `a` and `b`."""
     return [part for each in found for part in each.split(",")]
 
 
-Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
 TraceId = Annotated[str, Field(pattern=limits.TRACE_PATTERN)]
-Reason = Annotated[str, Field(strict=True, max_length=limits.MAX_REASON), AfterValidator(_storable)]
+Reason = Annotated[str, Field(strict=True, max_length=limits.MAX_REASON)]
 Part = Literal["args", "result", "traceback"]
 
 
@@ -85,7 +79,10 @@ class CancelBody(BaseModel):
 
 
 def once(request: Request, *, but: Collection[str] = ()) -> dict[str, str]:
-    """The parameters of a query in which only the names in `but` may repeat. Raises InvalidInputError."""
+    """The parameters of a query in which only the names in `but` may repeat.
+
+    Raises InvalidInputError, also for what the database cannot hold.
+    """
     found: dict[str, str] = {}
     flaws: list[Flaw] = []
     for name, value in request.query_params.multi_items():

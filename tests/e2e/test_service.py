@@ -1,0 +1,147 @@
+"""The service as an operator runs it: a process, a socket, signals, and a database that may go away."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.database import Place
+from support.served import CHECKOUT, Served
+from support.servers import reachable_folder
+from support.until import until
+
+from jobtrail.job.database_url import normalize
+from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.store.schema import migrate
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with reachable_folder() as folder:
+        yield folder
+
+
+@asynccontextmanager
+async def served(folder: Path, place: Place, **settings: str) -> AsyncIterator[Served]:
+    async with Served.start(folder, place.url.libpq, **CHECKOUT, **settings) as service:
+        yield service
+
+
+async def test_the_whole_way_and_an_idle_end(folder: Path, place: Place) -> None:
+    async with served(folder, place) as service:
+        answer = await service.client.post("/v1/jobs", json={"task": "add", "args": {"a": 2, "b": 3}})
+        assert (answer.status_code, answer.headers["Retry-After"]) == (202, "1")
+        job_id = answer.json()["id"]
+        assert answer.headers["Location"] == f"{service.client.base_url}/v1/jobs/{job_id}".replace("//v1", "/v1")
+        job = await service.reached(job_id, "succeeded")
+        assert (job["result"], job["attempt"]) == (5, 1)
+        assert [move["to_status"] for move in await service.moves(job_id)] == ["pending", "running", "succeeded"]
+
+        failed = await service.reached(await service.submit("fail", args={"message": "as asked"}), "failed")
+        assert (failed["error"]["type"], failed["error"]["message"]) == ("ValueError", "as asked")
+        later = await service.submit("add", args={"a": 1, "b": 1}, run_at="2100-01-01T00:00:00Z")
+        assert (await service.client.delete(f"/v1/jobs/{later}")).json()["status"] == "cancelled"
+        listed = (await service.client.get("/v1/jobs")).json()["items"]
+        assert [each["id"] for each in listed] == [later, failed["id"], job_id]
+
+        service.signal(signal.SIGINT)
+        code, seconds = await service.ended()
+        print(f"\nan idle service stopped after {seconds:.2f} s")
+        assert (code, seconds < 2) == (0, True), (code, seconds)
+    assert await place.rows("SELECT FROM jobtrail.nodes") == []
+
+
+async def test_kill_9_in_the_middle_of_a_job(folder: Path, place: Place) -> None:
+    lease, tick, slack = timedelta(seconds=2), timedelta(seconds=0.55), timedelta(seconds=1)
+    gate = folder / "gate"
+    async with served(folder, place, JOBTRAIL_LEASE="2s", JOBTRAIL_SLOTS="2") as service:
+        once = await service.submit("wait_for", args={"gate": str(gate)})
+        twice = await service.submit("wait_for", args={"gate": str(gate)}, max_attempts=2)
+        for job_id in (once, twice):
+            await service.reached(job_id, "running")
+        waiting = await service.submit("wait_for", args={"gate": str(gate)})
+        service.signal(signal.SIGKILL)
+        killed = datetime.now(UTC)
+        assert (await service.ended())[0] == -signal.SIGKILL
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs WHERE status = 'running'") == 2
+    gate.touch()
+    async with served(folder, place, JOBTRAIL_LEASE="2s") as again:
+        back = datetime.now(UTC)
+        lost = await again.reached(once, "failed")
+        assert (lost["error"]["type"], lost["attempt"], lost["result"]) == ("lost", 1, None)
+        assert (await again.reached(twice, "succeeded"))["result"] == "attempt 2"
+        assert (await again.reached(waiting, "succeeded"))["result"] == "attempt 1"
+        assert [move["to_status"] for move in await again.moves(waiting)] == ["pending", "running", "succeeded"]
+        for job_id in (once, twice):
+            left = next(move for move in await again.moves(job_id) if move["from_status"] == "running")
+            assert left["error"]["type"] == "lost"
+            assert datetime.fromisoformat(left["at"]) <= max(killed + lease, back) + tick + slack
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs WHERE status = 'running'") == 0
+
+
+async def test_sigterm_lets_a_short_job_end(folder: Path, place: Place) -> None:
+    gate = folder / "gate"
+    async with served(folder, place) as service:
+        job_id = await service.submit("wait_for", args={"gate": str(gate)})
+        await service.reached(job_id, "running")
+        service.signal(signal.SIGTERM)
+        await until(lambda: refuses(service))
+        assert service.process.returncode is None
+        gate.touch()
+        assert (await service.ended())[0] == 0
+    assert await ends(place) == {job_id: ("succeeded", None)}
+
+
+async def test_what_outlasts_the_grace_ends_by_its_rule_at_once(folder: Path, place: Place) -> None:
+    gate = folder / "gate"
+    async with served(folder, place, JOBTRAIL_GRACE="0s") as service:
+        tasks = [("wait_for", 1), ("wait_for", 2), ("wait_in_thread", 1)]
+        ids = [
+            await service.submit(task, args={"gate": str(gate)}, max_attempts=attempts) for task, attempts in tasks
+        ]
+        for job_id in ids:
+            await service.reached(job_id, "running")
+        service.signal(signal.SIGTERM)
+        code, seconds = await service.ended()
+        assert (code, seconds < 5) == (0, True), (code, seconds)
+    assert await ends(place) == dict(zip(ids, [("failed", "lost"), ("pending", "lost"), ("failed", "lost")], strict=True))
+
+
+async def test_a_database_that_goes_away_and_comes_back(folder: Path) -> None:
+    gate = folder / "gate"
+    with EmbeddedPostgres(folder / "postgres") as url:
+        await migrate(normalize(url).sqlalchemy)
+        service_of = Served.start(folder, url, **CHECKOUT)
+        service = await service_of.__aenter__()
+    try:
+        running = await meet_an_outage(service, gate)
+        with EmbeddedPostgres(folder / "postgres"):
+            await until(lambda: answers(service, "/health/ready", 200), within=20)
+            kept = await service.reached(running, "succeeded")
+            assert (kept["attempt"], kept["result"]) == (1, "attempt 1")
+            fresh = await service.submit("add", args={"a": 20, "b": 22})
+            assert (await service.reached(fresh, "succeeded"))["result"] == 42
+            service.signal(signal.SIGTERM)
+            assert (await service.ended())[0] == 0
+    finally:
+        await service_of.__aexit__(None, None, None)
+
+
+async def refuses(service: Served) -> bool:
+    """Whether nobody listens there any more."""
+    try:
+        socket.create_connection((service.client.base_url.host, service.client.base_url.port or 0)).close()
+    except OSError:
+        return True
+    return False
+
+
+async def ends(place: Place) -> dict[str, tuple[str, str | None]]:
+    rows = await place.rows("SELECT id::text, status, error ->> 'type' AS type FROM jobtrail.jobs")
+    return {row["id"]: (row["status"], row["type"]) for row in rows}
