@@ -1,9 +1,9 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from support import database, servers
 
 from jobtrail.store.embedded import EmbeddedPostgres
+from support import database, servers
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,10 +26,10 @@ async def _place(postgres: EmbeddedPostgres) -> AsyncIterator[database.Place]:
 
 
 @pytest.fixture
-async def place(_place: database.Place) -> AsyncIterator[database.Place]:
+async def place(_place: database.Place) -> database.Place:
     """A migrated database, empty."""
     await _place.empty()
-    yield _place
+    return _place
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from jobtrail.store.embedded.programs import installed_programs
 from support.demo import Demo, demo_folder, free_port
 from support.readme import Block, Shell, blocks, differences, last_json, table
 from support.servers import environment
 from support.until import until
-
-from jobtrail.store.embedded.programs import installed_programs
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()

@@ -184,7 +184,8 @@ RECORD_BIRTHS = """
 CREATE FUNCTION jobtrail.record_births() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO jobtrail.transitions (job_id, seq, attempt, from_status, to_status, actor, node_id, reason, trace_id, task)
+    INSERT INTO jobtrail.transitions (
+        job_id, seq, attempt, from_status, to_status, actor, node_id, reason, trace_id, task)
     SELECT n.id, n.seq, n.attempt, NULL, n.status, n.moved_by, n.node_id, n.move_reason, n.trace_id, n.task
       FROM new_rows n;
     RETURN NULL;
@@ -208,7 +209,8 @@ RECORD_PURGES = """
 CREATE FUNCTION jobtrail.record_purges() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO jobtrail.transitions (job_id, seq, attempt, from_status, to_status, actor, node_id, reason, trace_id, task)
+    INSERT INTO jobtrail.transitions (
+        job_id, seq, attempt, from_status, to_status, actor, node_id, reason, trace_id, task)
     SELECT o.id, o.seq + 1, o.attempt, o.status, 'purged',
            coalesce(nullif(current_setting('jobtrail.actor', true), ''), session_user), o.node_id, 'expired',
            o.trace_id, o.task

@@ -9,7 +9,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def functions(path: Path) -> list[tuple[str, int]]:
-    found = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    found = (
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
     return [(f"{path.name}:{node.name}", (node.end_lineno or 0) - node.lineno + 1) for node in found]
 
 
@@ -29,7 +33,9 @@ def test_files_and_functions_stay_small() -> None:
 
 
 def test_packages_say_what_is_true_of_them() -> None:
-    silent = [path for path in FILES if path.name == "__init__.py" and not ast.get_docstring(ast.parse(path.read_text()))]
+    silent = [
+        path for path in FILES if path.name == "__init__.py" and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
     assert not silent
 
 
@@ -41,7 +47,9 @@ def test_only_the_store_and_the_audit_speak_sql() -> None:
         for path in FILES
         if path.relative_to(PACKAGE).parts[0] not in ("store", "audit")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.lstrip().lower().startswith(verbs)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node.value.lstrip().lower().startswith(verbs)
         and "jobtrail." in node.value
     ]
     assert not strays

@@ -2,23 +2,21 @@
 
 import asyncio
 import signal
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from support.database import Place
-from support.served import CHECKOUT, Served
-from support.servers import reachable_folder
-from support.until import until
 
 from jobtrail.job.database_url import normalize
 from jobtrail.store.embedded import EmbeddedPostgres
 from jobtrail.store.schema import migrate
+from support.database import Place
+from support.embedded import servers_in
+from support.served import CHECKOUT, Served
+from support.servers import reachable_folder
+from support.until import until
 
 
 @pytest.fixture
@@ -102,27 +100,29 @@ async def test_what_outlasts_the_grace_ends_by_its_rule_at_once(folder: Path, pl
     gate = folder / "gate"
     async with served(folder, place, JOBTRAIL_GRACE="0s") as service:
         tasks = [("wait_for", 1), ("wait_for", 2), ("wait_in_thread", 1)]
-        ids = [
-            await service.submit(task, args={"gate": str(gate)}, max_attempts=attempts) for task, attempts in tasks
-        ]
+        ids = [await service.submit(task, args={"gate": str(gate)}, max_attempts=attempts) for task, attempts in tasks]
         for job_id in ids:
             await service.reached(job_id, "running")
         service.signal(signal.SIGTERM)
         code, seconds = await service.ended()
         assert (code, seconds < 5) == (0, True), (code, seconds)
-    assert await ends(place) == dict(zip(ids, [("failed", "lost"), ("pending", "lost"), ("failed", "lost")], strict=True))
+    assert await ends(place) == dict(
+        zip(ids, [("failed", "lost"), ("pending", "lost"), ("failed", "lost")], strict=True)
+    )
 
 
 async def test_a_database_that_goes_away_and_comes_back(folder: Path) -> None:
-    gate = folder / "gate"
-    with EmbeddedPostgres(folder / "postgres") as url:
-        await migrate(normalize(url).sqlalchemy)
-        service_of = Served.start(folder, url, **CHECKOUT)
-        service = await service_of.__aenter__()
+    gate, server = folder / "gate", EmbeddedPostgres(folder / "postgres")
     try:
-        running = await meet_an_outage(service, gate)
-        with EmbeddedPostgres(folder / "postgres"):
-            await until(lambda: answers(service, "/health/ready", 200), within=20)
+        await migrate(normalize(await asyncio.to_thread(server.start)).sqlalchemy)
+        async with Served.start(folder, server.url, **CHECKOUT) as service:
+            running = await service.submit("wait_for", args={"gate": str(gate)})
+            await service.reached(running, "running")
+            await asyncio.to_thread(server.stop)
+            assert servers_in(folder) == []
+            await check_an_outage(service, gate)
+            await asyncio.to_thread(server.start)
+            await until(lambda: is_ready(service), within=20)
             kept = await service.reached(running, "succeeded")
             assert (kept["attempt"], kept["result"]) == (1, "attempt 1")
             fresh = await service.submit("add", args={"a": 20, "b": 22})
@@ -130,15 +130,33 @@ async def test_a_database_that_goes_away_and_comes_back(folder: Path) -> None:
             service.signal(signal.SIGTERM)
             assert (await service.ended())[0] == 0
     finally:
-        await service_of.__aexit__(None, None, None)
+        await asyncio.to_thread(server.stop)
+    assert servers_in(folder) == []
+
+
+async def check_an_outage(service: Served, gate: Path) -> None:
+    """It is said, and the job that runs ends meanwhile."""
+    await asyncio.to_thread(gate.touch)
+    assert (await service.client.get("/health/live")).status_code == 200
+    ready = await service.client.get("/health/ready")
+    submit = await service.client.post("/v1/jobs", json={"task": "add", "args": {"a": 1, "b": 1}})
+    for answer in (ready, submit):
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert answer.json()["type"] == "/v1/problems/unavailable"
+
+
+async def is_ready(service: Served) -> bool:
+    return (await service.client.get("/health/ready")).status_code == 200
 
 
 async def refuses(service: Served) -> bool:
     """Whether nobody listens there any more."""
     try:
-        socket.create_connection((service.client.base_url.host, service.client.base_url.port or 0)).close()
-    except OSError:
+        _, writer = await asyncio.open_connection(service.client.base_url.host, service.client.base_url.port)
+    except ConnectionRefusedError:
         return True
+    writer.close()
     return False
 
 

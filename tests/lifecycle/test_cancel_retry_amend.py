@@ -2,9 +2,6 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support import house
-from support.database import Place
-from support.rows import in_status, trail
 
 from jobtrail.job.errors import JobConflictError, JobFinishedError, JobNotFoundError, PreconditionError
 from jobtrail.job.ids import new_job_id
@@ -15,6 +12,9 @@ from jobtrail.lifecycle.cancel import cancel
 from jobtrail.lifecycle.read import read_history
 from jobtrail.lifecycle.retry import retry
 from jobtrail.lifecycle.submit import submit_keyed
+from support import house
+from support.database import Place
+from support.rows import in_status, trail
 
 
 async def test_two_cancels_of_two_callers_in_one_group_keep_their_own_words(place: Place) -> None:
@@ -23,9 +23,7 @@ async def test_two_cancels_of_two_callers_in_one_group_keep_their_own_words(plac
     await asyncio.gather(
         cancel(desk, ids[0], by="ann", reason="wrong file"), cancel(desk, ids[1], by="bob", reason="too late")
     )
-    words = [
-        (move.actor, move.reason) for each in ids for move in await read_history(desk, each) if move.seq == 2
-    ]
+    words = [(move.actor, move.reason) for each in ids for move in await read_history(desk, each) if move.seq == 2]
     assert words == [("ann", "wrong file"), ("bob", "too late")]
     rows = await place.rows("SELECT DISTINCT xact FROM jobtrail.transitions WHERE to_status = 'cancelled'")
     assert len(rows) == 1, "they did not ride together: nothing was proved"

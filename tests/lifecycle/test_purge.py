@@ -4,19 +4,17 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+
+from jobtrail.job.status import Status
+from jobtrail.lifecycle.purge import BATCH, purge
 from support import house
 from support.database import Place
 from support.rows import in_status, trail
 
-from jobtrail.job.status import Status
-from jobtrail.lifecycle.purge import BATCH, purge
-
 EXPIRED = "UPDATE jobtrail.jobs SET expires_at = now() - interval '1 s' WHERE expires_at IS NOT NULL"
 
 
-@pytest.mark.parametrize(
-    ("status", "days"), [(Status.SUCCEEDED, 7), (Status.FAILED, 30), (Status.CANCELLED, 30)]
-)
+@pytest.mark.parametrize(("status", "days"), [(Status.SUCCEEDED, 7), (Status.FAILED, 30), (Status.CANCELLED, 30)])
 async def test_the_default_depends_on_how_a_job_ended(place: Place, status: Status, days: int) -> None:
     desk = house.desk_at(place)
     task, args = ("fail", {"how": "error"}) if status is Status.FAILED else ("noop", {})

@@ -3,9 +3,8 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support import house
-from support.database import Place
 
+from jobtrail.job.catalog import Catalog
 from jobtrail.job.errors import (
     IdempotencyKeyReusedError,
     InvalidArgumentsError,
@@ -15,11 +14,12 @@ from jobtrail.job.errors import (
 )
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
-from jobtrail.job.catalog import Catalog
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.read import read, read_history
 from jobtrail.lifecycle.submit import submit, submit_batch, submit_keyed
 from jobtrail.store.engine import open_database
+from support import house
+from support.database import Place
 
 
 async def test_the_row_is_committed_and_is_what_the_caller_was_told(place: Place) -> None:

@@ -5,11 +5,11 @@ import pytest
 from alembic.config import Config
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
-from support import database
 
 from jobtrail.job.database_url import normalize
 from jobtrail.store.embedded import EmbeddedPostgres
 from jobtrail.store.schema import config
+from support import database
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
-from support import database, psql, servers
 
 from jobtrail.job.database_url import normalize
 from jobtrail.store import schema
 from jobtrail.store.embedded import EmbeddedPostgres
 from jobtrail.store.engine import open_database
 from jobtrail.store.tables import metadata
+from support import database, psql, servers
 
 TOP = Path(__file__).parents[2]
 

@@ -6,10 +6,6 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from support import house, tasks
-from support.database import Place
-from support.rows import trail
-from support.until import until
 
 from jobtrail.job.status import Status
 from jobtrail.lifecycle.cancel import cancel
@@ -18,6 +14,10 @@ from jobtrail.lifecycle.rescue import rescue
 from jobtrail.store.transitions.claim import claim_next
 from jobtrail.store.transitions.finish import Ending, Landing, finish_group, settle
 from jobtrail.store.transitions.renew import Held, renew
+from support import house, tasks
+from support.database import Place
+from support.rows import trail
+from support.until import until
 
 LEASE = timedelta(seconds=1)
 

@@ -1,6 +1,7 @@
 """The one loop: ticks, wakes, outlives errors, ends."""
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -56,8 +57,6 @@ async def test_stop_is_idempotent_and_lets_the_tick_end() -> None:
 
 
 async def test_threads_are_reused_and_no_more_than_needed() -> None:
-    import threading
-
     threads = Threads("t")
     names = [await threads.run(lambda: threading.current_thread().name) for _ in range(20)]
     assert len(set(names)) <= 2

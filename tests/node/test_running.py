@@ -2,13 +2,10 @@
 
 import asyncio
 import logging
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from support import house, tasks
-from support.database import Place
-from support.rows import trail
-from support.until import until
 
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
@@ -16,6 +13,10 @@ from jobtrail.lifecycle.cancel import cancel
 from jobtrail.lifecycle.read import read, read_history
 from jobtrail.lifecycle.retry import retry
 from jobtrail.lifecycle.submit import submit, submit_batch
+from support import house, tasks
+from support.database import Place
+from support.rows import trail
+from support.until import until
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,9 @@ async def test_nothing_is_claimed_beyond_the_free_slots(place: Place) -> None:
 
         await until(full)
         await node.worker.claim_loop.ticked()
-        rows = await place.rows("SELECT task, count(*) FROM jobtrail.jobs WHERE status = 'running' GROUP BY 1 ORDER BY 1")
+        rows = await place.rows(
+            "SELECT task, count(*) FROM jobtrail.jobs WHERE status = 'running' GROUP BY 1 ORDER BY 1"
+        )
         assert [row["count"] for row in rows] == [3, 2]
         tasks.GATE.set()
 
@@ -167,8 +170,6 @@ async def test_launch_does_not_overtake_older_or_more_urgent_work(place: Place) 
 
 
 async def test_a_launched_job_needs_no_poll(place: Place) -> None:
-    from datetime import timedelta
-
     desk = house.desk_at(place)
     async with house.node_at(desk, place, poll_every=timedelta(hours=1)) as node:
         await node.worker.claim_loop.ticked(0)

@@ -8,10 +8,6 @@ from typing import Any
 import asyncpg
 import pytest
 from sqlalchemy.exc import DBAPIError
-from support import house
-from support.database import Place
-from support.rows import trail
-from support.until import until
 
 from jobtrail.job.errors import UnavailableError
 from jobtrail.job.record import NewJob
@@ -23,6 +19,10 @@ from jobtrail.store.faults import Fault, fault_of
 from jobtrail.store.group import Group
 from jobtrail.store.transitions.cancel import Cancellation
 from jobtrail.store.transitions.insert import insert_group
+from support import house
+from support.database import Place
+from support.rows import trail
+from support.until import until
 
 
 def new(desk: Desk, **changes: Any) -> NewJob:

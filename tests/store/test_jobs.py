@@ -4,9 +4,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from support import house
-from support.database import Place
-from support.rows import born, in_status
 
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
@@ -14,6 +11,9 @@ from jobtrail.lifecycle.read import read_page
 from jobtrail.lifecycle.submit import submit, submit_batch
 from jobtrail.store.jobs import Filter, Page
 from jobtrail.store.jobs import Place as Cursor
+from support import house
+from support.database import Place
+from support.rows import born, in_status
 
 
 async def listed(place: Place, **wanted: Any) -> list[Any]:

@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Select, text
 from sqlalchemy.dialects.postgresql import asyncpg
-from support.database import Place, migrated
-from support.until import until
 
 from jobtrail.job.status import Status
 from jobtrail.store.embedded import EmbeddedPostgres
 from jobtrail.store.jobs import Filter, Page, list_statement
 from jobtrail.store.transitions import claim, finish, renew
+from support.database import Place, migrated
+from support.until import until
 
 FILL = """
 WITH born AS (
@@ -78,7 +78,9 @@ async def plan_of(place: Place, statement: Any, parameters: dict[str, Any]) -> l
     else:
         sql = getattr(statement, "element", statement).text
     async with place.database.engine.connect() as connection:
-        found = (await connection.execute(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}"), parameters)).scalar_one()
+        found = (
+            await connection.execute(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}"), parameters)
+        ).scalar_one()
         await connection.rollback()
     plan = json.loads(found) if isinstance(found, str) else found
     return list(_nodes(plan[0]["Plan"]))

@@ -92,11 +92,11 @@ class Command:
         """`more` are settings beside those of the command."""
         return await self.forks.run(words, self.folder, _environment({**self.variables, **more}))
 
-    async def start(self, *words: str | bytes, package: Path = TOP, **more: str) -> asyncio.subprocess.Process:
+    async def start(self, *words: str | bytes, package: Path = TOP, stdout: int = -1, **more: str) -> asyncio.subprocess.Process:
         """A start of Python with piped output; `package` is where service/ and migrations/ lie."""
         environ = _environment({**self.variables, **more}, package)
         return await asyncio.create_subprocess_exec(
-            *_PYTHON, *words, cwd=self.folder, env=environ, stdin=asyncio.subprocess.DEVNULL, stdout=-1, stderr=-1
+            *_PYTHON, *words, cwd=self.folder, env=environ, stdin=asyncio.subprocess.DEVNULL, stdout=stdout, stderr=-1
         )
 
     async def in_terminal(self, columns: int, *words: str, **more: str) -> str:
@@ -118,7 +118,7 @@ async def ended(process: asyncio.subprocess.Process) -> Done:
     """All that a started process still says, and its exit code."""
     out, err = await process.communicate()
     assert process.returncode is not None
-    return Done(process.returncode, out.decode(), err.decode())
+    return Done(process.returncode, (out or b"").decode(), err.decode())
 
 
 _PYTHON = (sys.executable, "-m", "jobtrail")

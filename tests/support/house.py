@@ -6,14 +6,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from support import tasks
-from support.database import Place
-from support.until import until
-
+from jobtrail.job.catalog import Catalog
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
-from jobtrail.job.catalog import Catalog
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.read import read
 from jobtrail.lifecycle.submit import submit
@@ -21,7 +17,9 @@ from jobtrail.node.janitor import Upkeep
 from jobtrail.node.leases import Terms
 from jobtrail.node.node import Node
 from jobtrail.node.worker import Work
-from jobtrail.store.transitions.cancel import Cancellation
+from support import tasks
+from support.database import Place
+from support.until import until
 
 LEASE = timedelta(seconds=1)
 

@@ -1,4 +1,4 @@
-"""The README taken at its word: its blocks, a shell that runs them, and how an answer is compared with what is written."""
+"""The README taken at its word: its blocks, a shell that runs them, and the comparison with what is written."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ def blocks(page: str) -> list[Block]:
 
 
 def differences(written: object, found: object, where: str = "") -> list[str]:
-    """Ids and times are compared by their form, all else by value. The key `…` allows for more keys than are written."""
+    """Ids and times are compared by their form, all else by value. The key `…` allows for more keys than written."""
     if isinstance(written, dict) and isinstance(found, dict):
         keys = written.keys() - {"…"}
         wrong = [f"{where}: {key!r} is not there" for key in keys - found.keys()]

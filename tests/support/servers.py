@@ -13,13 +13,13 @@ from jobtrail.store.embedded import EmbeddedPostgres
 def system_binaries() -> list[Path]:
     """Newest first; empty where no PostgreSQL is installed."""
     found = Path("/usr/lib/postgresql").glob("*/bin/initdb")
-    return sorted((each.parent for each in found), key=lambda bin: int(bin.parent.name), reverse=True)
+    return sorted((each.parent for each in found), key=lambda folder: int(folder.parent.name), reverse=True)
 
 
 @contextmanager
 def reachable_folder() -> Iterator[Path]:
     """A fresh folder that the server's own user can enter, also when the tests run as root."""
-    folder = Path(tempfile.mkdtemp(prefix="jobtrail-test-", dir="/tmp"))  # noqa: S108 - a short path for the socket
+    folder = Path(tempfile.mkdtemp(prefix="jobtrail-test-", dir="/tmp"))
     folder.chmod(0o755)
     try:
         yield folder
@@ -42,5 +42,7 @@ def server(which: str) -> Iterator[EmbeddedPostgres]:
 
 def environment(**more: str) -> dict[str, str]:
     """The environment of a child process: without the settings of whoever runs the tests."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JOBTRAIL_", "DATABASE_URL", "PG"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("JOBTRAIL_", "DATABASE_URL", "PG"))
+    }
     return {**kept, **more}

@@ -122,7 +122,7 @@ def check_revision(found: Found) -> Finding:
         case Schema.MISSING if found.settings.database_url == EMBEDDED:
             return Finding("revision", Level.OK, "no schema yet: `jobtrail serve` makes it")
         case Schema.MISSING:
-            return Finding("revision", Level.FAULT, "the database has no Jobtrail schema", "jobtrail migrate")
+            return Finding("revision", Level.FAULT, "the database has no Jobtrail schema", "run `jobtrail migrate`")
 
 
 def check_clock(found: Found) -> Finding:

@@ -9,9 +9,9 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from jobtrail.job.catalog import Catalog
 from jobtrail.job.record import NewJob
 from jobtrail.job.status import Status
-from jobtrail.job.catalog import Catalog
 from jobtrail.store.engine import Database
 from jobtrail.store.faults import unavailable
 from jobtrail.store.group import Group

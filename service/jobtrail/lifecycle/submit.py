@@ -15,7 +15,6 @@ from jobtrail.job.errors import (
     UnknownTaskError,
 )
 from jobtrail.job.ids import new_job_id
-from jobtrail.job.limits import DEFAULT_PRIORITY
 from jobtrail.job.record import Job, NewJob
 from jobtrail.job.status import Status
 from jobtrail.job.storable import dump

@@ -2,9 +2,10 @@
 
 import asyncio
 import inspect
+import logging
 from asyncio import FIRST_COMPLETED
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from jobtrail.job.context import JobContext
 from jobtrail.job.errors import InvalidArgumentsError
@@ -12,6 +13,12 @@ from jobtrail.job.outcome import Interrupted, Performance, Raised, Returned, Tim
 from jobtrail.job.record import Claimed
 from jobtrail.job.task import Task
 from jobtrail.node.threads import Threads
+
+
+log = logging.getLogger(__name__)
+
+_CANCEL_GRACE: Final = 5.0
+"""Seconds that a task on the loop has to end after it was cancelled by a timeout or the node's end."""
 
 
 class Execution:
@@ -50,15 +57,19 @@ class Execution:
         finally:
             ending.cancel()
         if self._performing.done():
-            return self._performing.result()
+            return _performance_of(self._performing)
         return await self._stop(self._performing)
 
     async def _stop(self, performing: asyncio.Task[Performance]) -> Performance:
         """The task was still at work: end it, and hear what it makes of that. A normal return counts."""
         performing.cancel()
         if self._task.runs_in == "loop":
-            await asyncio.wait({performing})
-        performance = performing.result() if performing.done() else Raised(TimeoutError("the thread was left behind"))
+            await asyncio.wait({performing}, timeout=_CANCEL_GRACE)
+        if performing.done():
+            performance = _performance_of(performing)
+        else:
+            log.warning("the task does not end when told to; it is left behind, and its end will not count")
+            performance = Raised(TimeoutError("the task did not end when told to and was left behind"))
         if not isinstance(performance, Raised):
             return performance
         if self._ending.is_set():
@@ -79,12 +90,17 @@ class Execution:
         return lambda: self._threads.run(lambda: function(*first, **arguments))
 
 
+def _performance_of(performing: asyncio.Task[Performance]) -> Performance:
+    """A task that was cancelled before its first step never got to say anything itself."""
+    if performing.cancelled():
+        return Raised(asyncio.CancelledError("cancelled before it began"))
+    return performing.result()
+
+
 async def _contained(call: Callable[[], Any]) -> Performance:
     """SystemExit and KeyboardInterrupt would leave an asyncio task through the loop and end the service."""
     try:
         result = call()
         return Returned(await result if inspect.isawaitable(result) else result)
-    except asyncio.CancelledError as error:
-        return Raised(error)
     except BaseException as error:  # noqa: BLE001 - every exception of the task is its job's error
         return Raised(error)

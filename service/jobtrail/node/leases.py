@@ -34,7 +34,8 @@ class Terms:
 
 class Leases:
     """`held` is asked in this thread and must be safe to call from it; `report` is called on the main loop with what
-    the database says this node runs and with what it held when it asked."""
+    the database says this node runs and with what it held when it asked.
+    """
 
     def __init__(
         self,
@@ -62,7 +63,8 @@ class Leases:
     @property
     def settled(self) -> bool:
         """Whether this node may judge others by their leases: not before a lease has passed since it was away itself,
-        for the others may have been away with it and be reconnecting now."""
+        for the others may have been away with it and be reconnecting now.
+        """
         if self._away:
             return False
         return self._back_at is None or time.monotonic() - self._back_at >= self._terms.lease.total_seconds()

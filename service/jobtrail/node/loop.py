@@ -65,7 +65,7 @@ class Loop:
     async def _once(self) -> bool:
         try:
             return bool(await self._tick())
-        except Exception as error:  # noqa: BLE001 - a loop outlives whatever a tick meets
+        except Exception as error:
             self.errors += 1
             log.warning("%s: %s: %s", self.name, type(error).__name__, error)
             log.debug("%s failed", self.name, exc_info=error)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 _FOREVER: Final = float("inf")
 
+_LAST_WORDS: Final = 10.0
+"""Seconds that a stopping node waits for its ends to be recorded, should the database be away."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -53,7 +57,8 @@ class _Holding:
 
 class Worker:
     """Claims only what has a free slot, a known task and a served queue; `launch` may be called from anywhere on the
-    loop, the rest belongs to the node."""
+    loop, the rest belongs to the node.
+    """
 
     def __init__(self, desk: Desk, node_id: UUID, work: Work, submitter: SubmitFromJob) -> None:
         self.claim_loop: Final = Loop("claim", self._claim, every=work.poll_every.total_seconds())
@@ -119,15 +124,21 @@ class Worker:
             self._keep(self._adopt(sorted(orphans)))
 
     async def stop(self, grace: float) -> None:
-        """Claim no more, give what runs `grace` seconds, then end it, and wait until every end is recorded."""
+        """Claim no more, give what runs `grace` seconds, then end it, and wait until every end is recorded.
+
+        A database that stays away keeps nobody from stopping: after a while it is told in the log.
+        """
         self.draining = True
         await self.claim_loop.stop()
         if self._runs:
             await asyncio.wait(self._runs, timeout=grace)
-        for holding in list(self._held.values()):
-            holding.execution.interrupt()
+        give_up = time.monotonic() + _LAST_WORDS
+        while self._runs and time.monotonic() < give_up:
+            for holding in list(self._held.values()):
+                holding.execution.interrupt()
+            await asyncio.wait(self._runs, timeout=0.1)
         if self._runs:
-            await asyncio.wait(self._runs)
+            log.error("%d ends could not be recorded; their leases will tell the other nodes", len(self._runs))
         await self.watch_loop.stop()
         self._threads.close()
 

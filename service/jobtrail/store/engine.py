@@ -16,7 +16,8 @@ GROUPS: Final = 5
 @dataclass(frozen=True)
 class Database:
     """`grouped` runs each statement as its own transaction, in one round trip: AUTOCOMMIT and no ping before use,
-    so its callers repeat a statement that met a dead connection. `sessions` pings first and commits when told."""
+    so its callers repeat a statement that met a dead connection. `sessions` pings first and commits when told.
+    """
 
     grouped: AsyncEngine
     engine: AsyncEngine

@@ -110,7 +110,8 @@ def _conditions(wanted: Filter) -> Sequence[ColumnElement[bool]]:
 
 def _in_trace(trace_id: str) -> ColumnElement[bool]:
     """A trace from outside is found by its partial index, whose predicate is repeated here to the letter; a job's own
-    trace id is its id."""
+    trace id is its id.
+    """
     foreign = literal_column("jobtrail.jobs.trace_id <> replace(jobtrail.jobs.id::text, '-', '')", Boolean)
     same = jobs.c.trace_id == trace_id
     return or_(and_(same, foreign), and_(same, jobs.c.id == UUID(hex=trace_id)))

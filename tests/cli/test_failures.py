@@ -1,0 +1,176 @@
+"""What goes wrong is one clear line that names what to mend, an exit code, and no traceback."""
+
+import json
+
+import asyncpg
+import pytest
+
+import jobtrail.job.errors
+from jobtrail.cli.exits import CODES, code_of
+from jobtrail.job.errors import JobtrailError
+from support.command import Command, ended
+
+NOBODY = "postgresql://ann:secret@127.0.0.1:1/app"
+
+
+@pytest.mark.parametrize("verb", ["ls", "submit noop", "migrate", "purge", "audit purged", "serve", f"show {'0' * 32}"])
+async def test_nobody_answers(bare: Command, verb: str) -> None:
+    variables = {"JOBTRAIL_DATABASE_URL": NOBODY, "JOBTRAIL_TASKS": "support.tasks", "JOBTRAIL_PORT": "0"}
+    done = await bare(*verb.split(), **variables)
+    told = "JOBTRAIL_DATABASE_URL: nothing answers at postgresql://ann:***@127.0.0.1:1/app"
+    assert (done.code, done.out) == (3, "")
+    assert done.err.startswith(f"jobtrail: {told} ([Errno 111] Connect call failed ('127.0.0.1', 1)): is PostgreSQL")
+    assert done.err.count("\n") == 1
+
+
+async def test_errors_for_programs(bare: Command) -> None:
+    done = await bare("ls", "--json", JOBTRAIL_DATABASE_URL=NOBODY)
+    wrong = await bare("ls", "--json", "--limit", "none")
+    args = await bare("submit", "in_thread", "--json", JOBTRAIL_DATABASE_URL=NOBODY, JOBTRAIL_TASKS="support.tasks")
+    assert (done.code, done.out, json.loads(done.err)["error"]["type"]) == (3, "", "unavailable")
+    assert (wrong.code, wrong.out, json.loads(wrong.err)["error"]["type"]) == (2, "", "usage")
+    assert (args.code, args.out) == (3, "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "complaint"),
+    [
+        ({}, "JOBTRAIL_DATABASE_URL is not set: write the URL of a PostgreSQL"),
+        ({"JOBTRAIL_DATABASE_URL": "mysql://x"}, "JOBTRAIL_DATABASE_URL: mysql:// is not PostgreSQL"),
+        ({"JOBTRAIL_LEASE": "soon"}, "JOBTRAIL_LEASE: 'soon' is not a duration"),
+        ({"JOBTRAIL_PORT": "70000"}, "JOBTRAIL_PORT: "),
+        ({"JOBTRAIL_TASKS": "a b"}, "JOBTRAIL_TASKS: 'a b' is not a module's name"),
+    ],
+)
+async def test_wrong_settings(bare: Command, variables: dict[str, str], complaint: str) -> None:
+    for verb in ("ls", "serve"):
+        done = await bare(verb, **variables)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith(f"jobtrail: {complaint}")
+        assert done.err.count("\n") == 1
+
+
+async def test_several_wrong_settings_are_told_together_and_env_files_are_read(bare: Command) -> None:
+    (bare.folder / ".env").write_text("JOBTRAIL_PORT=x\nJOBTRAIL_SLOTS=-1\n")
+    done = await bare("ls")
+    lines = done.err.splitlines()
+    assert (done.code, len(lines)) == (2, 2)
+    assert lines[0].startswith("jobtrail: JOBTRAIL_PORT: ")
+    assert lines[1].startswith("jobtrail: JOBTRAIL_SLOTS: ")
+
+
+async def test_a_server_that_refuses(bare: Command, empty_url: str) -> None:
+    name = empty_url.split("/")[3].split("?", maxsplit=1)[0]
+    unknown = await bare("ls", JOBTRAIL_DATABASE_URL=empty_url.replace(f"/{name}?", "/nowhere?"))
+    stranger = await bare("migrate", JOBTRAIL_DATABASE_URL=empty_url.replace("postgres@", "stranger@"))
+    for done, refusal in ((unknown, 'database "nowhere" does not exist'), (stranger, 'role "stranger" does not exist')):
+        assert done.code == 2
+        assert done.err.startswith("jobtrail: JOBTRAIL_DATABASE_URL: PostgreSQL at postgresql://")
+        assert done.err.endswith(f"refuses: {refusal}\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        (None, "ModuleNotFoundError: No module named 'mine'"),
+        ("import nowhere", "ModuleNotFoundError: No module named 'nowhere' ({folder}/mine.py:1)"),
+        ("\n1 / 0", "ZeroDivisionError: division by zero ({folder}/mine.py:2)"),
+        ("import sys\nsys.exit(0)", "SystemExit: 0 ({folder}/mine.py:2)"),
+        ("raise ValueError('two\\nlines')", "ValueError: two lines ({folder}/mine.py:1)"),
+        ("def", "SyntaxError: invalid syntax (mine.py, line 1)"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["serve", "submit noop"])
+async def test_a_task_module_that_cannot_be_imported(
+    bare: Command, verb: str, source: str | None, complaint: str
+) -> None:
+    if source is not None:
+        (bare.folder / "mine.py").write_text(source)
+    done = await bare(*verb.split(), JOBTRAIL_DATABASE_URL=NOBODY, JOBTRAIL_TASKS="mine")
+    told = f"JOBTRAIL_TASKS: the module 'mine' cannot be imported: {complaint.format(folder=bare.folder)}"
+    assert (done.code, done.out, done.err) == (2, "", f"jobtrail: {told}\n")
+
+
+async def test_a_function_that_cannot_be_a_task(bare: Command) -> None:
+    (bare.folder / "mine.py").write_text("from jobtrail import task\n@task\ndef work(*args): ...\n")
+    done = await bare("serve", JOBTRAIL_DATABASE_URL=NOBODY, JOBTRAIL_TASKS="mine")
+    assert done.code == 2
+    assert done.err.startswith("jobtrail: JOBTRAIL_TASKS: the module 'mine' cannot be imported: DeclarationError: ")
+    assert done.err.count("\n") == 1
+
+
+async def test_tasks_of_the_current_folder(jobtrail: Command) -> None:
+    (jobtrail.folder / "mine.py").write_text("from jobtrail import task\n@task\ndef work(): ...\n")
+    done = await jobtrail("submit", "work", "--json", JOBTRAIL_TASKS="mine")
+    assert (done.code, done.json["task"]) == (0, "work")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("lss", "No such command 'lss'. Did you mean 'ls'? (see `jobtrail --help`)"),
+        ("ls --foo", "No such option: --foo (see `jobtrail ls --help`)"),
+        ("ls extra", "Got unexpected extra argument (extra) (see `jobtrail ls --help`)"),
+        ("cancel", "Missing argument 'ID'. (see `jobtrail cancel --help`)"),
+    ],
+)
+async def test_wrong_words(bare: Command, words: str, complaint: str) -> None:
+    done = await bare(*words.split())
+    assert (done.code, done.out, done.err) == (2, "", f"jobtrail: {complaint}\n")
+
+
+async def test_words_that_are_no_text(bare: Command) -> None:
+    done = await ended(await bare.start("ls", "--task", b"\xff"))
+    assert (done.code, done.err) == (2, "jobtrail: the word 3 of the command is not UTF-8 (see `jobtrail --help`)\n")
+
+
+async def test_what_nobody_expected_is_a_line_and_a_way_to_the_traceback(bare: Command, empty_url: str) -> None:
+    await bare("migrate", JOBTRAIL_DATABASE_URL=empty_url)
+    connection = await asyncpg.connect(empty_url)
+    await connection.execute("DROP TABLE jobtrail.jobs")
+    await connection.close()
+    done = await bare("ls", JOBTRAIL_DATABASE_URL=empty_url)
+    traced = await bare("ls", JOBTRAIL_DATABASE_URL=empty_url, JOBTRAIL_LOG_LEVEL="debug")
+    told = 'jobtrail: unexpected ProgrammingError: relation "jobtrail.jobs" does not exist'
+    assert (done.code, done.err) == (1, f"{told} (JOBTRAIL_LOG_LEVEL=DEBUG shows the traceback)\n")
+    assert traced.code == 1
+    assert "Traceback (most recent call last):" in traced.err
+
+
+async def test_help_and_version(bare: Command) -> None:
+    alone, asked, verb, version = (
+        await bare(),
+        await bare("--help"),
+        await bare("submit", "--help"),
+        await bare("--version"),
+    )
+    assert alone == asked
+    assert (alone.code, verb.code, version.code) == (0, 0, 0)
+    for word in (
+        "serve",
+        "migrate",
+        "submit",
+        "ls",
+        "show",
+        "cancel",
+        "retry",
+        "audit",
+        "purge",
+        "url",
+        "doctor",
+        "demo",
+    ):
+        assert f" {word} " in alone.out
+    assert "--idempotency-key" in verb.out
+    assert version.out.startswith("jobtrail 0.")
+
+
+def test_every_error_has_an_exit_code_in_the_table() -> None:
+    known = {
+        kind
+        for kind in vars(jobtrail.job.errors).values()
+        if isinstance(kind, type) and issubclass(kind, JobtrailError)
+    }
+    missing = {kind.__name__ for kind in known - {JobtrailError} if code_of(kind) is None}
+    assert not missing
+    assert set(CODES.values()) == {1, 2, 3}
