@@ -265,7 +265,7 @@ CALLS = {
     "a task": ("GET", "tasks/nope", None, 404, "task-not-found"),
     "a question": ("GET", "audit/nope", None, 404, "question-not-found"),
     "an unknown parameter of a question": ("GET", "audit/slowest_jobs?x=1", None, 422, "invalid-input"),
-    "a bad parameter of a question": ("GET", "audit/slowest_jobs?since=x", None, 422, "invalid-input"),
+    "a limit of a question": ("GET", "audit/slowest_jobs?limit=x", None, 422, "invalid-input"),
     "a parameter twice": ("GET", "audit/slowest_jobs?limit=1&limit=2", None, 422, "invalid-input"),
     "a parameter with NUL": ("GET", "audit/slowest_jobs?task=%00", None, 422, "invalid-input"),
     "a kind of problem": ("GET", "problems/nope", None, 404, "not-found"),

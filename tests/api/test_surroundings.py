@@ -19,6 +19,7 @@ from support import rows
 from support.database import Place
 from support.service import MAX_BODY, Service, client_of
 from support.tasks import noop
+from support.until import until
 
 
 async def test_tasks_say_what_they_take(service: Service) -> None:
@@ -56,8 +57,12 @@ async def test_a_task_says_its_own_defaults(place: Place) -> None:
 async def test_nodes_say_how_full_they_are(running: Service) -> None:
     job_id = (await running.submitted("hold"))["id"]
     await running.until_status(job_id, "running")
-    answer = await running.client.get("/v1/nodes")
-    (node,) = schemas.NodeList.model_validate_json(answer.content, strict=True).items
+
+    async def entered() -> list[schemas.Node]:
+        answer = await running.client.get("/v1/nodes")
+        return schemas.NodeList.model_validate_json(answer.content, strict=True).items
+
+    (node,) = await until(entered)
     assert (node.running, node.slots["loop"], node.version, node.queues) == (1, 32, "test", [])
     assert str(node.id) == (await running.job(job_id))["node_id"]
     assert "noop" in node.tasks
@@ -88,6 +93,12 @@ async def test_a_parameter_narrows_the_answer(service: Service, place: Place) ->
     assert [row["to_status"] for row in answer.json()["items"]] == ["pending", "running", "failed"]
     short = await service.client.get(f"/v1/audit/history_of_job?id={job_id}&limit=1")
     assert len(short.json()["items"]) == 1
+
+
+async def test_a_parameter_that_makes_no_sense_is_told(service: Service, place: Place) -> None:
+    await rows.in_status(place, Status.FAILED)
+    answer = await service.client.get("/v1/audit/slowest_jobs?since=x")
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "?since")
 
 
 def test_numbers_and_durations_of_an_answer_are_json_numbers() -> None:

@@ -138,9 +138,9 @@ async def check_an_outage(service: Served, gate: Path) -> None:
     """It is said, and the job that runs ends meanwhile."""
     await asyncio.to_thread(gate.touch)
     assert (await service.client.get("/health/live")).status_code == 200
-    ready = await service.client.get("/health/ready")
-    submit = await service.client.post("/v1/jobs", json={"task": "add", "args": {"a": 1, "b": 1}})
-    for answer in (ready, submit):
+    ready = service.client.get("/health/ready")
+    submit = service.client.post("/v1/jobs", json={"task": "add", "args": {"a": 1, "b": 1}})
+    for answer in await asyncio.gather(ready, submit):
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) >= 1
         assert answer.json()["type"] == "/v1/problems/unavailable"

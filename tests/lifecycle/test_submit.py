@@ -83,7 +83,8 @@ async def test_fifty_clients_on_one_key_make_one_job(place: Place) -> None:
 
 
 async def test_two_hundred_crossing_keys_make_no_deadlock(place: Place) -> None:
-    desks = [Desk(open_database(place.url.sqlalchemy), house.desk_at(place).catalog) for _ in range(4)]
+    catalog = house.desk_at(place).catalog
+    desks = [Desk(open_database(place.url.sqlalchemy, pool_size=20), catalog) for _ in range(4)]
     keys = [f"k{number}" for number in range(200)]
     shuffled = [random.Random(seed).sample(keys, len(keys)) for seed in range(4)]  # noqa: S311 - a fixed shuffle
     submissions = [

@@ -19,8 +19,6 @@ from support.database import Place
 from support.rows import trail
 from support.until import until
 
-LEASE = timedelta(seconds=1)
-
 
 async def claimed_by_a_silent_node(place: Place, lease: timedelta = timedelta(0)) -> object:
     node = uuid4()
@@ -159,7 +157,7 @@ async def test_leases_are_renewed_while_a_job_runs(place: Place) -> None:
     async with house.node_at(desk, place), house.node_at(desk, place, slots=0, threads=0):
         job = await house.submitted(desk, "hold")
         await house.reached(desk, job.id, Status.RUNNING)
-        end = time.monotonic() + 2.5 * LEASE.total_seconds()
+        end = time.monotonic() + 2.5 * house.LEASE.total_seconds()
 
         async def later() -> bool:
             return time.monotonic() > end
@@ -175,7 +173,7 @@ async def test_a_task_that_blocks_the_loop_loses_no_lease(place: Place) -> None:
     async with house.node_at(desk, place), house.node_at(desk, place, slots=0, threads=0):
         job = await house.submitted(desk, "hold")
         await house.reached(desk, job.id, Status.RUNNING)
-        time.sleep(2 * LEASE.total_seconds())  # noqa: ASYNC251 - what a badly written task does to the loop
+        time.sleep(2 * house.LEASE.total_seconds())  # noqa: ASYNC251 - what a badly written task does to the loop
         tasks.GATE.set()
         job = await house.ended(desk, job.id)
     assert (job.status, job.attempt) == (Status.SUCCEEDED, 1)

@@ -21,7 +21,7 @@ from support import tasks
 from support.database import Place
 from support.until import until
 
-LEASE = timedelta(seconds=1)
+LEASE = timedelta(seconds=2)
 
 
 def desk_at(place: Place) -> Desk:

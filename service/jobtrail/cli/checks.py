@@ -117,7 +117,7 @@ def check_revision(found: Found) -> Finding:
             return Finding("revision", Level.WARN, detail, "upgrade Jobtrail here when the rollout comes to it")
         case Schema.OLDER:
             return Finding(
-                "revision", Level.FAULT, f"the schema is at {found.revision}, which is old", "jobtrail migrate"
+                "revision", Level.FAULT, f"the schema is at {found.revision}, which is old", "run `jobtrail migrate`"
             )
         case Schema.MISSING if found.settings.database_url == EMBEDDED:
             return Finding("revision", Level.OK, "no schema yet: `jobtrail serve` makes it")
@@ -156,7 +156,7 @@ def check_nodes(found: Found) -> Finding:
         fix = "start them again if they are missed; the list forgets them after an hour"
         return Finding("nodes", Level.WARN, f"went silent: {names}; living: {len(found.living)}", fix)
     if not found.living:
-        return Finding("nodes", Level.WARN, "no node is running: nothing runs jobs", "jobtrail serve")
+        return Finding("nodes", Level.WARN, "no node is running: nothing runs jobs", "start `jobtrail serve`")
     return Finding("nodes", Level.OK, f"living: {len(found.living)}")
 
 
@@ -165,7 +165,11 @@ def check_running(found: Found) -> Finding:
         return Finding("running", Level.OK, "every running job has a node that vouches for it")
     jobs, since = sum(each.jobs for each in found.lapsed), min(each.since for each in found.lapsed)
     detail = f"{jobs} running jobs have no node any more; the first lease ran out at {since:%Y-%m-%d %H:%M:%S}"
-    fix = "none, a living node rescues them within seconds" if found.living else "jobtrail serve: any node rescues them"
+    fix = (
+        "none, a living node rescues them within seconds"
+        if found.living
+        else "start `jobtrail serve`: any node rescues them"
+    )
     return Finding("running", Level.WARN if found.living else Level.FAULT, detail, fix)
 
 
