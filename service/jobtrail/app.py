@@ -18,14 +18,13 @@ from jobtrail.api.door import Door
 from jobtrail.api.routes import install
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
-from jobtrail.job.errors import SettingsError
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.node.janitor import Upkeep
 from jobtrail.node.leases import Terms
 from jobtrail.node.node import Node
 from jobtrail.node.worker import Work
 from jobtrail.settings import Settings
-from jobtrail.wiring import load_catalog, open_desk, reach, require_schema
+from jobtrail.wiring import listen, load_catalog, open_desk, reach, require_schema
 
 VERSION: Final = version("jobtrail")
 
@@ -82,7 +81,7 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
     Raises SettingsError, UnavailableError, before anything is served.
     """
     catalog = load_catalog(settings.tasks)
-    with _listen(settings.host, settings.port) as listening, reach(settings) as url:
+    with listen(settings.host, settings.port) as listening, reach(settings) as url:
         asyncio.run(_check(settings, url, catalog))
         hurry = asyncio.Event()
         config = uvicorn.Config(
@@ -130,15 +129,3 @@ class _Server(uvicorn.Server):
         if self.force_exit:
             # uvicorn leaves the lifespan open then, and what runs here would wait for its lease to be rescued
             await self.lifespan.shutdown()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Bound before anything else starts, so that a taken port is one clear line."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise SettingsError(
-            f"JOBTRAIL_HOST, JOBTRAIL_PORT: cannot listen on {host} port {port}: {error.strerror or error}; "
-            "choose another with JOBTRAIL_PORT, or stop what listens there"
-        ) from error

@@ -1,6 +1,8 @@
 """From settings to a desk: what every process puts together, the web service and each verb of the CLI alike."""
 
 import importlib
+import os
+import socket
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -48,6 +50,20 @@ def reach(settings: Settings) -> Iterator[DatabaseUrl]:
         yield normalize(server.start())
     finally:
         server.stop()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bound before anything else starts, so that a taken port is one clear line. Raises SettingsError."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        # Python adds to the system's words the address, which is said here already
+        said = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise SettingsError(
+            f"JOBTRAIL_HOST, JOBTRAIL_PORT: cannot listen on {host} port {port}: {said}; "
+            "choose another with JOBTRAIL_PORT, or stop what listens there"
+        ) from error
 
 
 def load_catalog(modules: Sequence[str]) -> Catalog:

@@ -12,10 +12,10 @@ from support.house import desk_at
 from support.service import MAX_BODY, Service, client_of
 
 
-@pytest.fixture(params=["/v1", "/inner"])
-async def caller(place: Place, request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
-    """Of the service, or of a host's app that has our routes under a prefix."""
-    service = Service(desk_at(place))
+@pytest.fixture(scope="module", params=["/v1", "/inner"])
+async def caller(_place: Place, request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
+    """Of the service, or of a host's app that has our routes under a prefix. One database for all."""
+    service = Service(desk_at(_place))
     if request.param == "/v1":
         install(service.app, service.door)
     else:
@@ -23,6 +23,15 @@ async def caller(place: Place, request: pytest.FixtureRequest) -> AsyncIterator[
     async with client_of(service.app) as client:
         client.base_url = httpx.URL(f"http://jobs.test{request.param}/")
         yield client
+
+
+@pytest.fixture
+async def untouched(_place: Place) -> AsyncIterator[None]:
+    """Nothing is stored or moved meanwhile."""
+    count = "SELECT (SELECT count(*) FROM jobtrail.jobs) AS jobs, (SELECT count(*) FROM jobtrail.transitions) AS moves"
+    before = await _place.rows(count)
+    yield
+    assert await _place.rows(count) == before
 
 
 DEEP = "[" * 70 + "]" * 70
@@ -109,9 +118,10 @@ BODIES = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize(("body", "status", "kind", "pointer"), BODIES.values(), ids=BODIES)
 async def test_a_body(
-    caller: httpx.AsyncClient, place: Place, body: str | bytes, status: int, kind: str, pointer: str | None
+    caller: httpx.AsyncClient, body: str | bytes, status: int, kind: str, pointer: str | None
 ) -> None:
     answer = await caller.post("jobs", content=body, headers={"Content-Type": "application/json"})
     problem = answer.json()
@@ -121,9 +131,9 @@ async def test_a_body(
     assert problem["instance"] == f"{caller.base_url.path}jobs"
     assert [each["pointer"] for each in problem.get("errors", [])][:1] == ([] if pointer is None else [pointer])
     assert (await caller.get(f"http://jobs.test{problem['type']}")).json()["status"] == status
-    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0
 
 
+@pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize(
     "content_type",
     [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonp", "text/json", "json", ";", "\xff"],
@@ -152,6 +162,7 @@ async def test_a_body_that_is_announced_as_json(caller: httpx.AsyncClient, conte
     assert answer.status_code == 202
 
 
+@pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize(
     "key",
     [
@@ -173,12 +184,12 @@ async def test_a_body_that_is_announced_as_json(caller: httpx.AsyncClient, conte
         "\x00",
     ],
 )
-async def test_a_key_that_is_none(caller: httpx.AsyncClient, place: Place, key: str) -> None:
+async def test_a_key_that_is_none(caller: httpx.AsyncClient, key: str) -> None:
     answer = await caller.post("jobs", json={"task": "noop"}, headers=[("Idempotency-Key", key.encode("latin-1"))])
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "Idempotency-Key:")
-    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0
 
 
+@pytest.mark.usefixtures("untouched")
 async def test_two_keys(caller: httpx.AsyncClient) -> None:
     headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
     assert (await caller.post("jobs", json={"task": "noop"}, headers=headers)).status_code == 422
@@ -228,6 +239,7 @@ QUERIES = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize(("query", "pointer"), QUERIES.values(), ids=QUERIES)
 async def test_a_query_of_the_list(caller: httpx.AsyncClient, query: str, pointer: str) -> None:
     answer = await caller.get(f"jobs?{query}")
@@ -272,6 +284,7 @@ CALLS = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize(("method", "path", "body", "status", "kind"), CALLS.values(), ids=CALLS)
 async def test_a_call(caller: httpx.AsyncClient, method: str, path: str, body: object, status: int, kind: str) -> None:
     answer = await caller.request(method, path, **({} if body is None else {"json": body}))  # type: ignore[arg-type]
@@ -281,11 +294,13 @@ async def test_a_call(caller: httpx.AsyncClient, method: str, path: str, body: o
     assert all(each["pointer"] and each["detail"] for each in answer.json().get("errors", [])) or isinstance(body, list)
 
 
+@pytest.mark.usefixtures("untouched")
 async def test_the_nearest_name_is_told(caller: httpx.AsyncClient) -> None:
     problem = (await caller.post("jobs", json={"task": "in_thred"})).json()
     assert "in_thread" in problem["detail"]
 
 
+@pytest.mark.usefixtures("untouched")
 async def test_every_flaw_is_told_at_once(caller: httpx.AsyncClient) -> None:
     body = {"task": "noop", "priority": 10, "ttl": -1, "tags": [""], "speed": 1}
     problem = (await caller.post("jobs", json=body)).json()
@@ -293,12 +308,14 @@ async def test_every_flaw_is_told_at_once(caller: httpx.AsyncClient) -> None:
     assert problem["detail"].endswith("(and 3 more)")
 
 
+@pytest.mark.usefixtures("untouched")
 async def test_a_thousand_flaws_are_told_in_a_short_answer(caller: httpx.AsyncClient) -> None:
     body = {"task": "noop", **{f"{'x' * 50}{n}": n for n in range(1000)}}
     answer = await caller.post("jobs", json=body)
     assert (answer.status_code, len(answer.json()["errors"])) == (422, 100)
 
 
+@pytest.mark.usefixtures("untouched")
 async def test_a_body_is_not_read_to_its_end_when_it_says_that_it_is_too_long(
     caller: httpx.AsyncClient,
 ) -> None:
@@ -311,6 +328,7 @@ async def test_a_body_is_not_read_to_its_end_when_it_says_that_it_is_too_long(
     assert (answer.status_code, str(MAX_BODY) in answer.json()["detail"]) == (413, True)
 
 
+@pytest.mark.usefixtures("untouched")
 async def test_a_body_is_read_no_further_than_the_limit(caller: httpx.AsyncClient) -> None:
     sent = 0
 

@@ -9,6 +9,7 @@ from jobtrail.job.status import MOVES
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs" / "architecture.md").read_text()
 README = (TOP / "README.md").read_text()
+PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())
 
 _PATH = re.compile(r"(?<![\w/.-])(?:[\w.-]+/)+(?:[\w.-]+\.\w+)?(?![\w/])|(?<![\w/.-])[\w-]+\.(?:py|md|toml)\b")
 CLAUSES = re.compile(r"^## The promise\n\n(.*?)^## ", re.MULTILINE | re.DOTALL)
@@ -48,7 +49,7 @@ def test_the_states_are_those_of_the_code() -> None:
 
 
 def test_the_floors_are_those_of_the_contract() -> None:
-    contracts = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    contracts = PROJECT["tool"]["importlinter"]["contracts"]
     layers = next(each["layers"] for each in contracts if each["type"] == "layers")
     assert "```text\n" + "\n".join(layers) + "\n```" in PAGE
 
@@ -63,3 +64,10 @@ def test_the_promise_is_written_once_and_each_clause_has_a_home() -> None:
     assert [int(number) for number, *_ in homes] == [1, 2, 3, 4, 5, 6]
     for _, _, proof in homes:
         assert named(proof)
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    told = re.search(r"^## \[(.+?)\] - (unreleased|\d{4}-\d\d-\d\d)$", (TOP / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert told
+    assert told[1] == PROJECT["project"]["version"]
+    assert README.split("\n")[2] == PROJECT["project"]["description"]

@@ -1,10 +1,9 @@
+import asyncio
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import asyncpg
-import pytest
 
 from jobtrail.store.schema import head
 from support.command import TOP, Command, ended
@@ -36,11 +35,12 @@ async def test_a_later_revision_is_left_alone_and_works(bare: Command, empty_url
     assert (listed.code, listed.json) == (0, {"items": []})
 
 
-@pytest.mark.parametrize("verb", ["ls", "purge", "submit noop", "audit purged", "serve"])
-async def test_a_database_without_a_schema_names_the_command(bare: Command, empty_url: str, verb: str) -> None:
-    done = await bare(*verb.split(), JOBTRAIL_DATABASE_URL=empty_url, JOBTRAIL_TASKS="support.tasks", JOBTRAIL_PORT="0")
+async def test_a_database_without_a_schema_names_the_command(bare: Command, empty_url: str) -> None:
+    variables = {"JOBTRAIL_DATABASE_URL": empty_url, "JOBTRAIL_TASKS": "support.tasks", "JOBTRAIL_PORT": "0"}
     told = "JOBTRAIL_DATABASE_URL: the database has no Jobtrail schema: run `jobtrail migrate`, then start again"
-    assert (done.code, done.out, done.err.splitlines()[-1]) == (2, "", f"jobtrail: {told}")
+    for verb in ("ls", "purge", "submit noop", "audit purged", "serve"):
+        done = await bare(*verb.split(), **variables)
+        assert (done.code, done.out, done.err) == (2, "", f"jobtrail: {told}\n")
 
 
 async def test_an_older_revision_names_the_command(bare: Command, empty_url: str, tmp_path: Path) -> None:
@@ -58,17 +58,11 @@ async def test_an_older_revision_names_the_command(bare: Command, empty_url: str
 
 async def test_url_is_what_psql_takes(jobtrail: Command, place: Place) -> None:
     words, document = await jobtrail("url"), await jobtrail("url", "--json")
-    psql = [
-        "psql",
-        "--no-psqlrc",
-        "--tuples-only",
-        "--no-align",
-        words.out.strip(),
-        "--command=SELECT current_database()",
-    ]
-    said = subprocess.run(psql, capture_output=True, text=True, check=True).stdout.strip()
+    query = ("--no-psqlrc", "--tuples-only", "--no-align", "--command=SELECT current_database()")
+    psql = await asyncio.create_subprocess_exec("psql", words.out.strip(), *query, stdout=asyncio.subprocess.PIPE)
+    said, _ = await psql.communicate()
     assert document.json == {"url": words.out.strip()}
-    assert said == await place.value("SELECT current_database()")
+    assert said.decode().strip() == await place.value("SELECT current_database()")
 
 
 async def test_url_of_another_form_is_translated_without_asking_anybody(bare: Command) -> None:

@@ -1,10 +1,11 @@
+import os
 import re
 from uuid import uuid4
 
 import pytest
 
 from jobtrail.job.status import Status
-from support.command import Command
+from support.command import Command, ended
 from support.database import Place
 from support.rows import born, in_status
 

@@ -2,7 +2,6 @@ import asyncio
 import json
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -12,14 +11,7 @@ from support.command import Command, Forks, ended
 from support.database import Place
 from support.embedded import servers_in
 from support.served import CHECKOUT, Served
-from support.servers import reachable_folder
 from support.until import until
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with reachable_folder() as folder:
-        yield folder
 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
@@ -74,9 +66,9 @@ async def test_a_taken_port_is_named(jobtrail: Command) -> None:
     assert done.err.count("\n") == 1
 
 
-async def test_the_embedded_database_lives_with_its_users(_forks: Forks, folder: Path) -> None:
+async def test_the_embedded_database_lives_with_its_users(forked: Forks, folder: Path) -> None:
     variables = {"JOBTRAIL_DATABASE_URL": "embedded", "JOBTRAIL_DATA_DIR": str(folder / "data"), "JOBTRAIL_PORT": "0"}
-    jobtrail = Command(_forks, folder, variables)
+    jobtrail = Command(forked, folder, variables)
     before = await jobtrail("url")
     listed = await jobtrail("ls", "--json")
     assert (listed.code, listed.json) == (0, {"items": []})

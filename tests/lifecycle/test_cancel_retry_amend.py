@@ -56,6 +56,7 @@ async def test_a_running_job_gets_a_request_and_the_first_one_stands(place: Plac
     assert (job.status, again.cancel_reason, again.cancel_requested_at) == (
         Status.RUNNING, "first", job.cancel_requested_at
     )  # fmt: skip
+    assert await place.value("SELECT cancel_requested_by FROM jobtrail.jobs") == "ann"
 
 
 async def test_unknown_jobs(place: Place) -> None:

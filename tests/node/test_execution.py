@@ -7,7 +7,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from support import stubborn, tasks
 
 from jobtrail.job.context import JobContext
 from jobtrail.job.ids import new_job_id
@@ -17,6 +16,7 @@ from jobtrail.job.task import Task
 from jobtrail.node import execution
 from jobtrail.node.execution import Execution
 from jobtrail.node.threads import Threads
+from support import stubborn, tasks
 
 
 def executed(task: Task[..., Any], *, timeout: timedelta | None = None, **args: Any) -> Execution:

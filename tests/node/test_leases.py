@@ -125,6 +125,27 @@ async def test_settle_waits_for_a_commit_that_is_still_on_its_way(place: Place) 
     assert (await read(desk, job.id)).result == 1
 
 
+async def test_settle_knows_a_rescue_that_was_on_its_way(place: Place) -> None:
+    desk = house.desk_at(place)
+    job = await house.submitted(desk, "noop")
+    node = await claimed_by_a_silent_node(place)
+    ending = Ending(job.id, 1, Status.FAILED, "ValueError", error='{"type": "ValueError"}')
+    transaction = place.psql.transaction()
+    await transaction.start()
+    await place.psql.execute(
+        """UPDATE jobtrail.jobs SET status = 'failed', seq = seq + 1, moved_by = 'node x', move_reason = 'rescued',
+           error = '{"type": "lost"}', lease_until = NULL, node_id = NULL, finished_at = now(),
+           expires_at = now() + ttl WHERE id = $1""",
+        job.id,
+    )
+    settling = asyncio.create_task(settle(place.database, ending, node=node))
+    done, _ = await asyncio.wait({settling}, timeout=0.3)
+    assert not done
+    await transaction.commit()
+    assert await settling is Landing.STALE
+    assert (await read(desk, job.id)).error == {"type": "lost"}
+
+
 async def test_one_locked_row_does_not_hold_up_the_others(place: Place) -> None:
     desk = house.desk_at(place)
     jobs = [await house.submitted(desk, "noop") for _ in range(10)]

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from jobtrail.lifecycle.cancel import cancel
 from jobtrail.lifecycle.read import read, read_history
 from jobtrail.lifecycle.retry import retry
 from jobtrail.lifecycle.submit import submit, submit_batch
+from jobtrail.node.node import Node
 from support import house, tasks
 from support.database import Place
 from support.rows import trail
@@ -167,6 +169,27 @@ async def test_launch_does_not_overtake_older_or_more_urgent_work(place: Place) 
         jobs = [await house.ended(desk, job.id) for job in (urgent, old, young)]
     starts = [job.started_at for job in jobs]
     assert starts == sorted(starts, key=lambda start: (start is None, start))
+
+
+async def test_launch_leaves_a_freed_slot_to_what_waits(place: Place) -> None:
+    desk = house.desk_at(place)
+    async with house.node_at(desk, place, slots=1) as node:
+        first = await house.submitted(desk, "hold")
+        await house.reached(desk, first.id, Status.RUNNING)
+        old, young = await house.submitted(desk, "noop"), await house.submitted(desk, "noop")
+        node.launch(old.id, old.task, old.queue)
+        await node.worker.claim_loop.stop()  # so that nobody claims the old one before the launch below
+        tasks.GATE.set()
+        await house.ended(desk, first.id)
+        await until(partial(_has_room, node))
+        node.launch(young.id, young.task, young.queue)
+        await asyncio.sleep(0)
+        await node.worker._claims.settle()
+        assert [(await read(desk, job.id)).status for job in (old, young)] == [Status.PENDING, Status.PENDING]
+
+
+async def _has_room(node: Node) -> bool:
+    return not node.worker.held()
 
 
 async def test_a_launched_job_needs_no_poll(place: Place) -> None:

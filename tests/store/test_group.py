@@ -138,13 +138,15 @@ async def test_a_commit_whose_answer_was_lost_is_found_again(place: Place) -> No
 
 
 async def test_a_deadlock_repeats_the_whole_group(place: Place) -> None:
+    """The group waits for one row and holds another that the intruder wants; PostgreSQL ends the group's statement."""
     desk = house.desk_at(place)
     ids = sorted([(await house.submitted(desk, "noop")).id for _ in range(2)])
-    database = open_database(place.url.sqlalchemy)
     name = await place.value("SELECT current_database()")
+    query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    before = await place.value(query)
     await place.psql.execute(f"ALTER DATABASE {name} SET deadlock_timeout = '20ms'")
+    database = open_database(place.url.sqlalchemy)
     intruder = await asyncpg.connect(place.url.libpq)
-    await place.psql.execute(f"ALTER DATABASE {name} RESET deadlock_timeout")
     try:
         await intruder.execute("SET deadlock_timeout = '10s'")
         other = Desk(database, desk.catalog)
@@ -154,17 +156,24 @@ async def test_a_deadlock_repeats_the_whole_group(place: Place) -> None:
         both = asyncio.gather(*(other.cancels.put(Cancellation(each, "ann", None)) for each in ids))
 
         async def waits() -> bool:
-            query = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1"
-            return bool(await place.value(query, name))
+            waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1"
+            return bool(await place.value(waiting, name))
 
         await until(waits)
         await intruder.execute("UPDATE jobtrail.jobs SET tags = '{x}' WHERE id = $1", ids[0])
         await transaction.commit()
         assert await both == ["cancelled", "cancelled"]
         assert [len(await trail(place, each)) for each in ids] == [2, 2]
+
+        async def counted() -> bool:
+            return bool(await place.value(query) > before)
+
+        await database.dispose()
+        await until(counted)
     finally:
         await intruder.close()
         await database.dispose()
+        await place.psql.execute(f"ALTER DATABASE {name} RESET deadlock_timeout")
 
 
 async def test_a_database_that_does_not_answer_is_told_after_the_patience() -> None:

@@ -2,7 +2,6 @@
 
 import http.client
 import os
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,12 +9,13 @@ from enum import StrEnum
 from typing import Final
 
 from jobtrail.job.catalog import Catalog
+from jobtrail.job.errors import SettingsError
 from jobtrail.job.record import NodeRecord
 from jobtrail.settings import EMBEDDED, Settings, unknown_variables
 from jobtrail.store.diagnosis import Lapsed, Server, Stranded
 from jobtrail.store.engine import GROUPS
 from jobtrail.store.schema import Schema
-from jobtrail.wiring import embedded
+from jobtrail.wiring import embedded, listen
 
 OLDEST_SERVER: Final = 15
 NARROW: Final = 0.8
@@ -79,13 +79,12 @@ def check_tasks(settings: Settings, catalog: Catalog) -> Finding:
 def check_port(settings: Settings) -> Finding:
     place = f"{settings.host} port {settings.port}"
     try:
-        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        socket.create_server((settings.host, settings.port), family=family).close()
-    except OSError as error:
+        listen(settings.host, settings.port).close()
+    except SettingsError as error:
         if _is_jobtrail(settings.host, settings.port):
             return Finding("port", Level.OK, f"a Jobtrail answers on {place}")
-        fix = "stop what listens there, or set JOBTRAIL_HOST and JOBTRAIL_PORT"
-        return Finding("port", Level.FAULT, f"cannot listen on {place}: {error.strerror or error}", fix)
+        detail, _, fix = str(error).partition("; ")
+        return Finding("port", Level.FAULT, detail, fix)
     return Finding("port", Level.OK, f"{place} is free")
 
 

@@ -102,8 +102,8 @@ async def _settle(database: Database, ending: Ending, node: UUID) -> Landing:
     async with database.sessions.begin() as session:
         row = (await session.execute(_ASK, {"id": ending.id})).one_or_none()
         if row is not None and (row.status, row.node_id, row.attempt) == (Status.RUNNING, node, ending.attempt):
-            await _finish(await session.connection(), [ending], node)
-            return Landing.LANDED
+            moved = await _finish(await session.connection(), [ending], node)
+            return Landing.LANDED if moved else Landing.STALE
         # The history says who ended this attempt, also after the row went on or was purged.
         ended = (await session.execute(_ENDED_BY, {"id": ending.id, "attempt": ending.attempt})).one_or_none()
         return Landing.LANDED if ended is not None and _is_ours(ended, ending, node) else Landing.STALE

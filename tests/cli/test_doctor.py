@@ -1,0 +1,185 @@
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from jobtrail.cli import checks
+from jobtrail.cli.checks import Finding, Found, Level
+from jobtrail.job.catalog import Catalog
+from jobtrail.job.record import NodeRecord
+from jobtrail.job.status import Status
+from jobtrail.settings import Settings
+from jobtrail.store.diagnosis import Lapsed, Server, Stranded
+from jobtrail.store.schema import Schema
+from support import tasks
+from support.command import Command
+from support.database import Place
+from support.house import desk_at, node_at
+from support.rows import born, in_status
+from support.served import CHECKOUT, Served
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+SETTINGS = Settings(database_url="postgresql://127.0.0.1:1/app", tasks=("support.tasks",))
+WELL = Found(
+    SETTINGS,
+    Catalog.from_modules([tasks]),
+    "postgresql://there",
+    Server(180000, "18.0", 97, 3, False),
+    timedelta(0),
+    Schema.CURRENT,
+    "1",
+)
+
+
+def node(**more: Any) -> NodeRecord:
+    return NodeRecord(uuid4(), "host", 42, "0.1.0", (), (), {}, NOW, **{"heartbeat_at": NOW, **more})
+
+
+@pytest.mark.parametrize(
+    ("check", "change", "level", "words"),
+    [
+        (checks.check_server, {}, Level.OK, "PostgreSQL 18.0 at postgresql://there"),
+        (checks.check_server, {"server": Server(140011, "14.11", 97, 3, False)}, Level.FAULT, "15 or later: upgrade"),
+        (checks.check_server, {"server": Server(150004, "15.4", 97, 3, True)}, Level.FAULT, "name the primary"),
+        (checks.check_revision, {}, Level.OK, "is at 1, as this version needs it"),
+        (checks.check_revision, {"schema": Schema.LATER}, Level.WARN, "made for a later one"),
+        (checks.check_revision, {"schema": Schema.OLDER}, Level.FAULT, "run `jobtrail migrate`"),
+        (checks.check_revision, {"schema": Schema.MISSING}, Level.FAULT, "run `jobtrail migrate`"),
+        (
+            checks.check_revision,
+            {"schema": Schema.MISSING, "settings": Settings(database_url="embedded")},
+            Level.OK,
+            "`jobtrail serve` makes it",
+        ),
+        (checks.check_clock, {"ahead": timedelta(seconds=-1)}, Level.OK, "differ by 1.00 s"),
+        (checks.check_clock, {"ahead": timedelta(seconds=90)}, Level.WARN, "90.0 s ahead of this machine's"),
+        (checks.check_clock, {"ahead": timedelta(seconds=-90)}, Level.WARN, "90.0 s behind this machine's"),
+        (checks.check_connections, {"living": [node()] * 7}, Level.OK, "7 node(s) may take 77 of 97 connections"),
+        (checks.check_connections, {"living": [node()] * 8}, Level.WARN, "8 node(s) may take 88 of 97 connections"),
+        (checks.check_connections, {"living": [node()] * 9}, Level.FAULT, "JOBTRAIL_POOL_SIZE"),
+        (checks.check_nodes, {"living": [node()]}, Level.OK, "living: 1"),
+        (checks.check_nodes, {}, Level.WARN, "start `jobtrail serve`"),
+        (checks.check_nodes, {"silent": [node()]}, Level.WARN, "went silent: host pid 42 since 2026-01-02 00:00:00"),
+        (checks.check_running, {}, Level.OK, "every running job"),
+        (checks.check_running, {"lapsed": [Lapsed(uuid4(), 3, NOW)]}, Level.FAULT, "3 running jobs have no node"),
+        (
+            checks.check_running,
+            {"lapsed": [Lapsed(uuid4(), 3, NOW)], "living": [node()]},
+            Level.WARN,
+            "a living node rescues them",
+        ),
+        (checks.check_pending, {}, Level.OK, "every pending job"),
+        (checks.check_pending, {"stranded": [Stranded("noop", "mail", 2)]}, Level.WARN, "2 of noop in queue mail"),
+        (
+            checks.check_pending,
+            {"stranded": [Stranded("noop", "mail", 2), Stranded("gone", "mail", 1)]},
+            Level.FAULT,
+            "no node knows the task: 1 of gone in queue mail",
+        ),
+        (
+            checks.check_pending,
+            {"stranded": [Stranded(f"gone{number}", "q", 1) for number in range(6)]},
+            Level.FAULT,
+            "1 of gone4 in queue q, …",
+        ),
+    ],
+)
+def test_what_is_told_of_what_the_database_said(check: Any, change: dict[str, Any], level: Level, words: str) -> None:
+    finding = check(replace(WELL, **change))
+    assert finding.level is level
+    assert words in f"{finding.detail} {finding.fix}"
+    assert (finding.fix is None) == (level is Level.OK)
+
+
+def test_a_node_with_a_long_lease_may_be_silent_for_longer() -> None:
+    assert checks.silence(SETTINGS) == timedelta(minutes=1)
+    assert checks.silence(SETTINGS.model_copy(update={"lease": timedelta(minutes=5)})) == timedelta(minutes=5)
+
+
+def test_a_folder_that_is_not_used_is_told() -> None:
+    unused = checks.check_folder(Settings(database_url="postgresql://there/app", data_dir=Path("/srv/jobs")))
+    used = checks.check_folder(Settings(database_url="embedded", data_dir=Path("/srv/jobs")))
+    assert (unused.level, used.level) == (Level.WARN, Level.OK)
+    assert used.detail.endswith("keeps its data in /srv/jobs")
+
+
+async def test_a_set_up_that_is_well(jobtrail: Command, place: Place) -> None:
+    async with node_at(desk_at(place), place):
+        words, document = (
+            await jobtrail("doctor", JOBTRAIL_PORT="0"),
+            await jobtrail("doctor", "--json", JOBTRAIL_PORT="0"),
+        )
+    told = found(document.json["checks"])
+    assert (words.code, words.err, document.code, document.json["ok"]) == (0, "", 0, True)
+    assert set(told) == {
+        "settings", "variables", "tasks", "port", "folder", "server", "revision", "clock", "connections",
+        "nodes", "running", "pending",
+    }  # fmt: skip
+    assert {each.level for each in told.values()} == {"ok"}
+    assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 12]
+
+
+async def test_what_is_left_behind(jobtrail: Command, place: Place) -> None:
+    await born(place, "noop", queue="mail")
+    await born(place, "forgotten")
+    await in_status(place, Status.RUNNING)
+    await place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now() - interval '1 h' WHERE status = 'running'")
+    await place.psql.execute(
+        """INSERT INTO jobtrail.nodes (id, host, pid, version, queues, tasks, slots, heartbeat_at) VALUES
+           (gen_random_uuid(), 'old', 7, '0', '{}', '{forgotten}', '{}', now() - interval '2 min'),
+           (gen_random_uuid(), 'new', 8, '0', '{other}', '{noop,forgotten}', '{}', now())"""
+    )
+    done = await jobtrail("doctor", "--json", JOBTRAIL_PORT="0")
+    told = found(done.json["checks"])
+    assert (done.code, done.json["ok"]) == (1, False)
+    assert (told["nodes"].level, told["running"].level, told["pending"].level) == ("warn", "warn", "fault")
+    assert told["nodes"].detail.startswith("went silent: old pid 7 since ")
+    assert told["running"].detail.startswith("1 running jobs have no node any more")
+    assert told["pending"].detail == "no node knows the task: 1 of forgotten in queue default"
+    known = found((await jobtrail("doctor", "--json", JOBTRAIL_QUEUES="mail")).json["checks"])
+    assert known["pending"].level == "fault"
+
+
+async def test_a_port_that_is_taken_by_a_jobtrail_or_by_another(jobtrail: Command, folder: Path, place: Place) -> None:
+    async with Served.start(folder, place.url.libpq, **CHECKOUT) as service:
+        port = str(service.client.base_url.port)
+        ours = found((await jobtrail("doctor", "--json", JOBTRAIL_PORT=port)).json["checks"])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = str(other.getsockname()[1])
+        done = await jobtrail("doctor", JOBTRAIL_PORT=taken)
+    assert (ours["port"].level, ours["port"].detail) == ("ok", f"a Jobtrail answers on 127.0.0.1 port {port}")
+    assert done.code == 1
+    told = f"cannot listen on 127.0.0.1 port {taken}: Address already in use"
+    assert f"fault  port         JOBTRAIL_HOST, JOBTRAIL_PORT: {told}\n" in done.out
+    assert "fix: choose another with JOBTRAIL_PORT, or stop what listens there\n" in done.out
+
+
+@pytest.mark.parametrize(
+    ("variables", "check", "level", "words"),
+    [
+        ({}, "database", "fault", "JOBTRAIL_DATABASE_URL is not set"),
+        ({"JOBTRAIL_DATABASE_URL": "postgresql://127.0.0.1:1/a"}, "database", "fault", "nothing answers at"),
+        ({"JOBTRAIL_LEASE": "soon"}, "settings", "fault", "JOBTRAIL_LEASE: 'soon' is not a duration"),
+        ({"JOBTRAIL_LEASES": "5s"}, "variables", "warn", "did you mean JOBTRAIL_LEASE?"),
+        ({}, "tasks", "warn", "no module is named"),
+        ({"JOBTRAIL_TASKS": "nowhere"}, "tasks", "fault", "the module 'nowhere' cannot be imported"),
+    ],
+)
+async def test_what_can_be_said_without_a_database(
+    bare: Command, variables: dict[str, str], check: str, level: str, words: str
+) -> None:
+    done = await bare("doctor", "--json", **variables)
+    told = found(done.json["checks"])
+    assert (done.code, done.err, done.json["ok"]) == (1, "", False)
+    assert told[check].level == level
+    assert words in told[check].detail
+    assert told[check].fix
+
+
+def found(told: Sequence[dict[str, Any]]) -> dict[str, Finding]:
+    return {each["check"]: Finding(**each) for each in told}
