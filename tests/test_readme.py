@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from jobtrail.store.embedded import EmbeddedPostgres
 from jobtrail.store.embedded.programs import installed_programs
 from support.demo import Demo, demo_folder, free_port
 from support.readme import Block, Shell, blocks, differences, last_json, table
@@ -51,7 +52,7 @@ async def test_every_block_is_true(folder: Path, empty_url: str) -> None:
         variables = environment(**own)
         variables["PATH"] += f":{installed_programs().where}"  # a psql, where the system has none
         async with Shell.open(folder, variables) as shell:
-            reader = Reader(shell, port, empty_url)
+            reader = Reader(shell, port, EmbeddedPostgres(folder / "postgres").url, empty_url)
             for block in BLOCKS:
                 await reader.read(block)
             assert reader.compared == sum(block.language in {"json", "text"} for block in BLOCKS)
@@ -64,8 +65,9 @@ async def test_every_block_is_true(folder: Path, empty_url: str) -> None:
 class Reader:
     """Goes through the blocks in their order. `port` is where the service is that the README speaks of right now."""
 
-    def __init__(self, shell: Shell, port: str, url: str) -> None:
+    def __init__(self, shell: Shell, port: str, embedded: str, url: str) -> None:
         self._shell = shell
+        self._embedded = embedded
         self._url = url
         self._said = ""
         self.port = port
@@ -85,7 +87,7 @@ class Reader:
             case "sh":
                 self._said = await self._shell.run(text)
             case "sql":
-                self._said = await self._shell.run(f"psql -X \"$(jobtrail url)\" <<'SQL'\n{text}SQL")
+                self._said = await self._shell.run(f"psql -X '{self._embedded}' <<'SQL'\n{text}SQL")
             case "json":
                 self.compared += 1
                 assert differences(json.loads(block.text), last_json(self._said)) == []

@@ -92,7 +92,9 @@ class Command:
         """`more` are settings beside those of the command."""
         return await self.forks.run(words, self.folder, _environment({**self.variables, **more}))
 
-    async def start(self, *words: str | bytes, package: Path = TOP, stdout: int = -1, **more: str) -> asyncio.subprocess.Process:
+    async def start(
+        self, *words: str | bytes, package: Path = TOP, stdout: int = -1, **more: str
+    ) -> asyncio.subprocess.Process:
         """A start of Python with piped output; `package` is where service/ and migrations/ lie."""
         environ = _environment({**self.variables, **more}, package)
         return await asyncio.create_subprocess_exec(

@@ -26,6 +26,7 @@ def serve(as_json: Json = False) -> None:
     for line in unknown_variables(os.environ):
         log.warning("%s", line)
     # The server shuts down first and raises the signal again afterwards, for whoever was there before.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(exits.DONE))
     try:
         app.serve(settings, ready=lambda url: _say(url, as_json=as_json))
     except KeyboardInterrupt:
