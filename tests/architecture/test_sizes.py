@@ -56,10 +56,11 @@ def test_only_the_store_and_the_audit_speak_sql() -> None:
 
 
 def test_one_class_holds_the_only_endless_loop_of_a_node() -> None:
+    """Whatever else loops has an end: a thread waits for its next call, a stopping worker gives up after a while."""
     loops = [
         path.name
         for path in (PACKAGE / "node").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.While)
     ]
-    assert sorted(loops) == ["loop.py", "threads.py"]  # the second: a thread that waits for its next call
+    assert sorted(loops) == ["loop.py", "threads.py", "worker.py"]
