@@ -31,7 +31,7 @@ _DATED: Final = (
 _SHIFT: Final = """CASE WHEN {0} < $2 THEN {0}
     ELSE $3::timestamptz + round(extract(epoch FROM {0} - $2::timestamptz) / 10) * interval '10 s' END"""
 _SHIFTS: Final = ", ".join(f"{name} = {_SHIFT.format(name)}" for name in _DATED)
-_DATE_ROW: Final = f"UPDATE jobtrail.jobs SET {_SHIFTS} WHERE id = $1"  # noqa: S608 - constants of ours
+_DATE_ROW: Final = f"UPDATE jobtrail.jobs SET {_SHIFTS} WHERE id = $1"
 _DATE_MOVE: Final = "UPDATE jobtrail.transitions SET at = $3 WHERE job_id = $1 AND at >= $2"
 
 

@@ -14,7 +14,6 @@ from jobtrail.job.record import Claimed
 from jobtrail.job.task import Task
 from jobtrail.node.threads import Threads
 
-
 log = logging.getLogger(__name__)
 
 _CANCEL_GRACE: Final = 5.0
