@@ -179,6 +179,10 @@ def load(**given: Any) -> Settings:
         raise SettingsError(f".env in the current folder cannot be read: {reason}") from None
 
 
+_DEMO: Final = PREFIX + "DEMO_"
+"""The sample tasks of `jobtrail demo` read their own."""
+
+
 def unknown_variables(environ: Mapping[str, str], env_file: Path = _ENV_FILE) -> list[str]:
     """A line for each variable, of the environment or the file, that begins like a setting and is none."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
@@ -186,7 +190,7 @@ def unknown_variables(environ: Mapping[str, str], env_file: Path = _ENV_FILE) ->
     return [
         f"{name} is not a setting" + _nearest(name, known)
         for name in sorted(given)
-        if name.upper().startswith(PREFIX) and name.upper() not in known
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not name.upper().startswith(_DEMO)
     ]
 
 

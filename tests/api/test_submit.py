@@ -127,6 +127,14 @@ async def test_fifty_callers_with_one_key_get_one_job(service: Service, place: P
     assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 1
 
 
+async def test_a_key_is_remembered_for_a_day(service: Service) -> None:
+    answer = await service.client.post("/v1/jobs", json={"task": "noop", "ttl": 1}, headers={"Idempotency-Key": "k"})
+    assert answer.json()["ttl"] == 86400
+    path = f"/v1/jobs/{answer.json()['id']}"
+    assert (await service.client.patch(path, json={"ttl": 1})).json()["ttl"] == 86400
+    assert (await service.client.patch(path, json={"ttl": None})).json()["ttl"] is None
+
+
 async def test_a_replay_shows_the_job_as_it_is_now(running: Service) -> None:
     headers = {"Idempotency-Key": "k"}
     first = (await running.client.post("/v1/jobs", json={"task": "noop"}, headers=headers)).json()

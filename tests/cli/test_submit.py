@@ -136,3 +136,9 @@ def test_both_ways_to_write_args_add_up() -> None:
     assert merge_args(tasks.noop, '{"m": 1}', {"n": "2"}) == {"m": 1, "n": 2}
     with pytest.raises(typer.BadParameter, match="--args"):
         merge_args(tasks.noop, "{}x", {})
+
+
+async def test_a_submit_without_task_modules_names_the_setting(jobtrail: Command) -> None:
+    done = await jobtrail("submit", "noop", JOBTRAIL_TASKS="")
+    assert done.code == 2
+    assert done.err.startswith("jobtrail: JOBTRAIL_TASKS names no module with a task")

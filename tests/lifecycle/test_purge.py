@@ -7,6 +7,7 @@ import pytest
 
 from jobtrail.job.status import Status
 from jobtrail.lifecycle.purge import BATCH, purge
+from jobtrail.store.transitions.cancel import Cancellation
 from support import house
 from support.database import Place
 from support.rows import in_status, trail
@@ -21,7 +22,7 @@ async def test_the_default_depends_on_how_a_job_ended(place: Place, status: Stat
     async with house.node_at(desk, place, queues=("nobody",) if status is Status.CANCELLED else ()):
         job = await house.submitted(desk, task, **args)
         if status is Status.CANCELLED:
-            await desk.cancels.put(house.Cancellation(job.id, "ann", None))
+            await desk.cancels.put(Cancellation(job.id, "ann", None))
         job = await house.ended(desk, job.id)
     assert job.status is status
     assert job.finished_at is not None

@@ -144,7 +144,7 @@ async def test_a_deadlock_repeats_the_whole_group(place: Place) -> None:
     name = await place.value("SELECT current_database()")
     query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
     before = await place.value(query)
-    await place.psql.execute(f"ALTER DATABASE {name} SET deadlock_timeout = '20ms'")
+    await place.psql.execute(f"ALTER DATABASE {name} SET deadlock_timeout = '250ms'")
     database = open_database(place.url.sqlalchemy)
     intruder = await asyncpg.connect(place.url.libpq)
     try:
@@ -159,7 +159,8 @@ async def test_a_deadlock_repeats_the_whole_group(place: Place) -> None:
             waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1"
             return bool(await place.value(waiting, name))
 
-        await until(waits)
+        # the intruder must be in the queue before the group looks for a deadlock, and both before its lock timeout
+        await until(waits, every=0.005)
         await intruder.execute("UPDATE jobtrail.jobs SET tags = '{x}' WHERE id = $1", ids[0])
         await transaction.commit()
         assert await both == ["cancelled", "cancelled"]

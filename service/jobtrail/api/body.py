@@ -34,9 +34,10 @@ async def read(request: Request, *, limit: int, required: bool) -> ReadRequest:
     if required:
         _require_json(request)
     raw = await _take(request, limit)
-    if not raw and not required:
-        return ReadRequest(request, b"", None)
-    _require_json(request)
+    if not required:
+        if not raw:
+            return ReadRequest(request, b"", None)
+        _require_json(request)
     return ReadRequest(request, raw, parse(raw))
 
 

@@ -36,8 +36,8 @@ class JobLinks:
 
     def url(self, request: Request, job_id: UUID) -> str:
         scope = request.scope
-        asked = tuple(map(scope.get, ("scheme", "server", "root_path", "app_root_path")))
-        asked = (request.headers.get("host"), *asked)
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+        asked = (host, scope.get("scheme"), scope.get("server"), scope.get("root_path"), scope.get("app_root_path"))
         if scope["router"] is not self._router or asked != self._asked:
             self._before = str(request.url_for(JOB, job_id=_NO_ID)).removesuffix(_NO_ID)
             self._router, self._asked = scope["router"], asked

@@ -14,6 +14,7 @@ import typer
 from jobtrail import logs
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
+from jobtrail.job.errors import SettingsError
 from jobtrail.job.pointer import visible
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.settings import Settings, load
@@ -44,6 +45,11 @@ def run(act: Callable[[Errand], Awaitable[Found]], *, with_tasks: bool = False) 
     """
     settings = configured()
     catalog = load_catalog(settings.tasks if with_tasks else ())
+    if with_tasks and not catalog:
+        raise SettingsError(
+            "JOBTRAIL_TASKS names no module with a task: write the modules that hold your tasks, separated by commas, "
+            "such as JOBTRAIL_TASKS=myapp.jobs"
+        )
     with reach(settings) as url:
         return asyncio.run(_run(act, settings, url, catalog))
 

@@ -1,7 +1,6 @@
 """Changing what does not move a job: ttl and tags of any, priority and run_at of a pending one."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from uuid import UUID
 
 from jobtrail.job.errors import JobConflictError, JobNotFoundError, PreconditionError
@@ -24,7 +23,7 @@ async def amend(
         fields=frozenset(wanted.model_fields_set),
         ttl=seconds(wanted.ttl),
         priority=wanted.priority,
-        run_at=wanted.run_at or datetime.now(UTC),
+        run_at=wanted.run_at,
         tags=wanted.tags,
     )
     async with desk.transaction() as session:

@@ -14,7 +14,7 @@ from jobtrail.store.tables import jobs
 
 @dataclass(frozen=True)
 class Change:
-    """Only what `fields` names is changed; `ttl` None keeps the row."""
+    """Only what `fields` names is changed; `ttl` None keeps the row, `run_at` None is now, by the database's clock."""
 
     fields: frozenset[str]
     ttl: timedelta | None = None
@@ -35,6 +35,8 @@ async def amend(session: AsyncSession, job_id: UUID, change: Change) -> None:
     values: dict[str, Any] = {name: getattr(change, name) for name in change.fields - {"ttl"}}
     if "tags" in values:
         values["tags"] = list(change.tags)
+    if "run_at" in values and change.run_at is None:
+        values["run_at"] = func.statement_timestamp()
     if "ttl" in change.fields:
         # a key must be remembered for a day, or a late repeat would run twice
         kept = case((jobs.c.idempotency_key.is_(None), change.ttl), else_=func.greatest(change.ttl, KEY_LIFE))
