@@ -1,7 +1,7 @@
 # Two commands do all the set-up on a fresh machine: `make run` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
-ON_THE_SYSTEM := tests/store tests/lifecycle tests/node tests/migrations tests/audit tests/api
+ON_THE_SYSTEM := tests/store tests/lifecycle tests/node tests/migrations tests/audit tests/api tests/e2e/test_service.py --ignore=tests/store/embedded
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format clean
