@@ -1,7 +1,6 @@
 """The small readings: entity tags, cursors, keys, and the two ways to an endpoint."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -9,13 +8,10 @@ from starlette.requests import Request
 
 from jobtrail.api import cursor
 from jobtrail.api.conditions import etag_of, matches_if_match, matches_if_none_match
-from jobtrail.api.direct import DirectRoute
 from jobtrail.api.headers import idempotency_key_of
-from jobtrail.api.route import ProblemRoute
 from jobtrail.job.errors import InvalidInputError
 from jobtrail.job.ids import new_job_id
 from jobtrail.store.jobs import Place
-from support.service import Service
 
 
 def request_with(**headers: str) -> Request:
@@ -96,13 +92,3 @@ def test_a_cursor_of_any_other_text_is_refused() -> None:
 )
 def test_keys(said: str, key: str) -> None:
     assert idempotency_key_of(request_with(idempotency_key=said)) == key
-
-
-def test_the_stand_alone_service_takes_the_short_way_for_submits_only(service: Service) -> None:
-    """The same calls over both ways are compared in `test_refusals`."""
-
-    def short(route: Any) -> bool:
-        return isinstance(route, DirectRoute) and DirectRoute._proceed(route).__qualname__.startswith("DirectRoute")
-
-    ours = [route for route in service.app.routes if isinstance(route, ProblemRoute)]
-    assert {route.operation_id for route in ours if short(route)} == {"submit_job", "submit_jobs"}

@@ -218,5 +218,6 @@ async def test_the_database_of_a_host_app_is_not_tried_out_on(folder: Path) -> N
 
 
 def test_make_run_is_the_demo() -> None:
-    dry = subprocess.run(["make", "--dry-run", "--no-print-directory", "run"], cwd=CHECKOUT, check=True, capture_output=True, text=True)
+    command = ["make", "--dry-run", "--no-print-directory", "run"]
+    dry = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True)
     assert dry.stdout.splitlines()[-1] == "exec .venv/bin/jobtrail demo"

@@ -34,7 +34,7 @@ class ProblemRoute(APIRoute):
         return type(cls.__name__, (cls,), {"max_body": max_body})
 
     def get_route_handler(self) -> Answer:
-        proceed = self._proceed()
+        proceed = super().get_route_handler()
         field = self.body_field
 
         async def answer(request: Request) -> Response:
@@ -50,9 +50,6 @@ class ProblemRoute(APIRoute):
             return response
 
         return answer
-
-    def _proceed(self) -> Answer:
-        return super().get_route_handler()
 
 
 def _refuse_bytes(request: Request) -> None:

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from jobtrail.api import links, openapi, problems, schemas
-from jobtrail.api.direct import DirectRoute
 from jobtrail.api.door import Door
 from jobtrail.api.errors import TaskNotFoundError
 from jobtrail.api.explain import ProblemRoutes
@@ -59,7 +58,7 @@ def install(app: FastAPI, door: Door) -> None:
 
     Before it serves: an app copies its error handlers with the first request.
     """
-    route_class = DirectRoute.limited(door.max_body)
+    route_class = ProblemRoute.limited(door.max_body)
     _add(app.router, _calls(door), route_class, prefix=VERSION_PREFIX)
     _add(app.router, _health(door), route_class)
     # a redirect would be made from a query that was never looked at
