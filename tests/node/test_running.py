@@ -14,6 +14,7 @@ from jobtrail.lifecycle.cancel import cancel
 from jobtrail.lifecycle.read import read, read_history
 from jobtrail.lifecycle.retry import retry
 from jobtrail.lifecycle.submit import submit, submit_batch
+from jobtrail.logs import BoundFields
 from jobtrail.node.node import Node
 from support import house, tasks
 from support.database import Place
@@ -125,11 +126,15 @@ async def test_every_record_made_while_a_job_runs_carries_its_ids(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     desk = house.desk_at(place)
+    caplog.handler.addFilter(BoundFields())
     with caplog.at_level(logging.INFO):
         async with house.node_at(desk, place):
-            job = await house.ended(desk, (await house.submitted(desk, "about")).id)
-    assert any(record.message == "about to tell" for record in caplog.records)
-    assert job.status is Status.SUCCEEDED
+            told = await house.ended(desk, (await house.submitted(desk, "about")).id)
+            threaded = await house.ended(desk, (await house.submitted(desk, "tell_in_thread")).id)
+    records = {record.getMessage(): record for record in caplog.records}
+    for job, message in ((told, "about to tell"), (threaded, "told in a thread")):
+        found = {name: getattr(records[message], name) for name in ("job_id", "task", "attempt", "trace_id")}
+        assert found == {"job_id": str(job.id), "task": job.task, "attempt": 1, "trace_id": job.trace_id}
 
 
 async def test_nothing_is_claimed_beyond_the_free_slots(place: Place) -> None:

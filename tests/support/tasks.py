@@ -1,6 +1,7 @@
 """Tasks for tests: each does one thing that a job can do."""
 
 import asyncio
+import logging
 import threading
 import time
 from datetime import date
@@ -134,6 +135,11 @@ async def about(context: JobContext) -> dict[str, object]:
         "token": context.idempotency_token,
         "other": context.token("mail"),
     }
+
+
+@task
+def tell_in_thread() -> None:
+    logging.getLogger("a.host.of.its.own").warning("told in a thread")
 
 
 @task(timeout=0.05)
