@@ -54,8 +54,12 @@ CREATE TABLE jobtrail.jobs (
     CONSTRAINT ck_jobs_args CHECK (jsonb_typeof(args) = 'object'),
     CONSTRAINT ck_jobs_priority CHECK (priority BETWEEN 0 AND 9),
     CONSTRAINT ck_jobs_attempts CHECK (attempt BETWEEN 0 AND max_attempts AND max_attempts >= 1),
+    -- what no driver can read would end every claim and every list that meets it
     CONSTRAINT ck_jobs_durations CHECK (
-        timeout > interval '0' AND ttl >= interval '0' AND ttl_failed >= interval '0'),
+        timeout > interval '0' AND timeout <= interval '30 days'
+        AND ttl BETWEEN interval '0' AND interval '3650 days'
+        AND ttl_failed BETWEEN interval '0' AND interval '3650 days'),
+    CONSTRAINT ck_jobs_times CHECK (run_at BETWEEN '0001-01-02 00:00Z' AND '9999-12-30 00:00Z'),
     CONSTRAINT ck_jobs_key CHECK ((idempotency_key IS NULL) = (request_hash IS NULL)),
     CONSTRAINT ck_jobs_pending CHECK (status <> 'pending' OR (
         node_id IS NULL AND started_at IS NULL AND cancel_requested_at IS NULL)),

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from jobtrail.node import loop as loop_module
 from jobtrail.node.loop import Loop
 from jobtrail.node.threads import Threads
 
@@ -54,6 +55,19 @@ async def test_stop_is_idempotent_and_lets_the_tick_end() -> None:
     assert ended
     never_started = Loop("y", tick, every=1)
     await never_started.stop()
+
+
+async def test_a_tick_that_hangs_keeps_nobody_from_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "_PATIENCE", 0.05)
+
+    async def tick() -> None:
+        await asyncio.sleep(60)
+
+    loop = Loop("x", tick, every=1)
+    loop.start()
+    await asyncio.sleep(0)
+    await asyncio.wait_for(loop.stop(), 5)
+    assert loop.ticks == 1
 
 
 async def test_threads_are_reused_and_no_more_than_needed() -> None:

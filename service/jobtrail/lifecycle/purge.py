@@ -6,6 +6,7 @@ from typing import Final
 
 from jobtrail.store import expiry
 from jobtrail.store.engine import Database
+from jobtrail.store.faults import unavailable
 
 BATCH: Final = 1000
 
@@ -22,7 +23,12 @@ class Purged:
 
 
 async def purge(database: Database, *, by: str, history_ttl: timedelta | None) -> Purged:
-    """`history_ttl` None keeps the history for ever."""
+    """`history_ttl` None keeps the history for ever. Raises UnavailableError."""
+    with unavailable():
+        return await _purge(database, by, history_ttl)
+
+
+async def _purge(database: Database, by: str, history_ttl: timedelta | None) -> Purged:
     jobs = transitions = 0
     while True:
         gone = await expiry.purge(database, actor=by, most=BATCH)

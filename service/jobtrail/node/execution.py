@@ -30,6 +30,8 @@ class Execution:
         self._threads = threads
         self._performing: asyncio.Task[Performance] | None = None
         self._ending = asyncio.Event()
+        self._in_thread = False
+        self._when_free: Callable[[], None] | None = None
         self.cancel_delivered = False
 
     def cancel(self) -> None:
@@ -41,6 +43,17 @@ class Execution:
     def interrupt(self) -> None:
         """The node is ending. A thread is left behind: the fence makes its late end harmless."""
         self._ending.set()
+
+    def when_free(self, step: Callable[[], None]) -> bool:
+        """Call `step` once the place that the task takes is free: at once, or when a thread left behind comes back.
+
+        True if it was free already.
+        """
+        if self._in_thread:
+            self._when_free = step
+            return False
+        step()
+        return True
 
     async def perform(self) -> Performance:
         """Never raises for what the task did, not for SystemExit either; only its own cancellation goes through."""
@@ -86,7 +99,17 @@ class Execution:
         first = (self._context,) if takes_context else ()
         if self._task.runs_in == "loop":
             return lambda: function(*first, **arguments)
-        return lambda: self._threads.run(lambda: function(*first, **arguments))
+
+        def call() -> Any:
+            self._in_thread = True
+            return self._threads.run(lambda: function(*first, **arguments), self._thread_ended)
+
+        return call
+
+    def _thread_ended(self) -> None:
+        self._in_thread = False
+        if self._when_free is not None:
+            self._when_free()
 
 
 def _performance_of(performing: asyncio.Task[Performance]) -> Performance:

@@ -10,6 +10,9 @@ log = logging.getLogger(__name__)
 
 _JITTER: Final = 0.1
 
+_PATIENCE: Final = 3.0
+"""Seconds that a stopping loop waits for its tick: a database that hangs must not keep the process from ending."""
+
 
 class Loop:
     """Calls `tick` every `every` seconds, give or take a tenth, and at once when woken.
@@ -43,11 +46,15 @@ class Loop:
         return self.ticks
 
     async def stop(self) -> None:
-        """End after the tick that is under way. Idempotent."""
+        """End after the tick that is under way, which is cancelled when it takes too long. Idempotent."""
         self._stopping = True
         self._wake.set()
         if self._task is not None:
-            await asyncio.wait({self._task})
+            _, late = await asyncio.wait({self._task}, timeout=_PATIENCE)
+            if late:
+                log.warning("%s: the tick under way does not end; it is given up", self.name)
+                self._task.cancel()
+                await asyncio.wait({self._task}, timeout=_PATIENCE)
 
     async def _run(self) -> None:
         while not self._stopping:

@@ -22,10 +22,11 @@ class Threads:
         self._idle = threading.Semaphore(0)
         self._count = 0
 
-    async def run(self, function: Callable[[], Result]) -> Result:
+    async def run(self, function: Callable[[], Result], ended: Callable[[], None] = lambda: None) -> Result:
         """Call `function` in a thread, with the caller's context variables. Raises whatever it raises.
 
-        When the caller is cancelled the thread goes on, since Python cannot stop it; its end is then ignored.
+        When the caller is cancelled the thread goes on, since Python cannot stop it. `ended` is called on the loop when
+        the thread is free again.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Result] = loop.create_future()
@@ -38,6 +39,7 @@ class Threads:
                 _tell(loop, _fail, answer, error)
             else:
                 _tell(loop, _answer, answer, result)
+            _tell(loop, ended)
 
         self._calls.put(call)
         if not self._idle.acquire(blocking=False):

@@ -235,7 +235,8 @@ class Worker:
         finally:
             if self._held.get(claimed.id) is holding:
                 del self._held[claimed.id]
-            self._free(holding.kind)
+            if not execution.when_free(partial(self._free, holding.kind)):
+                log.warning("a thread goes on with %s after its job ended; its slot stays taken", claimed.task)
 
     def _free(self, kind: Kind) -> None:
         self._slots.give_back(kind)
@@ -270,6 +271,8 @@ class Worker:
     async def _adopt(self, orphans: Sequence[Held]) -> None:
         """Claims whose answer never came: start them where there is room, else hand them back unused."""
         for claimed in await held_by(self._desk.database, orphans, node=self._node_id):
+            if claimed.id in self._held:  # an earlier beat saw to it while this one asked
+                continue
             kind = self._desk.catalog[claimed.task].runs_in
             if self.draining or self._slots.free(kind) <= 0:
                 await recorded(finish(self._endings, self._settle, released(claimed)))

@@ -1,7 +1,8 @@
 """The two pools of a process: one for grouped single statements, one for transactions. Nothing is built at import."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,8 +30,10 @@ class Database:
             yield connection
 
     async def dispose(self) -> None:
-        await self.grouped.dispose()
-        await self.engine.dispose()
+        """Close what is open; a server that does not answer a goodbye is left without one."""
+        for engine in (self.grouped, self.engine):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(engine.dispose(), 3)
 
 
 GROUP_LOCK_TIMEOUT: Final = 0.5

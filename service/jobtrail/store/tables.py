@@ -95,7 +95,13 @@ jobs = Table(
     CheckConstraint("jsonb_typeof(args) = 'object'", name="args"),
     CheckConstraint("priority BETWEEN 0 AND 9", name="priority"),
     CheckConstraint("attempt BETWEEN 0 AND max_attempts AND max_attempts >= 1", name="attempts"),
-    CheckConstraint("timeout > interval '0' AND ttl >= interval '0' AND ttl_failed >= interval '0'", name="durations"),
+    CheckConstraint(
+        "timeout > interval '0' AND timeout <= interval '30 days' "
+        "AND ttl BETWEEN interval '0' AND interval '3650 days' "
+        "AND ttl_failed BETWEEN interval '0' AND interval '3650 days'",
+        name="durations",
+    ),
+    CheckConstraint("run_at BETWEEN '0001-01-02 00:00Z' AND '9999-12-30 00:00Z'", name="times"),
     CheckConstraint("(idempotency_key IS NULL) = (request_hash IS NULL)", name="key"),
     CheckConstraint(
         "status <> 'pending' OR (node_id IS NULL AND started_at IS NULL AND cancel_requested_at IS NULL)",
