@@ -29,7 +29,7 @@ class Run:
 
 
 async def run(attempt: Run) -> Landing:
-    """Never raises for what the task did. A stale end is told in the log: somebody else had the job already."""
+    """Never raises for what the task did. A stale end is told in the log by whoever finds it."""
     claimed = attempt.claimed
     log.debug("started")
     began = time.monotonic()
@@ -42,7 +42,8 @@ async def run(attempt: Run) -> Landing:
         max_result=attempt.max_result,
     )
     landing = await recorded(attempt.finish(ending_of(claimed, outcome)))
-    _tell(outcome, landing, claimed, time.monotonic() - began)
+    if landing is Landing.LANDED:  # a stale end was told by whoever found it out, with what the row says instead
+        _tell(outcome, time.monotonic() - began)
     return landing
 
 
@@ -56,15 +57,8 @@ async def recorded(write: Awaitable[Landing]) -> Landing:
         raise
 
 
-def _tell(outcome: Outcome, landing: Landing, claimed: Claimed, seconds: float) -> None:
+def _tell(outcome: Outcome, seconds: float) -> None:
     word = type(outcome).__name__.lower()
-    if landing is Landing.STALE:
-        log.warning(
-            "stale: attempt %d ended as %s, but the job is no longer this node's; nothing was recorded",
-            claimed.attempt,
-            word,
-        )
-        return
     facts: dict[str, object] = {"seconds": round(seconds, 3)}
     if isinstance(outcome, Succeeded):
         log.info("succeeded", extra=facts)

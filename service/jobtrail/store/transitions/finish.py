@@ -1,5 +1,6 @@
 """running → succeeded, failed or cancelled, or → pending for another attempt. Only the attempt that holds the job."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +15,8 @@ from jobtrail.job.status import Status
 from jobtrail.store.engine import Database
 from jobtrail.store.faults import unavailable
 from jobtrail.store.transitions.fence import execute, fenced, keys
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +106,15 @@ async def _settle(database: Database, ending: Ending, node: UUID) -> Landing:
         row = (await session.execute(_ASK, {"id": ending.id})).one_or_none()
         if row is not None and (row.status, row.node_id, row.attempt) == (Status.RUNNING, node, ending.attempt):
             moved = await _finish(await session.connection(), [ending], node)
-            return Landing.LANDED if moved else Landing.STALE
+            if moved:
+                return Landing.LANDED
         # The history says who ended this attempt, also after the row went on or was purged.
         ended = (await session.execute(_ENDED_BY, {"id": ending.id, "attempt": ending.attempt})).one_or_none()
-        return Landing.LANDED if ended is not None and _is_ours(ended, ending, node) else Landing.STALE
+        if ended is not None and _is_ours(ended, ending, node):
+            return Landing.LANDED
+    now = "gone" if row is None else f"{row.status} at attempt {row.attempt}"
+    log.warning("stale: attempt %d ended as %s, but the row is %s: not recorded", ending.attempt, ending.status, now)
+    return Landing.STALE
 
 
 def _is_ours(ended: Row[Any], ending: Ending, node: UUID) -> bool:
