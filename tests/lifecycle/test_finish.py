@@ -16,6 +16,7 @@ from jobtrail.store.transitions.claim import claim_next
 from jobtrail.store.transitions.finish import Ending, Landing, finish_group, settle
 from support import house, tasks
 from support.database import Place
+from support.rows import taken_away
 from support.until import until
 
 
@@ -70,11 +71,7 @@ async def test_a_stale_end_is_told_in_the_log(place: Place, caplog: pytest.LogCa
     async with house.node_at(desk, place):
         job = await house.submitted(desk, "hold")
         await house.reached(desk, job.id, Status.RUNNING)
-        await place.psql.execute(
-            """UPDATE jobtrail.jobs SET status = 'failed', error = '{"type": "x"}', lease_until = NULL,
-               finished_at = now(), expires_at = now() + ttl_failed WHERE id = $1""",
-            job.id,
-        )
+        await taken_away(place, job.id)
         with caplog.at_level(logging.WARNING):
             tasks.GATE.set()
 
@@ -82,4 +79,4 @@ async def test_a_stale_end_is_told_in_the_log(place: Place, caplog: pytest.LogCa
                 return "stale: attempt 1 ended as" in caplog.text
 
             await until(told)
-    assert (await read(desk, job.id)).error == {"type": "x"}
+    assert (await read(desk, job.id)).error == {"type": "E"}

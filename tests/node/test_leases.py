@@ -16,7 +16,7 @@ from jobtrail.store.transitions.finish import Ending, Landing, finish_group, set
 from jobtrail.store.transitions.renew import Held, renew
 from support import house, tasks
 from support.database import Place
-from support.rows import trail
+from support.rows import taken_away, trail
 from support.until import until
 
 
@@ -229,17 +229,13 @@ async def test_a_node_that_lost_a_job_stops_it(place: Place) -> None:
     async with house.node_at(desk, place):
         job = await house.submitted(desk, "sleep_long")
         await house.reached(desk, job.id, Status.RUNNING)
-        await place.psql.execute(
-            """UPDATE jobtrail.jobs SET status = 'failed', error = '{"type": "x"}', lease_until = NULL,
-               finished_at = now(), expires_at = now() + ttl_failed WHERE id = $1""",
-            job.id,
-        )
+        await taken_away(place, job.id)
 
         async def stopped() -> bool:
             return not any(each.get_name() == f"job-{job.id}" for each in asyncio.all_tasks())
 
         await until(stopped)
-    assert (await read(desk, job.id)).error == {"type": "x"}
+    assert (await read(desk, job.id)).error == {"type": "E"}
 
 
 @pytest.mark.parametrize(("max_attempts", "status"), [(1, Status.FAILED), (2, Status.PENDING)])

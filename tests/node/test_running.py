@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import pytest
@@ -11,11 +9,10 @@ import pytest
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
 from jobtrail.lifecycle.cancel import cancel
-from jobtrail.lifecycle.read import read, read_history
+from jobtrail.lifecycle.read import read_history
 from jobtrail.lifecycle.retry import retry
 from jobtrail.lifecycle.submit import submit, submit_batch
 from jobtrail.logs import BoundFields
-from jobtrail.node.node import Node
 from support import house, tasks
 from support.database import Place
 from support.rows import trail
@@ -135,115 +132,6 @@ async def test_every_record_made_while_a_job_runs_carries_its_ids(
     for job, message in ((told, "about to tell"), (threaded, "told in a thread")):
         found = {name: getattr(records[message], name) for name in ("job_id", "task", "attempt", "trace_id")}
         assert found == {"job_id": str(job.id), "task": job.task, "attempt": 1, "trace_id": job.trace_id}
-
-
-async def test_nothing_is_claimed_beyond_the_free_slots(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, slots=3, threads=2) as node:
-        await submit_batch(desk, [Submission(task="hold") for _ in range(10)], by="ann")
-        await submit_batch(desk, [Submission(task="hold_in_thread") for _ in range(10)], by="ann")
-
-        async def full() -> bool:
-            running = await place.value("SELECT count(*) FROM jobtrail.jobs WHERE status = 'running'")
-            return bool(running == 5)
-
-        await until(full)
-        await node.worker.claim_loop.ticked()
-        rows = await place.rows(
-            "SELECT task, count(*) FROM jobtrail.jobs WHERE status = 'running' GROUP BY 1 ORDER BY 1"
-        )
-        assert [row["count"] for row in rows] == [3, 2]
-        tasks.GATE.set()
-
-        async def done() -> bool:
-            return bool(await place.value("SELECT bool_and(status = 'succeeded') FROM jobtrail.jobs"))
-
-        await until(done)
-
-
-async def test_a_thread_that_was_left_behind_keeps_its_slot(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, threads=1) as node:
-        late = await house.ended(desk, (await house.submitted(desk, "hold_in_thread", timeout=0.1)).id)
-        assert (late.status, (late.error or {})["type"]) == (Status.FAILED, "timeout")
-        assert "its slot stays taken" in caplog.text
-        waiting = await house.submitted(desk, "in_thread", n=1)
-        await node.worker.claim_loop.ticked()
-        assert (await read(desk, waiting.id)).status is Status.PENDING
-        tasks.GATE.set()
-        assert (await house.ended(desk, waiting.id)).status is Status.SUCCEEDED
-
-
-async def test_launch_does_not_overtake_older_or_more_urgent_work(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, slots=1) as node:
-        first = await house.submitted(desk, "hold")
-        node.launch(first.id, first.task, first.queue)
-        await house.reached(desk, first.id, Status.RUNNING)
-        old, urgent, young = [await house.submitted(desk, "noop", priority=priority) for priority in (5, 9, 5)]
-        for job in (young, old, urgent):
-            node.launch(job.id, job.task, job.queue)
-        tasks.GATE.set()
-        jobs = [await house.ended(desk, job.id) for job in (urgent, old, young)]
-    starts = [job.started_at for job in jobs]
-    assert starts == sorted(starts, key=lambda start: (start is None, start))
-
-
-async def test_launch_leaves_a_freed_slot_to_what_waits(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, slots=1) as node:
-        first = await house.submitted(desk, "hold")
-        await house.reached(desk, first.id, Status.RUNNING)
-        old, young = await house.submitted(desk, "noop"), await house.submitted(desk, "noop")
-        node.launch(old.id, old.task, old.queue)
-        await node.worker.claim_loop.stop()  # so that nobody claims the old one before the launch below
-        tasks.GATE.set()
-        await house.ended(desk, first.id)
-        await until(partial(_has_room, node))
-        node.launch(young.id, young.task, young.queue)
-        await asyncio.sleep(0)
-        await node.worker._claims.settle()
-        assert [(await read(desk, job.id)).status for job in (old, young)] == [Status.PENDING, Status.PENDING]
-
-
-async def _has_room(node: Node) -> bool:
-    return not node.worker.held()
-
-
-async def test_a_launched_job_needs_no_poll(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, poll_every=timedelta(hours=1)) as node:
-        await node.worker.claim_loop.ticked(0)
-        for _ in range(20):
-            job = await house.submitted(desk, "noop")
-            node.launch(job.id, job.task, job.queue)
-            assert (await house.ended(desk, job.id, within=5)).status is Status.SUCCEEDED
-        burst = [await house.submitted(desk, "noop") for _ in range(100)]
-        for job in burst:
-            node.launch(job.id, job.task, job.queue)
-        for job in burst:
-            assert (await house.ended(desk, job.id, within=5)).status is Status.SUCCEEDED
-
-
-async def test_a_node_takes_only_its_queues(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, queues=("a", "b")) as node:
-        elsewhere = await house.submitted(desk, "noop", queue="c")
-        node.launch(elsewhere.id, elsewhere.task, elsewhere.queue)
-        here = [await house.submitted(desk, "noop", queue=queue) for queue in ("a", "b")]
-        for job in here:
-            await house.ended(desk, job.id)
-        await node.worker.claim_loop.ticked()
-        assert (await read(desk, elsewhere.id)).status is Status.PENDING
-
-
-async def test_a_task_that_nobody_here_knows_stays_pending(place: Place) -> None:
-    desk = house.desk_at(place)
-    await place.psql.execute("INSERT INTO jobtrail.jobs (id, task) VALUES (gen_random_uuid(), 'foreign')")
-    async with house.node_at(desk, place) as node:
-        await house.ended(desk, (await house.submitted(desk, "noop")).id)
-        await node.worker.claim_loop.ticked()
-    assert await place.value("SELECT status FROM jobtrail.jobs WHERE task = 'foreign'") == "pending"
 
 
 async def test_arguments_that_no_longer_fit_end_as_failed(place: Place) -> None:

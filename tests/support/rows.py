@@ -59,3 +59,8 @@ async def trail(place: Place, job_id: UUID) -> list[tuple[int, str | None, str]]
     """(seq, from, to) of the whole history."""
     query = "SELECT seq, from_status, to_status FROM jobtrail.transitions WHERE job_id = $1 ORDER BY seq"
     return [(row["seq"], row["from_status"], row["to_status"]) for row in await place.rows(query, job_id)]
+
+
+async def taken_away(place: Place, job_id: UUID) -> None:
+    """End a running job in SQL, under the hands of the node that runs it."""
+    await moved(place, job_id, Status.FAILED)
