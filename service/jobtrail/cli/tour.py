@@ -6,7 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from socket import socket
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ class Tour:
     settings: Settings
     mail: socket
     error: Exception | None = None
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
     _going: asyncio.Task[None] | None = field(default=None, init=False)
 
     @property
@@ -55,7 +56,7 @@ class Tour:
         try:
             async with service, catch(self.mail, lambda caught: watch.note(_tell_mail(caught))):
                 await _tell_earlier(service)
-                await watch.begin()
+                await watch.begin(self.since)
                 jobs = await _submit(service, here)
                 await self._show(service, watch, jobs, here)
                 await watch.until(lambda: False)

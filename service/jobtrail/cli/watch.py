@@ -40,11 +40,12 @@ class Watch:
         self._known: dict[str, _Known] = {}
         self._notes: list[tuple[datetime, str]] = []
 
-    async def begin(self) -> None:
-        """What has happened so far is not told."""
+    async def begin(self, since: datetime) -> None:
+        """What happened before is not told; a rescue by a node that has just started is."""
         for job in await self._listed():
-            moves = await self._moves(job["id"])
-            self._known[job["id"]] = _Known(job["status"], job["attempt"], len(moves))
+            old = [move for move in await self._moves(job["id"]) if datetime.fromisoformat(move["at"]) < since]
+            if old:
+                self._known[job["id"]] = _Known(old[-1]["to_status"], old[-1]["attempt"], len(old))
 
     async def until(self, fact: Callable[[], bool]) -> None:
         while not fact():
