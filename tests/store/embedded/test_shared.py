@@ -1,3 +1,4 @@
+import contextlib
 import os
 import shutil
 import signal
@@ -181,12 +182,21 @@ def test_a_process_id_that_is_somebody_elses_by_now_is_not_believed(
     bystander.wait()
 
 
+def names_of_children() -> set[str]:
+    """Of those that live long enough to be asked."""
+    found: set[str] = set()
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.add(process.name())
+    return found
+
+
 def test_a_start_waits_for_what_is_left_of_a_dead_server(embedded: EmbeddedPostgres, folder: Path) -> None:
     left = locks.open_lock(folder / "server.lock")
     assert locks.is_alone(left)
     starting = threading.Thread(target=embedded.start)
     starting.start()
-    wait_until(lambda: any(process.name() == "pg_isready" for process in psutil.Process().children()))
+    wait_until(lambda: "pg_isready" in names_of_children())
     assert not servers_in(folder)
     locks.let_go(left)
     starting.join()
