@@ -35,7 +35,8 @@ class Place:
         """As if new. The guards refuse this to everybody who does not switch them off."""
         async with self.psql.transaction():
             await self.psql.execute("SET LOCAL session_replication_role = replica")
-            await self.psql.execute("TRUNCATE jobtrail.jobs, jobtrail.transitions, jobtrail.nodes")
+            await self.psql.execute("""TRUNCATE jobtrail.jobs, jobtrail.transitions, jobtrail.nodes,
+                jobtrail.log_lines, jobtrail.pauses""")
 
 
 def url_of(server: EmbeddedPostgres, name: str) -> str:

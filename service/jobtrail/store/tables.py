@@ -183,5 +183,40 @@ nodes = Table(
     Column("slots", JSONB, nullable=False),
     Column("started_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
     Column("heartbeat_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("left_behind", Integer, nullable=False, server_default=text("0")),
+    Column("stale_ends", Integer, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("id"),
+)
+
+log_lines = Table(
+    "log_lines",
+    metadata,
+    Column("job_id", Uuid, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("at", _TIME, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("logger", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    PrimaryKeyConstraint("job_id", "attempt", "number"),
+    CheckConstraint(
+        "length(level) <= 50 AND length(logger) <= 200 AND octet_length(message) <= 65536",
+        name="texts",
+    ),
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("paused_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("paused_by", Text, nullable=False, server_default=text("session_user")),
+    Column("reason", Text),
+    PrimaryKeyConstraint("kind", "name"),
+    CheckConstraint("kind IN ('queue', 'task')", name="kind"),
+    CheckConstraint(
+        "length(name) BETWEEN 1 AND 200 AND length(paused_by) BETWEEN 1 AND 255 AND length(reason) <= 1000",
+        name="texts",
+    ),
 )
