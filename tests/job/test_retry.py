@@ -50,6 +50,15 @@ def test_only_listed_errors_are_retried() -> None:
 
 
 @pytest.mark.parametrize(
+    ("error", "retried"),
+    [(OSError(), True), (TimeoutError(), True), (PermissionError(), False), (KeyError(), False), (SystemExit(), False)],
+    ids=repr,
+)
+def test_errors_to_give_up_on_are_final_although_their_base_is_listed(error: BaseException, retried: bool) -> None:
+    assert Retry(on=(OSError,), give_up_on=(PermissionError, ValueError)).retries(error) is retried
+
+
+@pytest.mark.parametrize(
     ("options", "fix"),
     [
         ({"base": -1}, r"Retry\(base=-1\): write a number, from 0 to 2592000"),
@@ -72,10 +81,32 @@ def test_only_listed_errors_are_retried() -> None:
         ({"on": (TimeoutError, "x")}, "write a tuple of exception classes"),
         ({"on": (int,)}, "write a tuple of exception classes"),
         ({"on": int}, "write a tuple of exception classes"),
-        ({"on": ()}, "write retry=None on the task instead"),
+        ({"on": ()}, "write retry=None on a task"),
+        ({"on": (BaseException,)}, "write Exception, and name any other"),
+        ({"on": (OSError, BaseException)}, "write Exception, and name any other"),
+        ({"give_up_on": OSError}, r"write a tuple, give_up_on=\(OSError,\)"),
+        ({"give_up_on": [OSError]}, r"Retry\(give_up_on=.*write a tuple of exception classes"),
+        ({"give_up_on": (OSError, "x")}, "write a tuple of exception classes"),
+        ({"give_up_on": None}, "write a tuple of exception classes"),
+        ({"give_up_on": (Exception,)}, "covers all of on=.*name narrower errors"),
+        ({"give_up_on": (BaseException,)}, "covers all of on=.*name narrower errors"),
+        ({"on": (TimeoutError, KeyError), "give_up_on": (OSError, LookupError)}, "covers all of on="),
+        ({"max_attempts": 1}, r"max_attempts=1\): write a whole number from 2 to 1000"),
+        ({"max_attempts": 0}, "from 2 to 1000"),
+        ({"max_attempts": 1001}, "from 2 to 1000"),
+        ({"max_attempts": 3.0}, "from 2 to 1000"),
+        ({"max_attempts": True}, "from 2 to 1000"),
+        ({"max_attempts": "3"}, "from 2 to 1000"),
+        ({"base": len}, r"needs its parentheses: write @Retry\(\)"),
     ],
     ids=str,
 )
 def test_what_is_impossible_is_refused_with_its_fix(options: dict[str, Any], fix: str) -> None:
     with pytest.raises(DeclarationError, match=fix):
         Retry(**options)
+
+
+def test_what_can_act_at_all_is_taken() -> None:
+    retry = Retry(on=(OSError, KeyError), give_up_on=(OSError,), max_attempts=2)
+    assert retry.retries(KeyError())
+    assert Retry(max_attempts=1000) == Retry(max_attempts=1000)

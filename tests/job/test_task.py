@@ -150,11 +150,15 @@ def test_a_decorated_function_is_seen_through() -> None:
         (alone, {"ttl": 315_360_001}, "seconds from"),
         (alone, {"retry": Retry()}, "never act with max_attempts=1; write how often"),
         (alone, {"max_attempts": 2, "retry": 3}, r"write Retry\(…\), or None"),
+        (
+            alone,
+            {"max_attempts": 9, "retry": Retry(max_attempts=3)},
+            "move max_attempts=3 out of the Retry, to the task",
+        ),
         (alone, {"runs_in": "thread"}, "write def, or leave it out"),
         (in_a_thread, {"runs_in": "loop"}, "write async def, or leave it out"),
-        (in_a_thread, {"runs_in": "process"}, "processes are not there yet"),
-        (alone, {"runs_in": "process"}, "processes are not there yet"),
-        (alone, {"runs_in": "moon"}, "write 'loop' or 'thread', or leave it out"),
+        (alone, {"runs_in": "process"}, "a process runs a def"),
+        (alone, {"runs_in": "moon"}, "write 'loop', 'thread' or 'process', or leave it out"),
     ],
     ids=str,
 )
@@ -219,7 +223,7 @@ def test_a_task_shows_its_name_and_place() -> None:
 def test_a_context_gives_tokens_that_are_the_same_in_every_attempt() -> None:
     job_id = UUID(int=7)
     first, second = (
-        JobContext(job_id=job_id, attempt=n, trace_id="0" * 32, task="t", log=None, submitter=None)  # type: ignore[arg-type]
+        JobContext(job_id=job_id, attempt=n, trace_id="0" * 32, task="t", log=None, ties=None)  # type: ignore[arg-type]
         for n in (1, 2)
     )
     assert first.idempotency_token == second.idempotency_token == str(job_id)
@@ -248,6 +252,20 @@ def sync_told(context: JobContext, n: int) -> None: ...
 @task
 async def alone() -> int: return 1
 
+@Retry(base=0.1, on=(OSError,))
+async def called(n: int, *, x: str = "a") -> list[int]: return []
+
+@Retry()
+def called_sync(n: int) -> str: return ""
+
+class Shop:
+    @Retry()
+    async def find(self, n: int) -> str: return ""
+
+@task
+@Retry()
+async def both(context: JobContext, n: int) -> int: return n
+
 def add(task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R: raise NotImplementedError
 
 reveal_type(bare)
@@ -256,9 +274,18 @@ reveal_type(sync)
 reveal_type(sync_told)
 reveal_type(alone)
 reveal_type(add(bare, 1, x="b"))
+reveal_type(called)
+reveal_type(called_sync(1))
+reveal_type(Shop().find)
+reveal_type(both)
+reveal_type(Retry().call(called_sync, 1))
+async def calls() -> None: reveal_type(await Retry().call(called, 1, x="b"))
 add(bare, "1")
 add(sync, 1, "b")
 task(max_attempts="5")
+called_sync("1")
+Retry().call(called_sync, "1")
+Retry()(1)
 """
 
 
@@ -280,5 +307,11 @@ def test_a_type_checker_sees_the_parameters_without_the_context(tmp_path: Path) 
         "jobtrail.job.task.Task[[n: int], None]",
         "jobtrail.job.task.Task[[], int]",
         "dict[str, int]",
+        "def (n: int, *, x: str =) -> typing.Coroutine[Any, Any, list[int]]",
+        "str",
+        "def (n: int) -> typing.Coroutine[Any, Any, str]",
+        "jobtrail.job.task.Task[[n: int], int]",
+        "str",
+        "list[int]",
     ]
-    assert re.findall(r"error: .*\[(.*)\]", told) == ["arg-type", "call-arg", "call-overload"]
+    assert re.findall(r"error: .*\[(.*)\]", told) == ["arg-type", "call-arg", "call-overload", *["arg-type"] * 3]

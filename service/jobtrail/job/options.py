@@ -37,29 +37,34 @@ class Check:
     def retry(self, value: Retry | None, max_attempts: int) -> Retry | None:
         if not isinstance(value, Retry | None):
             raise self._refusal("retry", value, "write Retry(…), or None if errors are final")
+        if value is not None and value.max_attempts is not None:
+            told = f"max_attempts={value.max_attempts}"
+            raise self._refusal("retry", value, f"for jobs the task counts: move {told} out of the Retry, to the task")
         if value is not None and max_attempts == 1:
             raise self._refusal(
                 "retry", value, "it can never act with max_attempts=1; write how often a job may be started"
             )
         return value
 
-    def runs_in(self, value: str | None, *, is_async: bool) -> Literal["loop", "thread"]:
-        """`async def` runs on the loop and `def` in a thread: the option may say so, not change it."""
+    def runs_in(self, value: str | None, *, is_async: bool) -> Literal["loop", "thread", "process"]:
+        """`async def` runs on the loop; `def` in a thread, or in a process if it says so."""
         match value, is_async:
             case ((None | "loop"), True):
                 return "loop"
             case ((None | "thread"), False):
                 return "thread"
+            case "process", False:
+                return "process"
             case "process", _:
                 raise self._refusal(
-                    "runs_in", value, "processes are not there yet; leave it out to run on the loop or a thread"
+                    "runs_in", value, "a process runs a def; write def, with asyncio.run(…) in it if it needs a loop"
                 )
             case "loop", _:
                 raise self._refusal("runs_in", value, "a def would block the loop; write async def, or leave it out")
             case "thread", _:
                 raise self._refusal("runs_in", value, "an async def runs on the loop; write def, or leave it out")
             case _:
-                raise self._refusal("runs_in", value, "write 'loop' or 'thread', or leave it out")
+                raise self._refusal("runs_in", value, "write 'loop', 'thread' or 'process', or leave it out")
 
     def _matching(self, option: str, value: Any, pattern: str, advice: str) -> str:
         if isinstance(value, str) and re.fullmatch(pattern, value):
