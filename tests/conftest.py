@@ -20,16 +20,17 @@ def postgres(pytestconfig: pytest.Config) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session")
-async def _place(postgres: EmbeddedPostgres) -> AsyncIterator[database.Place]:
+async def kept_place(postgres: EmbeddedPostgres) -> AsyncIterator[database.Place]:
+    """A migrated database, with whatever is in it."""
     async with database.migrated(postgres) as place:
         yield place
 
 
 @pytest.fixture
-async def place(_place: database.Place) -> database.Place:
+async def place(kept_place: database.Place) -> database.Place:
     """A migrated database, empty."""
-    await _place.empty()
-    return _place
+    await kept_place.empty()
+    return kept_place
 
 
 @pytest.fixture

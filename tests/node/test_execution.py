@@ -1,67 +1,115 @@
-"""One attempt by itself: cancelled before it began, and one that does not listen."""
+"""One attempt by itself: told to end before it began, while it runs, and when it does not listen."""
 
 import asyncio
 import logging
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from jobtrail.job.context import JobContext
-from jobtrail.job.ids import new_job_id
-from jobtrail.job.outcome import Interrupted, Raised, TimedOut
+from jobtrail.job.outcome import Interrupted, Raised, Returned, TimedOut
 from jobtrail.job.record import Claimed
 from jobtrail.job.task import Task
-from jobtrail.node import execution
 from jobtrail.node.execution import Execution
+from jobtrail.node.places import Assignment, InThread, OnLoop
 from jobtrail.node.threads import Threads
-from support import stubborn, tasks
+from support import kinds, stubborn, tasks
+from support.contexts import Untied, context_of
 
 
-def executed(task: Task[..., Any], *, timeout: timedelta | None = None, **args: Any) -> Execution:
-    claimed = Claimed(new_job_id(), 1, task.name, args, uuid4().hex, 1, timeout, "ann")
+class Told(Untied):
+    """The ties of an attempt: its own execution says whether it was told."""
 
-    async def submitter(*_args: object) -> Any:
-        raise AssertionError
+    execution: Execution
 
-    context = JobContext(
-        job_id=claimed.id, attempt=1, trace_id=claimed.trace_id, task=task.name, log=logging.getLogger(),
-        submitter=submitter,
-    )  # fmt: skip
-    return Execution(claimed, task, context, Threads())
+    @property  # type: ignore[override]
+    def cancelled(self) -> bool:
+        return self.execution.told
+
+
+def executed(task: Task[..., Any], *, timeout: float | None = None, grace: float = 0.05, **args: Any) -> Execution:
+    limit = None if timeout is None else timedelta(seconds=timeout)
+    ties = Told.__new__(Told)
+    context = context_of(task.name, ties=ties)
+    claimed = Claimed(context.job_id, 1, task.name, args, context.trace_id, 1, limit, "ann")
+    assignment = Assignment(claimed, task, context, 1000)
+    place = OnLoop(assignment) if task.runs_in == "loop" else InThread(assignment, Threads())
+    ties.execution = Execution(assignment, place, grace=grace)
+    return ties.execution
+
+
+async def begun(attempt: Execution) -> "asyncio.Task[Any]":
+    performing = asyncio.create_task(attempt.perform())
+    while attempt._performing is None:
+        await asyncio.sleep(0)
+    return performing
 
 
 async def test_a_cancel_before_the_first_step() -> None:
     attempt = executed(tasks.sleep_long)
-    performing = asyncio.create_task(attempt.perform())
-    await asyncio.sleep(0)
+    performing = await begun(attempt)
     attempt.cancel()
     performance = await performing
     assert isinstance(performance, Raised)
-    assert isinstance(performance.error, asyncio.CancelledError)
+    assert performance.failure.type == "CancelledError"
     assert attempt.cancel_delivered
 
 
-async def test_a_task_that_does_not_listen_is_left_behind(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(execution, "_CANCEL_GRACE", 0.05)
-    slow = executed(stubborn.never_ends, timeout=timedelta(seconds=0.05))
-    ended = executed(stubborn.never_ends)
+async def test_a_cancel_before_there_is_anything_to_tell_is_not_delivered() -> None:
+    attempt = executed(tasks.noop)
+    attempt.cancel()
+    assert isinstance(await attempt.perform(), Returned)
+    assert not attempt.cancel_delivered
+
+
+async def test_a_task_that_does_not_listen_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
+    slow = executed(stubborn.never_ends, timeout=0.05, seconds=0.4)
+    ended = executed(stubborn.never_ends, seconds=0.4)
     performing = asyncio.create_task(ended.perform())
     performance = await slow.perform()
     ended.interrupt()
     assert isinstance(performance, TimedOut)
     assert isinstance(await performing, Interrupted)
-    assert caplog.text.count("left behind") == 2
+    assert caplog.text.count("never_ends did not end when told to: it is left behind") == 2
+    assert (slow.left_behind, ended.left_behind) == (True, True)
+    free = asyncio.Event()
+    slow.when_free(free.set)
+    assert not free.is_set()
+    await asyncio.wait_for(free.wait(), 5)
     await asyncio.gather(*(each for each in asyncio.all_tasks() if each.get_name().startswith("job-")))
 
 
-async def test_a_thread_cannot_be_cancelled_but_times_out() -> None:
-    attempt = executed(tasks.hold_in_thread, timeout=timedelta(seconds=0.05), seconds=0.2)
-    performing = asyncio.create_task(attempt.perform())
-    await asyncio.sleep(0)
+@pytest.mark.parametrize("how", ["cancel", "interrupt"])
+async def test_a_thread_with_a_context_hears_and_cleans_up(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    attempt = executed(kinds.in_thread, how="wait", grace=5.0)
+    performing = await begun(attempt)
+    getattr(attempt, how)()
+    performance = await performing
+    ended = performance.raised if isinstance(performance, Interrupted) else performance
+    assert (ended.failure.type, ended.failure.message) == ("InterruptedError", "told to end")
+    assert isinstance(performance, Interrupted) is (how == "interrupt")
+    assert "cleaned up: True" in caplog.text
+    assert not attempt.left_behind
+
+
+async def test_a_thread_that_cannot_hear_is_left_at_once_at_its_timeout() -> None:
+    attempt = executed(tasks.hold_in_thread, timeout=0.05, seconds=0.3, grace=60)
+    performance = await asyncio.wait_for(attempt.perform(), 5)
+    assert isinstance(performance, TimedOut)
+    assert performance.raised.failure.type == "left-behind"
+
+
+async def test_a_cancel_waits_for_a_thread_that_cannot_hear() -> None:
+    """It may be about to succeed, and then what it did is told as it was."""
+    attempt = executed(tasks.hold_in_thread, seconds=0.2, grace=5)
+    performing = await begun(attempt)
     attempt.cancel()
-    assert not attempt.cancel_delivered
-    assert isinstance(await performing, TimedOut)
+    assert await performing == Returned('"released"')
+    assert attempt.cancel_delivered
+
+
+async def test_a_def_that_returns_a_coroutine_is_told_so() -> None:
+    performance = await executed(tasks.forgot_async).perform()
+    assert isinstance(performance, Raised)
+    assert "write async def" in performance.failure.message

@@ -1,8 +1,9 @@
 """The statements that carry the load keep their plans on an analyzed table with many ended and some running rows."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,7 +14,7 @@ from sqlalchemy.dialects.postgresql import asyncpg
 from jobtrail.job.status import Status
 from jobtrail.store.embedded import EmbeddedPostgres
 from jobtrail.store.jobs import Filter, Page, list_statement
-from jobtrail.store.transitions import claim, finish, renew
+from jobtrail.store.transitions import claim, finish, pick, renew
 from support.database import Place, migrated
 from support.until import until
 
@@ -93,8 +94,9 @@ def _nodes(node: dict[str, Any]) -> Any:
 
 
 def indexes(plan: list[dict[str, Any]]) -> set[str]:
-    assert not [node for node in plan if node["Node Type"] == "Seq Scan"], plan
-    return {node["Index Name"] for node in plan if "Index Name" in node}
+    """Of the jobs. The pauses are few: how they are read does not matter."""
+    assert not [node for node in plan if node["Node Type"] == "Seq Scan" and node["Relation Name"] != "pauses"], plan
+    return {node["Index Name"] for node in plan if "Index Name" in node} - {"pk_pauses"}
 
 
 async def test_fenced_updates_go_by_primary_key(filled: Filled) -> None:
@@ -104,6 +106,7 @@ async def test_fenced_updates_go_by_primary_key(filled: Filled) -> None:
         **keys,
         "status": ["succeeded"] * count, "reason": ["succeeded"] * count, "result": [None] * count,
         "error": [None] * count, "delay": [None] * count, "more": [0] * count,
+        "progress": [None] * count,
     }  # fmt: skip
     for update, parameters in ((finish._FINISH, ends), (renew._RENEW, {**keys, "lease": finish.timedelta(seconds=30)})):
         for shape in (update.plain, update.stepping):
@@ -114,11 +117,7 @@ async def test_fenced_updates_go_by_primary_key(filled: Filled) -> None:
 
 @pytest.mark.parametrize("queues", [[], ["q1", "q2"]])
 async def test_the_claim_reads_no_more_than_it_takes(filled: Filled, queues: list[str]) -> None:
-    parameters = {
-        "node": uuid4(), "lease": finish.timedelta(seconds=30), "tasks": ["noop"], "queues": queues,
-        "all_queues": not queues, "free": 20, "salt": "x",
-    }  # fmt: skip
-    plan = await plan_of(filled.place, claim._NEXT, parameters)
+    plan = await plan_of(filled.place, claim._NEXT, _poll(queues=queues))
     assert indexes(plan) == {"ix_jobs_claim", "pk_jobs"}
     assert plan[0]["Actual Rows"] == 20
     touched = [node for node in plan if node.get("Index Name") == "ix_jobs_claim"]
@@ -129,14 +128,65 @@ async def test_an_idle_poll_is_cheap_whatever_waits_for_tomorrow(place: Place) -
     await fill(place)
     await place.psql.execute("UPDATE jobtrail.jobs SET run_at = now() + interval '1 day' WHERE status = 'pending'")
     await place.psql.execute("VACUUM ANALYZE jobtrail.jobs")
-    parameters = {
-        "node": uuid4(), "lease": finish.timedelta(seconds=30), "tasks": ["noop"], "queues": [], "all_queues": True,
-        "free": 20, "salt": "x",
-    }  # fmt: skip
-    plan = await plan_of(place, claim._NEXT, parameters)
+    plan = await plan_of(place, claim._NEXT, _poll())
     buffers = plan[0]["Shared Hit Blocks"] + plan[0]["Shared Read Blocks"]
     print(f"an idle poll over 20,000 future jobs: {buffers} pages, {plan[0]['Actual Total Time']:.2f} ms")
     assert buffers < 500
+
+
+PAUSE = """
+INSERT INTO jobtrail.pauses (kind, name)
+SELECT kind, name || n FROM (VALUES ('queue', 'q'), ('task', 't')) AS k(kind, name), generate_series(1, 50) AS n
+"""
+
+
+async def test_pauses_are_read_once_and_a_paused_queue_not_at_all(place: Place) -> None:
+    """q1 and q2 are, with 13,000 jobs, and q0 is not."""
+    await fill(place)
+    await place.psql.execute(PAUSE)
+    plan = await plan_of(place, claim._NEXT, _poll(tasks=["noop", "t1"]))
+    assert indexes(plan) == {"ix_jobs_claim", "pk_jobs"}
+    assert plan[0]["Actual Rows"] == 20
+    assert _loops_over_pauses(plan) <= {0, 1}
+    touched = [node for node in plan if node.get("Index Name") == "ix_jobs_claim"]
+    assert sum(node["Actual Rows"] * node["Actual Loops"] for node in touched) < 20 + 2 * 40
+
+    await place.psql.execute("INSERT INTO jobtrail.pauses (kind, name) VALUES ('queue', 'q0')")
+    idle = await plan_of(place, claim._NEXT, _poll())
+    buffers = idle[0]["Shared Hit Blocks"] + idle[0]["Shared Read Blocks"]
+    print(f"a poll over 20,000 jobs of paused queues: {buffers} pages, {idle[0]['Actual Total Time']:.2f} ms")
+    assert buffers < 500
+
+    ids = [row["id"] for row in await place.rows("SELECT id FROM jobtrail.jobs WHERE status = 'pending' LIMIT 50")]
+    by_id = await plan_of(place, claim._THESE, {"node": uuid4(), "lease": finish.timedelta(seconds=30), "ids": ids})
+    assert indexes(by_id) == {"pk_jobs"}
+    assert by_id[0]["Actual Rows"] == 0
+    assert _loops_over_pauses(by_id) <= {0, 1}
+
+
+async def test_a_backlog_of_a_paused_task_is_read_in_the_order_of_the_claim(place: Place) -> None:
+    """Its rows are passed over one by one, so each poll pays for them; but none is locked, and nothing is sorted."""
+    await fill(place)
+    await place.psql.execute("INSERT INTO jobtrail.pauses (kind, name) VALUES ('task', 'noop')")
+    plan = await plan_of(place, claim._NEXT, _poll(tasks=["noop", "t1"]))
+    passed = sum(
+        node["Rows Removed by Filter"] * node["Actual Loops"] for node in plan if "Rows Removed by Filter" in node
+    )
+    print(f"a poll over {passed} due jobs of a paused task: {plan[0]['Actual Total Time']:.2f} ms")
+    assert indexes(plan) == {"ix_jobs_claim", "pk_jobs"}
+    assert plan[0]["Actual Rows"] == 0
+    assert passed > 15_000
+
+
+def _poll(*, tasks: Sequence[str] = ("noop",), queues: Sequence[str] = ()) -> dict[str, Any]:
+    return {
+        "node": uuid4(), "lease": finish.timedelta(seconds=30), "tasks": list(tasks), "queues": list(queues),
+        "all_queues": not queues, "free": 20, "salt": "x",
+    }  # fmt: skip
+
+
+def _loops_over_pauses(plan: list[dict[str, Any]]) -> set[int]:
+    return {node["Actual Loops"] for node in plan if node.get("Relation Name") == "pauses"}
 
 
 @pytest.mark.parametrize(
@@ -151,6 +201,23 @@ async def test_an_idle_poll_is_cheap_whatever_waits_for_tomorrow(place: Place) -
 async def test_lists_have_an_index(filled: Filled, wanted: Filter, index: str) -> None:
     plan = await plan_of(filled.place, list_statement(Page(limit=50, filter=wanted)), {})
     assert index in indexes(plan)
+
+
+SOON = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("scope", "found"),
+    [
+        (pick.to_retry(Filter(task=("noop",)), SOON), {"ix_jobs_ended_badly"}),
+        (pick.to_cancel(Filter(queue=("q1",)), SOON), {"ix_jobs_claim", "ix_jobs_running"}),
+    ],
+)
+async def test_the_jobs_of_a_bulk_move_are_counted_and_picked_by_an_index(
+    filled: Filled, scope: pick.Scope, found: set[str]
+) -> None:
+    assert indexes(await plan_of(filled.place, pick.count_statement(scope), {})) == found
+    assert indexes(await plan_of(filled.place, pick.pick_statement(scope, None, 500), {}))
 
 
 async def test_a_renewal_touches_no_index(place: Place) -> None:

@@ -35,7 +35,7 @@ class Done(NamedTuple):
 _FORKS = """
 import json, os, sys, tempfile
 from pathlib import Path
-from jobtrail.cli import arguments, audit, database, doctor, jobs, main, moves, submit
+from jobtrail.cli import arguments, audit, database, doctor, jobs, main, moves, pauses, submit
 import asyncpg
 for line in sys.stdin:
     words, folder, environ = json.loads(line)
@@ -101,8 +101,8 @@ class Command:
             *_PYTHON, *words, cwd=self.folder, env=environ, stdin=asyncio.subprocess.DEVNULL, stdout=stdout, stderr=-1
         )
 
-    async def in_terminal(self, columns: int, *words: str, **more: str) -> str:
-        """All that a terminal of this width is sent."""
+    async def in_terminal(self, columns: int, *words: str, typed: str = "", **more: str) -> str:
+        """All that a terminal of this width is sent, what is `typed` there included."""
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         environ = _environment({"TERM": "xterm", **self.variables, **more})
@@ -110,6 +110,7 @@ class Command:
             *_PYTHON, *words, cwd=self.folder, env=environ, stdin=theirs, stdout=theirs, stderr=theirs
         )
         os.close(theirs)
+        os.write(ours, typed.encode())
         said = await asyncio.to_thread(_read, ours)
         await process.wait()
         os.close(ours)

@@ -13,6 +13,11 @@ async def add(a: int, b: int) -> int:
 
 
 @task
+async def nap(seconds: float = 0.02) -> None:
+    await asyncio.sleep(seconds)
+
+
+@task
 async def wait_for(context: JobContext, gate: Path) -> str:
     """Ends once the file `gate` is there."""
     while not await asyncio.to_thread(gate.exists):
@@ -25,6 +30,13 @@ def wait_in_thread(gate: Path) -> str:
     while not gate.exists():
         time.sleep(0.01)
     return "went on"
+
+
+@task(runs_in="process")
+def wait_in_process(gate: Path) -> str:
+    """Says by the file `gate`.begun that it has begun."""
+    Path(f"{gate}.begun").touch()
+    return wait_in_thread(gate)
 
 
 @task

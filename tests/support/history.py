@@ -7,9 +7,9 @@ from uuid import UUID, uuid4
 
 from jobtrail.job.ids import new_job_id
 from jobtrail.job.outcome import Again, Cancelled, Failed, Outcome, Succeeded
-from jobtrail.job.record import Claimed, Failure, NewJob
+from jobtrail.job.record import Claimed, Failure, NewJob, PauseKind
 from jobtrail.lifecycle.finish import ending_of
-from jobtrail.store import expiry, nodes
+from jobtrail.store import expiry, nodes, pauses
 from jobtrail.store.transitions.cancel import Cancellation, cancel_group
 from jobtrail.store.transitions.claim import claim_these
 from jobtrail.store.transitions.finish import Landing, finish_group
@@ -114,6 +114,10 @@ class History:
         async with self.place.database.sessions.begin() as session:
             assert await retry(session, self.jobs[name], actor=by)
         await self._date(name, began, ago)
+
+    async def pause(self, kind: PauseKind, name: str, by: str, reason: str | None) -> None:
+        async with self.place.database.sessions.begin() as session:
+            await pauses.put(session, kind, name, actor=by, reason=reason)
 
     async def purge(self, name: str, ago: float, by: str) -> None:
         began = await self._clock()

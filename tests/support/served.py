@@ -1,4 +1,4 @@
-"""`jobtrail serve` as a process of its own, on a real socket, with a real client."""
+"""`jobtrail serve` and `jobtrail work` as processes of their own, the one on a real socket with a real client."""
 
 import asyncio
 import json
@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
+from uuid import UUID
 
 import httpx
 
@@ -21,11 +22,67 @@ CHECKOUT = {"PYTHONPATH": f"{TOP / 'service'}:{TOP / 'tests'}", "JOBTRAIL_TASKS"
 MODULE = (sys.executable, "-m", "jobtrail")
 
 
-class Served:
+@asynccontextmanager
+async def started(
+    folder: Path, url: str, *words: str, command: Sequence[str] = MODULE, **settings: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, Any]]]:
+    """A process and what it said first, which it says when it is ready; its log goes to `VERB.log`.
+
+    Killed at the end, should it still be there. What it began must be gone with it.
+    """
+    variables = {"JOBTRAIL_PORT": "0", "JOBTRAIL_DATABASE_URL": url, **settings}
+    with (folder / f"{words[0]}.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *command, *words, "--json", cwd=folder, env=environment(**variables), start_new_session=True,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
+        )  # fmt: skip
+    try:
+        assert process.stdout
+        said = await asyncio.wait_for(process.stdout.readline(), 30)
+        assert said, (folder / f"{words[0]}.log").read_text()
+        yield process, json.loads(said)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+        await until(lambda: nothing_is_left(process.pid), within=5)
+
+
+class Started:
+    """A process that stays until it is told to end."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    def signal(self, which: signal.Signals) -> None:
+        self.process.send_signal(which)
+
+    async def ended(self) -> tuple[int, float]:
+        """Its exit code, and the seconds that it took from now."""
+        began = time.monotonic()
+        return await asyncio.wait_for(self.process.wait(), 30), time.monotonic() - began
+
+
+class Working(Started):
+    """`jobtrail work`; `said` is what it told of itself."""
+
+    def __init__(self, process: asyncio.subprocess.Process, said: dict[str, Any]) -> None:
+        super().__init__(process)
+        self.said = said
+        self.node = UUID(said["node"])
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls, folder: Path, url: str, *words: str, **settings: str) -> AsyncIterator[Self]:
+        async with started(folder, url, "work", *words, **settings) as (process, said):
+            yield cls(process, said)
+
+
+class Served(Started):
     """`client` begins at the service's address."""
 
     def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
-        self.process = process
+        super().__init__(process)
         self.client = httpx.AsyncClient(base_url=url, trust_env=False, timeout=20)
 
     @classmethod
@@ -33,25 +90,10 @@ class Served:
     async def start(
         cls, folder: Path, url: str, command: Sequence[str] = MODULE, **settings: str
     ) -> AsyncIterator[Self]:
-        """Ready when this returns; killed at the end, should it still be there. What it began must be gone with it."""
-        variables = {"JOBTRAIL_PORT": "0", "JOBTRAIL_DATABASE_URL": url, **settings}
-        with (folder / "serve.log").open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *command, "serve", "--json", cwd=folder, env=environment(**variables), start_new_session=True,
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
-            )  # fmt: skip
-        try:
-            assert process.stdout
-            said = await asyncio.wait_for(process.stdout.readline(), 30)
-            assert said, (folder / "serve.log").read_text()
-            served = cls(process, json.loads(said)["url"])
+        async with started(folder, url, "serve", command=command, **settings) as (process, said):
+            served = cls(process, said["url"])
             async with served.client:
                 yield served
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.communicate()
-            assert is_gone(process.pid)
 
     async def submit(self, task: str, **wanted: Any) -> str:
         answer = await self.client.post("/v1/jobs", json={"task": task, **wanted})
@@ -71,17 +113,9 @@ class Served:
     async def moves(self, job_id: str) -> list[dict[str, Any]]:
         return list((await self.client.get(f"/v1/jobs/{job_id}/transitions")).raise_for_status().json()["items"])
 
-    def signal(self, which: signal.Signals) -> None:
-        self.process.send_signal(which)
 
-    async def ended(self) -> tuple[int, float]:
-        """Its exit code, and the seconds that it took from now."""
-        began = time.monotonic()
-        return await asyncio.wait_for(self.process.wait(), 30), time.monotonic() - began
-
-
-def is_gone(group: int) -> bool:
-    """Whether no process of the group is left."""
+async def nothing_is_left(group: int) -> bool:
+    """Whether no process of the group is there: children notice the end of their parent a moment later."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

@@ -145,3 +145,26 @@ def tell_in_thread() -> None:
 @task(timeout=0.05)
 async def too_slow() -> None:
     await asyncio.sleep(600)
+
+
+@task
+def forgot_async() -> object:
+    return asyncio.sleep(0)
+
+
+@task
+async def block(seconds: float) -> None:
+    time.sleep(seconds)  # noqa: ASYNC251 - that is the fault it shows
+
+
+@task
+async def tell(context: JobContext, turns: int = 1) -> None:
+    for turn in range(1, turns + 1):
+        context.progress(turn, turns + 1, f"turn {turn}")
+        context.log.info("half of it")
+        await asyncio.sleep(0)
+    try:
+        int("x")
+    except ValueError:
+        logging.getLogger("a.host.of.its.own").exception("failed")
+    context.progress(turns + 1, turns + 1, "all")

@@ -1,9 +1,9 @@
 """The tasks of one process, by name."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from jobtrail.job.errors import DeclarationError, UnknownTaskError
 from jobtrail.job.task import RunsIn, Task
@@ -12,8 +12,12 @@ from jobtrail.job.task import RunsIn, Task
 class Catalog:
     """Iterates over its tasks in the order of their names."""
 
-    def __init__(self, tasks: Iterable[Task[..., Any]] = ()) -> None:
-        """Raises DeclarationError for two tasks of one name; the same task twice is fine."""
+    def __init__(self, tasks: Iterable[Task[..., Any]] = (), modules: Sequence[str] = ()) -> None:
+        """`modules`: where those tasks are found that run in a process, which has to import them.
+
+        Raises DeclarationError for two tasks of one name; the same task twice is fine.
+        """
+        self.modules: Final = tuple(modules)
         self._tasks: dict[str, Task[..., Any]] = {}
         for task in tasks:
             other = self._tasks.setdefault(task.name, task)
@@ -26,7 +30,10 @@ class Catalog:
     @classmethod
     def from_modules(cls, modules: Iterable[ModuleType]) -> "Catalog":
         """The tasks on the top level of these modules, imported ones too."""
-        return cls(thing for module in modules for thing in vars(module).values() if isinstance(thing, Task))
+        found = [
+            (thing, module.__name__) for module in modules for thing in vars(module).values() if isinstance(thing, Task)
+        ]
+        return cls((thing for thing, _ in found), sorted({name for thing, name in found if thing.runs_in == "process"}))
 
     @property
     def names(self) -> tuple[str, ...]:

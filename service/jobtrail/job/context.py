@@ -6,14 +6,29 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
+from jobtrail.job.progress import Progress
+
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
     from jobtrail.job.task import Task
 
 
-class SubmitFromJob(Protocol):
-    """Stores a job whose parent is the running one: same trace, `created_by` names the parent."""
+class Ties(Protocol):
+    """What a context asks of the node that runs its job; callable from wherever the task runs."""
 
-    def __call__(self, parent: "JobContext", task: "Task[..., Any]", args: dict[str, Any]) -> Awaitable[UUID]: ...
+    @property
+    def cancelled(self) -> bool:
+        """Whether the task has been told to end."""
+
+    def report(self, progress: Progress) -> None:
+        """Keep it for the next write; the one before is forgotten if it was not written yet."""
+
+    def submit(self, parent: "JobContext", task: "Task[..., Any]", args: dict[str, Any]) -> Awaitable[UUID]:
+        """Store a job whose parent is the running one: same trace, `created_by` names the parent."""
+
+    def session(self) -> Awaitable["AsyncSession"]:
+        """The session that commits with the end of the attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +36,8 @@ class JobContext:
     """First parameter of a task that wants to know its job; a task without it takes none.
 
     `attempt` counts from 1. `idempotency_token` is the same in every attempt of the job: hand it to whoever can tell
-    a repeat. `log` writes lines that carry the job's ids, as every logger does while the job runs.
+    a repeat. `log` writes lines that carry the job's ids, as every logger does while the job runs; they are kept with
+    the job, the last 1,000 of them or 256 KiB.
     """
 
     job_id: UUID
@@ -29,7 +45,7 @@ class JobContext:
     trace_id: str
     task: str
     log: logging.Logger = field(repr=False)
-    submitter: SubmitFromJob = field(repr=False)
+    ties: Ties = field(repr=False)
 
     @property
     def idempotency_token(self) -> str:
@@ -39,9 +55,34 @@ class JobContext:
         """A token for one of several effects of the job, the same in every attempt."""
         return f"{self.job_id}:{name}"
 
-    async def submit(self, task: "Task[..., Any]", /, *args: Any, **kwargs: Any) -> UUID:
-        """Store another job, committed when this returns; its id. It inherits the trace and names this job as parent.
+    @property
+    def cancelled(self) -> bool:
+        """True once the job was asked to end: by a cancel, its timeout, or the end of its node.
 
-        Raises InvalidArgumentsError when the arguments do not fit the signature of the task.
+        An `async def` and a `def` in a process also get a CancelledError where they are; a `def` in a thread has to
+        look here. Whoever goes on is left behind after a grace, or killed if it is a process.
         """
-        return await self.submitter(self, task, task.signature.dump(*args, **kwargs))
+        return self.ties.cancelled
+
+    def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
+        """Say how far the job has come. Never awaited; written at most twice a second, and the last one always.
+
+        Raises TypeError, ValueError for what is no number or no text.
+        """
+        self.ties.report(Progress(done, total, note))
+
+    def submit(self, task: "Task[..., Any]", /, *args: Any, **kwargs: Any) -> Awaitable[UUID]:
+        """Store another job, committed once this was awaited; its id. It inherits the trace, its parent is this job.
+
+        Raises InvalidArgumentsError when the arguments do not fit the signature of the task, and ContextError in a
+        `def`, which cannot await.
+        """
+        return self.ties.submit(self, task, task.signature.dump(*args, **kwargs))
+
+    def session(self) -> Awaitable["AsyncSession"]:
+        """A database session whose writes commit together with `succeeded`, or not at all. One for each attempt.
+
+        The node commits it; `commit()` raises. Do the slow work first: PostgreSQL ends it when it is idle for longer
+        than the lease. Raises ContextError in a `def`, which cannot await.
+        """
+        return self.ties.session()

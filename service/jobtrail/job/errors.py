@@ -72,6 +72,32 @@ class ResultTooLargeError(JobtrailError):
         super().__init__(f"the result is {size} bytes of JSON, more than the limit of {limit}; store it elsewhere")
 
 
+class ContextError(JobtrailError):
+    """What a task asked of its context is not to be had where it runs; the message says where it is."""
+
+
+class JobSessionError(JobtrailError):
+    """A task tried to end the transaction of its job session, which ends with the attempt."""
+
+
+class CommitFailedError(JobtrailError):
+    """What a task wrote through its job session was not committed, so neither was its success."""
+
+    type: ClassVar = "commit-failed"
+
+
+class ProcessDiedError(JobtrailError):
+    """The process that ran a task ended under it: a crash, an exit, a kill, no memory left."""
+
+    type: ClassVar = "process-died"
+
+
+class LeftBehindError(JobtrailError):
+    """A task that was told to end went on for longer than the grace; nothing that it does counts any more."""
+
+    type: ClassVar = "left-behind"
+
+
 class UnknownTaskError(JobtrailError):
     """No task of that name is registered in this process."""
 
@@ -80,6 +106,16 @@ class UnknownTaskError(JobtrailError):
         self.near: Final = tuple(near)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         super().__init__(f"no task is named {name!r}{hint}")
+
+
+class UnknownQueueError(JobtrailError):
+    """No node names this queue, no task goes there, and no job is in it."""
+
+    def __init__(self, name: str, near: Sequence[str]) -> None:
+        self.name: Final = name
+        self.near: Final = tuple(near)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        super().__init__(f"no queue is named {name!r}{hint}")
 
 
 class JobNotFoundError(JobtrailError):

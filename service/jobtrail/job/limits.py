@@ -18,6 +18,10 @@ MAX_TTL: Final = 10 * 365 * 86_400
 MAX_BATCH: Final = 1000
 MAX_NESTING: Final = 64
 MAX_DIGITS: Final = 400
+LOG_LINES: Final = 1000
+LOG_BYTES: Final = 256 * 1024
+"""What is kept of the log of a job, of all its attempts together; the bytes are those of the messages."""
+LOG_LINE_BYTES: Final = 8 * 1024
 
 TASK_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_.:-]{0,199}$"
 QUEUE_PATTERN: Final = r"^[A-Za-z0-9_.:-]{1,100}$"

@@ -1,12 +1,17 @@
-"""From what a task did to what becomes of its job: decided here, in plain code, and written elsewhere."""
+"""What an attempt becomes of its job: decided here, in plain code, and written elsewhere.
+
+What a task returned or raised is described where it happened, in its thread or its process; only the description
+travels, so that an exception need not survive the way.
+"""
 
 import random
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-from jobtrail.job.errors import ResultNotJsonError, ResultTooLargeError
+from jobtrail.job import asks
+from jobtrail.job.errors import JobtrailError, ResultNotJsonError, ResultTooLargeError
 from jobtrail.job.record import Claimed, Failure
 from jobtrail.job.retry import Retry
 from jobtrail.job.storable import clip, result_to_json
@@ -14,37 +19,46 @@ from jobtrail.job.storable import clip, result_to_json
 LOST: Final = "lost"
 TIMEOUT: Final = "timeout"
 
+_NAMED: Final = (JobtrailError, asks.Fail)
+"""Errors that may have a type of their own, other than the name of their class."""
+
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """The task ended with a value."""
+    """The task ended with a value; its JSON text, or None."""
 
-    value: Any
+    result: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """The task ended with an exception, of whatever kind."""
+    """The task ended with an exception, of whatever kind.
 
-    error: BaseException
+    `retried`: the task's Retry, or the task itself, wants another attempt; `after`: in so many seconds, if it said so.
+    """
+
+    failure: Failure
+    retried: bool = False
+    after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """The attempt took longer than the job allows; `error` is what the task made of it."""
+    """The attempt took longer than the job allows; `raised` is what the task made of it."""
 
     seconds: float
-    error: BaseException
+    raised: Raised
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
     """The node had to end before the task did."""
 
-    error: BaseException
+    raised: Raised
 
 
-Performance = Returned | Raised | TimedOut | Interrupted
+Ended = Returned | Raised
+Performance = Ended | TimedOut | Interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,54 +85,70 @@ class Cancelled:
 Outcome = Succeeded | Failed | Again | Cancelled
 
 
-def judge(
-    performance: Performance, claimed: Claimed, retry: Retry | None, *, cancel_delivered: bool, max_result: int
-) -> Outcome:
+def returned(value: object, attempt: int, max_result: int) -> Ended:
+    """`max_result` in bytes of JSON. A result that cannot be stored is a failure that no attempt would mend."""
+    try:
+        return Returned(None if value is None else result_to_json(value, max_result))
+    except (ResultNotJsonError, ResultTooLargeError) as error:
+        return Raised(Failure(error.type, clip(str(error)), None, attempt))
+
+
+def raised(error: BaseException, attempt: int, retry: Retry | None) -> Raised:
+    """`retry` None means that errors are final. Never raises."""
+    match error:
+        case asks.Fail():
+            return Raised(failure_of(error, attempt))
+        case asks.Again():
+            return Raised(failure_of(error, attempt), retried=True, after=error.after_seconds)
+        case _:
+            return Raised(failure_of(error, attempt), retried=retry is not None and retry.retries(error))
+
+
+def judge(performance: Performance, claimed: Claimed, retry: Retry | None, *, cancel_delivered: bool) -> Outcome:
     """A normal return succeeds even after a delivered cancel; any exception after one is the cancel's doing.
 
-    `retry` None means that errors are final. `max_result` in bytes of JSON.
+    `retry` None means that errors are final, unless the task itself asks for another attempt.
     """
     if isinstance(performance, Returned):
-        return _judge_result(performance.value, claimed, max_result)
+        return Succeeded(performance.result)
     if isinstance(performance, Interrupted):
-        return _judge_lost(performance.error, claimed)
-    failure = _failure_of(performance, claimed.attempt)
+        return _judge_lost(performance.raised.failure, claimed)
+    ended = _timed_out(performance, retry) if isinstance(performance, TimedOut) else performance
     if cancel_delivered:
-        return Cancelled(failure)
-    if retry is not None and claimed.attempt < claimed.max_attempts and retry.retries(performance.error):
-        return Again(failure, timedelta(seconds=retry.delay(claimed.attempt, random.random())))  # noqa: S311 - jitter
-    return Failed(failure)
+        return Cancelled(ended.failure)
+    if ended.retried and claimed.attempt < claimed.max_attempts:
+        return Again(ended.failure, timedelta(seconds=_delay(ended, claimed, retry)))
+    return Failed(ended.failure)
 
 
-def failure_of(error: BaseException, attempt: int, *, type_: str | None = None, message: str | None = None) -> Failure:
+def failure_of(error: BaseException, attempt: int) -> Failure:
     """The error as it is stored: texts clipped and free of what PostgreSQL refuses. Never raises."""
+    type_ = getattr(error, "type", None) if isinstance(error, _NAMED) else None
     return Failure(
         type=clip(type_ or type(error).__qualname__, 200),
-        message=clip(_message_of(error) if message is None else message),
+        message=clip(_message_of(error)),
         traceback=clip(_traceback_of(error)),
         attempt=attempt,
     )
 
 
-def _failure_of(performance: Raised | TimedOut, attempt: int) -> Failure:
-    if isinstance(performance, Raised):
-        return failure_of(performance.error, attempt)
-    message = f"attempt {attempt} took longer than {performance.seconds:g} s"
-    return failure_of(performance.error, attempt, type_=TIMEOUT, message=message)
+def _timed_out(late: TimedOut, retry: Retry | None) -> Raised:
+    """What the task said when it was told does not count: a timeout is a TimeoutError for its Retry."""
+    message = f"attempt {late.raised.failure.attempt} took longer than {late.seconds:g} s"
+    failure = replace(late.raised.failure, type=TIMEOUT, message=message)
+    return Raised(failure, retried=retry is not None and retry.retries(TimeoutError(message)))
 
 
-def _judge_lost(error: BaseException, claimed: Claimed) -> Outcome:
+def _delay(ended: Raised, claimed: Claimed, retry: Retry | None) -> float:
+    if ended.after is not None:
+        return ended.after
+    return (retry or Retry()).delay(claimed.attempt, random.random())  # noqa: S311 - jitter is no secret
+
+
+def _judge_lost(failure: Failure, claimed: Claimed) -> Outcome:
     """The node's end is not an error of the task: with attempts left the job runs again, whatever its retry says."""
-    message = f"the node shut down during attempt {claimed.attempt}"
-    failure = failure_of(error, claimed.attempt, type_=LOST, message=message)
-    return Again(failure, timedelta(0)) if claimed.attempt < claimed.max_attempts else Failed(failure)
-
-
-def _judge_result(value: Any, claimed: Claimed, max_result: int) -> Outcome:
-    try:
-        return Succeeded(None if value is None else result_to_json(value, max_result))
-    except (ResultNotJsonError, ResultTooLargeError) as error:
-        return Failed(Failure(error.type, clip(str(error)), None, claimed.attempt))
+    lost = replace(failure, type=LOST, message=f"the node shut down during attempt {claimed.attempt}")
+    return Again(lost, timedelta(0)) if claimed.attempt < claimed.max_attempts else Failed(lost)
 
 
 def _message_of(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from jobtrail.job.status import Status
@@ -111,8 +111,36 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class LogLine:
+    """What a job said: `number` counts from 1 in each attempt, and skips the lines that were not kept."""
+
+    attempt: int
+    number: int
+    at: datetime
+    level: str
+    logger: str
+    message: str
+
+
+PauseKind = Literal["queue", "task"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A queue or a task of which no job is started for now; what runs already goes on."""
+
+    kind: PauseKind
+    name: str
+    paused_at: datetime
+    paused_by: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """One process that runs jobs. `slots` by kind (loop, thread); `running` is counted from the jobs it holds."""
+    """One process that runs jobs. `slots` by kind (loop, thread, process), `tasks` those that have one; `running` is
+    counted from the jobs it holds, `left_behind` and `stale_ends` by itself.
+    """
 
     id: UUID
     host: str
@@ -124,3 +152,5 @@ class NodeRecord:
     started_at: datetime
     heartbeat_at: datetime
     running: int = field(default=0)
+    left_behind: int = field(default=0)
+    stale_ends: int = field(default=0)

@@ -1,19 +1,40 @@
-"""One attempt: claimed → performed → judged → finished. No connection is held while the task runs."""
+"""One attempt: claimed → performed → judged → finished. No connection is held while the task runs, but the one of a job
+session that the task asked for.
+"""
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from jobtrail.job.outcome import Outcome, Performance, Succeeded, judge
+from jobtrail.job.errors import CommitFailedError
+from jobtrail.job.outcome import Outcome, Performance, Succeeded, judge, raised
 from jobtrail.job.record import Claimed
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.finish import ending_of
 from jobtrail.store.transitions.finish import Ending, Landing
 
 log = logging.getLogger(__name__)
+
+Written = TypeVar("Written")
+
+
+class Handover(Protocol):
+    """How an end reaches the row."""
+
+    async def complete(self, ending: Ending) -> Landing | None:
+        """Commit what the task wrote through its job session together with the ending; None: it opened none.
+
+        Raises CommitFailedError: neither is there.
+        """
+
+    async def abandon(self) -> None:
+        """Undo what the task wrote through its job session."""
+
+    async def finish(self, ending: Ending) -> Landing:
+        """Record an ending that has no such effects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,31 +44,42 @@ class Run:
     claimed: Claimed
     task: Task[..., Any]
     perform: Callable[[], Awaitable[Performance]]
-    finish: Callable[[Ending], Awaitable[Landing]]
+    handover: Handover
     cancel_delivered: Callable[[], bool]
-    max_result: int
 
 
 async def run(attempt: Run) -> Landing:
     """Never raises for what the task did. A stale end is told in the log by whoever finds it."""
-    claimed = attempt.claimed
     log.debug("started")
     began = time.monotonic()
     performance = await attempt.perform()
-    outcome = judge(
-        performance,
-        claimed,
-        attempt.task.retry,
-        cancel_delivered=attempt.cancel_delivered(),
-        max_result=attempt.max_result,
-    )
-    landing = await recorded(attempt.finish(ending_of(claimed, outcome)))
+    took = time.monotonic() - began
+    landing, outcome = await recorded(_record(attempt, _judge(attempt, performance)))
     if landing is Landing.LANDED:  # a stale end was told by whoever found it out, with what the row says instead
-        _tell(outcome, time.monotonic() - began)
+        _tell(outcome, took)
     return landing
 
 
-async def recorded(write: Awaitable[Landing]) -> Landing:
+async def _record(attempt: Run, outcome: Outcome) -> tuple[Landing, Outcome]:
+    """Success goes with its effects, in their transaction; any other end after they are undone."""
+    if isinstance(outcome, Succeeded):
+        try:
+            landing = await attempt.handover.complete(ending_of(attempt.claimed, outcome))
+        except CommitFailedError as error:
+            outcome = _judge(attempt, raised(error, attempt.claimed.attempt, attempt.task.retry))
+        else:
+            if landing is not None:
+                return landing, outcome
+    else:
+        await attempt.handover.abandon()
+    return await attempt.handover.finish(ending_of(attempt.claimed, outcome)), outcome
+
+
+def _judge(attempt: Run, performance: Performance) -> Outcome:
+    return judge(performance, attempt.claimed, attempt.task.retry, cancel_delivered=attempt.cancel_delivered())
+
+
+async def recorded(write: Awaitable[Written]) -> Written:
     """Wait for the write even when this task is cancelled meanwhile; `shield` alone would return before it landed."""
     writing = asyncio.ensure_future(write)
     try:

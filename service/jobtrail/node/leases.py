@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from jobtrail.node.loop import Loop
 from jobtrail.store import nodes
 from jobtrail.store.engine import open_single
+from jobtrail.store.nodes import Counts
 from jobtrail.store.transitions.renew import Held, Running, renew, running_of
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Terms:
 
 class Leases:
     """`held` is asked in this thread and must be safe to call from it; `report` is called on the main loop with what
-    the database says this node runs and with what it held when it asked.
+    the database says this node runs and with what it held when it asked. `beside` ticks in this thread too.
     """
 
     def __init__(
@@ -44,14 +45,18 @@ class Leases:
         terms: Terms,
         *,
         held: Callable[[], Sequence[Held]],
+        counts: Callable[[], Counts],
         report: Callable[[Sequence[Held], Sequence[Running]], None],
+        beside: Sequence[Loop] = (),
     ) -> None:
         self._url = url
         self._node = node
         self._id: Final[UUID] = node["id"]
         self._terms = terms
         self._held = held
+        self._counts = counts
         self._report = report
+        self._beside = beside
         self._main: asyncio.AbstractEventLoop | None = None
         self._answered = time.monotonic()
         self._thread: threading.Thread | None = None
@@ -93,9 +98,11 @@ class Leases:
         self._stopping = asyncio.Event()
         engine = open_single(self._url)
         beats = Loop("heartbeat", lambda: self._beat(engine), every=self._terms.lease.total_seconds() / 4)
-        beats.start()
+        for loop in (beats, *self._beside):
+            loop.start()
         await self._stopping.wait()
-        await beats.stop()
+        for loop in (*self._beside, beats):
+            await loop.stop()
         await self._say_goodbye(engine)
         await engine.dispose()
 
@@ -112,7 +119,7 @@ class Leases:
 
     async def _exchange(self, engine: AsyncEngine) -> None:
         async with engine.connect() as connection:
-            await nodes.beat(connection, self._node)
+            await nodes.beat(connection, self._node, self._counts())
             held = list(self._held())
             await renew(connection, held, node=self._id, lease=self._terms.lease)
             running = await running_of(connection, self._id)

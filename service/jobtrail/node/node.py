@@ -12,42 +12,62 @@ from jobtrail.job.submission import Submission
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.submit import submit
+from jobtrail.logs import catch_job_lines
 from jobtrail.node.janitor import Janitor, Upkeep
 from jobtrail.node.leases import Leases, Terms
+from jobtrail.node.watchdog import Watchdog
 from jobtrail.node.worker import Work, Worker
+from jobtrail.store.nodes import Counts
 
 log = logging.getLogger(__name__)
 
 
 class Node:
-    """A fresh random id per start: with the attempt it is the fence, so no node is mistaken for its predecessor."""
+    """A fresh random id per start: with the attempt it is the fence, so no node is mistaken for its predecessor.
+
+    `tasks` are those that it has places for.
+    """
 
     def __init__(self, desk: Desk, url: str, work: Work, upkeep: Upkeep, terms: Terms, *, version: str) -> None:
         self.id: Final = uuid4()
         self._desk = desk
         self.worker: Final = Worker(desk, self.id, work, self._submit)
+        self.tasks: Final = [task.name for task in desk.catalog if self.worker.slots[task.runs_in]]
         entry = {
             "id": self.id,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": version,
             "queues": list(work.queues),
-            "tasks": list(desk.catalog.names),
+            "tasks": self.tasks,
             "slots": self.worker.slots,
         }
-        self.leases: Final = Leases(url, entry, terms, held=self.worker.held, report=self.worker.reconcile)
+        self._watchdog = Watchdog(self.worker.task_of)
+        self.leases: Final = Leases(
+            url,
+            entry,
+            terms,
+            held=self.worker.held,
+            counts=self._counts,
+            report=self.worker.reconcile,
+            beside=[self._watchdog.loop],
+        )
         self.janitor: Final = Janitor(
             desk.database, upkeep, actor=f"node {self.id}", lease=work.lease, settled=lambda: self.leases.settled
         )
 
     def start(self) -> None:
+        catch_job_lines()
+        self._watchdog.attach()
         self.leases.start()
         self.worker.start()
         self.janitor.start()
-        log.info("node started", extra={"node_id": str(self.id), "tasks": len(self._desk.catalog.names)})
+        log.info("node started", extra={"node_id": str(self.id), "tasks": len(self.tasks)})
 
     async def stop(self, grace: float) -> None:
         """Idempotent. When it returns, every end of an attempt is recorded and the node is off the list."""
+        facts = {"node_id": str(self.id), "running": len(self.worker.held()), "grace": grace}
+        log.info("node stopping", extra=facts)
         await self.janitor.stop()
         await self.worker.stop(grace)
         await self.leases.stop()
@@ -59,6 +79,9 @@ class Node:
 
     def launch(self, job_id: UUID, task: str, queue: str) -> None:
         self.worker.launch(job_id, task, queue)
+
+    def _counts(self) -> Counts:
+        return Counts(self.worker.left_behind, self.worker.stale_ends)
 
     def _submit(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any]) -> Awaitable[UUID]:
         return self._submit_child(parent, Submission(task=task.name, args=args))

@@ -1,11 +1,13 @@
 """How many jobs a node runs at once, by the kind of place they need."""
 
 from collections.abc import Iterator, Mapping
-from typing import Final, Literal
+from typing import Final
 
-Kind = Literal["loop", "thread"]
+from jobtrail.job.task import RunsIn
 
-KINDS: Final[tuple[Kind, ...]] = ("loop", "thread")
+Kind = RunsIn
+
+KINDS: Final[tuple[Kind, ...]] = ("loop", "thread", "process")
 
 
 class Slots:

@@ -22,26 +22,15 @@ class Threads:
         self._idle = threading.Semaphore(0)
         self._count = 0
 
-    async def run(self, function: Callable[[], Result], ended: Callable[[], None] = lambda: None) -> Result:
-        """Call `function` in a thread, with the caller's context variables. Raises whatever it raises.
+    async def run(self, function: Callable[[], Result]) -> Result:
+        """Call `function` in a thread, with the caller's context variables; it must not raise.
 
-        When the caller is cancelled the thread goes on, since Python cannot stop it. `ended` is called on the loop when
-        the thread is free again.
+        When the caller is cancelled the thread goes on, since Python cannot stop it.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Result] = loop.create_future()
         context = contextvars.copy_context()
-
-        def call() -> None:
-            try:
-                result = context.run(function)
-            except BaseException as error:  # noqa: BLE001 - whatever the task raised belongs to its job
-                _tell(loop, _fail, answer, error)
-            else:
-                _tell(loop, _answer, answer, result)
-            _tell(loop, ended)
-
-        self._calls.put(call)
+        self._calls.put(lambda: _tell(loop, _answer, answer, context.run(function)))
         if not self._idle.acquire(blocking=False):
             self._add()
         return await answer
@@ -71,15 +60,3 @@ def _tell(loop: asyncio.AbstractEventLoop, step: Callable[..., None], *args: Any
 def _answer(answer: asyncio.Future[Any], result: Any) -> None:
     if not answer.done():
         answer.set_result(result)
-
-
-class ThreadStopIterationError(RuntimeError):
-    """A task raised StopIteration, which a future cannot carry (PEP 479)."""
-
-
-def _fail(answer: asyncio.Future[Any], error: BaseException) -> None:
-    if not answer.done():
-        if isinstance(error, StopIteration):
-            error, cause = ThreadStopIterationError("the task raised StopIteration"), error
-            error.__cause__ = cause
-        answer.set_exception(error)

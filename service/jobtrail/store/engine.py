@@ -1,4 +1,7 @@
-"""The two pools of a process: one for grouped single statements, one for transactions. Nothing is built at import."""
+"""The three pools of a process: for grouped single statements, for transactions, and for the job sessions of tasks.
+
+Nothing is built at import.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,20 +12,23 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from jobtrail.job.storable import dump
+from jobtrail.store.job_connection import watch
 
-GROUPS: Final = 5
-"""Connections for grouped statements: inserts, both claims, ends and cancels, one statement of each in flight."""
+GROUPS: Final = 6
+"""Connections for grouped statements: inserts, both claims, ends, cancels and reports, one of each in flight."""
 
 
 @dataclass(frozen=True)
 class Database:
     """`grouped` runs each statement as its own transaction, in one round trip: AUTOCOMMIT and no ping before use,
     so its callers repeat a statement that met a dead connection. `sessions` pings first and commits when told.
+    `jobs` is for job sessions, which tasks may hold for minutes: they wait for each other, and nobody else for them.
     """
 
     grouped: AsyncEngine
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
+    jobs: AsyncEngine
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[AsyncConnection]:
@@ -31,7 +37,7 @@ class Database:
 
     async def dispose(self) -> None:
         """Close what is open; a server that does not answer a goodbye is left without one."""
-        for engine in (self.grouped, self.engine):
+        for engine in (self.grouped, self.engine, self.jobs):
             with suppress(TimeoutError):
                 await asyncio.wait_for(engine.dispose(), 3)
 
@@ -44,7 +50,10 @@ LOCK_TIMEOUT: Final = 3.0
 
 
 def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10) -> Database:
-    """The pools for a `postgresql+asyncpg://` URL; connections are made when first used, in `connect_timeout` s."""
+    """The pools for a `postgresql+asyncpg://` URL; connections are made when first used, in `connect_timeout` s.
+
+    `pool_size` counts for transactions and for job sessions, each.
+    """
     shared: dict[str, Any] = {"json_serializer": dump, "pool_timeout": 10, "max_overflow": 0}
     grouped = create_async_engine(
         url,
@@ -53,14 +62,17 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10) 
         connect_args=_connect_args(connect_timeout, GROUP_LOCK_TIMEOUT),
         **shared,
     )
-    engine = create_async_engine(
-        url,
-        pool_pre_ping=True,
-        pool_size=pool_size,
-        connect_args=_connect_args(connect_timeout, LOCK_TIMEOUT),
+    pinged: dict[str, Any] = {
         **shared,
-    )
-    return Database(grouped, engine, async_sessionmaker(engine, expire_on_commit=False))
+        "pool_pre_ping": True,
+        "pool_size": pool_size,
+        "connect_args": _connect_args(connect_timeout, LOCK_TIMEOUT),
+    }
+    engine = create_async_engine(url, **pinged)
+    # Whatever the database's default is: above READ COMMITTED a renewal of the lease would fail the end of the job.
+    jobs = create_async_engine(url, **{**pinged, "pool_timeout": None}, isolation_level="READ COMMITTED")
+    watch(jobs)
+    return Database(grouped, engine, async_sessionmaker(engine, expire_on_commit=False), jobs)
 
 
 def open_single(url: str) -> AsyncEngine:

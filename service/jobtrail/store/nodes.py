@@ -1,7 +1,7 @@
 """The processes that run jobs: who, since when, which tasks and queues, how full."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -10,24 +10,39 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from jobtrail.job.record import NodeRecord
 from jobtrail.job.storable import dump
 
+
+class Counts(NamedTuple):
+    """What did not go well in a process since its start: tasks that did not end when told to and still take a slot,
+    and ends that were refused.
+    """
+
+    left_behind: int = 0
+    stale_ends: int = 0
+
+
+_NONE: Final = Counts()
+
 _BEAT: Final = text("""
-INSERT INTO jobtrail.nodes (id, host, pid, version, queues, tasks, slots)
-VALUES (:id, :host, :pid, :version, CAST(:queues AS text[]), CAST(:tasks AS text[]), CAST(:slots AS jsonb))
-ON CONFLICT (id) DO UPDATE SET heartbeat_at = clock_timestamp()
+INSERT INTO jobtrail.nodes (id, host, pid, version, queues, tasks, slots, left_behind, stale_ends)
+VALUES (:id, :host, :pid, :version, CAST(:queues AS text[]), CAST(:tasks AS text[]), CAST(:slots AS jsonb),
+        :left_behind, :stale_ends)
+ON CONFLICT (id) DO UPDATE SET heartbeat_at = clock_timestamp(),
+       left_behind = excluded.left_behind, stale_ends = excluded.stale_ends
 """)
 
 _LEAVE: Final = text("DELETE FROM jobtrail.nodes WHERE id = :id")
 
 _ALL: Final = text("""
 SELECT n.id, n.host, n.pid, n.version, n.queues, n.tasks, n.slots, n.started_at, n.heartbeat_at,
-       (SELECT count(*) FROM jobtrail.jobs j WHERE j.status = 'running' AND j.node_id = n.id) AS running
+       (SELECT count(*) FROM jobtrail.jobs j WHERE j.status = 'running' AND j.node_id = n.id) AS running,
+       n.left_behind, n.stale_ends
   FROM jobtrail.nodes n ORDER BY n.started_at, n.id
 """).columns(slots=JSONB)
 
 
-async def beat(connection: AsyncConnection, node: dict[str, Any]) -> None:
+async def beat(connection: AsyncConnection, node: dict[str, Any], counts: Counts = _NONE) -> None:
     """Say that this node is alive; the first beat enters it. `node` has the columns up to `slots`."""
-    await connection.execute(_BEAT, {**node, "slots": dump(node["slots"])})
+    await connection.execute(_BEAT, {**node, **counts._asdict(), "slots": dump(node["slots"])})
 
 
 async def leave(connection: AsyncConnection, node_id: Any) -> None:

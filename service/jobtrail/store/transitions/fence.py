@@ -12,7 +12,8 @@ from jobtrail.store.faults import Fault, fault_of
 
 # `|| ''` keeps the planner from the partial index of running rows, which is short after ANALYZE and long in a storm:
 # the primary key is the plan that does not change.
-_FENCE: Final = "id = u.id AND {row}attempt = u.attempt AND {row}node_id = :node AND {row}status || '' = 'running'"
+FENCE: Final = "id = u.id AND {row}attempt = u.attempt AND {row}node_id = :node AND {row}status || '' = 'running'"
+"""For who writes elsewhere than to the row; `row` is its alias, with a dot, or nothing."""
 
 
 class Fenced(NamedTuple):
@@ -31,12 +32,12 @@ def fenced(assignments: str, *, arrays: Mapping[str, str], returning: str) -> Fe
     plain = f"""
 UPDATE jobtrail.jobs j SET {assignments}
   FROM {rows}
- WHERE j.{_FENCE.format(row="j.")}
+ WHERE j.{FENCE.format(row="j.")}
 RETURNING {returning}"""
     stepping = f"""
 WITH mine AS MATERIALIZED (
   SELECT u.* FROM {rows} CROSS JOIN LATERAL (
-    SELECT FROM jobtrail.jobs WHERE {_FENCE.format(row="")} LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) held)
+    SELECT FROM jobtrail.jobs WHERE {FENCE.format(row="")} LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) held)
 UPDATE jobtrail.jobs j SET {assignments}
   FROM mine u WHERE j.id = u.id
 RETURNING {returning}"""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.job.status import Status
 from jobtrail.store.engine import Database
@@ -24,7 +24,7 @@ class Ending:
     """The end of an attempt, to be recorded if the fence still holds.
 
     `status` pending means another attempt after `delay`; `more` raises max_attempts, for an attempt that is given
-    back unused. `result` and `error` are JSON texts.
+    back unused. `result`, `error` and `progress` are JSON texts; without a `progress` the row keeps the one it has.
     """
 
     id: UUID
@@ -35,6 +35,7 @@ class Ending:
     error: str | None = None
     delay: timedelta = timedelta(0)
     more: int = 0
+    progress: str | None = None
 
 
 RESCUED: Final = "rescued"
@@ -44,7 +45,7 @@ RESCUED: Final = "rescued"
 class Landing(Enum):
     LANDED = auto()  # this attempt's end is what the row and the history say
     STALE = auto()  # the attempt is no longer ours: nothing was changed
-    UNSETTLED = auto()  # the grouped statement did not move it; `settle` finds out why
+    UNSETTLED = auto()  # not recorded so far: the grouped statement did not move it, or a commit was not answered
 
 
 # A row with a cancel request that went back to pending would start again what somebody wants stopped.
@@ -62,7 +63,7 @@ _FINISH: Final = fenced(
                                WHEN 'succeeded' THEN statement_timestamp() + j.ttl
                                ELSE statement_timestamp() + j.ttl_failed END,
        run_at = CASE {_TO} WHEN 'pending' THEN statement_timestamp() + u.delay ELSE j.run_at END,
-       max_attempts = j.max_attempts + u.more""",
+       max_attempts = j.max_attempts + u.more, progress = coalesce(u.progress, j.progress)""",
     arrays={
         "status": "text",
         "reason": "text",
@@ -70,12 +71,13 @@ _FINISH: Final = fenced(
         "error": "jsonb",
         "delay": "interval",
         "more": "int",
+        "progress": "jsonb",
     },
     returning="j.id",
 )
 
 # FOR UPDATE, never a plain read: a commit whose answer was lost may still be on its way, and this waits for it.
-_ASK: Final = text("""
+_ROW: Final = text("""
 SELECT status, node_id, attempt FROM jobtrail.jobs WHERE id = :id FOR UPDATE
 """)
 
@@ -92,26 +94,43 @@ async def finish_group(database: Database, endings: Sequence[Ending], *, node: U
     return [Landing.LANDED if ending.id in moved else Landing.UNSETTLED for ending in endings]
 
 
+async def finish_within(connection: AsyncConnection, ending: Ending, *, node: UUID) -> bool:
+    """Record an end as part of the connection's open transaction; False when the attempt is no longer ours."""
+    return bool(await _finish(connection, [ending], node))
+
+
 async def settle(database: Database, ending: Ending, *, node: UUID) -> Landing:
     """Find out what became of an end that the grouped statement did not move, and record it if it is still ours.
 
     Raises UnavailableError while somebody holds the row, or the database does not answer.
     """
     with unavailable():
-        return await _settle(database, ending, node)
+        async with database.sessions.begin() as session:
+            landing = await _ask(session, ending, node)
+            if landing is not Landing.UNSETTLED:
+                return landing
+            await _finish(await session.connection(), [ending], node)  # `_ask` holds the row
+        return Landing.LANDED
 
 
-async def _settle(database: Database, ending: Ending, node: UUID) -> Landing:
-    async with database.sessions.begin() as session:
-        row = (await session.execute(_ASK, {"id": ending.id})).one_or_none()
-        if row is not None and (row.status, row.node_id, row.attempt) == (Status.RUNNING, node, ending.attempt):
-            moved = await _finish(await session.connection(), [ending], node)
-            if moved:
-                return Landing.LANDED
-        # The history says who ended this attempt, also after the row went on or was purged.
-        ended = (await session.execute(_ENDED_BY, {"id": ending.id, "attempt": ending.attempt})).one_or_none()
-        if ended is not None and _is_ours(ended, ending, node):
-            return Landing.LANDED
+async def ask(database: Database, ending: Ending, *, node: UUID) -> Landing:
+    """What became of an end whose commit was not answered. UNSETTLED: the attempt still runs, and is still ours.
+
+    It writes nothing, and waits for a commit that is on its way. Raises UnavailableError as `settle` does.
+    """
+    with unavailable():
+        async with database.sessions.begin() as session:
+            return await _ask(session, ending, node)
+
+
+async def _ask(session: AsyncSession, ending: Ending, node: UUID) -> Landing:
+    row = (await session.execute(_ROW, {"id": ending.id})).one_or_none()
+    if row is not None and (row.status, row.node_id, row.attempt) == (Status.RUNNING, node, ending.attempt):
+        return Landing.UNSETTLED
+    # The history says who ended this attempt, also after the row went on or was purged.
+    ended = (await session.execute(_ENDED_BY, {"id": ending.id, "attempt": ending.attempt})).one_or_none()
+    if ended is not None and _is_ours(ended, ending, node):
+        return Landing.LANDED
     now = "gone" if row is None else f"{row.status} at attempt {row.attempt}"
     log.warning("stale: attempt %d ended as %s, but the row is %s: not recorded", ending.attempt, ending.status, now)
     return Landing.STALE
@@ -138,5 +157,6 @@ async def _finish(connection: AsyncConnection, endings: Sequence[Ending], node: 
             "error": [ending.error for ending in endings],
             "delay": [ending.delay for ending in endings],
             "more": [ending.more for ending in endings],
+            "progress": [ending.progress for ending in endings],
         },
     )

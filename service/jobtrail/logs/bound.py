@@ -1,0 +1,45 @@
+"""The ids of the job that is running, on every record that is made meanwhile."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Final
+
+_NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
+_fields: Final[ContextVar[Mapping[str, object]]] = ContextVar("jobtrail_log_fields", default=_NOTHING)
+
+
+@contextmanager
+def bind(
+    *, job_id: str | None = None, task: str | None = None, attempt: int | None = None, trace_id: str | None = None
+) -> Iterator[None]:
+    """Puts these fields on every record made within, also in threads that run in a copy of this context.
+
+    What is None stays as it was outside.
+    """
+    given = {"trace_id": trace_id, "job_id": job_id, "task": task, "attempt": attempt}
+    inner = {**_fields.get(), **{name: value for name, value in given.items() if value is not None}}
+    token = _fields.set(MappingProxyType(inner))
+    try:
+        yield
+    finally:
+        _fields.reset(token)
+
+
+def current() -> Mapping[str, object]:
+    return _fields.get()
+
+
+class BoundFields(logging.Filter):
+    """Adds what is bound to a record, unless its `extra` says otherwise.
+
+    A filter of a handler, because it touches nobody else's records: a record factory would be global to the process,
+    and a host app or library that sets its own would end ours. A host app can add this filter to its own handlers.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        for name, value in _fields.get().items():
+            record.__dict__.setdefault(name, value)
+        return True

@@ -1,0 +1,119 @@
+"""One attempt that this node holds, and what its task may ask of the node meanwhile."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from jobtrail.job.context import JobContext
+from jobtrail.job.errors import ContextError
+from jobtrail.job.progress import Progress
+from jobtrail.job.record import Claimed
+from jobtrail.job.task import Task
+from jobtrail.node.execution import Execution
+from jobtrail.node.places import Assignment, InProcess, InThread, OnLoop, Place
+from jobtrail.node.processes import Processes
+from jobtrail.node.reports import Report
+from jobtrail.node.threads import Threads
+from jobtrail.store.engine import Database
+from jobtrail.store.job_session import JobSession, open_job_session
+from jobtrail.store.transitions.renew import Held
+
+
+class Submit(Protocol):
+    """Stores a job whose parent is the running one."""
+
+    def __call__(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any]) -> Awaitable[UUID]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What all attempts of a node share. `grace`: how long a task may go on that was told to end; `max_result` in
+    bytes of JSON.
+    """
+
+    database: Database
+    submit: Submit
+    threads: Threads
+    processes: Processes
+    lease: timedelta
+    grace: timedelta
+    max_result: int
+
+
+class Attempt:
+    """It is what its task's context is tied to."""
+
+    def __init__(self, claimed: Claimed, task: Task[..., Any], report: Report, equipment: Equipment) -> None:
+        self.claimed: Final = claimed
+        self.task: Final = task
+        self.words: Final = report
+        self.finishing = False
+        self._equipment = equipment
+        self._opening = asyncio.Lock()
+        self._session: JobSession | None = None
+        context = JobContext(
+            job_id=claimed.id,
+            attempt=claimed.attempt,
+            trace_id=claimed.trace_id,
+            task=claimed.task,
+            log=logging.getLogger(f"jobtrail.task.{claimed.task}"),
+            ties=self,
+        )
+        assignment = Assignment(claimed, task, context, equipment.max_result)
+        place = _place(assignment, equipment)
+        self.execution: Final = Execution(assignment, place, grace=equipment.grace.total_seconds())
+
+    @property
+    def held(self) -> Held:
+        return Held(self.claimed.id, self.claimed.attempt)
+
+    @property
+    def cancelled(self) -> bool:
+        return self.execution.told
+
+    def report(self, progress: Progress) -> None:
+        self.words.progress(progress)
+
+    def submit(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any]) -> Awaitable[UUID]:
+        self._refuse_outside_of_the_loop("submit")
+        return self._equipment.submit(parent, task, args)
+
+    def session(self) -> Awaitable[AsyncSession]:
+        self._refuse_outside_of_the_loop("session")
+        return self._open_session()
+
+    def closed_session(self) -> JobSession | None:
+        """The session that the task opened, if it did; it gets no other one from now on."""
+        self.finishing = True
+        return self._session
+
+    async def _open_session(self) -> AsyncSession:
+        async with self._opening:
+            if self.finishing:
+                raise ContextError("this attempt has ended: there is nothing that a session could commit with")
+            if self._session is None:
+                self._session = await open_job_session(self._equipment.database, lease=self._equipment.lease)
+            return self._session
+
+    def _refuse_outside_of_the_loop(self, name: str) -> None:
+        if self.task.runs_in != "loop":
+            raise ContextError(
+                f"context.{name}() is awaited, which a def cannot do: make {self.task.name!r} an async def, and hand "
+                "what blocks to asyncio.to_thread"
+            )
+
+
+def _place(assignment: Assignment, equipment: Equipment) -> Place:
+    match assignment.task.runs_in:
+        case "loop":
+            return OnLoop(assignment)
+        case "thread":
+            return InThread(assignment, equipment.threads)
+        case "process":
+            return InProcess(assignment, equipment.processes)

@@ -1,0 +1,137 @@
+"""The attempts that a node holds: each from its claim to its recorded end."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, Final
+from uuid import UUID
+
+from jobtrail.job.record import Claimed
+from jobtrail.lifecycle.desk import Desk
+from jobtrail.lifecycle.finish import finish
+from jobtrail.lifecycle.run import Run, run
+from jobtrail.logs import bind, collect
+from jobtrail.node.attempt import Attempt, Equipment
+from jobtrail.node.handover import Handover
+from jobtrail.node.reports import Reports
+from jobtrail.node.slots import Kind
+from jobtrail.store.group import Group
+from jobtrail.store.transitions.finish import Ending, Landing, finish_group, settle
+from jobtrail.store.transitions.renew import Held, Running
+
+log = logging.getLogger(__name__)
+
+_FOREVER: Final = float("inf")
+
+_LAST_WORDS: Final = 10.0
+"""Seconds that a stopping node waits for its ends to be recorded, should the database be away."""
+
+
+class Attempts:
+    """`freed` is called when a place is free again, which for a task that was left behind is later than its end."""
+
+    def __init__(
+        self, desk: Desk, node_id: UUID, equipment: Equipment, reports: Reports, *, freed: Callable[[Kind], None]
+    ) -> None:
+        self._desk = desk
+        self._node_id = node_id
+        self._equipment = equipment
+        self._reports = reports
+        self._freed = freed
+        self._endings = Group(partial(finish_group, desk.database, node=node_id), weigh=_weigh, patience=_FOREVER)
+        self._held: dict[UUID, Attempt] = {}
+        self._runs: set[asyncio.Task[None]] = set()
+        self.left_behind = 0
+        self.stale_ends = 0
+
+    def __contains__(self, job_id: object) -> bool:
+        return job_id in self._held
+
+    def held(self) -> Sequence[Held]:
+        """Callable from any thread."""
+        return [each.held for each in list(self._held.values())]
+
+    def task_of(self, job_id: UUID) -> str | None:
+        """Callable from any thread."""
+        attempt = self._held.get(job_id)
+        return None if attempt is None else attempt.claimed.task
+
+    def begin(self, claimed: Claimed) -> None:
+        """Run it. Its slot is taken already."""
+        held = Held(claimed.id, claimed.attempt)
+        attempt = Attempt(claimed, self._desk.catalog[claimed.task], self._reports.open(held), self._equipment)
+        self._held[claimed.id] = attempt
+        self.keep(self._run(attempt))
+
+    def keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run it as a part of what `stop` waits for."""
+        task = asyncio.create_task(coroutine)
+        self._runs.add(task)
+        task.add_done_callback(self._runs.discard)
+
+    def obey(self, running: Sequence[Running]) -> None:
+        """Tell those to end whose cancel was requested."""
+        for each in running:
+            attempt = self._held.get(each.id)
+            if each.cancel_requested and attempt is not None and attempt.claimed.attempt == each.attempt:
+                attempt.execution.cancel()
+
+    def lose(self, held: Held) -> None:
+        """The database says that this attempt is no longer ours: it is stopped."""
+        attempt = self._held.get(held.id)
+        if attempt is None or attempt.held != held or attempt.finishing:
+            return
+        log.warning("job %s: attempt %d is no longer this node's; it is stopped, its end will not count", *held)
+        attempt.finishing = True
+        attempt.execution.interrupt()
+
+    async def record(self, ending: Ending) -> Landing:
+        """Offer the end of an attempt until the database says whose it was."""
+        return await finish(self._endings, partial(settle, self._desk.database, node=self._node_id), ending)
+
+    async def stop(self, grace: float) -> None:
+        """Give what runs `grace` seconds, then tell it to end, and wait until every end is recorded.
+
+        A database that stays away keeps nobody from stopping: after a while it is told in the log.
+        """
+        if self._runs:
+            await asyncio.wait(self._runs, timeout=grace)
+        give_up = time.monotonic() + self._equipment.grace.total_seconds() + _LAST_WORDS
+        while self._runs and time.monotonic() < give_up:
+            for attempt in list(self._held.values()):
+                attempt.execution.interrupt()
+            await asyncio.wait(self._runs, timeout=0.1)
+        if self._runs:
+            log.error("%d ends could not be recorded; their leases will tell the other nodes", len(self._runs))
+
+    async def _run(self, attempt: Attempt) -> None:
+        claimed, execution = attempt.claimed, attempt.execution
+        handover = Handover(attempt, self._reports, self._desk.database, self._node_id, self.record)
+        steps = Run(claimed, attempt.task, execution.perform, handover, lambda: execution.cancel_delivered)
+        try:
+            ids = bind(job_id=str(claimed.id), task=claimed.task, attempt=claimed.attempt, trace_id=claimed.trace_id)
+            with ids, collect(attempt.words.line):
+                landing = await run(steps)
+            self.stale_ends += landing is Landing.STALE
+        except Exception:
+            # the lease is no longer renewed, so rescue will see to the row
+            log.exception("attempt %d of job %s could not be recorded", claimed.attempt, claimed.id)
+        finally:
+            if self._held.get(claimed.id) is attempt:
+                del self._held[claimed.id]
+            self._free(attempt)
+
+    def _free(self, attempt: Attempt) -> None:
+        if attempt.execution.left_behind:
+            self.left_behind += 1
+        attempt.execution.when_free(partial(self._give_back, attempt))
+
+    def _give_back(self, attempt: Attempt) -> None:
+        self.left_behind -= attempt.execution.left_behind
+        self._freed(attempt.task.runs_in)
+
+
+def _weigh(ending: Ending) -> int:
+    return len(ending.result or "") + len(ending.error or "")

@@ -1,0 +1,211 @@
+"""What runs in a process for tasks: the main thread runs orders, one after another; a second thread hears the node."""
+
+import asyncio
+import contextlib
+import faulthandler
+import importlib
+import inspect
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from multiprocessing import process, spawn
+from types import FrameType, ModuleType
+from typing import Any
+
+from jobtrail.job.context import JobContext
+from jobtrail.job.errors import DeclarationError
+from jobtrail.job.outcome import Ended, failure_of, raised, returned
+from jobtrail.job.task import Task
+from jobtrail.logs.caught import TASKS
+from jobtrail.node.child_line import ChildLine
+from jobtrail.node.child_ties import ChildTies, ToNode
+from jobtrail.node.messages import Begin, Done, Order, Ready, Setup, Tell, Unfound
+
+
+def serve(line: socket.socket, setup: Setup) -> None:
+    """Until the node hangs up. In the main thread, since only there a signal can interrupt what a task does."""
+    line.set_inheritable(False)
+    os.set_inheritable(setup.cry, False)
+    faulthandler.enable(setup.cry, all_threads=False)
+    stage = Stage(line, setup)
+    stage.listen_for_signals()
+    os.register_at_fork(after_in_child=stage.cut)
+    root = logging.getLogger()
+    root.addHandler(ToNode(stage.line, lambda: stage.ties))
+    for name, level in setup.levels.items():
+        logging.getLogger(name or None).setLevel(level)
+    logging.captureWarnings(capture=True)
+    threading.Thread(target=stage.listen, name="jobtrail-node", daemon=True).start()
+    stage.import_all()
+    stage.line.send(Ready())
+    stage.work()
+
+
+class Stage:
+    """`ties`: those of the order that is being run."""
+
+    def __init__(self, line: socket.socket, setup: Setup) -> None:
+        self.line = ChildLine(line, self._hear)
+        self.ties: ChildTies | None = None
+        self._setup = setup
+        self._main = setup.main
+        self._orders: queue.SimpleQueue[ChildTies] = queue.SimpleQueue()
+        self._latest: ChildTies | None = None
+        self._main_thread = threading.get_ident()
+
+    def listen_for_signals(self) -> None:
+        """Handlers, not SIG_IGN, which what a task starts would inherit. A SIGTERM from elsewhere means nothing: who
+        ends a service ends its node too, and that tells the tasks.
+        """
+        signal.signal(signal.SIGTERM, self._hear)
+        signal.signal(signal.SIGINT, lambda *_: None)
+
+    def import_all(self) -> None:
+        """What is imported now does not count as a job's time; what cannot be is told to the job that needs it."""
+        for name in self._setup.modules:
+            with contextlib.suppress(Exception, SystemExit):
+                self._import(name)
+
+    def work(self) -> None:
+        while True:
+            ties = self.ties = self._orders.get()
+            self.listen_for_signals()  # a task may have left its own
+            ended = self._ended(ties)
+            if self.line.is_cut:
+                os._exit(0)  # a fork that came back from the task
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+            ties.close()
+            self.ties = None
+            self.line.send(Done(ties.number, ended))
+
+    def listen(self) -> None:
+        """The node is this process's only reason to live, and threads or exit handlers of tasks shall not hold it."""
+        try:
+            for message in self.line.receive(self._tick):
+                match message:
+                    case Begin():
+                        self._latest = ChildTies(message, self.line)
+                        self._orders.put(self._latest)
+                    case Tell(number):
+                        self._tell(number)
+                    case _:
+                        raise EOFError
+        finally:
+            if os.getpgrp() == os.getpid():
+                os.killpg(0, signal.SIGTERM)
+            os._exit(0)
+
+    def cut(self) -> None:
+        """In a fork of this process: it has no node, and signals mean to it what they mean to others."""
+        self.line.cut()
+        faulthandler.disable()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _tick(self) -> None:
+        if os.getppid() != self._setup.node:  # it died, and a fork of it holds our line open
+            raise EOFError
+        ties = self.ties
+        if ties is None:
+            return
+        ties.flush()
+        # a signal that comes just before the task falls asleep is not looked at before it wakes
+        if ties.told and ties.hears and signal.getsignal(signal.SIGTERM) == self._hear:
+            signal.pthread_kill(self._main_thread, signal.SIGTERM)
+
+    def _tell(self, number: int) -> None:
+        if self._latest is not None and self._latest.number == number:
+            self._latest.told = True
+            signal.pthread_kill(self._main_thread, signal.SIGTERM)
+
+    def _hear(self, _signal: int | None = None, _frame: FrameType | None = None) -> None:
+        """Raises CancelledError where the task is, once; not in the midst of a message, which would tear it."""
+        ties = self.ties
+        if ties is None or not (ties.told and ties.hears) or self.line.is_written_here:
+            return
+        if threading.get_ident() == self._main_thread:
+            ties.hears = False
+            if not _cancel_what_a_loop_runs():
+                raise asyncio.CancelledError("the job was told to end")
+
+    def _ended(self, ties: ChildTies) -> Ended | Unfound:
+        claimed = ties.order.claimed
+        try:
+            task = self._find(ties.order)
+        except BaseException as error:  # noqa: BLE001 - a module may do anything while it is imported
+            return Unfound(failure_of(error, claimed.attempt))
+        try:
+            return returned(self._call(task, ties), claimed.attempt, ties.order.max_result)
+        except BaseException as error:  # noqa: BLE001 - every exception of the task is its job's error
+            return raised(error, claimed.attempt, task.retry)
+
+    def _call(self, task: Task[..., Any], ties: ChildTies) -> object:
+        claimed = ties.order.claimed
+        arguments = task.signature.bind(claimed.args)
+        context = JobContext(
+            job_id=claimed.id,
+            attempt=claimed.attempt,
+            trace_id=claimed.trace_id,
+            task=claimed.task,
+            log=logging.getLogger(f"{TASKS}.{claimed.task}"),
+            ties=ties,
+        )
+        first = (context,) if task.signature.takes_context else ()
+        ties.hears = True
+        try:
+            self._hear()
+            result = task.function(*first, **arguments)
+        finally:
+            ties.hears = False
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError("the task returned a coroutine, which nobody awaits: write async def")
+        return result
+
+    def _find(self, order: Order) -> Task[..., Any]:
+        """In the module of its function first: a decorator may have made the task elsewhere."""
+        places = dict.fromkeys([order.module, *self._setup.modules])
+        for place in places:
+            for thing in vars(self._import(place)).values():
+                if isinstance(thing, Task) and thing.name == order.claimed.task:
+                    return thing
+        raise DeclarationError(
+            f"the process finds no task {order.claimed.task!r} in {', '.join(places)}: keep it at the top level of its "
+            "module, under the name of its own, and not only where a condition holds"
+        )
+
+    def _import(self, name: str) -> ModuleType:
+        if name == "__main__" and self._main:
+            with _importing_main():
+                spawn.prepare(self._main)
+            self._main = {}
+        return importlib.import_module(name)
+
+
+def _cancel_what_a_loop_runs() -> bool:
+    """Whether the task is in an asyncio loop of its own: between two steps that would drop an exception."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    running = asyncio.all_tasks(loop)
+    for each in running:
+        loop.call_soon_threadsafe(each.cancel, "the job was told to end")
+    return bool(running)
+
+
+@contextlib.contextmanager
+def _importing_main() -> Iterator[None]:
+    """As multiprocessing marks it: a script without the usual guard is refused when it would start processes again."""
+    mark = vars(process.current_process())
+    mark["_inheriting"] = True
+    try:
+        yield
+    finally:
+        del mark["_inheriting"]

@@ -1,0 +1,45 @@
+"""A task that blocks the event loop for longer than a lease, at full size: `python tests/benchmarks/blocked_loop.py`.
+
+By default 45 s with a lease of 30 s, on a PostgreSQL of its own, while somebody else rescues. Prints what became
+of the task and of its neighbour, and what the log said; exits 1 when one of them was started twice or did not succeed.
+"""
+
+import asyncio
+import logging
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from jobtrail.job.record import Job
+from jobtrail.job.status import Status
+from support import database, house, servers
+from support.rescuer import rescuing
+
+
+async def main(seconds: float, lease: timedelta) -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    with servers.server("embedded") as server:
+        async with database.migrated(server) as place:
+            desk = house.desk_at(place)
+            async with house.node_at(desk, place, lease=lease, grace=1):
+                neighbour = await house.submitted(desk, "hold", seconds=seconds + 5)
+                await house.reached(desk, neighbour.id, Status.RUNNING)
+                with rescuing(place, lease):
+                    blocker = await house.submitted(desk, "block", seconds=seconds)
+                    jobs = [await house.ended(desk, each.id, within=seconds + 60) for each in (blocker, neighbour)]
+    for job in jobs:
+        print(f"{job.task}: {job.status}, attempt {job.attempt}, {_took(job):.1f} s")
+    return int(any((job.status, job.attempt) != (Status.SUCCEEDED, 1) for job in jobs))
+
+
+def _took(job: Job) -> float:
+    assert job.started_at
+    assert job.finished_at
+    return (job.finished_at - job.started_at).total_seconds()
+
+
+if __name__ == "__main__":
+    given = [float(each) for each in sys.argv[1:]] or [45.0, 30.0]
+    sys.exit(asyncio.run(main(given[0], timedelta(seconds=given[1]))))

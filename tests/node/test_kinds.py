@@ -1,0 +1,113 @@
+"""What each kind of task comes to, in seven ways to end: the row, the history and the job's own log after each."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import pytest
+
+from jobtrail.job.catalog import Catalog
+from jobtrail.job.record import Job
+from jobtrail.job.status import Status
+from jobtrail.lifecycle.cancel import cancel
+from jobtrail.lifecycle.desk import Desk
+from jobtrail.lifecycle.read import read, read_history, read_log
+from support import house, kinds
+from support.database import Place
+from support.until import until
+
+KINDS: Final = ("loop", "thread", "process")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is submitted, and what is to be seen in the end."""
+
+    how: str
+    status: Status
+    error: str | None
+    moves: tuple[str, ...]
+    lines: tuple[str, ...]
+    attempt: int = 1
+    timeout: float | None = None
+    max_attempts: int = 2
+
+
+# a deaf process is killed where it is, so what it said last depends on the kind; a thread cannot hear anything
+CASES: Final = {
+    "succeeded": Case("end", Status.SUCCEEDED, None, ("claimed", "succeeded"), ("began end",)),
+    "failed": Case("fail", Status.FAILED, "ValueError", ("claimed", "ValueError"), ("began fail",)),
+    "timed out": Case(
+        "wait", Status.FAILED, "timeout", ("claimed", "timeout"), ("began wait", "cleaned up: True"), timeout=0.3
+    ),
+    "cancelled": Case("wait", Status.CANCELLED, None, ("claimed", "enough"), ("began wait", "cleaned up: True")),
+    "retried": Case(
+        "flaky",
+        Status.SUCCEEDED,
+        None,
+        ("claimed", "ConnectionError", "claimed", "succeeded"),
+        ("began flaky", "began flaky"),
+        attempt=2,
+    ),
+    "swallowed cancel": Case("deaf", Status.CANCELLED, "left-behind", ("claimed", "enough"), ("began deaf",)),
+    "node stopped": Case("wait", Status.PENDING, "lost", ("claimed", "lost"), ("began wait", "cleaned up: True")),
+}
+
+
+@pytest.fixture(scope="module")
+async def ended(kept_place: Place) -> AsyncIterator[dict[tuple[str, str], UUID]]:
+    """Every cell of the table, run once by one node."""
+    await kept_place.empty()
+    desk = Desk(kept_place.database, Catalog.from_modules([kinds]))
+    jobs: dict[tuple[str, str], UUID] = {}
+    grace = timedelta(seconds=0.5)
+    async with house.node_at(desk, kept_place, grace=0, cancel_grace=grace, slots=9, threads=9, processes=3):
+        for kind in KINDS:
+            for name, case in CASES.items():
+                job = await house.submitted(
+                    desk, f"kind_{kind}", how=case.how, timeout=case.timeout, max_attempts=case.max_attempts
+                )
+                jobs[kind, name] = job.id
+        asked = [jobs[kind, name] for kind in KINDS for name in ("cancelled", "swallowed cancel")]
+        await asyncio.gather(*(_cancelled_while_it_runs(desk, each) for each in asked))
+        for (_, name), job_id in jobs.items():
+            if name != "node stopped":
+                await house.ended(desk, job_id, within=30)
+        for kind in KINDS:
+            await _has_said_something(desk, jobs[kind, "node stopped"])
+    yield jobs
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", CASES)
+async def test_row_history_and_log(kept_place: Place, ended: dict[tuple[str, str], UUID], kind: str, name: str) -> None:
+    case, desk = CASES[name], Desk(kept_place.database, Catalog.from_modules([kinds]))
+    job = await read(desk, ended[kind, name])
+    lines = [line.message for line in await read_log(desk, job.id)]
+    moves = [move.reason for move in await read_history(desk, job.id)]
+    assert (job.status, job.attempt) == (case.status, case.attempt), (job, lines)
+    assert moves == ["submitted", *case.moves]
+    assert lines[: len(case.lines)] == list(case.lines)
+    assert _error(job) == case.error or case.error is None
+    assert (job.result == f"well, in attempt {case.attempt}") is (case.status is Status.SUCCEEDED)
+    assert (job.finished_at is not None) is case.status.is_terminal
+
+
+async def _cancelled_while_it_runs(desk: Desk, job_id: UUID) -> None:
+    await _has_said_something(desk, job_id)
+    await cancel(desk, job_id, by="ann", reason="enough")
+
+
+async def _has_said_something(desk: Desk, job_id: UUID) -> None:
+    async def lines() -> bool:
+        return bool(await read_log(desk, job_id))
+
+    await until(lines, within=30)
+
+
+def _error(job: Job) -> str | None:
+    return None if job.error is None else job.error["type"]

@@ -1,0 +1,85 @@
+"""A wire between clients and PostgreSQL that can be cut where it hurts: around a COMMIT."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Literal, Self
+from urllib.parse import parse_qs, urlsplit
+
+from support.database import Place
+
+_COMMIT = b"COMMIT;"
+_CHUNK = 65536
+
+Loss = Literal["request", "wait", "answer", "silence"]
+
+
+@dataclass
+class Proxy:
+    """`loses` says what becomes of the next COMMIT. With `request` it does not reach the server, with the others its
+    answer does not reach the client, whose connection is cut while it would `wait`, after the `answer`, or not at all:
+    `silence`.
+
+    `away`: nobody new is let through.
+    """
+
+    host: str
+    port: str
+    url: str = ""
+    loses: Loss | None = None
+    away: bool = False
+    _lost: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    @asynccontextmanager
+    async def before(cls, place: Place) -> AsyncIterator[Self]:
+        parts = urlsplit(place.url.sqlalchemy)
+        query = parse_qs(parts.query)
+        made = cls(query["host"][0], query["port"][0])
+        server = await asyncio.start_server(made._connected, "127.0.0.1", 0)
+        made.url = f"{parts.scheme}://postgres@127.0.0.1:{server.sockets[0].getsockname()[1]}{parts.path}"
+        try:
+            yield made
+        finally:
+            server.close()
+
+    async def lost(self) -> None:
+        """Wait until a COMMIT was lost."""
+        await asyncio.wait_for(self._lost.wait(), 10)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self.away:
+            there, back = await asyncio.open_unix_connection(f"{self.host}/.s.PGSQL.{self.port}")
+            answers = asyncio.create_task(_pass(there, writer))
+            with suppress(ConnectionError):
+                while data := await reader.read(_CHUNK):
+                    if self.loses and _COMMIT in data:
+                        answers.cancel()
+                        await asyncio.wait({answers})
+                        await self._lose(data, there, back, writer)
+                    else:
+                        back.write(data)
+            answers.cancel()
+            back.close()
+        writer.close()
+
+    async def _lose(
+        self, data: bytes, there: asyncio.StreamReader, back: asyncio.StreamWriter, writer: asyncio.StreamWriter
+    ) -> None:
+        loses, self.loses = self.loses, None
+        if loses in ("request", "wait"):
+            writer.close()
+        if loses != "request":
+            back.write(data)
+            assert await there.read(_CHUNK)
+        if loses == "answer":
+            writer.close()
+        self._lost.set()
+
+
+async def _pass(there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await there.read(_CHUNK):
+            writer.write(data)
+    writer.close()

@@ -1,0 +1,31 @@
+"""Somebody else who rescues all the time, in a thread with a loop that no task blocks."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from jobtrail.lifecycle.rescue import rescue
+from jobtrail.store.engine import open_database
+from support.database import Place
+
+
+@contextmanager
+def rescuing(place: Place, lease: timedelta) -> Iterator[None]:
+    over = threading.Event()
+
+    async def rescue_all() -> None:
+        database = open_database(place.url.sqlalchemy)
+        while not over.is_set():
+            await rescue(database, by="another node", lease=lease)
+            await asyncio.sleep(0.05)
+        await database.dispose()
+
+    thread = threading.Thread(target=asyncio.run, args=[rescue_all()])
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
