@@ -53,9 +53,13 @@ SILENT_NODE = "the node gone that ran attempt 1 went silent"
 LEASE_RAN_OUT = "its lease ran out: the node does not renew it"
 UNSERVED = "no living node that knows its task serves its queue"
 OVERDUE = ("overdue", "send_mail", "default", "pending", "it waits for a slot for long", 20, near(1200), 0, None, None)
+HELD = "its queue is paused by ann: the provider is down"
+FROZEN = "its task is paused by bob"
 STUCK_ROWS = [
     ("asked", "crawl", "web", "running", "it runs for long", 64, near(3840), 1, "beta", 3),
     OVERDUE,
+    ("held", "report", "post", "pending", HELD, 6, near(360), 0, None, None),
+    ("frozen", "digest", "default", "pending", FROZEN, 5, near(300), 0, None, None),
     ("silent", "resize", "default", "running", LEASE_RAN_OUT, 3.5, near(210), 1, "alpha", None),
     ("unserved", "crawl", "bulk", "pending", UNSERVED, 3, near(180), 0, None, None),
     ("unknown", "legacy", "default", "pending", "no living node knows its task", 2, near(120), 0, None, None),
@@ -144,7 +148,7 @@ CASES = [
     Case("stuck_jobs", {"task": "send_mail"}, [OVERDUE], STUCK),
     Case("stuck_jobs", {"limit": "1"}, STUCK_ROWS[:1], STUCK),
     Case("stuck_jobs", {"longer_than": "30 minutes", "silent": "1 hour"}, [
-        ("asked", "it runs for long"), ("silent", LEASE_RAN_OUT),
+        ("asked", "it runs for long"), ("held", HELD), ("frozen", FROZEN), ("silent", LEASE_RAN_OUT),
     ], "job_id why"),
 
     Case("lost_jobs", {"task": "resize"}, LOST_ROWS, LOST),

@@ -1,5 +1,5 @@
 -- Which unfinished jobs do not get on, and why? A running job whose node stopped renewing, one that runs for long, a
--- pending one that nobody alive can run, one that waits for long.
+-- pending one that is paused, one that nobody alive can run, one that waits for long.
 -- longer_than: running or overdue for longer than this is long
 \if :{?longer_than} \else \set longer_than '5 minutes' \endif
 -- silent: a node that was not heard of for this long is not alive
@@ -24,13 +24,17 @@ WITH known AS MATERIALIZED (
      WHERE j.status = 'running'
     UNION ALL
     SELECT j.id, j.task, greatest(j.run_at, j.created_at),
-           CASE WHEN k.task IS NULL THEN 'no living node knows its task'
+           CASE WHEN q.name IS NOT NULL THEN concat('its queue is paused by ', q.paused_by, ': ' || q.reason)
+                WHEN t.name IS NOT NULL THEN concat('its task is paused by ', t.paused_by, ': ' || t.reason)
+                WHEN k.task IS NULL THEN 'no living node knows its task'
                 WHEN NOT k.everywhere AND (j.queue = ANY(k.queues)) IS NOT TRUE
                     THEN 'no living node that knows its task serves its queue'
                 WHEN greatest(j.run_at, j.created_at) < statement_timestamp() - :'longer_than'::interval
                     THEN 'it waits for a slot for long'
            END
       FROM jobtrail.jobs j LEFT JOIN known k ON k.task = j.task
+      LEFT JOIN jobtrail.pauses q ON q.kind = 'queue' AND q.name = j.queue
+      LEFT JOIN jobtrail.pauses t ON t.kind = 'task' AND t.name = j.task
      WHERE j.status = 'pending' AND j.run_at <= statement_timestamp()
 ), stuck AS (
     SELECT id, since, why

@@ -23,9 +23,14 @@ UPDATE jobtrail.jobs j
 RETURNING j.id, j.attempt, j.task, j.args, j.trace_id, j.max_attempts, j.timeout, j.created_by, j.priority, j.run_at
 """
 
+# Uncorrelated, so that each is read once for a statement; what is paused after its snapshot may still start.
+_PAUSED_QUEUES: Final = "SELECT name FROM jobtrail.pauses WHERE kind = 'queue'"
+_PAUSED_TASKS: Final = "SELECT name FROM jobtrail.pauses WHERE kind = 'task'"
+
 # `spots` hops through the distinct queues and priorities that have pending jobs, one index probe each. The rows of a
 # spot come in claim order straight from the index; run_at is compared with statement_timestamp because a volatile
 # clock is no index condition. Spots of equal priority come in an order that changes with the salt: no queue starves.
+# The tasks are a subquery also to keep their names from the planner, which would read the whole table for rare ones.
 _NEXT: Final = text(
     """
 WITH RECURSIVE spots AS (
@@ -37,14 +42,16 @@ WITH RECURSIVE spots AS (
          ORDER BY queue, priority LIMIT 1) n
 )"""
     + _START.format(
-        picked="""
+        picked=f"""
     SELECT picked.id
-      FROM (SELECT queue, priority FROM spots WHERE :all_queues OR queue = ANY(CAST(:queues AS text[]))
+      FROM (SELECT queue, priority FROM spots
+             WHERE (:all_queues OR queue = ANY(CAST(:queues AS text[]))) AND queue <> ALL(ARRAY({_PAUSED_QUEUES}))
              ORDER BY priority DESC, hashtext(queue || CAST(:salt AS text))) s
      CROSS JOIN LATERAL (
            SELECT id FROM jobtrail.jobs
             WHERE status = 'pending' AND queue = s.queue AND priority = s.priority
-              AND run_at <= statement_timestamp() AND task = ANY(CAST(:tasks AS text[]))
+              AND run_at <= statement_timestamp() AND task = ANY(ARRAY(
+                  SELECT unnest(CAST(:tasks AS text[])) EXCEPT {_PAUSED_TASKS}))
             ORDER BY run_at, id LIMIT :free FOR UPDATE SKIP LOCKED) picked
      LIMIT :free"""
     )
@@ -52,9 +59,10 @@ WITH RECURSIVE spots AS (
 
 _THESE: Final = text(
     _START.format(
-        picked="""
+        picked=f"""
     SELECT id FROM jobtrail.jobs
      WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'pending' AND run_at <= statement_timestamp()
+       AND queue <> ALL(ARRAY({_PAUSED_QUEUES})) AND task <> ALL(ARRAY({_PAUSED_TASKS}))
        FOR UPDATE SKIP LOCKED"""
     )
 ).columns(args=JSONB)
@@ -70,7 +78,10 @@ async def claim_next(
     free: int,
     salt: str,
 ) -> Sequence[Claimed]:
-    """Claim at most `free` due jobs of these tasks, most urgent first; `queues` empty means every queue."""
+    """Claim at most `free` due jobs of these tasks, most urgent first; `queues` empty means every queue.
+
+    What is paused waits, here and in `claim_these`.
+    """
     parameters = {
         "node": node,
         "lease": lease,
@@ -84,7 +95,7 @@ async def claim_next(
 
 
 async def claim_these(database: Database, ids: Sequence[UUID], *, node: UUID, lease: timedelta) -> Sequence[Claimed]:
-    """Claim those of these jobs that are due and that nobody else has or is just taking."""
+    """Claim those of these jobs that are due and not paused and that nobody else has or is just taking."""
     return await _claim(database, _THESE, {"ids": list(ids), "node": node, "lease": lease})
 
 

@@ -1,0 +1,65 @@
+"""What may not be started for now: looking, pausing, resuming."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Body
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobtrail.api import representation
+from jobtrail.api.door import Door
+from jobtrail.api.errors import TaskNotFoundError
+from jobtrail.api.examples import PAUSES
+from jobtrail.api.headers import caller_of
+from jobtrail.api.query import Reason
+from jobtrail.job.errors import UnknownTaskError
+from jobtrail.job.record import PauseKind
+from jobtrail.lifecycle.pause import pause, read_pauses, resume
+
+
+class PauseBody(BaseModel):
+    """Why; the whole body may be left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[Reason | None, Field(description="For whoever wonders why nothing runs.")] = None
+
+
+@dataclass(frozen=True)
+class PauseRoutes:
+    """/pauses."""
+
+    door: Door
+
+    async def list_pauses(self) -> Response:
+        """What is paused: by whom, since when and why."""
+        items = [representation.of_pause(each) for each in await read_pauses(self.door.desk)]
+        return representation.answer({"items": items})
+
+    async def put_pause(
+        self,
+        request: Request,
+        kind: PauseKind,
+        name: str,
+        wanted: Annotated[PauseBody | None, Body(openapi_examples=PAUSES)] = None,
+    ) -> Response:
+        """No more jobs of the queue or the task are started, on any node; those that run go on.
+
+        What is paused already stays as it is, with who did it first and why.
+        """
+        reason = (wanted.reason or None) if wanted else None
+        try:
+            found = await pause(self.door.desk, kind, name, by=caller_of(request), reason=reason)
+        except UnknownTaskError as error:
+            raise TaskNotFoundError(error.name, error.near) from None
+        return representation.answer(representation.of_pause(found))
+
+    async def delete_pause(self, request: Request, kind: PauseKind, name: str) -> Response:
+        """Its jobs are started again, within about a second. The same for what was not paused."""
+        try:
+            await resume(self.door.desk, kind, name, by=caller_of(request))
+        except UnknownTaskError as error:
+            raise TaskNotFoundError(error.name, error.near) from None
+        return Response(status_code=204)
