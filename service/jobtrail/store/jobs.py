@@ -42,6 +42,10 @@ class Filter:
     created_after: datetime | None = None
     created_before: datetime | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        return not any(vars(self).values())
+
 
 @dataclass(frozen=True)
 class Page:
@@ -68,7 +72,7 @@ async def page(session: AsyncSession, wanted: Page) -> Sequence[Job]:
 
 
 def list_statement(wanted: Page) -> Select[Any]:
-    statement = select(*(_COLUMNS if wanted.heavy else _LIGHT)).where(and_(true(), *_conditions(wanted.filter)))
+    statement = select(*(_COLUMNS if wanted.heavy else _LIGHT)).where(and_(true(), *conditions(wanted.filter)))
     if wanted.after is not None:
         place = tuple_(wanted.after.created_at, wanted.after.id)
         statement = statement.where(tuple_(jobs.c.created_at, jobs.c.id) < place)
@@ -88,7 +92,8 @@ def job_of(row: Mapping[Any, Any]) -> Job:
     return Job(**fields)
 
 
-def _conditions(wanted: Filter) -> Sequence[ColumnElement[bool]]:
+def conditions(wanted: Filter) -> Sequence[ColumnElement[bool]]:
+    """What a row must fulfil, in the words of the indexes; none for a filter that names nothing."""
     found: list[ColumnElement[bool]] = []
     if wanted.status:
         found.append(or_(*(jobs.c.status == status.value for status in wanted.status)))

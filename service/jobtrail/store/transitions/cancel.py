@@ -5,9 +5,16 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.job.status import Status
 from jobtrail.store.engine import Database
+
+CANCELLABLE: Final = (Status.PENDING, Status.RUNNING)
+
+FIT: Final = """(jobtrail.jobs.status = 'pending'
+    OR jobtrail.jobs.status = 'running' AND jobtrail.jobs.cancel_requested_at IS NULL)"""
+"""As alternatives, each of which has an index of its own. A running job that was asked has nothing more to be told."""
 
 
 class Cancellation(NamedTuple):
@@ -38,15 +45,26 @@ _STATUS: Final = text("SELECT id, status FROM jobtrail.jobs WHERE id = ANY(:ids)
 
 async def cancel_group(database: Database, rows: Sequence[Cancellation]) -> Sequence[Status | None]:
     """What each job is afterwards: cancelled, still running (with a request), as it ended before, or None: no row."""
-    parameters = {
-        "id": [row.id for row in rows],
-        "actor": [row.actor for row in rows],
-        "reason": [row.reason for row in rows],
-    }
     async with database.autocommit() as connection:
-        found = {row.id: Status(row.status) for row in await connection.execute(_CANCEL, parameters)}
+        found = await _cancel(connection, rows)
         missing = [row.id for row in rows if row.id not in found]
         if missing:
             others = await connection.execute(_STATUS, {"ids": missing})
             found |= {row.id: Status(row.status) for row in others}
     return [found.get(row.id) for row in rows]
+
+
+async def cancel_these(session: AsyncSession, ids: Sequence[UUID], *, actor: str, reason: str | None) -> int:
+    """How many of the jobs were cancelled or, where they run, asked to stop; in the caller's transaction."""
+    rows = [Cancellation(job_id, actor, reason) for job_id in ids]
+    return len(await _cancel(await session.connection(), rows))
+
+
+async def _cancel(connection: AsyncConnection, rows: Sequence[Cancellation]) -> dict[UUID, Status]:
+    """The status of those that were pending or running."""
+    parameters = {
+        "id": [row.id for row in rows],
+        "actor": [row.actor for row in rows],
+        "reason": [row.reason for row in rows],
+    }
+    return {row.id: Status(row.status) for row in await connection.execute(_CANCEL, parameters)}

@@ -1,0 +1,75 @@
+"""Many jobs in one call: those that a filter names."""
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import Body
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobtrail.api import representation
+from jobtrail.api.door import Door
+from jobtrail.api.examples import BULKS
+from jobtrail.api.headers import caller_of
+from jobtrail.api.query import Filters, Reason
+from jobtrail.api.submissions import refuse_while_closing
+from jobtrail.job.errors import Flaw, InvalidInputError
+from jobtrail.lifecycle.bulk import Action, bulk
+
+MOST: Final = 10_000
+"""Jobs of one call, so that its answer comes within seconds."""
+
+
+class BulkFilter(Filters):
+    """Which jobs, as in the list; it must name something."""
+
+    @field_validator("status", "task", "queue", "tag", "trace_id")
+    @classmethod
+    def _names_one(cls, values: list[str]) -> list[str]:
+        if not values:
+            raise ValueError("an empty list would mean any: name one at least, or leave the field out")
+        return values
+
+
+class BulkBody(BaseModel):
+    """What to do with which jobs. `limit` jobs at most are changed, the oldest first; call again for the rest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    action: Action
+    filter: BulkFilter
+    dry_run: Annotated[StrictBool, Field(description="Only count.")] = False
+    reason: Annotated[Reason | None, Field(description="Of a cancel: kept in the rows and the history.")] = None
+    limit: Annotated[int, Field(strict=True, ge=1, le=MOST, description="How many jobs at most.")] = MOST
+
+
+@dataclass(frozen=True)
+class BulkRoutes:
+    """/jobs/bulk."""
+
+    door: Door
+
+    async def move_jobs(self, request: Request, wanted: Annotated[BulkBody, Body(openapi_examples=BULKS)]) -> Response:
+        """Cancels, or retries by hand, the jobs of a filter, in batches: each job as if it were named alone.
+
+        `matched` jobs fitted the action when the call began. `changed` of them were moved, or asked to stop where they
+        were running, and `remaining` are as they were: beyond the limit, or locked by somebody else.
+        """
+        if wanted.action is Action.RETRY:
+            refuse_while_closing(self.door)
+            if wanted.reason is not None:
+                raise InvalidInputError([Flaw("/reason", "only a cancel has a reason")])
+        try:
+            done = await bulk(
+                self.door.desk,
+                wanted.action,
+                wanted.filter.filter(),
+                by=caller_of(request),
+                reason=wanted.reason or None,
+                dry_run=wanted.dry_run,
+                most=wanted.limit,
+            )
+        except InvalidInputError as error:
+            raise error.under("/filter") from None
+        return representation.answer(representation.of_bulk(wanted.action, done, dry_run=wanted.dry_run))
