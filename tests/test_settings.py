@@ -42,6 +42,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "lease": timedelta(seconds=30),
         "stall": timedelta(seconds=300),
         "grace": timedelta(seconds=20),
+        "cancel_grace": timedelta(seconds=5),
         "poll_every": timedelta(seconds=1),
         "purge_every": timedelta(seconds=60),
         "ttl": timedelta(days=7),
@@ -90,6 +91,8 @@ def test_the_example_gives_a_reason_before_each_setting() -> None:
         ("SLOTS", "0", 0),
         ("LEASE", "2m", timedelta(minutes=2)),
         ("GRACE", "0", timedelta(0)),
+        ("CANCEL_GRACE", "0", timedelta(0)),
+        ("CANCEL_GRACE", "10m", timedelta(minutes=10)),
         ("POLL_EVERY", "0.5", timedelta(milliseconds=500)),
         ("PURGE_EVERY", "500ms", timedelta(milliseconds=500)),
         ("TTL", "keep", None),
@@ -156,6 +159,31 @@ def test_a_database_of_the_host_app_that_is_of_no_use_is_refused_under_its_own_n
     assert "sekret" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("environment", "given", "places"),
+    [
+        ({"SLOTS": "0"}, {}, (0, 0, 0)),
+        ({"SLOTS": "0", "THREADS": "3"}, {}, (0, 3, 0)),
+        ({"SLOTS": "0", "PROCESSES": "2"}, {}, (0, 0, 2)),
+        ({"SLOTS": "0"}, {"threads": 1}, (0, 1, 0)),
+        ({"SLOTS": "0"}, {"slots": 4}, (4, 8, os.cpu_count())),
+        ({}, {"slots": 0}, (0, 0, 0)),
+        ({"THREADS": "0"}, {}, (32, 0, os.cpu_count())),
+    ],
+)
+def test_a_process_without_slots_only_accepts_unless_it_is_told_more(
+    environment: dict[str, str],
+    given: dict[str, int],
+    places: tuple[int, int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(PREFIX + name, value)
+    settings = load(**given)
+    assert (settings.slots, settings.threads, settings.processes) == places
+    assert settings.only_accepts == (sum(places) == 0)
+
+
 REFUSED = {
     "DATABASE_URL=mysql://ann:sekret@db": "mysql:// is not PostgreSQL; write postgresql://user:password@host",
     "PORT=65536": "'65536' should be less than or equal to 65535",
@@ -165,6 +193,7 @@ REFUSED = {
     "THREADS=many": "'many' should be a valid integer",
     "PROCESSES=1.5": "'1.5' should be a valid integer",
     "POOL_SIZE=0": "'0' should be greater than or equal to 1",
+    "CANCEL_GRACE=11m": "11m should be less than or equal to 10 minutes",
     "LEASE=5 parsecs": "'5 parsecs' is not a duration: write seconds or 500ms, 30s, 5m, 2h, 7d",
     "LEASE=0.9": "900ms should be greater than or equal to 1 second",
     "LEASE=2d": "2d should be less than or equal to 1 day",

@@ -5,7 +5,6 @@ import math
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from importlib.metadata import version
 from types import FrameType
 from typing import Final
@@ -18,30 +17,12 @@ from jobtrail.api.door import Door
 from jobtrail.api.routes import install
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.node.janitor import Upkeep
-from jobtrail.node.leases import Terms
-from jobtrail.node.node import Node
-from jobtrail.node.worker import Work
 from jobtrail.settings import Settings
-from jobtrail.wiring import listen, load_catalog, open_desk, reach, require_schema
+from jobtrail.wiring import build_node, listen, load_catalog, open_desk, reach, require_schema, stop_node
 
 VERSION: Final = version("jobtrail")
 
 DESCRIPTION: Final = "BackgroundTasks that survive a restart: every job is one PostgreSQL row that you can watch."
-
-
-def build_node(settings: Settings, url: DatabaseUrl, desk: Desk) -> Node:
-    work = Work(
-        queues=settings.queues,
-        slots=settings.slots,
-        threads=settings.threads,
-        lease=settings.lease,
-        poll_every=settings.poll_every,
-        max_result=settings.max_result,
-    )
-    upkeep = Upkeep(settings.purge_every, settings.history_ttl)
-    return Node(desk, url.sqlalchemy, work, upkeep, Terms(settings.lease, settings.stall), version=VERSION)
 
 
 def create_app(
@@ -57,22 +38,12 @@ def create_app(
         try:
             yield
         finally:
-            await _stop(node, settings.grace, hurry or asyncio.Event())
+            await stop_node(node, settings.grace, hurry or asyncio.Event())
             await desk.database.dispose()
 
     app = FastAPIOffline(title="Jobtrail", version=VERSION, description=DESCRIPTION, lifespan=lifespan)
     install(app, Door(desk, node.launch, node.accepting, settings.max_body))
     return app
-
-
-async def _stop(node: Node, grace: timedelta, hurry: asyncio.Event) -> None:
-    stopping = asyncio.create_task(node.stop(grace.total_seconds()))
-    hurrying = asyncio.create_task(hurry.wait())
-    await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
-    if not stopping.done():
-        await node.stop(0)
-    hurrying.cancel()
-    await stopping
 
 
 def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: None) -> None:

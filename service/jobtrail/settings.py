@@ -109,13 +109,14 @@ class Settings(BaseSettings):
     tasks: Words = ()
     queues: Words = ()
     slots: int = Field(default=32, ge=0, le=10_000)
-    threads: int = Field(default=8, ge=0, le=1000)
-    processes: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=0, le=1000)
+    threads: int = Field(default_factory=lambda found: 8 if found["slots"] else 0, ge=0, le=1000)
+    processes: int = Field(default_factory=lambda found: (os.cpu_count() or 1) if found["slots"] else 0, ge=0, le=1000)
     max_result: Size = 1024 * 1024
 
     lease: Duration = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(days=1))
     stall: Duration = Field(default=timedelta(seconds=300), ge=timedelta(seconds=1))
     grace: Duration = timedelta(seconds=20)
+    cancel_grace: Duration = Field(default=timedelta(seconds=5), ge=timedelta(0), le=timedelta(minutes=10))
     poll_every: Duration = Field(default=timedelta(seconds=1), ge=timedelta(milliseconds=10))
 
     purge_every: Duration = Field(default=timedelta(seconds=60), ge=timedelta(milliseconds=100))
@@ -164,6 +165,15 @@ class Settings(BaseSettings):
             raise ValueError("\n".join(wrong))
         return self
 
+    @property
+    def only_accepts(self) -> bool:
+        """Whether there is no place for a job to run in."""
+        return not (self.slots or self.threads or self.processes)
+
+
+_FOLLOWS: Final = "default_factory_not_called"
+"""What pydantic says of a default that hangs on another setting, when any setting is wrong."""
+
 
 def load(**given: Any) -> Settings:
     """The settings of this process; what is `given`, under the class's names, wins over the environment.
@@ -173,7 +183,8 @@ def load(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(detail) for detail in error.errors(include_url=False))) from None
+        wrong = (each for each in error.errors(include_url=False) if each["type"] != _FOLLOWS)
+        raise SettingsError("\n".join(_explain(detail) for detail in wrong)) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise SettingsError(f".env in the current folder cannot be read: {reason}") from None

@@ -1,5 +1,6 @@
-"""From settings to a desk: what every process puts together, the web service and each verb of the CLI alike."""
+"""From settings to a desk, and to a node: what every process puts together, the web service and the CLI alike."""
 
+import asyncio
 import importlib
 import os
 import socket
@@ -7,6 +8,8 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +17,10 @@ from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl, normalize
 from jobtrail.job.errors import SettingsError, UnavailableError
 from jobtrail.lifecycle.desk import Defaults, Desk
+from jobtrail.node.janitor import Upkeep
+from jobtrail.node.leases import Terms
+from jobtrail.node.node import Node
+from jobtrail.node.worker import Work
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.store import schema
 from jobtrail.store.embedded import EmbeddedPostgres, default_folder
@@ -96,6 +103,33 @@ def open_desk(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Desk:
     timeout = {} if url.connect_timeout is None else {"connect_timeout": float(url.connect_timeout)}
     database = open_database(url.sqlalchemy, pool_size=settings.pool_size, **timeout)
     return Desk(database, catalog, Defaults(settings.ttl, settings.ttl_failed))
+
+
+def build_node(settings: Settings, url: DatabaseUrl, desk: Desk) -> Node:
+    """What runs jobs in this process, once it is started."""
+    work = Work(
+        queues=settings.queues,
+        slots=settings.slots,
+        threads=settings.threads,
+        processes=settings.processes,
+        lease=settings.lease,
+        poll_every=settings.poll_every,
+        cancel_grace=settings.cancel_grace,
+        max_result=settings.max_result,
+    )
+    upkeep = Upkeep(settings.purge_every, settings.history_ttl)
+    return Node(desk, url.sqlalchemy, work, upkeep, Terms(settings.lease, settings.stall), version=version("jobtrail"))
+
+
+async def stop_node(node: Node, grace: timedelta, hurry: asyncio.Event) -> None:
+    """Let what runs go on for the grace, or until `hurry` is set; then as `Node.stop` does."""
+    stopping = asyncio.create_task(node.stop(grace.total_seconds()))
+    hurrying = asyncio.create_task(hurry.wait())
+    await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        await node.stop(0)
+    hurrying.cancel()
+    await stopping
 
 
 async def require_schema(desk: Desk, settings: Settings, url: DatabaseUrl) -> None:

@@ -1,0 +1,110 @@
+"""A node without HTTP: it runs jobs that others accept."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Final
+
+import typer
+
+from jobtrail.cli import exits
+from jobtrail.cli.errand import Json, configured_to_stay, require_tasks
+from jobtrail.job.catalog import Catalog
+from jobtrail.job.database_url import DatabaseUrl
+from jobtrail.job.errors import SettingsError
+from jobtrail.node.node import Node
+from jobtrail.settings import Settings
+from jobtrail.wiring import build_node, load_catalog, open_desk, reach, require_schema, stop_node
+
+_TOLD: Final = 10
+"""Tasks that are told by name."""
+
+
+def work(
+    queue: Annotated[list[str] | None, typer.Option(help="Take jobs of this queue only; may be repeated.")] = None,
+    slots: Annotated[int | None, typer.Option(help="How many async tasks at once, on the event loop.")] = None,
+    threads: Annotated[int | None, typer.Option(help="How many def tasks at once, in threads.")] = None,
+    processes: Annotated[int | None, typer.Option(help="How many tasks at once in processes of their own.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run jobs without serving HTTP, until Ctrl-C; a second Ctrl-C does not wait for what runs.
+
+    What is not said here is said by JOBTRAIL_QUEUES, JOBTRAIL_SLOTS, JOBTRAIL_THREADS and JOBTRAIL_PROCESSES.
+    Says what it works on, once it does; the log goes to standard error.
+    """
+    said = {"queues": tuple(queue or ()) or None, "slots": slots, "threads": threads, "processes": processes}
+    settings = configured_to_stay(**{name: value for name, value in said.items() if value is not None})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(exits.DONE))
+    try:
+        _run(settings, as_json=as_json)
+    except KeyboardInterrupt:
+        sys.exit(exits.DONE)
+
+
+def _run(settings: Settings, *, as_json: bool) -> None:
+    catalog = load_catalog(settings.tasks)
+    require_tasks(catalog)
+    _require_places(settings, catalog)
+    with reach(settings) as url:
+        asyncio.run(_work(settings, url, catalog, ready=lambda node: _say(node, settings.queues, as_json=as_json)))
+
+
+def _require_places(settings: Settings, catalog: Catalog) -> None:
+    places = {"loop": settings.slots, "thread": settings.threads, "process": settings.processes}
+    if not any(places[task.runs_in] for task in catalog):
+        raise SettingsError(
+            "JOBTRAIL_SLOTS, JOBTRAIL_THREADS, JOBTRAIL_PROCESSES: no task has a place to run in: say --slots 4 for "
+            'async def, --threads 4 for def, --processes 2 for runs_in="process"'
+        )
+
+
+async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready: Callable[[Node], None]) -> None:
+    """Until a signal asks to stop. Raises SettingsError, UnavailableError, before any job is run."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    desk = open_desk(settings, url, catalog)
+    try:
+        await require_schema(desk, settings, url)
+        node = build_node(settings, url, desk)
+        with _signals_ask(stop, hurry):
+            node.start()
+            try:
+                ready(node)
+                await stop.wait()
+            finally:
+                await stop_node(node, settings.grace, hurry)
+    finally:
+        await desk.database.dispose()
+
+
+@contextmanager
+def _signals_ask(stop: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
+    """The first one asks to stop, each later one to hurry."""
+    loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    def signalled(_which: int, _frame: object) -> None:
+        loop.call_soon_threadsafe(ask)
+
+    # not the loop's own way, which would leave the process without any handler afterwards
+    before = {which: signal.signal(which, signalled) for which in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for which, there in before.items():
+            signal.signal(which, there)
+
+
+def _say(node: Node, queues: Sequence[str], *, as_json: bool) -> None:
+    slots = node.worker.slots
+    if as_json:
+        typer.echo(json.dumps({"node": str(node.id), "queues": list(queues), "tasks": node.tasks, "slots": slots}))
+        return
+    which = f"queues {', '.join(queues)}" if queues else "all queues"
+    places = f"{slots['loop']} slots, {slots['thread']} threads, {slots['process']} processes"
+    tasks = ", ".join(node.tasks[:_TOLD]) + (f" and {len(node.tasks) - _TOLD} more" if len(node.tasks) > _TOLD else "")
+    typer.echo(f"Jobtrail works on {which}: {places}; tasks {tasks}; node {node.id}; Ctrl-C stops it")
