@@ -24,6 +24,11 @@ BLOCKS = blocks(README)
 THEIRS = "postgresql://me:secret@127.0.0.1:5432/mine"
 ADDRESS = "127.0.0.1:8000"
 
+WORK = """{command} >work.log 2>&1 & working=$!
+until grep -q Ctrl-C work.log; do kill -0 $working; sleep 0.1; done
+cat work.log; kill -TERM $working; wait $working; echo "stopped with $?"
+"""
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -57,7 +62,9 @@ async def test_every_block_is_true(folder: Path, empty_url: str) -> None:
                 await reader.read(block)
             assert reader.compared == sum(block.language in {"json", "text"} for block in BLOCKS)
             assert reader.serving
+            await shell.run(f"psql -X '{empty_url}' -c 'CREATE TABLE bookings (amount int)'")
             await check_the_tasks(f"http://127.0.0.1:{reader.port}/v1/jobs")
+            assert "(2 rows)" in await shell.run(f"psql -X '{empty_url}' -c 'SELECT amount FROM bookings'")
             assert "stopped with 0" in await shell.run('kill -TERM "$serving"; wait "$serving"; echo "stopped with $?"')
         assert (await demo.stop())[0] == 0
 
@@ -84,6 +91,10 @@ class Reader:
                     )
             case "sh" if "jobtrail serve" in text:
                 await self._serve(text)
+            case "sh" if "jobtrail work" in text:
+                said = await self._shell.run(WORK.format(command=text.strip()))
+                assert "works on queue reports" in said
+                assert said.endswith("stopped with 0\n")
             case "sh":
                 self._said = await self._shell.run(text)
             case "sql":
@@ -115,6 +126,8 @@ async def check_the_tasks(jobs: str) -> None:
         "send_welcome": {"to": "ada@example.org"},
         "fetch_rates": {"day": "2026-01-31", "currencies": ["EUR", "CHF"]},
         "build_report": {"customer": "01a20174-a48c-7621-83c5-f0941a121fca", "day": "2026-01-31"},
+        "order": {"count": 2},
+        "book": {"amounts": [3, 4]},
     }
     async with httpx.AsyncClient(trust_env=False) as client:
         ids = [(await client.post(jobs, json={"task": task, "args": args[task]})).json()["id"] for task in args]
@@ -123,10 +136,14 @@ async def check_the_tasks(jobs: str) -> None:
             found = [(await client.get(f"{jobs}/{each}")).json() for each in ids]
             return found if all(job["finished_at"] for job in found) else None
 
-        welcome, rates, report = await until(ended, within=20)
+        welcome, rates, report, order, book = await until(ended, within=20)
+        log = (await client.get(f"{jobs}/{book['id']}/log")).json()["items"]
     assert welcome["result"] == "welcomed ada@example.org in en"
     assert rates["result"] == {"EUR": 1.0, "CHF": 1.0}
     assert report["result"] == f"01a20174-a48c-7621-83c5-f0941a121fca 2026-01-31 {ids[2]}"
+    assert (order["result"], order["attempt"]) == ("ordered 2 of 3", 2)
+    assert (book["result"], book["progress"]) == (7, {"done": 1, "total": 2, "note": "checking 4"})
+    assert [line["message"] for line in log] == ["amount 0 is 3", "amount 1 is 4"]
     assert [job["queue"] for job in (welcome, rates, report)] == ["default", "default", "reports"]
 
 

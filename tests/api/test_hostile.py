@@ -44,6 +44,9 @@ FIELDS = [
     "max_attempts",
     "reason",
     "jobs",
+    "action",
+    "filter",
+    "dry_run",
     "\0",
     "a/b~",
 ]
@@ -56,14 +59,15 @@ HEADERS = [
     "accept", "prefer", "transfer-encoding", "x-forwarded-host",
 ]  # fmt: skip
 PATHS = [
-    ("POST", "/v1/jobs"), ("POST", "/v1/jobs/batch"), ("GET", "/v1/jobs"), ("GET", "/v1/jobs/{}"),
-    ("PATCH", "/v1/jobs/{}"), ("DELETE", "/v1/jobs/{}"), ("GET", "/v1/jobs/{}/transitions"),
+    ("POST", "/v1/jobs"), ("POST", "/v1/jobs/batch"), ("POST", "/v1/jobs/bulk"), ("GET", "/v1/jobs"),
+    ("GET", "/v1/jobs/{}"), ("PATCH", "/v1/jobs/{}"), ("DELETE", "/v1/jobs/{}"), ("GET", "/v1/jobs/{}/transitions"),
     ("POST", "/v1/jobs/{}/cancel"), ("POST", "/v1/jobs/{}/retry"), ("GET", "/v1/tasks"), ("GET", "/v1/tasks/{}"),
-    ("GET", "/v1/nodes"), ("GET", "/v1/audit"), ("GET", "/v1/audit/{}"), ("GET", "/v1/problems"),
+    ("GET", "/v1/nodes"), ("GET", "/v1/pauses"), ("PUT", "/v1/pauses/queue/{}"), ("PUT", "/v1/pauses/{}/noop"),
+    ("DELETE", "/v1/pauses/task/{}"), ("GET", "/v1/audit"), ("GET", "/v1/audit/{}"), ("GET", "/v1/problems"),
     ("GET", "/v1/problems/{}"), ("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"),
     ("GET", "/{}"), ("GET", "/v1/{}"),
 ]  # fmt: skip
-BODIES_OF = {"POST", "PATCH"}
+BODIES_OF = {"POST", "PUT", "PATCH"}
 
 
 class Caller:
@@ -102,7 +106,7 @@ class Caller:
         status = sent[0]["status"]
         headers = {name.decode(): value.decode("latin-1") for name, value in sent[0]["headers"]}
         self.statuses[status] = self.statuses.get(status, 0) + 1
-        assert status in {200, 202, 304, 400, 404, 405, 409, 412, 413, 415, 422}, f"{status} for {asked}"
+        assert status in {200, 202, 204, 304, 400, 404, 405, 409, 412, 413, 415, 422}, f"{status} for {asked}"
         assert len(headers["x-trace-id"]) == 32, asked
         content = b"".join(each.get("body", b"") for each in sent[1:])
         if status >= 400:
@@ -140,6 +144,14 @@ async def test_fields(caller: Caller, service: Service, path: str) -> None:
             body = {"jobs": [{"task": "noop", field: value}]}
         await caller.send(method, path.format(job_id), body=json.dumps(body).encode())
     assert set(caller.statuses) >= {202 if "{" not in path else 200, 422}
+
+
+async def test_filters_of_a_body(caller: Caller) -> None:
+    for name, value in itertools.product([*FILTERS, "\0"], [*VALUES, *([text] for text in TEXTS)]):
+        for wanted in ({name: value}, {"task": ["nothing"], name: value}, value):
+            body = {"action": "cancel", "filter": wanted, "dry_run": True}
+            await caller.send("POST", "/v1/jobs/bulk", body=json.dumps(body).encode())
+    assert set(caller.statuses) == {200, 422}
 
 
 async def test_arguments(caller: Caller) -> None:

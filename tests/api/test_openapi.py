@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from jobtrail.api.bulk import BulkBody
 from jobtrail.api.door import Door
+from jobtrail.api.pauses import PauseBody
 from jobtrail.api.routes import install
 from jobtrail.api.schemas import Batch
 from jobtrail.job.catalog import Catalog
@@ -23,16 +25,21 @@ SNAPSHOT = Path(__file__).with_name("openapi.json")
 OPERATIONS = {
     "submit_job": "POST /v1/jobs",
     "submit_jobs": "POST /v1/jobs/batch",
+    "move_jobs": "POST /v1/jobs/bulk",
     "list_jobs": "GET /v1/jobs",
     "get_job": "GET /v1/jobs/{job_id}",
     "amend_job": "PATCH /v1/jobs/{job_id}",
     "delete_job": "DELETE /v1/jobs/{job_id}",
     "get_transitions": "GET /v1/jobs/{job_id}/transitions",
+    "get_log": "GET /v1/jobs/{job_id}/log",
     "cancel_job": "POST /v1/jobs/{job_id}/cancel",
     "retry_job": "POST /v1/jobs/{job_id}/retry",
     "list_tasks": "GET /v1/tasks",
     "get_task": "GET /v1/tasks/{name}",
     "list_nodes": "GET /v1/nodes",
+    "list_pauses": "GET /v1/pauses",
+    "put_pause": "PUT /v1/pauses/{kind}/{name}",
+    "delete_pause": "DELETE /v1/pauses/{kind}/{name}",
     "list_questions": "GET /v1/audit",
     "ask": "GET /v1/audit/{name}",
     "list_problems": "GET /v1/problems",
@@ -108,7 +115,10 @@ def test_headers_are_told(told: dict[str, Any]) -> None:
 
 
 def test_examples_are_what_the_service_takes(told: dict[str, Any]) -> None:
-    models = {"submit_job": Submission, "submit_jobs": Batch, "amend_job": Amendment}
+    models = {
+        "submit_job": Submission, "submit_jobs": Batch, "move_jobs": BulkBody, "amend_job": Amendment,
+        "put_pause": PauseBody,
+    }  # fmt: skip
     for name, model in models.items():
         examples = operations(told)[name][1]["requestBody"]["content"]["application/json"]["examples"]
         assert [model.model_validate(each["value"]) for each in examples.values()]

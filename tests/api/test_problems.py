@@ -18,6 +18,11 @@ NEVER_OVER_HTTP = {
     errors.SettingsError,  # at start
     errors.ResultNotJsonError,  # the end of an attempt
     errors.ResultTooLargeError,  # the end of an attempt
+    errors.CommitFailedError,  # the end of an attempt
+    errors.ProcessDiedError,  # the end of an attempt
+    errors.LeftBehindError,  # the end of an attempt
+    errors.ContextError,  # in a task
+    errors.JobSessionError,  # in a task
 }
 
 

@@ -13,9 +13,9 @@ from support.service import MAX_BODY, Service, client_of
 
 
 @pytest.fixture(scope="module", params=["/v1", "/inner"])
-async def caller(_place: Place, request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
+async def caller(kept_place: Place, request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
     """Of the service, or of a host's app that has our routes under a prefix. One database for all."""
-    service = Service(desk_at(_place))
+    service = Service(desk_at(kept_place))
     if request.param == "/v1":
         install(service.app, service.door)
     else:
@@ -26,12 +26,12 @@ async def caller(_place: Place, request: pytest.FixtureRequest) -> AsyncIterator
 
 
 @pytest.fixture
-async def untouched(_place: Place) -> AsyncIterator[None]:
+async def untouched(kept_place: Place) -> AsyncIterator[None]:
     """Nothing is stored or moved meanwhile."""
     count = "SELECT (SELECT count(*) FROM jobtrail.jobs) AS jobs, (SELECT count(*) FROM jobtrail.transitions) AS moves"
-    before = await _place.rows(count)
+    before = await kept_place.rows(count)
     yield
-    assert await _place.rows(count) == before
+    assert await kept_place.rows(count) == before
 
 
 DEEP = "[" * 70 + "]" * 70

@@ -11,7 +11,7 @@ import pytest
 from jobtrail.cli import checks
 from jobtrail.cli.checks import Finding, Found, Level
 from jobtrail.job.catalog import Catalog
-from jobtrail.job.record import NodeRecord
+from jobtrail.job.record import NodeRecord, Pause
 from jobtrail.job.status import Status
 from jobtrail.settings import Settings
 from jobtrail.store.diagnosis import Lapsed, Server, Stranded
@@ -37,7 +37,9 @@ WELL = Found(
 
 
 def node(**more: Any) -> NodeRecord:
-    return NodeRecord(uuid4(), "host", 42, "0.1.0", (), (), {}, NOW, **{"heartbeat_at": NOW, **more})
+    return NodeRecord(
+        uuid4(), "host", 42, "0.1.0", (), (), **{"slots": {"loop": 1}, "started_at": NOW, "heartbeat_at": NOW, **more}
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,8 +65,17 @@ def node(**more: Any) -> NodeRecord:
         (checks.check_connections, {"living": [node()] * 8}, Level.WARN, "8 node(s) may take 88 of 97 connections"),
         (checks.check_connections, {"living": [node()] * 9}, Level.FAULT, "JOBTRAIL_POOL_SIZE"),
         (checks.check_nodes, {"living": [node()]}, Level.OK, "living: 1"),
-        (checks.check_nodes, {}, Level.WARN, "start `jobtrail serve`"),
+        (checks.check_nodes, {}, Level.WARN, "start `jobtrail serve` or `jobtrail work`"),
+        (checks.check_nodes, {"living": [node(slots={"loop": 0}), node()]}, Level.OK, "living: 2"),
+        (checks.check_nodes, {"living": [node(slots={"loop": 0})]}, Level.WARN, "only accepts jobs: nothing runs them"),
         (checks.check_nodes, {"silent": [node()]}, Level.WARN, "went silent: host pid 42 since 2026-01-02 00:00:00"),
+        (checks.check_left_behind, {"living": [node(stale_ends=3)]}, Level.OK, "every task ended when it was told to"),
+        (
+            checks.check_left_behind,
+            {"living": [node(), node(left_behind=2)]},
+            Level.WARN,
+            "each keeps its slot: 2 on host pid 42 find them in the log",
+        ),
         (checks.check_running, {}, Level.OK, "every running job"),
         (checks.check_running, {"lapsed": [Lapsed(uuid4(), 3, NOW)]}, Level.FAULT, "3 running jobs have no node"),
         (
@@ -86,6 +97,13 @@ def node(**more: Any) -> NodeRecord:
             {"stranded": [Stranded(f"gone{number}", "q", 1) for number in range(6)]},
             Level.FAULT,
             "1 of gone4 in queue q, …",
+        ),
+        (checks.check_pauses, {}, Level.OK, "nothing is paused"),
+        (
+            checks.check_pauses,
+            {"pauses": [Pause("queue", "mail", NOW, "ann", "why"), Pause("task", "a b", NOW, "bob", None)]},
+            Level.WARN,
+            "2026-01-02 00:00:00 when they may go on: `jobtrail resume --queue mail`; `jobtrail resume --task 'a b'`",
         ),
     ],
 )
@@ -118,10 +136,10 @@ async def test_a_set_up_that_is_well(jobtrail: Command, place: Place) -> None:
     assert (words.code, words.err, document.code, document.json["ok"]) == (0, "", 0, True)
     assert set(told) == {
         "settings", "variables", "tasks", "port", "folder", "server", "revision", "clock", "connections",
-        "nodes", "running", "pending",
+        "nodes", "left behind", "running", "pending", "pauses",
     }  # fmt: skip
     assert {each.level for each in told.values()} == {"ok"}
-    assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 12]
+    assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 14]
 
 
 async def test_what_is_left_behind(jobtrail: Command, place: Place) -> None:
@@ -141,8 +159,10 @@ async def test_what_is_left_behind(jobtrail: Command, place: Place) -> None:
     assert told["nodes"].detail.startswith("went silent: old pid 7 since ")
     assert told["running"].detail.startswith("1 running jobs have no node any more")
     assert told["pending"].detail == "no node knows the task: 1 of forgotten in queue default"
+    assert told["pauses"].level == "ok"
+    await place.psql.execute("INSERT INTO jobtrail.pauses (kind, name) VALUES ('queue', 'mail')")
     known = found((await jobtrail("doctor", "--json", JOBTRAIL_QUEUES="mail")).json["checks"])
-    assert known["pending"].level == "fault"
+    assert (known["pending"].level, known["pauses"].level) == ("fault", "warn")
 
 
 async def test_a_port_that_is_taken_by_a_jobtrail_or_by_another(jobtrail: Command, folder: Path, place: Place) -> None:

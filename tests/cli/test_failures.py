@@ -112,7 +112,7 @@ async def test_tasks_of_the_current_folder(jobtrail: Command) -> None:
         ("lss", "No such command 'lss'. Did you mean 'ls'? (see `jobtrail --help`)"),
         ("ls --foo", "No such option: --foo (see `jobtrail ls --help`)"),
         ("ls extra", "Got unexpected extra argument(s) (extra) (see `jobtrail ls --help`)"),
-        ("cancel", "Missing argument 'ID' (see `jobtrail cancel --help`)"),
+        ("show", "Missing argument 'ID' (see `jobtrail show --help`)"),
     ],
 )
 async def test_wrong_words(bare: Command, words: str, complaint: str) -> None:

@@ -61,6 +61,8 @@ async def test_the_list_has_the_objects_of_the_api_without_what_may_be_large(job
         ("--since 1h --task noop --limit 1", {"tagged"}),
         ("--since 2000-01-31", {"pending", "failed", "mail", "tagged"}),
         ("--since 2999-01-31T00:00:00Z", set()),
+        ("--until 1h", set()),
+        ("--since 1h --until 2999-01-31", {"pending", "failed", "mail", "tagged"}),
     ],
 )
 async def test_filters(jobtrail: Command, place: Place, words: str, expected: set[str]) -> None:
@@ -80,6 +82,7 @@ async def test_filters(jobtrail: Command, place: Place, words: str, expected: se
         ("ls --status done", "Invalid value for '--status'"),
         ("ls --limit 0", "Invalid value for '--limit'"),
         ("ls --since yesterday", "--since: 'yesterday' is no time: write 30m, 2h, 7d or 2030-01-31"),
+        ("ls --until 5x", "--until: '5x' is no time: write 30m, 2h, 7d or 2030-01-31"),
         ("ls --trace abc", "--trace: 'abc' is not 32 hexadecimal digits"),
         ("show 5", "Invalid value for 'ID'"),
         ("show", "Missing argument 'ID'"),

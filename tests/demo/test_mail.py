@@ -1,5 +1,4 @@
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -7,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 
-from jobtrail import JobContext
 from jobtrail.demo.mail import Caught, catch, compose
 from jobtrail.demo.tasks import send_mail
 from jobtrail.job.errors import InvalidArgumentsError, SettingsError
+from support.contexts import context_of
 
 MAIL = {"to": "ada@example.org", "subject": "Grüße", "body": "Hello\n.\nFrom here"}
 
@@ -30,23 +29,8 @@ async def catcher(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Catcher]:
             yield catcher
 
 
-def context(attempt: int = 1) -> JobContext:
-    async def submit(*_: object) -> None:
-        raise NotImplementedError
-
-    job_id = uuid4()
-    return JobContext(
-        job_id=job_id,
-        attempt=attempt,
-        trace_id=job_id.hex,
-        task="send_mail",
-        log=logging.getLogger("test"),
-        submitter=submit,  # type: ignore[arg-type] # a mail submits nothing
-    )
-
-
 async def test_a_mail_is_caught_and_its_repeat_is_told(catcher: Catcher) -> None:
-    ours = context()
+    ours = context_of("send_mail")
     message_id = f"<{ours.idempotency_token}@jobtrail.invalid>"
     for _ in range(2):
         receipt = await asyncio.to_thread(send_mail, ours, **MAIL)
@@ -59,14 +43,14 @@ async def test_a_mail_is_caught_and_its_repeat_is_told(catcher: Catcher) -> None
 
 async def test_other_jobs_send_other_mails(catcher: Catcher) -> None:
     for _ in range(2):
-        await asyncio.to_thread(send_mail, context(), **MAIL)
+        await asyncio.to_thread(send_mail, context_of("send_mail"), **MAIL)
     assert [each.is_repeat for each in catcher.caught] == [False, False]
 
 
 async def test_without_a_catcher_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JOBTRAIL_DEMO_MAIL_PORT", raising=False)
     with pytest.raises(SettingsError, match=r"^JOBTRAIL_DEMO_MAIL_PORT is not set"):
-        send_mail(context(), **MAIL)
+        send_mail(context_of("send_mail"), **MAIL)
 
 
 @pytest.mark.parametrize("broken", ["\r\n", "\n", "\r"])

@@ -14,14 +14,14 @@ from jobtrail.api.conditions import etag_of, matches_if_match, matches_if_none_m
 from jobtrail.api.door import Door
 from jobtrail.api.examples import AMENDMENTS
 from jobtrail.api.headers import caller_of
-from jobtrail.api.query import REPEATABLE, CancelBody, CancelQuery, Listing, once
+from jobtrail.api.query import REPEATABLE, CancelBody, CancelQuery, Listing, LogQuery, once
 from jobtrail.api.submissions import launch, refuse_while_closing
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Amendment
 from jobtrail.lifecycle.amend import amend
 from jobtrail.lifecycle.cancel import cancel
-from jobtrail.lifecycle.read import read, read_history, read_page
+from jobtrail.lifecycle.read import read, read_history, read_log, read_page
 from jobtrail.lifecycle.retry import retry
 from jobtrail.store.jobs import Place
 
@@ -54,6 +54,12 @@ class JobRoutes:
         """Every move of a job, also after its row was purged."""
         found = await read_history(self.door.desk, job_id)
         return representation.answer({"items": [representation.of_transition(each) for each in found]})
+
+    async def get_log(self, request: Request, job_id: UUID, wanted: Annotated[LogQuery, Query()]) -> Response:
+        """What the job said while it ran, oldest first: the last 1,000 lines or 256 KiB of all its attempts."""
+        once(request)
+        found = await read_log(self.door.desk, job_id, attempt=wanted.attempt)
+        return representation.answer({"items": [representation.of_line(each) for each in found[-wanted.limit :]]})
 
     async def cancel_job(self, request: Request, job_id: UUID, wanted: CancelBody | None = None) -> Response:
         """A pending job ends at once. A running one is asked to, and may still succeed: then 202."""

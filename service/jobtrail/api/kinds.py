@@ -51,7 +51,10 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     errors.JobNotFoundError: Kind(
         404, "job-not-found", "No such job", "It never existed, or it was purged; its transitions may still be there."
     ),
-    TaskNotFoundError: Kind(404, "task-not-found", "No such task", "This process has no task of that name."),
+    TaskNotFoundError: Kind(404, "task-not-found", "No such task", "No task of that name is known here."),
+    errors.UnknownQueueError: Kind(
+        404, "queue-not-found", "No such queue", "No node names it, no task goes there, and no job is in it."
+    ),
     errors.UnknownQuestionError: Kind(404, "question-not-found", "No such audit question", "`detail` names them all."),
     errors.JobConflictError: Kind(
         409, "job-conflict", "The job's status does not allow this", "Nothing was changed. Read the job again."

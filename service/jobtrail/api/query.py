@@ -30,8 +30,8 @@ Reason = Annotated[str, Field(strict=True, max_length=limits.MAX_REASON)]
 Part = Literal["args", "result", "traceback"]
 
 
-class Listing(BaseModel):
-    """Which jobs, and how much of each."""
+class Filters(BaseModel):
+    """Which jobs. The values of a field are alternatives, except tags; the fields add up."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,6 +42,16 @@ class Listing(BaseModel):
     trace_id: Annotated[list[TraceId], Field(max_length=MOST_VALUES, description="Any of these.")] = []
     created_after: Annotated[Moment | None, Field(description="Later than this (RFC 3339 with a zone).")] = None
     created_before: Annotated[Moment | None, Field(description="Earlier than this (RFC 3339 with a zone).")] = None
+
+    def filter(self) -> Filter:
+        return Filter(
+            self.status, self.task, self.queue, self.tag, self.trace_id, self.created_after, self.created_before
+        )
+
+
+class Listing(Filters):
+    """Which jobs, and how much of each."""
+
     limit: Annotated[int, Field(ge=1, le=200, description="How many at most.")] = 50
     cursor: Annotated[str | None, Field(description="The next_cursor of the page before.")] = None
     include: Annotated[
@@ -56,10 +66,19 @@ class Listing(BaseModel):
             limit=self.limit + 1,
             after=None if self.cursor is None else cursor.read(self.cursor),
             heavy=bool({"args", "result"}.intersection(self.include)),
-            filter=Filter(
-                self.status, self.task, self.queue, self.tag, self.trace_id, self.created_after, self.created_before
-            ),
+            filter=self.filter(),
         )
+
+
+class LogQuery(BaseModel):
+    """How much of a job's log."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    attempt: Annotated[int | None, Field(ge=1, description="Only what this one said.")] = None
+    limit: Annotated[int, Field(ge=1, le=limits.LOG_LINES, description="How many of the last lines at most.")] = (
+        limits.LOG_LINES
+    )
 
 
 class CancelQuery(BaseModel):

@@ -9,8 +9,10 @@ from starlette.responses import Response
 
 from jobtrail.api.query import Part
 from jobtrail.audit.questions import Answer, Question
-from jobtrail.job.record import Job, NodeRecord, Transition
+from jobtrail.job.progress import progress_of
+from jobtrail.job.record import Job, LogLine, NodeRecord, Pause, Transition
 from jobtrail.job.task import Task
+from jobtrail.lifecycle.bulk import Action, Bulk
 from jobtrail.lifecycle.desk import Defaults
 
 JSON: Final = "application/json"
@@ -43,7 +45,7 @@ def of_job(job: Job) -> dict[str, Any]:
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
         "timeout": job.timeout,
-        "progress": job.progress,
+        "progress": None if (progress := progress_of(job.progress)) is None else progress.as_json(),
         "run_at": job.run_at,
         "created_at": job.created_at,
         "started_at": job.started_at,
@@ -84,6 +86,27 @@ def of_transition(moved: Transition) -> dict[str, Any]:
     }
 
 
+def of_line(line: LogLine) -> dict[str, Any]:
+    return {
+        "attempt": line.attempt,
+        "number": line.number,
+        "at": line.at,
+        "level": line.level,
+        "logger": line.logger,
+        "message": line.message,
+    }
+
+
+def of_bulk(action: Action, done: Bulk, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "action": action,
+        "dry_run": dry_run,
+        "matched": done.matched,
+        "changed": done.changed,
+        "remaining": done.remaining,
+    }
+
+
 def of_node(node: NodeRecord) -> dict[str, Any]:
     return {
         "id": node.id,
@@ -94,8 +117,20 @@ def of_node(node: NodeRecord) -> dict[str, Any]:
         "tasks": node.tasks,
         "slots": node.slots,
         "running": node.running,
+        "left_behind": node.left_behind,
+        "stale_ends": node.stale_ends,
         "started_at": node.started_at,
         "heartbeat_at": node.heartbeat_at,
+    }
+
+
+def of_pause(pause: Pause) -> dict[str, Any]:
+    return {
+        "kind": pause.kind,
+        "name": pause.name,
+        "paused_at": pause.paused_at,
+        "paused_by": pause.paused_by,
+        "reason": pause.reason,
     }
 
 

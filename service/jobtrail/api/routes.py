@@ -13,12 +13,14 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from jobtrail.api import links, openapi, problems, schemas
+from jobtrail.api.bulk import BulkRoutes
 from jobtrail.api.door import Door
 from jobtrail.api.errors import TaskNotFoundError
 from jobtrail.api.explain import ProblemRoutes
 from jobtrail.api.health import HealthRoutes
 from jobtrail.api.jobs import JobRoutes
 from jobtrail.api.openapi import OF_BODY, OF_DATABASE, Responses
+from jobtrail.api.pauses import PauseRoutes
 from jobtrail.api.route import ProblemRoute
 from jobtrail.api.submissions import SubmissionRoutes
 from jobtrail.api.surroundings import AuditRoutes, NodeRoutes, TaskRoutes
@@ -37,7 +39,7 @@ class Row(NamedTuple):
     path: str
     endpoint: Callable[..., Any]
     status: int
-    model: type[BaseModel]
+    model: type[BaseModel] | None
     tag: str
     summary: str
     refuses: Sequence[type[Exception]] = ()
@@ -68,8 +70,10 @@ def install(app: FastAPI, door: Door) -> None:
 
 
 def _calls(door: Door) -> Sequence[Row]:
-    submit, jobs = SubmissionRoutes(door), JobRoutes(door)
+    submit, bulk, jobs = SubmissionRoutes(door), BulkRoutes(door), JobRoutes(door)
     tasks, nodes, audit, explain = TaskRoutes(door), NodeRoutes(door), AuditRoutes(door), ProblemRoutes()
+    pauses = PauseRoutes(door)
+    unknown = (errors.UnknownQueueError, TaskNotFoundError)
     submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, *OF_DATABASE)
     finds = (JobNotFoundError, InvalidInputError, *OF_DATABASE)
     cancels = (*finds, errors.JobFinishedError)
@@ -81,6 +85,8 @@ def _calls(door: Door) -> Sequence[Row]:
             ("Location", "Retry-After", "Idempotency-Replayed"), ("Idempotency-Key", "traceparent")),
         Row("POST", "/jobs/batch", submit.submit_jobs, 202, schemas.SubmittedJobs, "jobs",
             "Submit several jobs, all or none", submits, ("Retry-After",), ("traceparent",)),
+        Row("POST", "/jobs/bulk", bulk.move_jobs, 200, schemas.Bulk, "jobs", "Cancel or retry many jobs",
+            (*OF_BODY, *OF_DATABASE)),
         Row("GET", "/jobs", jobs.list_jobs, 200, schemas.JobList, "jobs", "List jobs",
             (InvalidInputError, *OF_DATABASE), ("Link",)),
         Row("GET", "/jobs/{job_id}", jobs.get_job, 200, schemas.Job, "jobs", "Read a job", finds,
@@ -92,6 +98,7 @@ def _calls(door: Door) -> Sequence[Row]:
             cancels, ("Retry-After",), (), asked),
         Row("GET", "/jobs/{job_id}/transitions", jobs.get_transitions, 200, schemas.TransitionList, "jobs",
             "Read the history of a job", finds),
+        Row("GET", "/jobs/{job_id}/log", jobs.get_log, 200, schemas.JobLog, "jobs", "Read the log of a job", finds),
         Row("POST", "/jobs/{job_id}/cancel", jobs.cancel_job, 200, schemas.Job, "jobs", "Cancel a job",
             (*OF_BODY, *cancels), ("Retry-After",), (), asked),
         Row("POST", "/jobs/{job_id}/retry", jobs.retry_job, 202, schemas.Job, "jobs", "Retry a job by hand",
@@ -100,6 +107,11 @@ def _calls(door: Door) -> Sequence[Row]:
         Row("GET", "/tasks/{name}", tasks.get_task, 200, schemas.Task, "tasks", "Read a task",
             (TaskNotFoundError, InvalidInputError)),
         Row("GET", "/nodes", nodes.list_nodes, 200, schemas.NodeList, "nodes", "List the nodes", OF_DATABASE),
+        Row("GET", "/pauses", pauses.list_pauses, 200, schemas.PauseList, "pauses", "List what is paused", OF_DATABASE),
+        Row("PUT", "/pauses/{kind}/{name}", pauses.put_pause, 200, schemas.Pause, "pauses", "Pause a queue or a task",
+            (*OF_BODY, *unknown, *OF_DATABASE)),
+        Row("DELETE", "/pauses/{kind}/{name}", pauses.delete_pause, 204, None, "pauses", "Resume a queue or a task",
+            (InvalidInputError, *unknown, *OF_DATABASE)),
         Row("GET", "/audit", audit.list_questions, 200, schemas.QuestionList, "audit", "List the audit questions"),
         Row("GET", "/audit/{name}", audit.ask, 200, schemas.Answer, "audit", "Ask an audit question",
             (errors.UnknownQuestionError, InvalidInputError, *OF_DATABASE, errors.AuditTimeoutError)),

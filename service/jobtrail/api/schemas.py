@@ -7,8 +7,10 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobtrail.job.limits import MAX_BATCH
+from jobtrail.job.record import PauseKind
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
+from jobtrail.lifecycle.bulk import Action
 
 
 class Shape(BaseModel):
@@ -24,6 +26,14 @@ class JobError(Shape):
     message: str
     traceback: str | None = None
     attempt: int
+
+
+class Progress(Shape):
+    """How far a running job has come, as it says itself, or had come when it ended."""
+
+    done: Annotated[float, Field(description="In whatever the task counts.")]
+    total: Annotated[float | None, Field(description="In the same; null: it does not know.")]
+    note: str | None
 
 
 class ListedJob(Shape):
@@ -42,7 +52,7 @@ class ListedJob(Shape):
     attempt: Annotated[int, Field(description="How often it was started; 0 before the first time.")]
     max_attempts: int
     timeout: Annotated[float | None, Field(description="Seconds for one attempt; null: no limit.")]
-    progress: Any
+    progress: Annotated[Progress | None, Field(description="Of the last attempt; null: it said nothing.")]
     run_at: datetime | None
     created_at: datetime
     started_at: Annotated[datetime | None, Field(description="Of the last attempt.")]
@@ -83,6 +93,18 @@ class SubmittedJobs(Shape):
     items: list[Job]
 
 
+class Bulk(Shape):
+    """What came of one call for many jobs."""
+
+    action: Action
+    dry_run: bool
+    matched: Annotated[int, Field(description="Jobs of the filter that the action fitted when the call began.")]
+    changed: Annotated[int, Field(description="Moved, or asked to stop where they were running.")]
+    remaining: Annotated[
+        int, Field(description="As they were: beyond the limit, or locked by somebody else. Call again for them.")
+    ]
+
+
 class Transition(Shape):
     """One move of a job. `from_status` null is its birth, `to_status` may be `purged`."""
 
@@ -103,6 +125,23 @@ class TransitionList(Shape):
     """The whole history, by `seq`; it outlives the job."""
 
     items: list[Transition]
+
+
+class LogLine(Shape):
+    """Something that a job said while it ran."""
+
+    attempt: int
+    number: Annotated[int, Field(description="In its attempt, from 1; lines that were not kept leave gaps.")]
+    at: datetime
+    level: str
+    logger: str
+    message: Annotated[str, Field(description="With its traceback; at most 8 KiB.")]
+
+
+class JobLog(Shape):
+    """Oldest first."""
+
+    items: list[LogLine]
 
 
 class TaskDefaults(Shape):
@@ -140,9 +179,11 @@ class Node(Shape):
     pid: int
     version: str
     queues: Annotated[list[str], Field(description="Empty: all of them.")]
-    tasks: list[str]
-    slots: Annotated[dict[str, int], Field(description="How many jobs at once, by where they run.")]
+    tasks: Annotated[list[str], Field(description="Those that it has slots for.")]
+    slots: Annotated[dict[str, int], Field(description="How many jobs at once, in the loop, a thread or a process.")]
     running: int
+    left_behind: Annotated[int, Field(description="Tasks that did not end when told to, and still take a slot.")]
+    stale_ends: Annotated[int, Field(description="Ends of attempts that were refused, since its start.")]
     started_at: datetime
     heartbeat_at: datetime
 
@@ -151,6 +192,22 @@ class NodeList(Shape):
     """By their start."""
 
     items: list[Node]
+
+
+class Pause(Shape):
+    """A queue or a task of which no job is started for now."""
+
+    kind: PauseKind
+    name: str
+    paused_at: datetime
+    paused_by: str
+    reason: str | None
+
+
+class PauseList(Shape):
+    """Queues first, then tasks, by name."""
+
+    items: list[Pause]
 
 
 class QuestionParameter(Shape):

@@ -47,7 +47,7 @@ def read_duration(option: str, text: str, word: str | None = None) -> timedelta:
         raise typer.BadParameter(f"{option}: {error}{f', or {word}' if word else ''}") from None
 
 
-def read_since(text: str, now: datetime) -> datetime:
+def read_moment(option: str, text: str, now: datetime) -> datetime:
     """A duration before `now`, or an RFC 3339 time; without a zone it is UTC."""
     try:
         found = datetime.fromisoformat(text)
@@ -55,7 +55,7 @@ def read_since(text: str, now: datetime) -> datetime:
         try:
             return now - parse_duration(text)
         except (ValueError, OverflowError):
-            raise typer.BadParameter(f"--since: {text!r:.60} is no time: write 30m, 2h, 7d or 2030-01-31") from None
+            raise typer.BadParameter(f"{option}: {text!r:.60} is no time: write 30m, 2h, 7d or 2030-01-31") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,7 +11,7 @@ from typing import Final
 
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.errors import SettingsError
-from jobtrail.job.record import NodeRecord
+from jobtrail.job.record import NodeRecord, Pause
 from jobtrail.settings import EMBEDDED, Settings, unknown_variables
 from jobtrail.store.diagnosis import Lapsed, Server, Stranded
 from jobtrail.store.engine import GROUPS
@@ -24,6 +25,9 @@ NARROW: Final = 0.8
 
 _ON_THIS_MACHINE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not opened
 """Whoever listens on all addresses is asked here."""
+
+
+_START_ONE: Final = "start `jobtrail serve` or `jobtrail work`"
 
 
 class Level(StrEnum):
@@ -42,7 +46,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the database said. `ahead`: how far its clock is before ours; the last four are empty without a schema."""
+    """What the database said. `ahead`: how far its clock is before ours; the last five are empty without a schema."""
 
     settings: Settings
     catalog: Catalog
@@ -55,6 +59,7 @@ class Found:
     silent: Sequence[NodeRecord] = ()
     stranded: Sequence[Stranded] = ()
     lapsed: Sequence[Lapsed] = ()
+    pauses: Sequence[Pause] = ()
 
 
 def silence(settings: Settings) -> timedelta:
@@ -155,8 +160,22 @@ def check_nodes(found: Found) -> Finding:
         fix = "start them again if they are missed; the list forgets them after an hour"
         return Finding("nodes", Level.WARN, f"went silent: {names}; living: {len(found.living)}", fix)
     if not found.living:
-        return Finding("nodes", Level.WARN, "no node is running: nothing runs jobs", "start `jobtrail serve`")
+        return Finding("nodes", Level.WARN, "no node is running: nothing runs jobs", _START_ONE)
+    if not any(sum(node.slots.values()) for node in found.living):
+        detail = f"living: {len(found.living)}, and each of them only accepts jobs: nothing runs them"
+        return Finding("nodes", Level.WARN, detail, "start `jobtrail work`, or raise JOBTRAIL_SLOTS of a service")
     return Finding("nodes", Level.OK, f"living: {len(found.living)}")
+
+
+def check_left_behind(found: Found) -> Finding:
+    """A place that is not given back makes its node smaller, for as long as it lives."""
+    holding = [node for node in found.living if node.left_behind]
+    if not holding:
+        return Finding("left behind", Level.OK, "every task ended when it was told to")
+    counts = ", ".join(f"{node.left_behind} on {node.host} pid {node.pid}" for node in holding)
+    detail = f"tasks go on although they were told to end, and each keeps its slot: {counts}"
+    fix = 'find them in the log ("left behind"), let them look at context.cancelled; to free the slots restart the node'
+    return Finding("left behind", Level.WARN, detail, fix)
 
 
 def check_running(found: Found) -> Finding:
@@ -167,7 +186,7 @@ def check_running(found: Found) -> Finding:
     fix = (
         "none, a living node rescues them within seconds"
         if found.living
-        else "start `jobtrail serve`: any node rescues them"
+        else "start `jobtrail serve` or `jobtrail work`: any node rescues them"
     )
     return Finding("running", Level.WARN if found.living else Level.FAULT, detail, fix)
 
@@ -179,16 +198,29 @@ def check_pending(found: Found) -> Finding:
         fix = "add the modules of these tasks to JOBTRAIL_TASKS of a node, or cancel the jobs"
         return Finding("pending", Level.FAULT, f"no node knows the task: {_counts(unknown)}", fix)
     if found.stranded:
-        fix = "start `jobtrail serve`, with these queues in JOBTRAIL_QUEUES if that is set"
+        fix = "start `jobtrail work` with these queues (--queue, JOBTRAIL_QUEUES) and tasks (JOBTRAIL_TASKS)"
         return Finding("pending", Level.WARN, f"no living node takes: {_counts(found.stranded)}", fix)
     return Finding("pending", Level.OK, "every pending job has a node that can run it")
+
+
+def check_pauses(found: Found) -> Finding:
+    """Meant by somebody, and easily forgotten."""
+    if not found.pauses:
+        return Finding("pauses", Level.OK, "nothing is paused")
+    told = ", ".join(
+        f"{each.kind} {each.name} by {each.paused_by} since {each.paused_at:%Y-%m-%d %H:%M:%S}" for each in found.pauses
+    )
+    fix = "; ".join(f"`jobtrail resume --{each.kind} {shlex.quote(each.name)}`" for each in found.pauses)
+    return Finding("pauses", Level.WARN, f"paused: {told}", f"when they may go on: {fix}")
 
 
 OF_DATABASE: Final[Sequence[Callable[[Found], Finding]]] = (
     check_server, check_revision, check_clock, check_connections,
 )  # fmt: skip
 
-OF_JOBS: Final[Sequence[Callable[[Found], Finding]]] = (check_nodes, check_running, check_pending)
+OF_JOBS: Final[Sequence[Callable[[Found], Finding]]] = (
+    check_nodes, check_left_behind, check_running, check_pending, check_pauses,
+)  # fmt: skip
 """Only with a schema that can be read."""
 
 

@@ -14,7 +14,7 @@ from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import DeclarationError, SettingsError, UnavailableError
 from jobtrail.settings import Settings
-from jobtrail.store import diagnosis, nodes, schema
+from jobtrail.store import diagnosis, nodes, pauses, schema
 from jobtrail.wiring import answering, load_catalog, open_desk, reach
 
 
@@ -95,6 +95,7 @@ async def _ask(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Found:
                     silent=[node for node in known if node.heartbeat_at < since],
                     stranded=await diagnosis.stranded(session, checks.silence(settings)),
                     lapsed=await diagnosis.lapsed(session),
+                    pauses=await pauses.all_pauses(session),
                 )
     finally:
         await desk.database.dispose()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -17,9 +17,11 @@ from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import SettingsError
 from jobtrail.job.pointer import visible
 from jobtrail.lifecycle.desk import Desk
-from jobtrail.settings import Settings, load
+from jobtrail.settings import Settings, load, unknown_variables
 from jobtrail.store import diagnosis
 from jobtrail.wiring import load_catalog, open_desk, reach, require_schema
+
+log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
@@ -38,20 +40,37 @@ class Errand:
             return await diagnosis.clock(session)
 
 
-def run(act: Callable[[Errand], Awaitable[Found]], *, with_tasks: bool = False) -> Found:
-    """What `act` gives back. `with_tasks` imports the task modules.
+def run(act: Callable[[Errand], Awaitable[Found]], *, with_tasks: bool = False, needs_tasks: bool = False) -> Found:
+    """What `act` gives back. `with_tasks` imports the task modules that are named; `needs_tasks`: there must be a task.
 
     Raises SettingsError, UnavailableError, DeclarationError and what `act` raises.
     """
     settings = configured()
-    catalog = load_catalog(settings.tasks if with_tasks else ())
-    if with_tasks and not catalog:
+    catalog = load_catalog(settings.tasks if with_tasks or needs_tasks else ())
+    if needs_tasks:
+        require_tasks(catalog)
+    with reach(settings) as url:
+        return asyncio.run(_run(act, settings, url, catalog))
+
+
+def require_tasks(catalog: Catalog) -> None:
+    """Raises SettingsError."""
+    if not catalog:
         raise SettingsError(
             "JOBTRAIL_TASKS names no module with a task: write the modules that hold your tasks, separated by commas, "
             "such as JOBTRAIL_TASKS=myapp.jobs"
         )
-    with reach(settings) as url:
-        return asyncio.run(_run(act, settings, url, catalog))
+
+
+def configured_to_stay(**given: Any) -> Settings:
+    """The settings of a process that runs until it is stopped, what is `given` before all others. Its log is as they
+    say, and begins with the variables that are no settings. Raises SettingsError.
+    """
+    settings = load(**given)
+    logs.configure(settings.log_format, settings.log_level)
+    for line in unknown_variables(os.environ):
+        log.warning("%s", line)
+    return settings
 
 
 def configured() -> Settings:

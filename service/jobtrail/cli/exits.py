@@ -22,18 +22,24 @@ TERMINATED: Final = 128 + 15
 
 CODES: Final[Mapping[type[JobtrailError], int]] = {
     errors.AuditTimeoutError: FAILED,
+    errors.CommitFailedError: FAILED,
+    errors.ContextError: FAILED,
     errors.DeclarationError: USAGE,
     errors.IdempotencyKeyReusedError: FAILED,
     errors.InvalidInputError: USAGE,
     errors.JobConflictError: FAILED,
     errors.JobNotFoundError: FAILED,
+    errors.JobSessionError: FAILED,
+    errors.LeftBehindError: FAILED,
     errors.NotJsonError: USAGE,
     errors.PreconditionError: FAILED,
+    errors.ProcessDiedError: FAILED,
     errors.ResultNotJsonError: FAILED,
     errors.ResultTooLargeError: FAILED,
     errors.SettingsError: USAGE,
     errors.UnavailableError: UNREACHABLE,
     errors.UnknownQuestionError: USAGE,
+    errors.UnknownQueueError: USAGE,
     errors.UnknownTaskError: USAGE,
 }
 

@@ -1,23 +1,22 @@
 """Looking at jobs."""
 
-import re
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 
 import typer
 
 from jobtrail.api import representation
 from jobtrail.cli import output
-from jobtrail.cli.arguments import read_since
 from jobtrail.cli.errand import Errand, Json, run
+from jobtrail.cli.filters import Queues, Since, Statuses, Tags, Tasks, Traces, Until, choose
+from jobtrail.cli.follow import follow, has_bar
 from jobtrail.job.duration import format_duration
 from jobtrail.job.errors import JobNotFoundError
-from jobtrail.job.limits import TRACE_PATTERN
-from jobtrail.job.record import Job, Transition
+from jobtrail.job.record import Job, LogLine, Transition
 from jobtrail.job.status import Status
-from jobtrail.lifecycle.read import read, read_history, read_page
-from jobtrail.store.jobs import Filter, Page
+from jobtrail.lifecycle.read import read, read_history, read_log, read_page
+from jobtrail.store.jobs import Page
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
@@ -25,24 +24,21 @@ _MOVES: Final = ("seq", "at", "from", "to", "attempt", "by", "reason")
 
 
 def ls(
-    status: Annotated[
-        list[Status] | None, typer.Option(help="Any of these; may be repeated, as the next ones.")
-    ] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Any of these.")] = None,
-    queue: Annotated[list[str] | None, typer.Option(help="Any of these.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="All of these.")] = None,
-    trace: Annotated[list[str] | None, typer.Option(help="Trace ids, 32 hexadecimal digits.")] = None,
-    since: Annotated[str | None, typer.Option(help="Created since: 30m, 2h, 7d, or a time.")] = None,
+    status: Statuses = None,
+    task: Tasks = None,
+    queue: Queues = None,
+    tag: Tags = None,
+    trace: Traces = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
     as_json: Json = False,
 ) -> None:
-    traces = [_checked_trace(each) for each in trace or ()]
+    chosen = choose(status, task, queue, tag, trace, since, until)
 
     async def act(errand: Errand) -> tuple[datetime, list[Job]]:
         now = await errand.now()
-        after = None if since is None else read_since(since, now)
-        wanted = Filter(status or (), task or (), queue or (), tag or (), traces, created_after=after)
-        return now, list(await read_page(errand.desk, Page(limit, filter=wanted)))
+        return now, list(await read_page(errand.desk, Page(limit, filter=chosen.filter(now))))
 
     now, found = run(act)
     if as_json:
@@ -54,31 +50,21 @@ def ls(
 def show(
     job_id: Annotated[UUID, typer.Argument(metavar="ID")],
     history: Annotated[bool, typer.Option("--history", help="With every move; also of a job that was purged.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="With the last lines of what it said.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end; exit 1 unless it succeeded.")] = False,
     as_json: Json = False,
 ) -> None:
-    async def act(errand: Errand) -> tuple[Job | None, list[Transition]]:
-        moves = list(await read_history(errand.desk, job_id)) if history else []
-        try:
-            return await read(errand.desk, job_id), moves
-        except JobNotFoundError:
-            if not moves:
-                raise
-            return None, moves
+    async def act(errand: Errand) -> _Shown:
+        job = await follow(errand, job_id, with_log=log, silent=as_json) if watch else None
+        return await _look(errand, job_id, job, history=history, log=log and (as_json or not watch))
 
-    job, moves = run(act)
+    found = run(act)
     if as_json:
-        output.print_json(_document(job_id, job, moves if history else None))
-        return
-    output.print_fields(_fields(job) if job else {"id": job_id, "status": "purged"})
-    if history:
-        typer.echo()
-        output.print_table(_MOVES, [_move(each) for each in moves])
-
-
-def _checked_trace(trace: str) -> str:
-    if not re.fullmatch(TRACE_PATTERN, trace):
-        raise typer.BadParameter(f"--trace: {trace!r:.60} is not 32 hexadecimal digits in lower case")
-    return trace
+        output.print_json(_document(job_id, found))
+    else:
+        _print_whole(job_id, found, fields=has_bar() or not watch)
+    if watch and (found.job is None or found.job.status is not Status.SUCCEEDED):
+        raise typer.Exit(1)
 
 
 def _print(found: list[Job], now: datetime) -> None:
@@ -101,10 +87,47 @@ def _age(since: timedelta) -> str:
     return f"{seconds // size}{unit}"
 
 
-def _document(job_id: UUID, job: Job | None, moves: list[Transition] | None) -> dict[str, Any]:
-    """The job as the API gives it; its transitions beside, if asked for."""
-    found: dict[str, Any] = representation.of_job(job) if job else {"id": job_id}
-    return found if moves is None else {**found, "transitions": [representation.of_transition(each) for each in moves]}
+class _Shown(NamedTuple):
+    """`job` None: it was purged. `moves` and `lines` None: they were not asked for."""
+
+    job: Job | None
+    moves: list[Transition] | None
+    lines: list[LogLine] | None
+
+
+async def _look(errand: Errand, job_id: UUID, job: Job | None, *, history: bool, log: bool) -> _Shown:
+    """`job` as it was found before, if it was. Raises JobNotFoundError when nothing is known of the id."""
+    moves = list(await read_history(errand.desk, job_id)) if history else None
+    lines: list[LogLine] | None = [] if log else None
+    try:
+        job = job or await read(errand.desk, job_id)
+        lines = list(await read_log(errand.desk, job_id)) if log else None
+    except JobNotFoundError:
+        if job is None and not moves:
+            raise
+    return _Shown(job, moves, lines)
+
+
+def _print_whole(job_id: UUID, found: _Shown, *, fields: bool) -> None:
+    if fields:
+        output.print_fields(_fields(found.job) if found.job else {"id": job_id, "status": "purged"})
+    if found.moves is not None:
+        typer.echo()
+        output.print_table(_MOVES, [_move(each) for each in found.moves])
+    if found.lines:
+        typer.echo()
+        for line in found.lines:
+            typer.echo(output.log_line(line))
+
+
+def _document(job_id: UUID, found: _Shown) -> dict[str, Any]:
+    """The job as the API gives it; its transitions and its log beside, if asked for."""
+    document: dict[str, Any] = representation.of_job(found.job) if found.job else {"id": job_id}
+    if found.moves is not None:
+        document["transitions"] = [representation.of_transition(each) for each in found.moves]
+    if found.lines is not None:
+        document["log"] = [representation.of_line(each) for each in found.lines]
+    return document
 
 
 def _fields(job: Job) -> dict[str, Any]:

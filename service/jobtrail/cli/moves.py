@@ -1,4 +1,4 @@
-"""Verbs that move jobs: by hand, and for all that has expired."""
+"""Verbs that move jobs: one or many by hand, and all that has expired."""
 
 from typing import Annotated
 from uuid import UUID
@@ -7,36 +7,75 @@ import typer
 
 from jobtrail.api import representation
 from jobtrail.cli import output
+from jobtrail.cli.bulk import DryRun, Limit, Manner, Yes, move_many, only
 from jobtrail.cli.errand import Errand, Json, caller, run
+from jobtrail.cli.filters import Queues, Since, Statuses, Tags, Tasks, Traces, Until, choose
 from jobtrail.job.limits import MAX_REASON
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
+from jobtrail.lifecycle.bulk import Action
 from jobtrail.lifecycle.cancel import cancel as cancel_job
 from jobtrail.lifecycle.purge import Purged
 from jobtrail.lifecycle.purge import purge as purge_all
 from jobtrail.lifecycle.retry import retry as retry_job
 
-JobId = Annotated[UUID, typer.Argument(metavar="ID")]
+JobId = Annotated[UUID | None, typer.Argument(metavar="ID", help="One job; without it the filters choose many.")]
 
 
 def cancel(
-    job_id: JobId,
+    job_id: JobId = None,
+    *,
     reason: Annotated[str | None, typer.Option(help="Why; kept in the row and the history.")] = None,
+    status: Statuses = None,
+    task: Tasks = None,
+    queue: Queues = None,
+    tag: Tags = None,
+    trace: Traces = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     if reason is not None and len(reason) > MAX_REASON:
         raise typer.BadParameter(f"--reason: at most {MAX_REASON} characters")
+    chosen = choose(status, task, queue, tag, trace, since, until)
+    manner = Manner(limit, dry_run, yes, as_json, reason or None)
+    if (one := only(job_id, chosen, manner)) is None:
+        move_many(Action.CANCEL, chosen, manner)
+        return
 
     async def act(errand: Errand) -> Job:
-        return await cancel_job(errand.desk, job_id, by=caller(), reason=reason or None)
+        return await cancel_job(errand.desk, one, by=caller(), reason=manner.reason)
 
     job = run(act)
     _print(job, "cancelled" if job.status is Status.CANCELLED else "running; its node was asked to stop it", as_json)
 
 
-def retry(job_id: JobId, as_json: Json = False) -> None:
+def retry(
+    job_id: JobId = None,
+    *,
+    status: Statuses = None,
+    task: Tasks = None,
+    queue: Queues = None,
+    tag: Tags = None,
+    trace: Traces = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    chosen = choose(status, task, queue, tag, trace, since, until)
+    manner = Manner(limit, dry_run, yes, as_json)
+    if (one := only(job_id, chosen, manner)) is None:
+        move_many(Action.RETRY, chosen, manner)
+        return
+
     async def act(errand: Errand) -> Job:
-        return await retry_job(errand.desk, job_id, by=caller())
+        return await retry_job(errand.desk, one, by=caller())
 
     job = run(act)
     _print(job, f"pending; attempt {job.attempt + 1} of {job.max_attempts} comes next", as_json)

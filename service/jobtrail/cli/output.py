@@ -12,8 +12,9 @@ import typer
 from pydantic_core import to_json
 
 from jobtrail.job.duration import format_duration
+from jobtrail.job.record import LogLine
 
-_STYLES: Final = {
+STYLES: Final = {
     "running": "cyan",
     "succeeded": "green",
     "failed": "red",
@@ -71,6 +72,13 @@ def in_a_line(error: Mapping[str, object] | None) -> str | None:
     if error is None:
         return None
     return ": ".join(str(error[part]) for part in ("type", "message") if error.get(part)) or "an error"
+
+
+def log_line(line: LogLine) -> str:
+    """In the form of the service's own lines, with the attempt; what is below the first stays below it."""
+    at = line.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    message = "\n    ".join(printable(line.message).split("\n"))
+    return f"{at}  {line.attempt}  {cell(line.level):<7}  {cell(line.logger)}: {message}"
 
 
 def cell(value: object) -> str:
@@ -143,5 +151,5 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(name.upper(), overflow="fold", min_width=_need(name, [row[place] for row in rows]))
     for row in rows:
         shown = zip(columns, row, strict=True)
-        table.add_row(*(Text(text, _STYLES.get(text, "") if name in _STYLED else "") for name, text in shown))
+        table.add_row(*(Text(text, STYLES.get(text, "") if name in _STYLED else "") for name, text in shown))
     Console().print(table)

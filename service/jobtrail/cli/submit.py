@@ -61,7 +61,7 @@ def submit(
         job = await _store(errand, wanted, key)
         return await _end_of(errand, job) if wait else job
 
-    _print(run(act, with_tasks=True), waited=wait, as_json=as_json)
+    _print(run(act, needs_tasks=True), waited=wait, as_json=as_json)
 
 
 def _durations(**given: tuple[str | None, str]) -> dict[str, float | None]:
