@@ -93,8 +93,8 @@ class Reader:
                 await self._serve(text)
             case "sh" if "jobtrail work" in text:
                 said = await self._shell.run(WORK.format(command=text.strip()))
-                assert "works on queue reports" in said
-                assert said.endswith("stopped with 0\n")
+                assert "works on queues reports: 4 slots, 2 threads" in said
+                assert said.rstrip().endswith("stopped with 0")
             case "sh":
                 self._said = await self._shell.run(text)
             case "sql":

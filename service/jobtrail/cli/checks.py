@@ -139,9 +139,9 @@ def check_clock(found: Found) -> Finding:
 
 
 def check_connections(found: Found) -> Finding:
-    """A node has the two pools of its desk and one connection for its leases."""
+    """A node has the three pools of its desk and one connection for its leases."""
     nodes = max(1, len(found.living))
-    each, limit = GROUPS + found.settings.pool_size + 1, found.server.connections
+    each, limit = GROUPS + 2 * found.settings.pool_size + 1, found.server.connections
     used = found.server.connected
     detail = f"{nodes} node(s) may take {nodes * each} of {limit} connections; {used} are in use now"
     fix = "lower JOBTRAIL_POOL_SIZE, run fewer nodes, or raise max_connections in postgresql.conf"

@@ -21,7 +21,7 @@ from jobtrail.node.processes import Processes
 from jobtrail.node.reports import Report
 from jobtrail.node.threads import Threads
 from jobtrail.store.engine import Database
-from jobtrail.store.job_session import JobSession, open_job_session
+from jobtrail.store.job_session import JobSession, abandon, open_job_session
 from jobtrail.store.transitions.renew import Held
 
 
@@ -95,10 +95,14 @@ class Attempt:
 
     async def _open_session(self) -> AsyncSession:
         async with self._opening:
-            if self.finishing:
+            if self._session is None and not self.finishing:
+                session = await open_job_session(self._equipment.database, lease=self._equipment.lease)
+                if not self.finishing:
+                    self._session = session
+                else:  # the attempt ended while it waited for a connection
+                    await abandon(session)
+            if self._session is None or self.finishing:
                 raise ContextError("this attempt has ended: there is nothing that a session could commit with")
-            if self._session is None:
-                self._session = await open_job_session(self._equipment.database, lease=self._equipment.lease)
             return self._session
 
     def _refuse_outside_of_the_loop(self, name: str) -> None:

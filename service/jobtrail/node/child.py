@@ -34,7 +34,7 @@ def serve(line: socket.socket, setup: Setup) -> None:
     faulthandler.enable(setup.cry, all_threads=False)
     stage = Stage(line, setup)
     stage.listen_for_signals()
-    os.register_at_fork(after_in_child=stage.cut)
+    os.register_at_fork(before=_defer_end, after_in_parent=_expect_end, after_in_child=stage.cut)
     root = logging.getLogger()
     root.addHandler(ToNode(stage.line, lambda: stage.ties))
     for name, level in setup.levels.items():
@@ -107,6 +107,7 @@ class Stage:
         faulthandler.disable()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        _expect_end()
 
     def _tick(self) -> None:
         if os.getppid() != self._setup.node:  # it died, and a fork of it holds our line open
@@ -186,6 +187,15 @@ class Stage:
                 spawn.prepare(self._main)
             self._main = {}
         return importlib.import_module(name)
+
+
+def _defer_end() -> None:
+    """While a fork still has the handlers of this process, a signal to its group would be lost on it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _expect_end() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _cancel_what_a_loop_runs() -> bool:
