@@ -45,12 +45,14 @@ async def test_a_thread_that_was_left_behind_keeps_its_slot(place: Place, caplog
     async with house.node_at(desk, place, threads=1) as node:
         late = await house.ended(desk, (await house.submitted(desk, "hold_in_thread", timeout=0.1)).id)
         assert (late.status, (late.error or {})["type"]) == (Status.FAILED, "timeout")
-        assert "its slot stays taken" in caplog.text
+        assert "hold_in_thread did not end when told to: it is left behind" in caplog.text
+        assert node.worker.left_behind == 1
         waiting = await house.submitted(desk, "in_thread", n=1)
         await node.worker.claim_loop.ticked()
         assert (await read(desk, waiting.id)).status is Status.PENDING
         tasks.GATE.set()
         assert (await house.ended(desk, waiting.id)).status is Status.SUCCEEDED
+        assert node.worker.left_behind == 0
 
 
 async def test_launch_does_not_overtake_older_or_more_urgent_work(place: Place) -> None:

@@ -6,9 +6,11 @@ from datetime import timedelta
 import pytest
 
 from jobtrail.job.catalog import Catalog
+from jobtrail.job.errors import ContextError
 from jobtrail.job.status import Status
 from jobtrail.lifecycle.cancel import cancel
 from jobtrail.lifecycle.desk import Desk
+from jobtrail.store.engine import open_database
 from support import booking, house, rows
 from support.database import Place
 from support.until import until
@@ -100,3 +102,20 @@ async def _open_transactions(place: Place) -> int:
     query = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                   AND state LIKE 'idle in transaction%' AND query LIKE 'INSERT INTO effects%'"""
     return int(await place.value(query))
+
+
+async def test_a_session_that_opens_after_the_attempt_has_ended_is_given_back(place: Place, desk: Desk) -> None:
+    database = open_database(place.url.sqlalchemy, pool_size=1)
+    narrow = Desk(database, desk.catalog)
+    async with house.node_at(narrow, place, cancel_grace=timedelta(seconds=0.1)):
+        first = await house.submitted(desk, "book", how="wait")
+        await _is_writing(place)
+        second = await house.submitted(desk, "ask_and_leave")
+        await house.reached(desk, second.id, Status.RUNNING)
+        for job in (second, first):
+            await cancel(desk, job.id, by="ann")
+            await house.ended(desk, job.id)
+        with pytest.raises(ContextError, match="this attempt has ended"):
+            await booking.OPENING.pop()
+        assert database.jobs.pool.checkedout() == 0  # type: ignore[attr-defined]
+    await database.dispose()

@@ -93,6 +93,10 @@ async def test_row_history_and_log(kept_place: Place, ended: dict[tuple[str, str
     assert moves == ["submitted", *case.moves]
     assert lines[: len(case.lines)] == list(case.lines)
     assert _error(job) == case.error or case.error is None
+    if name in {"succeeded", "failed", "retried"}:
+        assert job.progress == {"done": case.attempt, "total": 2, "note": case.how}
+    if name == "swallowed cancel":
+        assert ("its process was killed" if kind == "process" else "left behind") in (job.error or {})["message"]
     assert (job.result == f"well, in attempt {case.attempt}") is (case.status is Status.SUCCEEDED)
     assert (job.finished_at is not None) is case.status.is_terminal
 

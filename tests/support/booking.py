@@ -63,3 +63,12 @@ def book_in_process(context: JobContext) -> str:
 @task
 def submit_in_thread(context: JobContext) -> str:
     return str(context.submit(book))
+
+
+OPENING: list["asyncio.Future[AsyncSession]"] = []
+
+
+@task
+async def ask_and_leave(context: JobContext) -> None:
+    OPENING.append(asyncio.ensure_future(context.session()))
+    await asyncio.shield(OPENING[-1])

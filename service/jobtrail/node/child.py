@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import faulthandler
-import importlib
 import inspect
 import logging
 import os
@@ -12,19 +11,17 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
-from multiprocessing import process, spawn
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any
 
 from jobtrail.job.context import JobContext
-from jobtrail.job.errors import DeclarationError
 from jobtrail.job.outcome import Ended, failure_of, raised, returned
 from jobtrail.job.task import Task
 from jobtrail.logs.caught import TASKS
 from jobtrail.node.child_line import ChildLine
+from jobtrail.node.child_tasks import TaskModules
 from jobtrail.node.child_ties import ChildTies, ToNode
-from jobtrail.node.messages import Begin, Done, Order, Ready, Setup, Tell, Unfound
+from jobtrail.node.messages import Begin, Done, Ready, Setup, Tell, Unfound
 
 
 def serve(line: socket.socket, setup: Setup) -> None:
@@ -32,7 +29,8 @@ def serve(line: socket.socket, setup: Setup) -> None:
     line.set_inheritable(False)
     os.set_inheritable(setup.cry, False)
     faulthandler.enable(setup.cry, all_threads=False)
-    stage = Stage(line, setup)
+    modules = TaskModules(setup.modules, setup.main)
+    stage = Stage(line, setup.node, modules)
     stage.listen_for_signals()
     os.register_at_fork(before=_defer_end, after_in_parent=_expect_end, after_in_child=stage.cut)
     root = logging.getLogger()
@@ -41,7 +39,7 @@ def serve(line: socket.socket, setup: Setup) -> None:
         logging.getLogger(name or None).setLevel(level)
     logging.captureWarnings(capture=True)
     threading.Thread(target=stage.listen, name="jobtrail-node", daemon=True).start()
-    stage.import_all()
+    modules.import_all()
     stage.line.send(Ready())
     stage.work()
 
@@ -49,11 +47,11 @@ def serve(line: socket.socket, setup: Setup) -> None:
 class Stage:
     """`ties`: those of the order that is being run."""
 
-    def __init__(self, line: socket.socket, setup: Setup) -> None:
+    def __init__(self, line: socket.socket, node: int, modules: TaskModules) -> None:
         self.line = ChildLine(line, self._hear)
         self.ties: ChildTies | None = None
-        self._setup = setup
-        self._main = setup.main
+        self._node = node
+        self._modules = modules
         self._orders: queue.SimpleQueue[ChildTies] = queue.SimpleQueue()
         self._latest: ChildTies | None = None
         self._main_thread = threading.get_ident()
@@ -64,12 +62,6 @@ class Stage:
         """
         signal.signal(signal.SIGTERM, self._hear)
         signal.signal(signal.SIGINT, lambda *_: None)
-
-    def import_all(self) -> None:
-        """What is imported now does not count as a job's time; what cannot be is told to the job that needs it."""
-        for name in self._setup.modules:
-            with contextlib.suppress(Exception, SystemExit):
-                self._import(name)
 
     def work(self) -> None:
         while True:
@@ -82,7 +74,7 @@ class Stage:
                 sys.stdout.flush()
             ties.close()
             self.ties = None
-            self.line.send(Done(ties.number, ended))
+            self.line.send(Done(ended))
 
     def listen(self) -> None:
         """The node is this process's only reason to live, and threads or exit handlers of tasks shall not hold it."""
@@ -110,7 +102,7 @@ class Stage:
         _expect_end()
 
     def _tick(self) -> None:
-        if os.getppid() != self._setup.node:  # it died, and a fork of it holds our line open
+        if os.getppid() != self._node:  # it died, and a fork of it holds our line open
             raise EOFError
         ties = self.ties
         if ties is None:
@@ -138,7 +130,7 @@ class Stage:
     def _ended(self, ties: ChildTies) -> Ended | Unfound:
         claimed = ties.order.claimed
         try:
-            task = self._find(ties.order)
+            task = self._modules.find(ties.order)
         except BaseException as error:  # noqa: BLE001 - a module may do anything while it is imported
             return Unfound(failure_of(error, claimed.attempt))
         try:
@@ -169,25 +161,6 @@ class Stage:
             raise TypeError("the task returned a coroutine, which nobody awaits: write async def")
         return result
 
-    def _find(self, order: Order) -> Task[..., Any]:
-        """In the module of its function first: a decorator may have made the task elsewhere."""
-        places = dict.fromkeys([order.module, *self._setup.modules])
-        for place in places:
-            for thing in vars(self._import(place)).values():
-                if isinstance(thing, Task) and thing.name == order.claimed.task:
-                    return thing
-        raise DeclarationError(
-            f"the process finds no task {order.claimed.task!r} in {', '.join(places)}: keep it at the top level of its "
-            "module, under the name of its own, and not only where a condition holds"
-        )
-
-    def _import(self, name: str) -> ModuleType:
-        if name == "__main__" and self._main:
-            with _importing_main():
-                spawn.prepare(self._main)
-            self._main = {}
-        return importlib.import_module(name)
-
 
 def _defer_end() -> None:
     """While a fork still has the handlers of this process, a signal to its group would be lost on it."""
@@ -208,14 +181,3 @@ def _cancel_what_a_loop_runs() -> bool:
     for each in running:
         loop.call_soon_threadsafe(each.cancel, "the job was told to end")
     return bool(running)
-
-
-@contextlib.contextmanager
-def _importing_main() -> Iterator[None]:
-    """As multiprocessing marks it: a script without the usual guard is refused when it would start processes again."""
-    mark = vars(process.current_process())
-    mark["_inheriting"] = True
-    try:
-        yield
-    finally:
-        del mark["_inheriting"]

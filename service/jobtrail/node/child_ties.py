@@ -52,7 +52,7 @@ class ChildTies:
             if self._latest is not None:
                 latest, self._latest = self._latest, None
                 self._next = time.monotonic() + _EVERY
-                self._line.send(Reported(self.number, latest))
+                self._line.send(Reported(latest))
 
     def close(self) -> None:
         """What a thread of the task says from now on is not heard."""
@@ -82,12 +82,11 @@ class ToNode(logging.Handler):
         self._current = current
 
     def emit(self, record: logging.LogRecord) -> None:
-        ties = self._current()
-        if ties is None or self._line.is_cut:
+        if self._current() is None or self._line.is_cut:
             _tell_standard_error(record)
             return
         try:
-            said = Said(ties.number, _portable(record))
+            said = Said(_portable(record))
         except Exception:  # noqa: BLE001 - what a task hands to a logger may fail in any way
             self.handleError(record)
         else:

@@ -42,7 +42,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """`number` counts the orders of one process: what is said of an order names it, so that nothing hits the next."""
+    """`number` counts the orders of one process, so that what is meant for one does not hit the next."""
 
     number: int
     order: Order
@@ -62,7 +62,6 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    number: int
     progress: Progress
 
 
@@ -70,7 +69,6 @@ class Reported:
 class Said:
     """A log record, its values plain."""
 
-    number: int
     record: Mapping[str, Any]
 
 
@@ -83,7 +81,6 @@ class Unfound:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    number: int
     ended: Ended | Unfound
 
 

@@ -51,6 +51,8 @@ class Processes:
             raise ProcessDiedError(f"no process can be started: {' '.join(str(error).split())}") from error
         self._all.add(spawned)
         spawned.death.add_done_callback(lambda _: self._all.discard(spawned))
+        if self._closed:
+            spawned.kill()
         try:
             async with asyncio.timeout(_PATIENCE):
                 await spawned.receive()  # it is ready
@@ -103,7 +105,7 @@ class Child:
     def tell(self) -> None:
         """Ask the task to end: its context says so, and CancelledError is raised where it is, for its clean-up.
 
-        Before the job has begun: it never will.
+        Before `run`: the task does not begin.
         """
         if self._begun and not self._told and not self._over:
             self._spawned.send(Tell(self._number))
@@ -124,14 +126,14 @@ class Child:
         """In the context of who runs it: what the task logs gets the ids that are bound here."""
         while True:
             match await self._spawned.receive():
-                case Done(number, ended) if number == self._number:
+                case Done(ended):
                     return ended
-                case Reported(number, progress) if number == self._number:
+                case Reported(progress):
                     ties.report(progress)
-                case Said(number, record) if number == self._number:
+                case Said(record):
                     _log(logging.makeLogRecord(record))
-            # a flood of words fills the buffer faster than it is read, and then nobody else would have a turn
-            await asyncio.sleep(0)
+                case _:
+                    continue
 
 
 def _log(record: logging.LogRecord) -> None:

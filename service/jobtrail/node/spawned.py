@@ -66,7 +66,7 @@ class Spawned:
             return False
 
     def next_number(self) -> int:
-        """For the next order, so that what is said of one never hits another."""
+        """Of the next order."""
         self._number += 1
         return self._number
 
