@@ -51,6 +51,7 @@ NO_ADDRESS = ("send_mail", "ValueError", 4, 1, 1, 0.25, 98, "no address")
 SILENT_NODE = "the node gone that ran attempt 1 went silent"
 
 LEASE_RAN_OUT = "its lease ran out: the node does not renew it"
+UNKNOWN = "no living node knows its task and has a place for it"
 UNSERVED = "no living node that knows its task serves its queue"
 OVERDUE = ("overdue", "send_mail", "default", "pending", "it waits for a slot for long", 20, near(1200), 0, None, None)
 HELD = "its queue is paused by ann: the provider is down"
@@ -62,7 +63,7 @@ STUCK_ROWS = [
     ("frozen", "digest", "default", "pending", FROZEN, 5, near(300), 0, None, None),
     ("silent", "resize", "default", "running", LEASE_RAN_OUT, 3.5, near(210), 1, "alpha", None),
     ("unserved", "crawl", "bulk", "pending", UNSERVED, 3, near(180), 0, None, None),
-    ("unknown", "legacy", "default", "pending", "no living node knows its task", 2, near(120), 0, None, None),
+    ("unknown", "legacy", "default", "pending", UNKNOWN, 2, near(120), 0, None, None),
 ]  # fmt: skip
 
 LOST_ROWS = [

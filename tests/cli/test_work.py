@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from jobtrail.settings import Settings
 from support.command import TOP, Command, ended
 from support.database import Place
 from support.rows import born
-from support.served import CHECKOUT, Working
+from support.served import CHECKOUT, Served, Working
 from support.until import until
 
 NEVER = 60.0
@@ -75,6 +76,20 @@ async def test_a_second_signal_does_not_wait_and_loses_nothing(folder: Path, pla
     assert [await status_of(place, job_id) for job_id in (once, twice)] == ["failed", "pending"]
     errors = await place.rows("SELECT error ->> 'type' AS type FROM jobtrail.jobs")
     assert [each["type"] for each in errors] == ["lost", "lost"]
+
+
+@pytest.mark.parametrize("kind", [Working, Served])
+async def test_a_task_that_never_listens_does_not_keep_the_process(
+    folder: Path, place: Place, kind: type[Working | Served]
+) -> None:
+    graces = {"JOBTRAIL_GRACE": "0.1s", "JOBTRAIL_CANCEL_GRACE": "0.1s"}
+    async with kind.start(folder, place.url.libpq, **CHECKOUT, **graces) as node:
+        job_id = await born(place, "never_listen", timeout=timedelta(seconds=0.2))
+        await until(lambda: has_status(place, job_id, "failed"))
+        node.signal(signal.SIGTERM)
+        code, seconds = await node.ended()
+    assert (code, seconds < 5) == (0, True), (code, seconds)
+    assert "Task was destroyed" not in "".join(each.read_text() for each in folder.glob("*.log"))
 
 
 async def test_ctrl_c_in_a_terminal_leaves_a_child_process_to_its_grace(folder: Path, place: Place) -> None:

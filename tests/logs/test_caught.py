@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from jobtrail.job.context import TASK_LOGGER
 from jobtrail.logs import catch_job_lines, collect, configure, words_of
-from jobtrail.logs.caught import TASKS
 
 log = logging.getLogger("shop.tasks")
-words = logging.getLogger(f"{TASKS}.send_mail")
+words = logging.getLogger(f"{TASK_LOGGER}.send_mail")
 
 Lines = Callable[[], list[str]]
 
@@ -20,7 +20,7 @@ Lines = Callable[[], list[str]]
 @pytest.fixture(autouse=True)
 def bare() -> Iterator[logging.Logger]:
     """The root logger of a process in which nobody configured logging, but for pytest's own handlers."""
-    root, tasks = logging.getLogger(), logging.getLogger(TASKS)
+    root, tasks = logging.getLogger(), logging.getLogger(TASK_LOGGER)
     before = [(each, list(each.handlers), each.level, each.propagate) for each in (root, tasks, words, log)]
     for logger, *_ in before:
         logger.handlers[:] = []
@@ -118,7 +118,7 @@ def test_the_context_s_log_is_kept_from_info_on_and_shown_by_the_level_of_the_pr
     assert shown.messages == [each for each in ("debug", "info", "warning") if getattr(logging, each.upper()) >= level]
 
 
-@pytest.mark.parametrize("name", [TASKS, words.name])
+@pytest.mark.parametrize("name", [TASK_LOGGER, words.name])
 def test_a_level_that_somebody_chose_counts(bare: logging.Logger, name: str) -> None:
     shown = Shown()
     bare.addHandler(shown)
@@ -147,7 +147,7 @@ def test_handlers_in_between_see_what_they_saw(bare: logging.Logger) -> None:
 
 def test_a_host_that_keeps_its_tasks_words_to_itself(bare: logging.Logger) -> None:
     mine, root = Shown(), Shown()
-    tasks = logging.getLogger(TASKS)
+    tasks = logging.getLogger(TASK_LOGGER)
     tasks.addHandler(mine)
     tasks.propagate = False
     bare.addHandler(root)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from jobtrail.logs import current
-from jobtrail.node.processes import Processes
+from jobtrail.node.processes.pool import Processes
 from support import heavy
 from support.orders import MODULES
 

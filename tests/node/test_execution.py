@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobtrail.job.outcome import Interrupted, Raised, Returned, TimedOut
+from jobtrail.job.outcome import Interrupted, NotBegun, Raised, Returned, TimedOut
 from jobtrail.job.record import Claimed
 from jobtrail.job.task import Task
 from jobtrail.node.execution import Execution
@@ -55,11 +55,18 @@ async def test_a_cancel_before_the_first_step() -> None:
     assert attempt.cancel_delivered
 
 
-async def test_a_cancel_before_there_is_anything_to_tell_is_not_delivered() -> None:
+async def test_a_cancel_before_it_has_a_place_lets_it_never_begin() -> None:
     attempt = executed(tasks.noop)
     attempt.cancel()
-    assert isinstance(await attempt.perform(), Returned)
-    assert not attempt.cancel_delivered
+    performance = await attempt.perform()
+    assert isinstance(performance, Raised)
+    assert performance.failure.message == "cancelled before it began"
+
+
+async def test_an_interrupt_before_it_has_a_place_uses_up_nothing() -> None:
+    attempt = executed(tasks.noop)
+    attempt.interrupt()
+    assert await attempt.perform() == NotBegun()
 
 
 async def test_a_task_that_does_not_listen_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,18 +2,24 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jobtrail.job.status import Status
+from jobtrail.job.submission import Submission
 from jobtrail.lifecycle.cancel import cancel
 from jobtrail.lifecycle.read import read, read_history
 from jobtrail.lifecycle.rescue import rescue
+from jobtrail.lifecycle.submit import submit_batch
+from jobtrail.store.engine import GROUP_LOCK_TIMEOUT
 from jobtrail.store.transitions.claim import claim_next
 from jobtrail.store.transitions.finish import Ending, Landing, finish_group, settle
 from jobtrail.store.transitions.renew import Held, renew
+from jobtrail.store.transitions.report import Said, report
 from support import house, tasks
 from support.database import Place
 from support.rows import taken_away, trail
@@ -263,3 +269,52 @@ async def test_a_stopping_node_lets_short_jobs_end(place: Place) -> None:
         await node.stop(10)
         assert (await read(desk, job.id)).status is Status.SUCCEEDED
         await node.stop(10)
+
+
+async def test_whoever_locks_the_node_s_own_row_costs_no_job_its_lease(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = house.desk_at(place)
+    async with house.node_at(desk, place, lease=timedelta(seconds=1.2)):
+        job = await house.submitted(desk, "hold")
+        await house.reached(desk, job.id, Status.RUNNING)
+        await until(lambda: place.value("SELECT count(*) FROM jobtrail.nodes"))
+        async with place.psql.transaction():
+            await place.psql.execute("SELECT FROM jobtrail.nodes FOR UPDATE")
+            until_when = await place.value("SELECT lease_until FROM jobtrail.jobs")
+
+            async def is_renewed() -> bool:
+                return bool(
+                    await place.value("SELECT lease_until - interval '2 s' > $1 FROM jobtrail.jobs", until_when)
+                )
+
+            await until(is_renewed)
+        tasks.GATE.set()
+        assert (await house.ended(desk, job.id)).attempt == 1
+    assert "its heartbeat is not written" in caplog.text
+
+
+async def test_renewals_and_reports_lock_the_rows_in_one_order(place: Place) -> None:
+    desk = house.desk_at(place)
+    await submit_batch(desk, [Submission(task="noop") for _ in range(300)], by="ann")
+    node = uuid4()
+    claimed = await claim_next(
+        place.database, node=node, lease=timedelta(minutes=1), tasks=["noop"], queues=(), free=300, salt=""
+    )
+    held = [Held(each.id, each.attempt) for each in claimed]
+    longest = 0.0
+
+    async def write(statement: Callable[[AsyncConnection], Awaitable[object]]) -> None:
+        nonlocal longest
+        async with place.database.autocommit() as connection:
+            began = time.monotonic()
+            await statement(connection)
+            longest = max(longest, time.monotonic() - began)
+
+    said = [Said(*each, progress="{}") for each in reversed(held)]
+    for _ in range(15):
+        await asyncio.gather(
+            write(lambda connection: renew(connection, held, node=node, lease=timedelta(minutes=1))),
+            write(lambda connection: report(connection, said, node=node)),
+        )
+    assert longest < GROUP_LOCK_TIMEOUT, "they waited for each other"

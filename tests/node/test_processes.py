@@ -12,6 +12,7 @@ from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from jobtrail import Retry
@@ -19,11 +20,12 @@ from jobtrail.job.errors import ProcessDiedError
 from jobtrail.job.outcome import Raised, Returned
 from jobtrail.job.task import Task
 from jobtrail.logs import bind
-from jobtrail.node import processes as processes_module
-from jobtrail.node.processes import Processes
+from jobtrail.node.processes import pool as processes_module
+from jobtrail.node.processes.pool import Processes
 from support import heavy
 from support.contexts import Untied
-from support.orders import order, pid_of_next, ran, result_of
+from support.orders import lives_in, order, pid_of_next, ran, result_of
+from support.until import until
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,7 @@ async def test_it_is_where_the_node_is(
     own: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("JOBTRAIL_TEST_VARIABLE", "as here")
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     monkeypatch.syspath_prepend(tmp_path / "more")
     monkeypatch.chdir(tmp_path)
     wanted = order(heavy.about)
@@ -140,8 +143,14 @@ async def test_a_task_may_use_processes_of_its_own(
     assert not said
 
 
-async def test_a_fork_that_comes_back_from_the_task_is_not_heard(processes: Processes) -> None:
-    assert result_of(await ran(processes, heavy.forks_and_returns)) == str(await pid_of_next(processes))
+async def test_a_fork_that_comes_back_from_the_task_is_not_heard_and_ends(own: Processes) -> None:
+    pid = int(result_of(await ran(own, heavy.forks_and_returns)))
+    assert pid == await pid_of_next(own)
+
+    async def is_alone() -> bool:
+        return [each.pid for each in psutil.process_iter(["status"]) if lives_in(each, pid)] == [pid]
+
+    await until(is_alone)
 
 
 async def test_a_task_that_cannot_be_found_says_where_it_was_sought(processes: Processes) -> None:

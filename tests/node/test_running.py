@@ -54,6 +54,8 @@ async def test_a_return_value_is_the_result(place: Place, task: str, args: dict[
         ("fail_in_thread", {"how": "interrupt"}, "KeyboardInterrupt", ""),
         ("fail_in_thread", {"how": "stop"}, "StopIteration", ""),
         ("too_slow", {}, "timeout", "attempt 1 took longer than 0.05 s"),
+        ("give", {"what": "exit"}, "SystemExit", "3"),
+        ("give_in_thread", {}, "SystemExit", "3"),
         ("give", {"what": "nan"}, "result-not-json", None),
         ("give", {"what": "object"}, "result-not-json", None),
         ("give", {"what": "nul"}, "result-not-json", None),

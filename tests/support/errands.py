@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from jobtrail import JobContext, task
@@ -37,6 +38,13 @@ def wait_in_process(gate: Path) -> str:
     """Says by the file `gate`.begun that it has begun."""
     Path(f"{gate}.begun").touch()
     return wait_in_thread(gate)
+
+
+@task(timeout=0.2)
+async def never_listen() -> None:
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.05)
 
 
 @task

@@ -138,6 +138,7 @@ _ENDS: dict[str, Callable[[JobContext], Any]] = {
     "code 3": lambda _: os._exit(3),
     "code 0": lambda _: os._exit(0),
     "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
+    "steal": lambda _: signal.signal(signal.SIGTERM, signal.SIG_IGN) and None,
     "nonsense": lambda _: _talk_nonsense(),
     "fork": lambda _: _leave_a_fork(),
     "fork of a library": lambda _: _leave_a_fork_unseen(),
@@ -185,6 +186,17 @@ def _poll(context: JobContext) -> None:
             continue
 
 
+async def _call_back() -> None:
+    """Nearly all the time in a callback, where asyncio would report an exception and go on."""
+
+    def again() -> None:
+        time.sleep(0.005)
+        asyncio.get_running_loop().call_soon(again)
+
+    again()
+    await asyncio.sleep(60)
+
+
 def _miss(context: JobContext) -> None:
     """The first signal, as one does that comes in the instant before a system call."""
     heard = signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -197,6 +209,8 @@ def _miss(context: JobContext) -> None:
 
 _WAITS: dict[str, Callable[[JobContext], Any]] = {
     "sleep": lambda _: time.sleep(60),
+    "short": lambda _: time.sleep(0.1),
+    "callbacks": lambda _: asyncio.run(_call_back()),
     "read": _read,
     "lock": lambda _: threading.Event().wait(60),
     "asyncio": lambda _: asyncio.run(asyncio.sleep(60)),
@@ -270,7 +284,11 @@ def start_sleeper(context: JobContext) -> None:
 
 
 @task(runs_in="process")
-def signals_of_a_child() -> list[str]:
-    """What a program that the task starts would do at Ctrl-C and SIGTERM."""
-    said = "import signal; print(signal.getsignal(signal.SIGINT).__name__, signal.getsignal(signal.SIGTERM).name)"
-    return subprocess.run([sys.executable, "-c", said], check=True, capture_output=True, text=True).stdout.split()
+def heirs() -> list[str]:
+    """What a program that the task starts would do at Ctrl-C and SIGTERM, and the sockets that it gets."""
+    said = (
+        "import os, signal; print(signal.getsignal(signal.SIGINT).__name__, signal.getsignal(signal.SIGTERM).name);"
+        "print(*(link for n in range(3, 64) if (link := os.path.realpath(f'/proc/self/fd/{n}')) and 'socket' in link))"
+    )
+    ended = subprocess.run([sys.executable, "-c", said], check=True, capture_output=True, text=True, close_fds=False)
+    return ended.stdout.split()

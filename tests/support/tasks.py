@@ -4,9 +4,13 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from contextvars import ContextVar
 from datetime import date
 
 from jobtrail import JobContext, Retry, task
+from jobtrail.job.errors import ContextError
 
 GATE = threading.Event()
 """What `hold` and `hold_in_thread` wait for."""
@@ -96,21 +100,30 @@ class BadStrError(Exception):
         raise RuntimeError("no words")
 
 
+def exits() -> Iterator[int]:
+    """It ends whoever writes it as JSON."""
+    yield 1
+    raise SystemExit(3)
+
+
+@task
+def give_in_thread() -> object:
+    return exits()
+
+
+GIFTS: dict[str, Callable[[], object]] = {
+    "nan": lambda: float("nan"),
+    "object": object,
+    "large": lambda: "x" * 2_000_000,
+    "nul": lambda: "\x00",
+    "date": lambda: {"day": date(2026, 1, 2)},
+    "exit": exits,
+}
+
+
 @task
 async def give(what: str) -> object:
-    match what:
-        case "nan":
-            return float("nan")
-        case "object":
-            return object()
-        case "large":
-            return "x" * 2_000_000
-        case "nul":
-            return "\x00"
-        case "date":
-            return {"day": date(2026, 1, 2)}
-        case _:
-            return what
+    return GIFTS[what]() if what in GIFTS else what
 
 
 @task(max_attempts=3, retry=Retry(base=0.01, factor=1, max=0.01, jitter=0))
@@ -168,3 +181,41 @@ async def tell(context: JobContext, turns: int = 1) -> None:
     except ValueError:
         logging.getLogger("a.host.of.its.own").exception("failed")
     context.progress(turns + 1, turns + 1, "all")
+
+
+HAPPENED: list[tuple[str, int]] = []
+
+
+@task(max_attempts=9)
+async def hold_and_tell(context: JobContext) -> None:
+    HAPPENED.append(("began", context.attempt))
+    try:
+        await hold.function()
+    finally:
+        HAPPENED.append(("ended", context.attempt))
+
+
+CALLER: ContextVar[str] = ContextVar("caller", default="nobody")
+
+
+@task
+async def who_called() -> str:
+    return CALLER.get()
+
+
+@task
+async def call(context: JobContext) -> str:
+    CALLER.set("a parent")
+    return str(await context.submit(who_called))
+
+
+@task
+async def submit_late(context: JobContext) -> None:
+    while not context.cancelled:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+    try:
+        await context.submit(noop)
+    except ContextError as error:
+        HAPPENED.append((str(error), context.attempt))

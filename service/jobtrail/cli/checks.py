@@ -198,7 +198,10 @@ def check_pending(found: Found) -> Finding:
         fix = "add the modules of these tasks to JOBTRAIL_TASKS of a node, or cancel the jobs"
         return Finding("pending", Level.FAULT, f"no node knows the task: {_counts(unknown)}", fix)
     if found.stranded:
-        fix = "start `jobtrail work` with these queues (--queue, JOBTRAIL_QUEUES) and tasks (JOBTRAIL_TASKS)"
+        fix = (
+            "start `jobtrail work` with these tasks (JOBTRAIL_TASKS), with their queues (--queue), and with places for "
+            "them (--slots, --threads, --processes)"
+        )
         return Finding("pending", Level.WARN, f"no living node takes: {_counts(found.stranded)}", fix)
     return Finding("pending", Level.OK, "every pending job has a node that can run it")
 

@@ -114,10 +114,12 @@ def _print_whole(job_id: UUID, found: _Shown, *, fields: bool) -> None:
     if found.moves is not None:
         typer.echo()
         output.print_table(_MOVES, [_move(each) for each in found.moves])
-    if found.lines:
+    if found.lines is not None:
         typer.echo()
         for line in found.lines:
             typer.echo(output.log_line(line))
+        if not found.lines:
+            typer.echo("It has logged nothing.")
 
 
 def _document(job_id: UUID, found: _Shown) -> dict[str, Any]:

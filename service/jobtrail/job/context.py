@@ -3,15 +3,20 @@
 import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
 from jobtrail.job.progress import Progress
+from jobtrail.job.record import Claimed
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from jobtrail.job.task import Task
+
+
+TASK_LOGGER: Final = "jobtrail.task"
+"""The logger above those of all `context.log`."""
 
 
 class Ties(Protocol):
@@ -46,6 +51,18 @@ class JobContext:
     task: str
     log: logging.Logger = field(repr=False)
     ties: Ties = field(repr=False)
+
+    @classmethod
+    def of(cls, claimed: Claimed, ties: Ties) -> "JobContext":
+        log = logging.getLogger(f"{TASK_LOGGER}.{claimed.task}")
+        return cls(
+            job_id=claimed.id,
+            attempt=claimed.attempt,
+            trace_id=claimed.trace_id,
+            task=claimed.task,
+            log=log,
+            ties=ties,
+        )
 
     @property
     def idempotency_token(self) -> str:

@@ -115,7 +115,8 @@ class UnknownQueueError(JobtrailError):
         self.name: Final = name
         self.near: Final = tuple(near)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        super().__init__(f"no queue is named {name!r}{hint}")
+        known = "a queue is known once a task, a node or a job names it; is its task's module in JOBTRAIL_TASKS?"
+        super().__init__(f"no queue is named {name!r}{hint or f': {known}'}")
 
 
 class JobNotFoundError(JobtrailError):

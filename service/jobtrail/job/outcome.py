@@ -14,7 +14,7 @@ from jobtrail.job import asks
 from jobtrail.job.errors import JobtrailError, ResultNotJsonError, ResultTooLargeError
 from jobtrail.job.record import Claimed, Failure
 from jobtrail.job.retry import Retry
-from jobtrail.job.storable import clip, result_to_json
+from jobtrail.job.storable import clip, message_of, result_to_json
 
 LOST: Final = "lost"
 TIMEOUT: Final = "timeout"
@@ -57,8 +57,13 @@ class Interrupted:
     raised: Raised
 
 
+@dataclass(frozen=True, slots=True)
+class NotBegun:
+    """The node had to end before the task had a place to run in."""
+
+
 Ended = Returned | Raised
-Performance = Ended | TimedOut | Interrupted
+Performance = Ended | TimedOut | Interrupted | NotBegun
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,12 @@ class Cancelled:
     failure: Failure
 
 
-Outcome = Succeeded | Failed | Again | Cancelled
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Handed back as if it had not been claimed: the attempt does not count against `max_attempts`."""
+
+
+Outcome = Succeeded | Failed | Again | Cancelled | Released
 
 
 def returned(value: object, attempt: int, max_result: int) -> Ended:
@@ -95,6 +105,14 @@ def returned(value: object, attempt: int, max_result: int) -> Ended:
 
 def raised(error: BaseException, attempt: int, retry: Retry | None) -> Raised:
     """`retry` None means that errors are final. Never raises."""
+    try:
+        return _raised(error, attempt, retry)
+    except BaseException as worse:  # noqa: BLE001 - an exception's class may do anything when it is looked at
+        name, message = type(error).__qualname__, f"<the error cannot be shown: {type(worse).__qualname__}>"
+        return Raised(Failure(clip(name, 200), message, None, attempt))
+
+
+def _raised(error: BaseException, attempt: int, retry: Retry | None) -> Raised:
     match error:
         case asks.Fail():
             return Raised(failure_of(error, attempt))
@@ -111,6 +129,8 @@ def judge(performance: Performance, claimed: Claimed, retry: Retry | None, *, ca
     """
     if isinstance(performance, Returned):
         return Succeeded(performance.result)
+    if isinstance(performance, NotBegun):
+        return Released()
     if isinstance(performance, Interrupted):
         return _judge_lost(performance.raised.failure, claimed)
     ended = _timed_out(performance, retry) if isinstance(performance, TimedOut) else performance
@@ -126,7 +146,7 @@ def failure_of(error: BaseException, attempt: int) -> Failure:
     type_ = getattr(error, "type", None) if isinstance(error, _NAMED) else None
     return Failure(
         type=clip(type_ or type(error).__qualname__, 200),
-        message=clip(_message_of(error)),
+        message=clip(message_of(error)),
         traceback=clip(_traceback_of(error)),
         attempt=attempt,
     )
@@ -149,13 +169,6 @@ def _judge_lost(failure: Failure, claimed: Claimed) -> Outcome:
     """The node's end is not an error of the task: with attempts left the job runs again, whatever its retry says."""
     lost = replace(failure, type=LOST, message=f"the node shut down during attempt {claimed.attempt}")
     return Again(lost, timedelta(0)) if claimed.attempt < claimed.max_attempts else Failed(lost)
-
-
-def _message_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException as worse:  # noqa: BLE001 - the task's own __str__ may do anything
-        return f"<the message cannot be shown: __str__ raised {type(worse).__qualname__}>"
 
 
 def _traceback_of(error: BaseException) -> str:

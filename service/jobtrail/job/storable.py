@@ -60,14 +60,29 @@ def result_to_json(value: object, limit: int) -> str:
     try:
         plain = to_jsonable_python(value)
     except Exception as error:  # a model's serializer is the task's own code and may raise anything
-        raise ResultNotJsonError(f"the result is not JSON: {error}") from error
-    if flaws := check(plain):
-        raise ResultNotJsonError(f"the result is not JSON: {InvalidInputError(flaws[:3])}")
-    text = dump(plain)
-    size = len(text.encode())
+        raise ResultNotJsonError(f"the result is not JSON: {message_of(error)}") from error
+    try:
+        text = dump(plain)
+        size = len(text.encode())
+    except (ValueError, TypeError, RecursionError) as error:
+        flaws = check(plain)
+        raise ResultNotJsonError(
+            f"the result is not JSON: {InvalidInputError(flaws[:3]) if flaws else message_of(error)}"
+        ) from error
+    # the size first: looking at each value of something huge would take seconds
     if size > limit:
         raise ResultTooLargeError(size, limit)
+    if flaws := check(plain):
+        raise ResultNotJsonError(f"the result is not JSON: {InvalidInputError(flaws[:3])}")
     return text
+
+
+def message_of(error: BaseException) -> str:
+    """Its text. Never raises."""
+    try:
+        return str(error)
+    except BaseException as worse:  # noqa: BLE001 - the task's own __str__ may do anything
+        return f"<the message cannot be shown: __str__ raised {type(worse).__qualname__}>"
 
 
 def clip(text: str, limit: int = 16 * 1024) -> str:
@@ -143,6 +158,8 @@ def _is_plain(value: object) -> bool:
     """Whether nothing can be wrong with it; answers fast for what nearly all values are."""
     if type(value) is str:
         return value.isascii() and "\0" not in value
+    if type(value) is float:
+        return math.isfinite(value)
     return value is None or value is True or value is False or (type(value) is int and -_SMALL < value < _SMALL)
 
 

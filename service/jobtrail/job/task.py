@@ -116,8 +116,9 @@ def task(
 def task(function: Callable[..., object] | None = None, /, **said: Any) -> object:
     """Make a task of a function: `@task`, or `@task(max_attempts=5, timeout=30)`.
 
-    `async def` runs on the loop, `def` in a thread. `max_attempts` is how often a job may be started; with more than
-    one, errors are retried as `retry` says, and with `retry=None` only attempts that were lost with their node.
+    `async def` runs on the loop, `def` in a thread, with `runs_in="process"` in a process of its own. `max_attempts` is
+    how often a job may be started; with more than one, errors are retried as `retry` says, and with `retry=None` only
+    attempts that were lost with their node.
     Raises DeclarationError when the function cannot be a task.
     """
     return (

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from jobtrail.job.errors import UnavailableError
-from jobtrail.job.outcome import Again, Cancelled, Failed, Outcome, Succeeded
+from jobtrail.job.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded
 from jobtrail.job.record import Claimed, Failure
 from jobtrail.job.status import Status
 from jobtrail.job.storable import dump
@@ -40,6 +40,8 @@ def ending_of(claimed: Claimed, outcome: Outcome) -> Ending:
             return Ending(claimed.id, claimed.attempt, Status.CANCELLED, "cancelled", error=_json(failure))
         case Again(failure, delay):
             return Ending(claimed.id, claimed.attempt, Status.PENDING, failure.type, error=_json(failure), delay=delay)
+        case Released():
+            return released(claimed)
 
 
 def released(claimed: Claimed) -> Ending:

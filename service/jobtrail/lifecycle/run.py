@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from jobtrail.job.errors import CommitFailedError
-from jobtrail.job.outcome import Outcome, Performance, Succeeded, judge, raised
+from jobtrail.job.outcome import Outcome, Performance, Released, Succeeded, judge, raised
 from jobtrail.job.record import Claimed
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.finish import ending_of
@@ -92,7 +92,7 @@ async def recorded(write: Awaitable[Written]) -> Written:
 def _tell(outcome: Outcome, seconds: float) -> None:
     word = type(outcome).__name__.lower()
     facts: dict[str, object] = {"seconds": round(seconds, 3)}
-    if isinstance(outcome, Succeeded):
-        log.info("succeeded", extra=facts)
+    if isinstance(outcome, Succeeded | Released):
+        log.info("%s", word, extra=facts)
         return
     log.warning("%s", word, extra={**facts, "error_type": outcome.failure.type, "reason": outcome.failure.message})

@@ -3,9 +3,19 @@
 Read `lines` (their form), `configured` (where they go), `bound` (the ids), then `caught` (what a job itself says).
 """
 
-from jobtrail.logs.bound import BoundFields, bind, current
+from jobtrail.logs.bound import BoundFields, bind, bound_in, current
 from jobtrail.logs.caught import catch_job_lines, collect
 from jobtrail.logs.configured import configure
 from jobtrail.logs.lines import OneLine, words_of
 
-__all__ = ["BoundFields", "OneLine", "bind", "catch_job_lines", "collect", "configure", "current", "words_of"]
+__all__ = [
+    "BoundFields",
+    "OneLine",
+    "bind",
+    "bound_in",
+    "catch_job_lines",
+    "collect",
+    "configure",
+    "current",
+    "words_of",
+]

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from types import MappingProxyType
 from typing import Final
 
@@ -26,6 +26,11 @@ def bind(
         yield
     finally:
         _fields.reset(token)
+
+
+def bound_in(context: Context) -> Mapping[str, object]:
+    """What is bound in somebody else's context; callable from any thread."""
+    return context.get(_fields, _NOTHING)
 
 
 def current() -> Mapping[str, object]:

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-TASKS: Final = "jobtrail.task"
-"""The logger above those of `context.log`."""
+from jobtrail.job.context import TASK_LOGGER
 
 _OTHERS_OF_OURS: Final = ("jobtrail.job.calls",)
 """Loggers of our own that speak for the task; all the rest speak for the service."""
@@ -79,7 +78,7 @@ class _CatchWords(_Catch):
 
     def __init__(self) -> None:
         super().__init__()
-        self._tasks = logging.getLogger(TASKS)
+        self._tasks = logging.getLogger(TASK_LOGGER)
         self._given = logging.NOTSET
         self._goes_on = True
 

@@ -1,4 +1,6 @@
-"""WHAT A PROCESS KEEPS DOING: one loop class, slots, execution, leases, the janitor.
+"""WHAT A PROCESS KEEPS DOING: one loop class, claims, attempts in three kinds of place, leases, the janitor.
 
-Read `node` (what starts and stops), then `worker`, `slots`, `execution`, `threads`, `leases`, `janitor`, `loop`.
+Read `node` (what starts and stops), `worker` and `slots` (what is claimed), `attempts`, `attempt` and `handover` (from
+a claim to its recorded end), `execution` and `places` with `threads` and `processes` (how a task is run and stopped),
+`reports` and `report` (what it says meanwhile), then `leases`, `watchdog`, `janitor`, `loop`.
 """

@@ -1,7 +1,6 @@
 """One attempt that this node holds, and what its task may ask of the node meanwhile."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,12 +16,14 @@ from jobtrail.job.record import Claimed
 from jobtrail.job.task import Task
 from jobtrail.node.execution import Execution
 from jobtrail.node.places import Assignment, InProcess, InThread, OnLoop, Place
-from jobtrail.node.processes import Processes
+from jobtrail.node.processes.pool import Processes
 from jobtrail.node.reports import Report
 from jobtrail.node.threads import Threads
 from jobtrail.store.engine import Database
 from jobtrail.store.job_session import JobSession, abandon, open_job_session
 from jobtrail.store.transitions.renew import Held
+
+_ENDED: Final = "this attempt has ended: nothing that it does counts any more"
 
 
 class Submit(Protocol):
@@ -57,15 +58,7 @@ class Attempt:
         self._equipment = equipment
         self._opening = asyncio.Lock()
         self._session: JobSession | None = None
-        context = JobContext(
-            job_id=claimed.id,
-            attempt=claimed.attempt,
-            trace_id=claimed.trace_id,
-            task=claimed.task,
-            log=logging.getLogger(f"jobtrail.task.{claimed.task}"),
-            ties=self,
-        )
-        assignment = Assignment(claimed, task, context, equipment.max_result)
+        assignment = Assignment(claimed, task, JobContext.of(claimed, self), equipment.max_result)
         place = _place(assignment, equipment)
         self.execution: Final = Execution(assignment, place, grace=equipment.grace.total_seconds())
 
@@ -82,6 +75,8 @@ class Attempt:
 
     def submit(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any]) -> Awaitable[UUID]:
         self._refuse_outside_of_the_loop("submit")
+        if self.finishing:
+            raise ContextError(_ENDED)
         return self._equipment.submit(parent, task, args)
 
     def session(self) -> Awaitable[AsyncSession]:
@@ -102,7 +97,7 @@ class Attempt:
                 else:  # the attempt ended while it waited for a connection
                     await abandon(session)
             if self._session is None or self.finishing:
-                raise ContextError("this attempt has ended: there is nothing that a session could commit with")
+                raise ContextError(_ENDED)
             return self._session
 
     def _refuse_outside_of_the_loop(self, name: str) -> None:

@@ -1,6 +1,7 @@
 """The attempts that a node holds: each from its claim to its recorded end."""
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -42,6 +43,8 @@ class Attempts:
         self._freed = freed
         self._endings = Group(partial(finish_group, desk.database, node=node_id), weigh=_weigh, patience=_FOREVER)
         self._held: dict[UUID, Attempt] = {}
+        self._running: set[Attempt] = set()
+        self._context = contextvars.copy_context()
         self._runs: set[asyncio.Task[None]] = set()
         self.left_behind = 0
         self.stale_ends = 0
@@ -60,14 +63,19 @@ class Attempts:
 
     def begin(self, claimed: Claimed) -> None:
         """Run it. Its slot is taken already."""
+        if (older := self._held.get(claimed.id)) is not None:
+            self.lose(older.held)  # its job was taken away, and came back here before a beat noticed
         held = Held(claimed.id, claimed.attempt)
         attempt = Attempt(claimed, self._desk.catalog[claimed.task], self._reports.open(held), self._equipment)
         self._held[claimed.id] = attempt
+        self._running.add(attempt)
         self.keep(self._run(attempt))
 
     def keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run it as a part of what `stop` waits for."""
-        task = asyncio.create_task(coroutine)
+        """Run it as a part of what `stop` waits for, without the context variables of whoever asks: a job that another
+        node runs would not have them either.
+        """
+        task = asyncio.create_task(coroutine, context=self._context.copy())
         self._runs.add(task)
         task.add_done_callback(self._runs.discard)
 
@@ -96,11 +104,12 @@ class Attempts:
 
         A database that stays away keeps nobody from stopping: after a while it is told in the log.
         """
-        if self._runs:
-            await asyncio.wait(self._runs, timeout=grace)
+        until = time.monotonic() + grace
+        while self._runs and (left := until - time.monotonic()) > 0:
+            await asyncio.wait(self._runs, timeout=left)
         give_up = time.monotonic() + self._equipment.grace.total_seconds() + _LAST_WORDS
         while self._runs and time.monotonic() < give_up:
-            for attempt in list(self._held.values()):
+            for attempt in list(self._running):
                 attempt.execution.interrupt()
             await asyncio.wait(self._runs, timeout=0.1)
         if self._runs:
@@ -119,6 +128,7 @@ class Attempts:
             # the lease is no longer renewed, so rescue will see to the row
             log.exception("attempt %d of job %s could not be recorded", claimed.attempt, claimed.id)
         finally:
+            self._running.discard(attempt)
             if self._held.get(claimed.id) is attempt:
                 del self._held[claimed.id]
             self._free(attempt)

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from jobtrail.job.errors import LeftBehindError
-from jobtrail.job.outcome import Ended, Interrupted, Performance, Raised, Returned, TimedOut
+from jobtrail.job.outcome import Ended, Interrupted, NotBegun, Performance, Raised, Returned, TimedOut
 from jobtrail.node.places import Assignment, Place
 
 log = logging.getLogger(__name__)
+
+JOB: Final = "job-"
+"""The name of an asyncio task that runs a job begins with it; the job's id follows."""
 
 _LEFT: Final = "it is left behind; its end will not count, and until then its slot stays taken"
 
@@ -30,8 +33,8 @@ class Execution:
         self.left_behind = False
 
     def cancel(self) -> None:
-        """Tell the task to end because somebody asked for it. Before it has begun: ask again."""
-        if self._performing is not None and not self._stop.is_set():
+        """Tell the task to end because somebody asked for it. What has not begun never will."""
+        if not self._stop.is_set():
             self.cancel_delivered = True
             self._stop.set()
 
@@ -50,11 +53,12 @@ class Execution:
     async def perform(self) -> Performance:
         """Never raises for what the task did, not for SystemExit either; only its own cancellation goes through."""
         try:
-            await self._place.enter()
+            if not await self._place.enter(self._stop):
+                return self._not_begun()
         except Exception as error:  # noqa: BLE001 - a place that cannot be had is the attempt's failure
             return self._assignment.raised(error)
         # A task of its own: a cancel hits the job, not the bookkeeping around it.
-        name = f"job-{self._assignment.claimed.id}"
+        name = f"{JOB}{self._assignment.claimed.id}"
         performing = self._performing = asyncio.create_task(self._place.perform(), name=name)
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -62,6 +66,11 @@ class Execution:
         finally:
             stopping.cancel()
         return self._ended(performing) if performing.done() else await self._end(performing)
+
+    def _not_begun(self) -> Performance:
+        if not self.cancel_delivered:
+            return NotBegun()
+        return self._assignment.raised(asyncio.CancelledError("cancelled before it began"))
 
     async def _end(self, performing: "asyncio.Task[Ended]") -> Performance:
         """The task was still at work: tell it to end, and hear what it makes of that. A normal return counts."""

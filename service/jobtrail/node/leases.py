@@ -14,11 +14,13 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.node.loop import Loop
 from jobtrail.store import nodes
 from jobtrail.store.engine import open_single
+from jobtrail.store.faults import Fault, fault_of
 from jobtrail.store.nodes import Counts
 from jobtrail.store.transitions.renew import Held, Running, renew, running_of
 
@@ -119,11 +121,17 @@ class Leases:
 
     async def _exchange(self, engine: AsyncEngine) -> None:
         async with engine.connect() as connection:
-            await nodes.beat(connection, self._node, self._counts())
             held = list(self._held())
             await renew(connection, held, node=self._id, lease=self._terms.lease)
             running = await running_of(connection, self._id)
-        self._tell(self._report, held, running)
+            self._tell(self._report, held, running)
+            # last: whoever locks the row of this node shall not cost its jobs their leases
+            try:
+                await nodes.beat(connection, self._node, self._counts())
+            except DBAPIError as error:
+                if fault_of(error) is not Fault.LOCKED:
+                    raise
+                log.warning("somebody holds the row of this node in jobtrail.nodes: its heartbeat is not written")
 
     async def _say_goodbye(self, engine: AsyncEngine) -> None:
         try:

@@ -24,6 +24,7 @@ class Loop:
         self.name: Final = name
         self.errors = 0
         self.ticks = 0
+        self._failing = False
         self._tick = tick
         self._every = every
         self._wake = asyncio.Event()
@@ -71,12 +72,25 @@ class Loop:
 
     async def _once(self) -> bool:
         try:
-            return bool(await self._tick())
+            again = bool(await self._tick())
         except Exception as error:
             self.errors += 1
-            log.warning("%s: %s: %s", self.name, type(error).__name__, error)
+            # once: a database that is away would be told with every tick
+            log.log(
+                logging.DEBUG if self._failing else logging.WARNING,
+                "%s: %s: %s",
+                self.name,
+                type(error).__name__,
+                error,
+            )
             log.debug("%s failed", self.name, exc_info=error)
+            self._failing = True
             return False
+        else:
+            if self._failing:
+                log.warning("%s: it works again", self.name)
+                self._failing = False
+            return again
         finally:
             self.ticks += 1
             async with self._ticked:

@@ -62,12 +62,15 @@ class Node:
         self.leases.start()
         self.worker.start()
         self.janitor.start()
+        if self.tasks and (left_out := sorted(set(self._desk.catalog.names) - set(self.tasks))):
+            log.warning("no place here for %s: see JOBTRAIL_SLOTS, _THREADS and _PROCESSES", ", ".join(left_out))
         log.info("node started", extra={"node_id": str(self.id), "tasks": len(self.tasks)})
 
     async def stop(self, grace: float) -> None:
         """Idempotent. When it returns, every end of an attempt is recorded and the node is off the list."""
         facts = {"node_id": str(self.id), "running": len(self.worker.held()), "grace": grace}
         log.info("node stopping", extra=facts)
+        self.worker.draining = True
         await self.janitor.stop()
         await self.worker.stop(grace)
         await self.leases.stop()

@@ -10,7 +10,7 @@ from jobtrail.job.context import JobContext
 from jobtrail.job.outcome import Ended, Raised, raised, returned
 from jobtrail.job.record import Claimed
 from jobtrail.job.task import Task
-from jobtrail.node.processes import Child, Order, Processes
+from jobtrail.node.processes.pool import Child, Order, Processes
 from jobtrail.node.threads import Threads
 
 
@@ -42,11 +42,14 @@ class Place(Protocol):
     @property
     def hears(self) -> bool: ...
 
-    async def enter(self) -> None:
-        """Make the place ready; the attempt's time does not run yet. Raises ProcessDiedError."""
+    async def enter(self, stop: asyncio.Event) -> bool:
+        """Make the place ready; the attempt's time does not run yet. False when `stop` came first.
+
+        Raises ProcessDiedError.
+        """
 
     async def perform(self) -> Ended:
-        """Run the task to its end. Raises nothing that the task did; only its own cancellation goes through."""
+        """Run the task to its end. Raises nothing that the task did."""
 
     def tell(self, performing: "asyncio.Task[Ended]", /) -> None:
         """Ask the task to end, in a way that lets its clean-up run."""
@@ -63,22 +66,24 @@ class OnLoop:
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
 
-    async def enter(self) -> None:
-        return
+    async def enter(self, stop: asyncio.Event) -> bool:
+        return not stop.is_set()
 
     async def perform(self) -> Ended:
         try:
-            result = await self._assignment.bind()()
+            return self._assignment.returned(await self._assignment.bind()())
         # SystemExit and KeyboardInterrupt would leave an asyncio task through the loop and end the service
         except BaseException as error:  # noqa: BLE001 - every exception of the task is its job's error
             return self._assignment.raised(error)
-        return self._assignment.returned(result)
 
     def tell(self, performing: "asyncio.Task[Ended]", /) -> None:
         performing.cancel()
 
     async def leave(self, performing: "asyncio.Task[Ended]", /) -> None:
-        """It goes on by itself."""
+        """It goes on by itself, and `asyncio.run` shall not wait for it at its end: that might be for ever."""
+        asyncio._unregister_task(performing)  # noqa: SLF001 - documented (Python, "asyncio: Extending")
+        vars_of: Any = performing
+        vars_of._log_destroy_pending = False  # noqa: SLF001 - as asyncio's own gather does
 
 
 class InThread:
@@ -89,8 +94,8 @@ class InThread:
         self._threads = threads
         self.hears = assignment.task.signature.takes_context
 
-    async def enter(self) -> None:
-        return
+    async def enter(self, stop: asyncio.Event) -> bool:
+        return not stop.is_set()
 
     async def perform(self) -> Ended:
         return await self._threads.run(self._call)
@@ -107,9 +112,9 @@ class InThread:
             if inspect.iscoroutine(result):
                 result.close()
                 raise TypeError("the task returned a coroutine, which nobody awaits: write async def")  # noqa: TRY301
+            return self._assignment.returned(result)
         except BaseException as error:  # noqa: BLE001 - every exception of the task is its job's error
             return self._assignment.raised(error)
-        return self._assignment.returned(result)
 
 
 class InProcess:
@@ -123,8 +128,21 @@ class InProcess:
         self._processes = processes
         self._child: Child | None = None
 
-    async def enter(self) -> None:
-        self._child = await self._processes.child()
+    async def enter(self, stop: asyncio.Event) -> bool:
+        starting, stopping = asyncio.create_task(self._processes.child()), asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not starting.done():
+                starting.cancel()
+        if not stop.is_set():
+            self._child = await starting
+            return True
+        await asyncio.wait({starting})
+        if not starting.cancelled() and starting.exception() is None:
+            starting.result().kill()
+        return False
 
     async def perform(self) -> Ended:
         return await self._entered.run(self._order, self._assignment.context.ties, self._assignment.task.retry)

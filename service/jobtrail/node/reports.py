@@ -82,6 +82,8 @@ class Reports:
 
     async def _write_lines(self, spoken: Report) -> None:
         lines = spoken.lines()
+        if not lines:  # it was closed meanwhile
+            return
         try:
             await self._lines.put(lines)
         except Exception as error:

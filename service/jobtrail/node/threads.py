@@ -23,14 +23,23 @@ class Threads:
         self._count = 0
 
     async def run(self, function: Callable[[], Result]) -> Result:
-        """Call `function` in a thread, with the caller's context variables; it must not raise.
+        """Call `function` in a thread, with the caller's context variables. Raises what it raises.
 
         When the caller is cancelled the thread goes on, since Python cannot stop it.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Result] = loop.create_future()
         context = contextvars.copy_context()
-        self._calls.put(lambda: _tell(loop, _answer, answer, context.run(function)))
+
+        def call() -> None:
+            try:
+                result = context.run(function)
+            except BaseException as error:  # noqa: BLE001 - the thread lives on, and its caller has to hear of it
+                _tell(loop, _fail, answer, error)
+            else:
+                _tell(loop, _answer, answer, result)
+
+        self._calls.put(call)
         if not self._idle.acquire(blocking=False):
             self._add()
         return await answer
@@ -60,3 +69,9 @@ def _tell(loop: asyncio.AbstractEventLoop, step: Callable[..., None], *args: Any
 def _answer(answer: asyncio.Future[Any], result: Any) -> None:
     if not answer.done():
         answer.set_result(result)
+
+
+def _fail(answer: asyncio.Future[Any], error: BaseException) -> None:
+    if not answer.done():
+        # a future cannot carry a StopIteration (PEP 479)
+        answer.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)

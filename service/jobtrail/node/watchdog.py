@@ -11,9 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
+from jobtrail.logs import bound_in
+from jobtrail.node.execution import JOB
 from jobtrail.node.loop import Loop
 
 log = logging.getLogger(__name__)
@@ -24,8 +26,6 @@ BLOCKED: Final = 0.5
 _EVERY: Final = 0.2
 
 _LIBRARIES: Final = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-
-_JOB: Final = "job-"
 
 TaskOf = Callable[[UUID], str | None]
 
@@ -63,22 +63,31 @@ class Watchdog:
         asked, self._asked = self._asked, None
         culprit, self._culprit = self._culprit, None
         if asked is not None and culprit is not None:
-            log.warning(
-                "%s blocked the event loop for %.1f s: make it a def, which runs in a thread, or give what blocks to "
-                "asyncio.to_thread",
-                culprit,
-                time.monotonic() - asked,
-            )
+            fix = "; a def runs in a thread, and asyncio.to_thread takes single calls there"
+            log.warning("%s blocked the event loop for %.1f s%s", culprit, time.monotonic() - asked, fix)
 
     def _find(self, main: asyncio.AbstractEventLoop) -> str:
         running = asyncio.current_task(main)
-        name = "" if running is None else running.get_name()
         frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - documented, in spite of its name
         place = "" if frame is None else f" at {_place(frame)}"
-        if not name.startswith(_JOB):
-            return (f"the asyncio task {name!r}" if name else "something") + place
-        job_id = UUID(name.removeprefix(_JOB))
+        if running is None:
+            return f"something{place}"
+        job_id = _job_of(running)
+        if job_id is None:
+            return f"the asyncio task {running.get_name()!r}{place}"
         return f"task {self._task_of(job_id)} (job {job_id}){place}"
+
+
+def _job_of(running: "asyncio.Task[Any]") -> UUID | None:
+    """From Python 3.12 on also of a task that the job's own coroutine started: it runs in a copy of its context."""
+    if sys.version_info >= (3, 12):
+        said = bound_in(running.get_context()).get("job_id", "")
+    else:
+        said = running.get_name().removeprefix(JOB)
+    try:
+        return UUID(str(said))
+    except ValueError:  # a task of the host
+        return None
 
 
 def _place(innermost: FrameType) -> str:

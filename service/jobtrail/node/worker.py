@@ -15,7 +15,7 @@ from jobtrail.lifecycle.run import recorded
 from jobtrail.node.attempt import Equipment, Submit
 from jobtrail.node.attempts import Attempts
 from jobtrail.node.loop import Loop
-from jobtrail.node.processes import Processes
+from jobtrail.node.processes.pool import Processes
 from jobtrail.node.reports import Reports
 from jobtrail.node.slots import KINDS, Kind, Slots
 from jobtrail.node.threads import Threads
@@ -164,7 +164,7 @@ class Worker:
             self._claiming -= 1
             self._slots.give_back(kind, free - len(claimed))
         for each in claimed:
-            self._attempts.begin(each)
+            self._start(each)
         self._nothing_waits[kind] = len(claimed) < free and passed_by == self._passed_by
         return passed_by != self._passed_by and self._slots.free(kind) > 0
 
@@ -186,7 +186,18 @@ class Worker:
         if claimed is None:
             self._free(kind)
         else:
+            self._start(claimed)
+
+    def _start(self, claimed: Claimed) -> None:
+        """What was claimed while the node began to stop goes back: it would not have the whole grace."""
+        if self.draining:
+            self._attempts.keep(self._release(claimed))
+        else:
             self._attempts.begin(claimed)
+
+    async def _release(self, claimed: Claimed) -> None:
+        await recorded(self._attempts.record(released(claimed)))
+        self._free(self._desk.catalog[claimed.task].runs_in)
 
     def _free(self, kind: Kind) -> None:
         self._slots.give_back(kind)
@@ -205,8 +216,8 @@ class Worker:
             if claimed.id in self._attempts:  # an earlier beat saw to it while this one asked
                 continue
             kind = self._desk.catalog[claimed.task].runs_in
-            if self.draining or self._slots.free(kind) <= 0:
-                await recorded(self._attempts.record(released(claimed)))
+            self._slots.take(kind)
+            if self._slots.free(kind) < 0:
+                await self._release(claimed)
             else:
-                self._slots.take(kind)
-                self._attempts.begin(claimed)
+                self._start(claimed)

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from jobtrail.job.storable import dump
 from jobtrail.store.job_connection import watch
 
-GROUPS: Final = 6
-"""Connections for grouped statements: inserts, both claims, ends, cancels and reports, one of each in flight."""
+GROUPS: Final = 8
+"""Connections for single statements: inserts, both claims, ends, cancels, progress, lines and the watch."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Group commit: rows that arrive while a write is in flight go together next, in one statement and one commit."""
 
 import asyncio
+import contextvars
 import random
 import time
 from collections import deque
@@ -43,6 +44,8 @@ class Group(Generic[Row, Answer]):
         self._patience = patience
         self._waiting: deque[_Entry[Row, Answer]] = deque()
         self._writer: asyncio.Task[None] | None = None
+        # rows of many callers: the context variables of the first one say nothing of the others
+        self._context = contextvars.copy_context()
 
     async def put(self, row: Row) -> Answer:
         """The answer of the commit that carried the row.
@@ -53,7 +56,7 @@ class Group(Generic[Row, Answer]):
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Entry(row, answer))
         if self._writer is None:
-            self._writer = asyncio.create_task(self._write_all(), name="jobtrail-group")
+            self._writer = asyncio.create_task(self._write_all(), name="jobtrail-group", context=self._context.copy())
         return await answer
 
     async def settle(self) -> None:

@@ -26,7 +26,7 @@ WITH known AS MATERIALIZED (
     SELECT j.id, j.task, greatest(j.run_at, j.created_at),
            CASE WHEN q.name IS NOT NULL THEN concat('its queue is paused by ', q.paused_by, ': ' || q.reason)
                 WHEN t.name IS NOT NULL THEN concat('its task is paused by ', t.paused_by, ': ' || t.reason)
-                WHEN k.task IS NULL THEN 'no living node knows its task'
+                WHEN k.task IS NULL THEN 'no living node knows its task and has a place for it'
                 WHEN NOT k.everywhere AND (j.queue = ANY(k.queues)) IS NOT TRUE
                     THEN 'no living node that knows its task serves its queue'
                 WHEN greatest(j.run_at, j.created_at) < statement_timestamp() - :'longer_than'::interval

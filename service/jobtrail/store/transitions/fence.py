@@ -1,7 +1,7 @@
 """The two shapes of a fenced update: the plain one for every day, and one that steps over locked rows."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy import TextClause, text
@@ -14,6 +14,14 @@ from jobtrail.store.faults import Fault, fault_of
 # the primary key is the plan that does not change.
 FENCE: Final = "id = u.id AND {row}attempt = u.attempt AND {row}node_id = :node AND {row}status || '' = 'running'"
 """For who writes elsewhere than to the row; `row` is its alias, with a dot, or nothing."""
+
+
+class _WithId(Protocol):
+    @property
+    def id(self) -> UUID: ...
+
+
+Row = TypeVar("Row", bound=_WithId)
 
 
 class Fenced(NamedTuple):
@@ -54,5 +62,11 @@ async def execute(connection: AsyncConnection, update: Fenced, parameters: Mappi
     return (await connection.execute(update.stepping, parameters)).all()
 
 
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """As every fenced update locks its rows, or two that meet would wait for each other."""
+    return sorted(rows, key=lambda row: row.id)
+
+
 def keys(rows: Sequence[Any], node: UUID) -> dict[str, Any]:
+    """Of rows that are `in_order`."""
     return {"node": node, "id": [row.id for row in rows], "attempt": [row.attempt for row in rows]}

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from jobtrail.job.status import Status
 from jobtrail.store.engine import Database
 from jobtrail.store.faults import unavailable
-from jobtrail.store.transitions.fence import execute, fenced, keys
+from jobtrail.store.transitions.fence import execute, fenced, in_order, keys
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +146,7 @@ def _is_ours(ended: Row[Any], ending: Ending, node: UUID) -> bool:
 
 
 async def _finish(connection: AsyncConnection, endings: Sequence[Ending], node: UUID) -> Sequence[Any]:
+    endings = in_order(endings)
     return await execute(
         connection,
         _FINISH,

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from jobtrail.store.transitions.fence import execute, fenced, keys
+from jobtrail.store.transitions.fence import execute, fenced, in_order, keys
 
 
 class Held(NamedTuple):
@@ -39,7 +39,7 @@ SELECT id, attempt, cancel_requested_at IS NOT NULL AS cancel_requested
 async def renew(connection: AsyncConnection, held: Sequence[Held], *, node: UUID, lease: timedelta) -> None:
     """Put off the end of the leases that are still ours; the others stay as they are."""
     if held:
-        await execute(connection, _RENEW, {**keys(held, node), "lease": lease})
+        await execute(connection, _RENEW, {**keys(in_order(held), node), "lease": lease})
 
 
 async def running_of(connection: AsyncConnection, node: UUID) -> Sequence[Running]:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from jobtrail.store.transitions.fence import execute, fenced, keys
+from jobtrail.store.transitions.fence import execute, fenced, in_order, keys
 from jobtrail.store.transitions.renew import Held
 
 
@@ -23,5 +23,6 @@ _REPORT: Final = fenced("progress = u.progress", arrays={"progress": "jsonb"}, r
 
 async def report(connection: AsyncConnection, said: Sequence[Said], *, node: UUID) -> Collection[Held]:
     """Those whose rows have it now; the others are no longer ours, or somebody holds their rows."""
+    said = in_order(said)
     parameters = {**keys(said, node), "progress": [each.progress for each in said]}
     return {Held(row.id, row.attempt) for row in await execute(connection, _REPORT, parameters)}

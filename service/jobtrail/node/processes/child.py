@@ -17,11 +17,10 @@ from typing import Any
 from jobtrail.job.context import JobContext
 from jobtrail.job.outcome import Ended, failure_of, raised, returned
 from jobtrail.job.task import Task
-from jobtrail.logs.caught import TASKS
-from jobtrail.node.child_line import ChildLine
-from jobtrail.node.child_tasks import TaskModules
-from jobtrail.node.child_ties import ChildTies, ToNode
-from jobtrail.node.messages import Begin, Done, Ready, Setup, Tell, Unfound
+from jobtrail.node.processes.line import ChildLine
+from jobtrail.node.processes.messages import Done, Order, Ready, Setup, Tell, Unfound
+from jobtrail.node.processes.tasks import TaskModules
+from jobtrail.node.processes.ties import ChildTies, ToNode
 
 
 def serve(line: socket.socket, setup: Setup) -> None:
@@ -81,11 +80,11 @@ class Stage:
         try:
             for message in self.line.receive(self._tick):
                 match message:
-                    case Begin():
+                    case Order():
                         self._latest = ChildTies(message, self.line)
                         self._orders.put(self._latest)
-                    case Tell(number):
-                        self._tell(number)
+                    case Tell():
+                        self._tell()
                     case _:
                         raise EOFError
         finally:
@@ -112,8 +111,9 @@ class Stage:
         if ties.told and ties.hears and signal.getsignal(signal.SIGTERM) == self._hear:
             signal.pthread_kill(self._main_thread, signal.SIGTERM)
 
-    def _tell(self, number: int) -> None:
-        if self._latest is not None and self._latest.number == number:
+    def _tell(self) -> None:
+        """Meant for the latest order, be it over or not begun: the node says nothing more once it heard of an end."""
+        if self._latest is not None:
             self._latest.told = True
             signal.pthread_kill(self._main_thread, signal.SIGTERM)
 
@@ -141,15 +141,7 @@ class Stage:
     def _call(self, task: Task[..., Any], ties: ChildTies) -> object:
         claimed = ties.order.claimed
         arguments = task.signature.bind(claimed.args)
-        context = JobContext(
-            job_id=claimed.id,
-            attempt=claimed.attempt,
-            trace_id=claimed.trace_id,
-            task=claimed.task,
-            log=logging.getLogger(f"{TASKS}.{claimed.task}"),
-            ties=ties,
-        )
-        first = (context,) if task.signature.takes_context else ()
+        first = (JobContext.of(claimed, ties),) if task.signature.takes_context else ()
         ties.hears = True
         try:
             self._hear()

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Final, Self
 
 from jobtrail.job.errors import ProcessDiedError
-from jobtrail.node.interpreter import Interpreter, start
-from jobtrail.node.messages import HEADER_SIZE, NonsenseError, framed, length_of, message_of
+from jobtrail.node.processes.interpreter import Interpreter, start
+from jobtrail.node.processes.messages import HEADER_SIZE, NonsenseError, framed, length_of, message_of
 
 _PAUSES: Final = (0.0, 0.001, 0.002, 0.005, *[0.01] * 500)
 """Seconds between looks at a process that was killed: the kernel may have gigabytes to give back first."""
@@ -33,7 +33,6 @@ class Spawned:
         self._socket = ours
         self._line = line
         self._writer = writer
-        self._number = 0
         self._struck = False
         self._reason: str | None = None
         self.death: Final = asyncio.create_task(self._end(), name=f"jobtrail-process-{self._process.pid}")
@@ -64,11 +63,6 @@ class Spawned:
             return True
         except OSError:
             return False
-
-    def next_number(self) -> int:
-        """Of the next order."""
-        self._number += 1
-        return self._number
 
     def send(self, message: object) -> None:
         """Never waits: what the socket does not take yet is kept. What is said to a dead process is lost."""

@@ -12,8 +12,8 @@ from jobtrail.job.errors import ContextError
 from jobtrail.job.progress import Progress
 from jobtrail.job.storable import clip
 from jobtrail.logs import words_of
-from jobtrail.node.child_line import ChildLine
-from jobtrail.node.messages import Begin, Order, Reported, Said
+from jobtrail.node.processes.line import ChildLine
+from jobtrail.node.processes.messages import Order, Reported, Said
 
 _EVERY: Final = 0.1
 """Seconds between two words about progress: a task may say it in its innermost loop."""
@@ -25,9 +25,8 @@ _PLAIN: Final = (type(None), bool, int, float, str)
 class ChildTies:
     """One order. `hears`: the task's own code is running, and may be interrupted once it was `told` to end."""
 
-    def __init__(self, begin: Begin, line: ChildLine) -> None:
-        self.number: Final = begin.number
-        self.order: Final[Order] = begin.order
+    def __init__(self, order: Order, line: ChildLine) -> None:
+        self.order: Final = order
         self.told = False
         self.hears = False
         self._line = line

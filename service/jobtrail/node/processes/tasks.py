@@ -9,7 +9,7 @@ from typing import Any
 
 from jobtrail.job.errors import DeclarationError
 from jobtrail.job.task import Task
-from jobtrail.node.messages import Order
+from jobtrail.node.processes.messages import Order
 
 
 class TaskModules:

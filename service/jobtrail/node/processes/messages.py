@@ -41,18 +41,8 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
-    """`number` counts the orders of one process, so that what is meant for one does not hit the next."""
-
-    number: int
-    order: Order
-
-
-@dataclass(frozen=True, slots=True)
 class Tell:
-    """The task is to end."""
-
-    number: int
+    """The task of the order before it is to end."""
 
 
 @dataclass(frozen=True, slots=True)

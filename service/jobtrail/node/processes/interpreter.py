@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing import spawn
 from typing import Final
 
-from jobtrail.node.messages import Setup
+from jobtrail.node.processes.messages import Setup
 
 _BOOT: Final = """
 import os, pickle, socket, traceback
@@ -23,7 +23,7 @@ try:
     with line.makefile("rb") as said:
         from multiprocessing.spawn import prepare
         prepare(pickle.load(said))
-        from jobtrail.node.child import serve
+        from jobtrail.node.processes.child import serve
         setup = pickle.load(said)
     serve(line, setup)
 except BaseException:

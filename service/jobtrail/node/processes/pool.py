@@ -9,8 +9,8 @@ from jobtrail.job.context import Ties
 from jobtrail.job.errors import ProcessDiedError
 from jobtrail.job.outcome import Ended, Raised, raised
 from jobtrail.job.retry import Retry
-from jobtrail.node.messages import Begin, Done, Order, Reported, Said, Tell, Unfound
-from jobtrail.node.spawned import Spawned
+from jobtrail.node.processes.messages import Done, Order, Reported, Said, Tell, Unfound
+from jobtrail.node.processes.spawned import Spawned
 
 __all__ = ["Child", "Order", "Processes"]
 
@@ -81,7 +81,6 @@ class Child:
     def __init__(self, spawned: Spawned, give_back: Callable[[Spawned], None]) -> None:
         self._spawned = spawned
         self._give_back = give_back
-        self._number = spawned.next_number()
         self._begun = False
         self._told = False
         self._over = False
@@ -108,7 +107,7 @@ class Child:
         Before `run`: the task does not begin.
         """
         if self._begun and not self._told and not self._over:
-            self._spawned.send(Tell(self._number))
+            self._spawned.send(Tell())
         self._told = True
 
     def kill(self) -> None:
@@ -119,7 +118,7 @@ class Child:
     def _begin(self, order: Order) -> bool:
         if not self._told:
             self._begun = True
-            self._spawned.send(Begin(self._number, order))
+            self._spawned.send(order)
         return self._begun
 
     async def _listen(self, ties: Ties) -> Ended | Unfound:

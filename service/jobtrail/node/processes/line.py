@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from jobtrail.node.messages import HEADER_SIZE, framed, length_of, message_of
+from jobtrail.node.processes.messages import HEADER_SIZE, framed, length_of, message_of
 
 _TICK: Final = 0.5
 

@@ -1,0 +1,94 @@
+"""What becomes of a job whose node stops while its attempt has not quite begun, or was begun twice."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from jobtrail.job.catalog import Catalog
+from jobtrail.job.status import Status
+from jobtrail.lifecycle.desk import Desk
+from jobtrail.lifecycle.read import read, read_history
+from support import house, rows, slow_to_import, tasks
+from support.database import Place
+from support.until import until
+
+
+async def test_what_was_claimed_while_the_node_began_to_stop_goes_back(place: Place) -> None:
+    desk = house.desk_at(place)
+    async with house.node_at(desk, place, poll_every=timedelta(seconds=60)) as node:
+        await node.worker.claim_loop.ticked(after=0)
+        async with place.psql.transaction():
+            await place.psql.execute("LOCK TABLE jobtrail.pauses")  # a claim reads it, so it waits
+            job = await house.submitted(desk, "hold")
+            node.launch(job.id, job.task, job.queue)
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%claimed%'"
+            await until(lambda: place.value(waiting))
+            stopping = asyncio.create_task(node.stop(10))
+            await asyncio.sleep(0)
+            assert not node.accepting()
+        await asyncio.wait_for(stopping, 5)
+    await _is_released(desk, job.id)
+
+
+async def test_an_attempt_whose_process_has_not_come_up_goes_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLOW_TO_IMPORT", "30")
+    desk = Desk(place.database, Catalog.from_modules([slow_to_import]))
+    async with house.node_at(desk, place, grace=0):
+        job = await house.submitted(desk, "work")
+        await house.reached(desk, job.id, Status.RUNNING)
+    await _is_released(desk, job.id)
+
+
+async def test_an_attempt_that_came_back_to_its_own_node_ends_the_one_before(place: Place) -> None:
+    tasks.HAPPENED.clear()
+    desk = house.desk_at(place)
+    async with house.node_at(desk, place) as node:
+        job = await house.submitted(desk, "hold_and_tell")
+        await house.reached(desk, job.id, Status.RUNNING)
+        await until(_has_happened("began", 1))
+        await rows.moved(place, job.id, Status.PENDING)
+        await until(_has_happened("ended", 1))
+        await until(_has_happened("began", 2))
+        assert ("ended", 2) not in tasks.HAPPENED
+        assert [each.attempt for each in node.worker.held()] == [2]
+        tasks.GATE.set()
+        assert (await house.ended(desk, job.id)).attempt == 2
+
+
+async def test_an_attempt_that_has_ended_submits_nothing(place: Place) -> None:
+    tasks.HAPPENED.clear()
+    desk = house.desk_at(place)
+    async with house.node_at(desk, place):
+        job = await house.submitted(desk, "submit_late")
+        await house.reached(desk, job.id, Status.RUNNING)
+        await rows.taken_away(place, job.id)
+
+        async def is_refused() -> bool:
+            return bool(tasks.HAPPENED)
+
+        await until(is_refused)
+    assert "this attempt has ended" in tasks.HAPPENED[0][0]
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 1
+
+
+async def test_a_child_job_does_not_see_its_parents_context_variables(place: Place) -> None:
+    desk = house.desk_at(place)
+    async with house.node_at(desk, place):
+        parent = await house.ended(desk, (await house.submitted(desk, "call")).id)
+        assert (await house.ended(desk, parent.result)).result == "nobody"
+
+
+def _has_happened(what: str, attempt: int):  # type: ignore[no-untyped-def] # noqa: ANN202 - a fact for until
+    async def fact() -> bool:
+        return (what, attempt) in tasks.HAPPENED
+
+    return fact
+
+
+async def _is_released(desk: Desk, job_id: object) -> None:
+    job = await read(desk, job_id)  # type: ignore[arg-type]
+    assert (job.status, job.attempt, job.max_attempts, job.error) == (Status.PENDING, 1, 2, None)
+    assert [move.reason for move in await read_history(desk, job.id)] == ["submitted", "claimed", "released"]
