@@ -9,6 +9,8 @@ from jobtrail.api import schemas
 from support.database import Place
 from support.service import Service
 
+KNOWN = "a queue is known once a task, a node or a job names it; is its task's module in JOBTRAIL_TASKS?"
+
 
 async def listed(service: Service) -> list[dict[str, Any]]:
     answer = await service.client.get("/v1/pauses")
@@ -49,8 +51,8 @@ async def test_a_paused_job_waits_until_it_is_resumed(running: Service) -> None:
     ("path", "status", "slug", "detail"),
     [
         ("queue/defualt", 404, "queue-not-found", "no queue is named 'defualt'; did you mean default?"),
-        ("queue/noop", 404, "queue-not-found", "no queue is named 'noop'"),
-        ("queue/%00", 404, "queue-not-found", r"no queue is named '\x00'"),
+        ("queue/noop", 404, "queue-not-found", f"no queue is named 'noop': {KNOWN}"),
+        ("queue/%00", 404, "queue-not-found", rf"no queue is named '\x00': {KNOWN}"),
         ("task/nop", 404, "task-not-found", "no task is named 'nop'; did you mean noop?"),
         ("task/default", 404, "task-not-found", "no task is named 'default'"),
         ("task/%00", 404, "task-not-found", r"no task is named '\x00'"),

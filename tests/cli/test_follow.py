@@ -199,7 +199,7 @@ async def test_the_log_stands_below_the_fields(jobtrail: Command, place: Place) 
 async def test_a_job_without_a_word(jobtrail: Command, place: Place) -> None:
     job_id = str(await rows.born(place))
     alone, with_log = await jobtrail("show", job_id), await jobtrail("show", job_id, "--log")
-    assert alone.out == with_log.out
+    assert with_log.out == f"{alone.out}\nIt has logged nothing.\n"
     assert (await jobtrail("show", job_id, "--log", "--json")).json["log"] == []
 
 

@@ -15,6 +15,7 @@ from jobtrail import Retry
 from jobtrail.job.errors import ProcessDiedError
 from jobtrail.job.outcome import Ended, Raised, Returned
 from jobtrail.node.processes import spawned as spawned_module
+from jobtrail.node.processes.messages import Tell
 from jobtrail.node.processes.pool import Processes
 from support import heavy
 from support.contexts import Untied
@@ -66,6 +67,16 @@ async def test_the_retry_of_the_task_decides_about_a_death(
     assert ended.retried is retried
 
 
+async def test_what_it_said_before_it_died_is_heard(processes: Processes, said: list[logging.LogRecord]) -> None:
+    running = await Running.start(processes, heavy.told, how="deaf")
+    for _ in range(20_000):
+        running.child._spawned.send(Tell())
+    ended = await running.ended()
+    assert isinstance(ended, Raised)
+    assert ended.failure.message.endswith("ended by itself with exit code 7")
+    assert [each.getMessage() for each in said] == ["last words"]
+
+
 async def test_of_fifty_jobs_only_the_one_that_crashes_fails(own: Processes) -> None:
     places = asyncio.Semaphore(3)
 
@@ -92,8 +103,7 @@ async def test_a_task_that_is_told_to_end_cleans_up_where_it_is(
 
 
 async def test_a_word_that_comes_too_late_does_not_hit_the_next(processes: Processes) -> None:
-    first = await Running.start(processes, heavy.told)
-    first.child.tell()
+    first = await Running.start(processes, heavy.told, how="short")
     await first.ended()
     next_one = await Running.start(processes, heavy.told, how="short")
     first.child.tell()
@@ -182,7 +192,11 @@ async def test_close_ends_what_runs_and_is_idempotent(own: Processes) -> None:
     left = json.loads(result_of(await ran(own, heavy.leave_behind)))
     running = await Running.start(own, heavy.told, how="poll")
     idle = await own.child()
+    starting = asyncio.create_task(own.child())
+    await asyncio.sleep(0)
     await asyncio.gather(own.close(), own.close())
+    with pytest.raises(ProcessDiedError, match="was killed by its node"):
+        await starting
     await own.close()
     ended = await running.ended()
     assert isinstance(ended, Raised)

@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import concurrent.futures
+import contextlib
 import ctypes
 import gc
 import logging
@@ -175,7 +176,7 @@ def _talk(context: JobContext) -> None:
     """Without a pause, so that a word to end comes in the midst of one."""
     while True:
         context.progress(time.monotonic())
-        context.log.warning("x" * 10_000)
+        context.log.warning("x" * 60_000)
 
 
 def _poll(context: JobContext) -> None:
@@ -186,6 +187,14 @@ def _poll(context: JobContext) -> None:
             continue
 
 
+def _go_deaf(context: JobContext) -> None:
+    """And end with words unread: then the system resets the line."""
+    with contextlib.suppress(asyncio.CancelledError):
+        time.sleep(60)
+    context.log.warning("last words")
+    os._exit(7)
+
+
 async def _call_back() -> None:
     """Nearly all the time in a callback, where asyncio would report an exception and go on."""
 
@@ -193,7 +202,7 @@ async def _call_back() -> None:
         time.sleep(0.005)
         asyncio.get_running_loop().call_soon(again)
 
-    again()
+    asyncio.get_running_loop().call_soon(again)
     await asyncio.sleep(60)
 
 
@@ -218,6 +227,7 @@ _WAITS: dict[str, Callable[[JobContext], Any]] = {
     "talk": _talk,
     "miss": _miss,
     "swallow": _swallow,
+    "deaf": _go_deaf,
     "poll": _poll,
 }
 

@@ -27,15 +27,15 @@ class Processes:
     def __init__(self, modules: Sequence[str] = ()) -> None:
         self._modules: Final = tuple(modules)
         self._all: Final[set[Spawned]] = set()
-        self._idle: list[Spawned] = []
+        self._idle: Final[list[Spawned]] = []
         self._closed = False
 
     async def child(self) -> "Child":
         """One that is ready, for one job. Run it or kill it. Raises ProcessDiedError when there can be none."""
         if self._closed:
             raise ProcessDiedError("no process is started any more: the node has stopped")
-        self._idle = [each for each in self._idle if each.is_open]
-        return Child(self._idle.pop() if self._idle else await self._start(), self._take_back)
+        self._idle[:] = [each for each in self._idle if each.is_open]
+        return Child(self._idle.pop() if self._idle else await self._start(), self._idle.append)
 
     async def close(self) -> None:
         """Kill what is left, and see that nothing of it stays, not even a zombie. Idempotent."""
@@ -67,12 +67,6 @@ class Processes:
             spawned.kill()
             raise
         return spawned
-
-    def _take_back(self, spawned: Spawned) -> None:
-        if self._closed:
-            spawned.kill()
-        else:
-            self._idle.append(spawned)
 
 
 class Child:
