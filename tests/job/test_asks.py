@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from jobtrail import Again, Fail
+from support.names import named
 
 
 class NoSuchCustomer(Fail):
@@ -66,7 +67,7 @@ def test_a_task_gives_up(asked: Fail, kind: str, message: str) -> None:
         (Fail, {"type": "x" * 201}, ValueError, "has 201 characters: write 1 to 200"),
         (Fail, {"type": OSError}, TypeError, "write a text, such as"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_is_impossible_is_refused_with_its_fix(
     ask: Any, said: dict[str, Any], error: type[Exception], fix: str

@@ -16,6 +16,7 @@ import pytest
 
 from jobtrail import Again, Fail, JobContext, Retry, Task, task
 from jobtrail.job.errors import DeclarationError
+from support.names import named
 from support.until import until
 
 QUICK = Retry(base=0, jitter=0)
@@ -290,7 +291,7 @@ def test_what_cannot_be_repeated_is_refused_with_its_fix(make: Callable[[], Any]
         (vars(Shop)["of"], r"write @Retry\(…\) below the other"),
         (vars(Shop)["open"], r"write @Retry\(…\) below the other"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_cannot_be_decorated_is_refused_with_its_fix(thing: Any, fix: str) -> None:
     with pytest.raises(DeclarationError, match=fix):

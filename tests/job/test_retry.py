@@ -5,6 +5,7 @@ import pytest
 
 from jobtrail import Retry
 from jobtrail.job.errors import DeclarationError
+from support.names import named
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_errors_to_give_up_on_are_final_although_their_base_is_listed(error: Bas
         ({"max_attempts": "3"}, "from 2 to 1000"),
         ({"base": len}, r"needs its parentheses: write @Retry\(\)"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_is_impossible_is_refused_with_its_fix(options: dict[str, Any], fix: str) -> None:
     with pytest.raises(DeclarationError, match=fix):

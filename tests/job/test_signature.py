@@ -11,6 +11,7 @@ from pydantic import HttpUrl
 from jobtrail.job.errors import InvalidArgumentsError
 from jobtrail.job.storable import MAX_FLAWS
 from support.shapes import (
+from support.names import named
     ID,
     NOW,
     Aliased,
@@ -73,7 +74,7 @@ SURVIVORS: list[tuple[str, object, object]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value", "stored"), SURVIVORS, ids=lambda part: str(part)[:30])
+@pytest.mark.parametrize(("annotation", "value", "stored"), SURVIVORS, ids=lambda part: named(part)[:30])
 def test_a_value_comes_back_from_json_as_it_went(annotation: str, value: object, stored: object) -> None:
     shape = signature(f"x: {annotation}")
     assert shape.dump(value) == shape.dump(x=value) == {"x": stored}
@@ -184,7 +185,7 @@ def test_no_more_flaws_are_told_than_can_be_read(count: int) -> None:
         ("x", object(), "cannot be written as JSON"),
         ("x: Broken", {"n": 1}, "cannot be written as JSON: out of reach"),
     ],
-    ids=lambda part: str(part)[:30],
+    ids=lambda part: named(part)[:30],
 )
 def test_a_value_that_would_not_come_back_is_refused_when_it_is_given(source: str, value: object, detail: str) -> None:
     with pytest.raises(InvalidArgumentsError, match=detail) as caught:

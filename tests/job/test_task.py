@@ -16,6 +16,7 @@ import jobtrail
 from jobtrail import JobContext, Retry, Task, task
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.errors import DeclarationError, UnknownTaskError
+from support.names import named
 
 
 async def on_the_loop(context: JobContext, n: int, x: str = "a") -> dict[str, int]:
@@ -83,7 +84,7 @@ def test_ttl_none_keeps_the_row_and_is_not_the_same_as_nothing() -> None:
         ({"retry": None}, None),
         ({"max_attempts": 3, "retry": Retry(base=9)}, Retry(base=9)),
     ],
-    ids=str,
+    ids=named,
 )
 def test_without_a_word_errors_are_retried_and_none_makes_them_final(options: Any, retry: Retry | None) -> None:
     assert task(**options)(in_a_thread).retry == retry
@@ -160,7 +161,7 @@ def test_a_decorated_function_is_seen_through() -> None:
         (alone, {"runs_in": "process"}, "a process runs a def"),
         (alone, {"runs_in": "moon"}, "write 'loop', 'thread' or 'process', or leave it out"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_an_impossible_option_is_refused_with_its_fix(function: Any, options: dict[str, Any], fix: str) -> None:
     option = list(options)[-1]
@@ -201,7 +202,7 @@ def test_two_tasks_of_one_name_are_refused_with_both_places() -> None:
         Catalog([task(name="x")(in_a_thread), task(name="x")(alone)])
 
 
-@pytest.mark.parametrize(("name", "near"), [("send_emial", ("send_email",)), ("zzz", ())], ids=str)
+@pytest.mark.parametrize(("name", "near"), [("send_emial", ("send_email",)), ("zzz", ())], ids=named)
 def test_an_unknown_name_is_answered_with_what_is_near(name: str, near: tuple[str, ...]) -> None:
     with pytest.raises(UnknownTaskError) as caught:
         Catalog([task(name="send_email")(alone)])[name]

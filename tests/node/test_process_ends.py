@@ -225,3 +225,10 @@ async def test_signals_of_the_terminal_and_of_the_service_mean_nothing(processes
     assert await running.ended() == Returned('"slept"')
     # what it starts has them as everybody has
     assert await ran(processes, heavy.heirs) == Returned('["default_int_handler","SIG_DFL"]')
+
+
+async def test_a_program_that_a_task_left_and_that_is_deaf_is_killed(own: Processes) -> None:
+    left = json.loads(result_of(await ran(own, heavy.leave_a_deaf_program)))
+    assert psutil.pid_exists(left)
+    await own.close()
+    assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE

@@ -8,12 +8,14 @@ import posixpath
 import signal
 import sys
 import time
+from dataclasses import replace
 from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from asyncpg.pgproto.pgproto import UUID
 
 from jobtrail import Retry
 from jobtrail.job.errors import ProcessDiedError
@@ -76,9 +78,12 @@ async def test_it_is_where_the_node_is(
     monkeypatch.syspath_prepend(tmp_path / "more")
     monkeypatch.chdir(tmp_path)
     wanted = order(heavy.about)
+    claimed = replace(wanted.claimed, id=UUID(wanted.claimed.id.hex))  # as the driver of the database hands it over
+    wanted = replace(wanted, claimed=claimed)
     found = json.loads(result_of(await (await own.child()).run(wanted, Untied(), None)))
     assert (found["folder"], found["path"], found["variable"]) == (str(tmp_path), sys.path, "as here")
     assert (found["job"], found["attempt"], found["main"]) == (str(wanted.claimed.id), 1, True)
+    assert not found["driver"]
     assert found["pid"] == found["group"] != os.getpid()
     assert "printed, and kept by nobody" in capfd.readouterr().out
 

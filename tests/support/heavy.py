@@ -48,6 +48,7 @@ def about(context: JobContext) -> dict[str, object]:
         "folder": str(Path.cwd()),
         "path": sys.path,
         "variable": os.environ.get("JOBTRAIL_TEST_VARIABLE"),
+        "driver": "asyncpg" in sys.modules,
         "main": threading.current_thread() is threading.main_thread(),
     }
 
@@ -302,3 +303,14 @@ def heirs() -> list[str]:
     )
     ended = subprocess.run([sys.executable, "-c", said], check=True, capture_output=True, text=True, close_fds=False)
     return ended.stdout.split()
+
+
+@task(runs_in="process")
+def leave_a_deaf_program() -> int:
+    """Its process id; it has said that it is deaf before this returns."""
+    program = subprocess.Popen(
+        ["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done"], stdout=subprocess.PIPE
+    )
+    assert program.stdout
+    program.stdout.readline()
+    return program.pid

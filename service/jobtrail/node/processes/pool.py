@@ -3,7 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
+from uuid import UUID
 
 from jobtrail.job.context import Ties
 from jobtrail.job.errors import ProcessDiedError
@@ -28,6 +30,7 @@ class Processes:
         self._modules: Final = tuple(modules)
         self._all: Final[set[Spawned]] = set()
         self._idle: Final[list[Spawned]] = []
+        self._burials: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def child(self) -> "Child":
@@ -43,6 +46,13 @@ class Processes:
         for each in self._all:
             each.kill()
         await asyncio.gather(*(each.death for each in self._all))
+        await asyncio.gather(*self._burials)
+
+    def _mourn(self, spawned: Spawned) -> None:
+        self._all.discard(spawned)
+        if spawned.burial is not None:
+            self._burials.add(spawned.burial)
+            spawned.burial.add_done_callback(self._burials.discard)
 
     async def _start(self) -> Spawned:
         try:
@@ -50,7 +60,7 @@ class Processes:
         except (OSError, RuntimeError) as error:
             raise ProcessDiedError(f"no process can be started: {' '.join(str(error).split())}") from error
         self._all.add(spawned)
-        spawned.death.add_done_callback(lambda _: self._all.discard(spawned))
+        spawned.death.add_done_callback(lambda _: self._mourn(spawned))
         if self._closed:
             spawned.kill()
         try:
@@ -112,7 +122,9 @@ class Child:
     def _begin(self, order: Order) -> bool:
         if not self._told:
             self._begun = True
-            self._spawned.send(order)
+            # the database driver's own kind of UUID would bring the driver with it
+            claimed = replace(order.claimed, id=UUID(int=order.claimed.id.int))
+            self._spawned.send(replace(order, claimed=claimed))
         return self._begun
 
     async def _listen(self, ties: Ties) -> Ended | Unfound:

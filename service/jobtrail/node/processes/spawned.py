@@ -35,6 +35,7 @@ class Spawned:
         self._writer = writer
         self._struck = False
         self._reason: str | None = None
+        self.burial: asyncio.Task[None] | None = None
         self.death: Final = asyncio.create_task(self._end(), name=f"jobtrail-process-{self._process.pid}")
         writer.write(interpreter.greeting)
 
@@ -109,7 +110,19 @@ class Spawned:
             if self._process.poll() is not None:
                 break
             await asyncio.sleep(pause)
+        self.burial = asyncio.create_task(self._bury(), name=f"jobtrail-burial-{self._process.pid}")
         return self._described()
+
+    async def _bury(self) -> None:
+        """What it started and did not end with it is killed. While any of that lives, nobody else can have the number
+        of the group.
+        """
+        for pause in (*[0.05] * 20, None):
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL if pause is None else 0)
+            except OSError:
+                return
+            await asyncio.sleep(pause or 0)
 
     def _described(self) -> ProcessDiedError:
         code = self._process.returncode
