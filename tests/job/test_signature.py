@@ -10,8 +10,8 @@ from pydantic import HttpUrl
 
 from jobtrail.job.errors import InvalidArgumentsError
 from jobtrail.job.storable import MAX_FLAWS
-from support.shapes import (
 from support.names import named
+from support.shapes import (
     ID,
     NOW,
     Aliased,
