@@ -7,6 +7,7 @@ import pytest
 
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.status import Status
+from jobtrail.lifecycle.cancel import cancel
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.read import read, read_history
 from support import house, rows, slow_to_import, tasks
@@ -40,6 +41,19 @@ async def test_an_attempt_whose_process_has_not_come_up_goes_back(
         job = await house.submitted(desk, "work")
         await house.reached(desk, job.id, Status.RUNNING)
     await _is_released(desk, job.id)
+
+
+async def test_a_cancel_while_the_process_comes_up_lets_the_task_never_begin(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLOW_TO_IMPORT", "30")
+    desk = Desk(place.database, Catalog.from_modules([slow_to_import]))
+    async with house.node_at(desk, place, grace=0):
+        job = await house.submitted(desk, "work")
+        await house.reached(desk, job.id, Status.RUNNING)
+        await cancel(desk, job.id, by="ann")
+        ended = await house.ended(desk, job.id, within=5)
+    assert (ended.status, (ended.error or {})["message"]) == (Status.CANCELLED, "cancelled before it began")
 
 
 async def test_an_attempt_that_came_back_to_its_own_node_ends_the_one_before(place: Place) -> None:
