@@ -20,6 +20,7 @@ from jobtrail.node.processes.pool import Processes
 from support import heavy
 from support.contexts import Untied
 from support.orders import Running, gone, gone_with_all, order, pid_of_next, ran, result_of
+from support.until import until
 
 DEATHS: dict[str, str] = {
     "segfault": "was ended by SIGSEGV",
@@ -231,4 +232,8 @@ async def test_a_program_that_a_task_left_and_that_is_deaf_is_killed(own: Proces
     left = json.loads(result_of(await ran(own, heavy.leave_a_deaf_program)))
     assert psutil.pid_exists(left)
     await own.close()
-    assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
+
+    async def is_dead() -> bool:  # it was struck; the system takes a moment
+        return not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
+
+    await until(is_dead)
