@@ -113,7 +113,7 @@ async def test_log_lines_reach_the_node_as_its_own(processes: Processes, said: l
     ]
     assert texts[4].startswith("with an error\nTraceback")
     assert texts[4].endswith("ValueError: caught")
-    assert {each.name for each in said} == {"a.library", "jobtrail.task.log_all"}
+    assert {each.name for each in said} == {"some.dependency", "jobtrail.task.log_all"}
     assert all(each.__dict__["bound"] == {"job_id": "42", "task": "x"} for each in said)
     assert (said[1].__dict__["customer"], said[1].__dict__["thing"]) == (5, {"at": "2026-01-02"})
     assert (said[0].funcName, said[0].processName) == ("log_all", "jobtrail")

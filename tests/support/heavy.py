@@ -24,7 +24,7 @@ from typing import Any
 
 from jobtrail import Again, Fail, JobContext, task
 
-LOGGER = logging.getLogger("a.library")
+LOGGER = logging.getLogger("some.dependency")
 
 
 @task(runs_in="process")
