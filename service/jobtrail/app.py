@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from jobtrail.api.door import Door
+from jobtrail.api.door import OwnDoor
 from jobtrail.api.routes import install
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
@@ -42,7 +42,7 @@ def create_app(
             await desk.database.dispose()
 
     app = FastAPIOffline(title="Jobtrail", version=VERSION, description=DESCRIPTION, lifespan=lifespan)
-    install(app, Door(desk, node.launch, node.accepting, settings.max_body))
+    install(app, OwnDoor(desk, node.launch, node.accepting, settings.max_body))
     return app
 
 

@@ -6,11 +6,12 @@ from typing import Annotated
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException, Response
 
-from jobtrail.api.door import Door
+from jobtrail.api.door import OwnDoor
 from jobtrail.api.routes import install, routes
+from jobtrail.job.access import SCOPES
 from support.database import Place
 from support.house import desk_at, node_at
-from support.service import MAX_BODY, Service, client_of
+from support.service import MAX_BODY, OPEN, Service, client_of
 from support.until import until
 
 
@@ -42,7 +43,7 @@ async def test_the_hosts_answers_stay_as_they_were(place: Place, method: str, pa
     own_routes(alone)
     alone.add_api_route("/jobs/jobs", lambda: None, methods=["POST"])
     own_routes(service.app)
-    service.app.include_router(routes(service.door), prefix="/jobs")
+    service.app.include_router(routes(service.door, OPEN), prefix="/jobs")
     answers = []
     for app in (alone, service.app):
         async with client_of(app) as client:
@@ -57,7 +58,7 @@ async def test_the_hosts_answers_stay_as_they_were(place: Place, method: str, pa
 async def test_addresses_have_the_hosts_prefix_and_never_meet_its_names(place: Place) -> None:
     service = Service(desk_at(place))
     own_routes(service.app)  # it has a get_job of its own
-    service.app.include_router(routes(service.door), prefix="/back/office")
+    service.app.include_router(routes(service.door, OPEN), prefix="/back/office")
     answer = await service.client.post("/back/office/jobs", json={"task": "noop"})
     job_id = answer.json()["id"]
     assert answer.headers["Location"] == f"http://jobs.test/back/office/jobs/{job_id}"
@@ -82,7 +83,7 @@ async def test_an_address_is_made_for_who_asks(service: Service) -> None:
     for host in ("a.test", "b.test:8000", "a.test"):
         answer = await service.client.post("/v1/jobs", json={"task": "noop"}, headers={"Host": host})
         assert answer.headers["Location"].startswith(f"http://{host}/v1/jobs/")
-    service.app.include_router(routes(service.door), prefix="/other")
+    service.app.include_router(routes(service.door, OPEN), prefix="/other")
     other = await service.client.post("/other/jobs", json={"task": "noop"})
     assert other.status_code == 202
 
@@ -93,7 +94,7 @@ async def test_a_guard_of_the_host_keeps_the_door(place: Place) -> None:
             raise HTTPException(401, "who are you?", {"WWW-Authenticate": "Bearer"})
 
     service = Service(desk_at(place))
-    service.app.include_router(routes(service.door), prefix="/jobs", dependencies=[Depends(staff)])
+    service.app.include_router(routes(service.door, {each: [Depends(staff)] for each in SCOPES}), prefix="/jobs")
     refused = await service.client.post("/jobs/jobs", json={"task": "noop"})
     assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert refused.json() | {"type": "about:blank", "title": "Unauthorized", "detail": "who are you?"} == refused.json()
@@ -124,7 +125,7 @@ async def test_what_a_guard_leaves_behind_happens(place: Place) -> None:
         response.headers["X-Host"] = "1"
 
     service = Service(desk_at(place))
-    service.app.include_router(routes(service.door), prefix="/jobs", dependencies=[Depends(note)])
+    service.app.include_router(routes(service.door, {each: [Depends(note)] for each in SCOPES}), prefix="/jobs")
     answer = await service.client.post("/jobs/jobs", json={"task": "noop"})
     assert answer.status_code == 202
     assert (done, len(service.launched)) == (["noted"], 1)
@@ -134,7 +135,7 @@ async def test_a_job_of_a_host_runs(place: Place) -> None:
     desk = desk_at(place)
     async with node_at(desk, place) as node:
         app = FastAPI()
-        app.include_router(routes(Door(desk, node.launch, node.accepting, MAX_BODY)), prefix="/jobs")
+        app.include_router(routes(OwnDoor(desk, node.launch, node.accepting, MAX_BODY), OPEN), prefix="/jobs")
         async with client_of(app) as client:
             address = (await client.post("/jobs/jobs", json={"task": "noop"})).headers["Location"]
 
@@ -147,7 +148,7 @@ async def test_a_job_of_a_host_runs(place: Place) -> None:
 async def test_the_hosts_documentation_has_ours(place: Place) -> None:
     service = Service(desk_at(place))
     own_routes(service.app)
-    service.app.include_router(routes(service.door), prefix="/jobs")
+    service.app.include_router(routes(service.door, OPEN), prefix="/jobs")
     told = (await service.client.get("/openapi.json")).json()
     assert told["paths"]["/jobs/jobs"]["post"]["operationId"] == "submit_job"
     assert "JobtrailProblem" in told["components"]["schemas"]

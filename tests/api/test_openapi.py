@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from jobtrail.api.bulk import BulkBody
-from jobtrail.api.door import Door
+from jobtrail.api.door import OwnDoor
 from jobtrail.api.pauses import PauseBody
 from jobtrail.api.routes import install
 from jobtrail.api.schemas import Batch
@@ -53,7 +53,7 @@ OPERATIONS = {
 def described() -> dict[str, Any]:
     app = FastAPI(title="Jobtrail")
     desk = Desk(open_database("postgresql+asyncpg://nowhere"), Catalog())
-    install(app, Door(desk, lambda *_: None, lambda: True, 1024))
+    install(app, OwnDoor(desk, lambda *_: None, lambda: True, 1024))
     return app.openapi()
 
 

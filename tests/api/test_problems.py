@@ -23,6 +23,10 @@ NEVER_OVER_HTTP = {
     errors.LeftBehindError,  # the end of an attempt
     errors.ContextError,  # in a task
     errors.JobSessionError,  # in a task
+    errors.JobFailedError,  # to who waits for a job in Python
+    errors.JobCancelledError,  # the same
+    errors.AlreadyRunningError,  # at start
+    errors.NotRunningError,  # in a host that does not start us
 }
 
 

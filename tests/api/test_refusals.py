@@ -9,7 +9,7 @@ import pytest
 from jobtrail.api.routes import install, routes
 from support.database import Place
 from support.house import desk_at
-from support.service import MAX_BODY, Service, client_of
+from support.service import MAX_BODY, OPEN, Service, client_of
 
 
 @pytest.fixture(scope="module", params=["/v1", "/inner"])
@@ -19,7 +19,7 @@ async def caller(kept_place: Place, request: pytest.FixtureRequest) -> AsyncIter
     if request.param == "/v1":
         install(service.app, service.door)
     else:
-        service.app.include_router(routes(service.door), prefix="/inner")
+        service.app.include_router(routes(service.door, OPEN), prefix="/inner")
     async with client_of(service.app) as client:
         client.base_url = httpx.URL(f"http://jobs.test{request.param}/")
         yield client

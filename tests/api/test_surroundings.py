@@ -6,7 +6,7 @@ import pytest
 from fastapi import FastAPI
 
 from jobtrail.api import representation, schemas
-from jobtrail.api.door import Door
+from jobtrail.api.door import OwnDoor
 from jobtrail.api.routes import install
 from jobtrail.audit.questions import Answer, questions
 from jobtrail.job.catalog import Catalog
@@ -160,7 +160,7 @@ CALLS = [
 async def test_without_a_database_every_call_says_when_to_come_again() -> None:
     database = open_database(UNREACHABLE)
     app = FastAPI()
-    install(app, Door(Desk(database, Catalog([noop])), lambda *_: None, lambda: True, MAX_BODY))
+    install(app, OwnDoor(Desk(database, Catalog([noop])), lambda *_: None, lambda: True, MAX_BODY))
 
     async def call(method: str, path: str) -> tuple[str, int, str | None, str]:
         bodies = {"/v1/jobs": {"task": "noop"}, "/v1/jobs/batch": {"jobs": [{"task": "noop"}]}}

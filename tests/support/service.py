@@ -9,14 +9,16 @@ from uuid import UUID
 import httpx
 from fastapi import FastAPI
 
-from jobtrail.api.door import Door
-from jobtrail.api.routes import install
+from jobtrail.api.door import OwnDoor
+from jobtrail.api.routes import Guards, install
+from jobtrail.job.access import SCOPES
 from jobtrail.lifecycle.desk import Desk
 from support.database import Place
 from support.house import desk_at, node_at
 from support.until import until
 
 MAX_BODY = 100_000
+OPEN: Guards = dict.fromkeys(SCOPES, ())
 
 
 @dataclass
@@ -33,8 +35,8 @@ class Service:
         self.client = client_of(self.app)
 
     @property
-    def door(self) -> Door:
-        return Door(self.desk, self._launch, lambda: self.accepting, MAX_BODY)
+    def door(self) -> OwnDoor:
+        return OwnDoor(self.desk, self._launch, lambda: self.accepting, MAX_BODY)
 
     def _launch(self, job_id: UUID, _task: str, _queue: str) -> None:
         self.launched.append(job_id)
@@ -80,6 +82,6 @@ async def working(place: Place, **work: Any) -> AsyncIterator[Service]:
     desk = desk_at(place)
     async with node_at(desk, place, **work) as node:
         made = Service(desk)
-        install(made.app, Door(desk, node.launch, node.accepting, MAX_BODY))
+        install(made.app, OwnDoor(desk, node.launch, node.accepting, MAX_BODY))
         async with made.client:
             yield made

@@ -1,6 +1,6 @@
 """THE DOOR FOR PROGRAMS: HTTP is translated here once, into verbs on the way in and into problems on the way out.
 
 Read `routes` (the table of calls), `submissions`, `jobs`, `bulk`, `pauses` and `surroundings` (what they do), `route`
-and `body` (what every call passes through; `direct` is its short form), `kinds` and `problems` (which error is which
+`access` and `body` (what every call passes through), `kinds` and `problems` (which error is which
 answer), then `representation` and `schemas` (how things look).
 """

@@ -11,7 +11,6 @@ from starlette.responses import Response
 from jobtrail.api import representation
 from jobtrail.api.door import Door
 from jobtrail.api.examples import BULKS
-from jobtrail.api.headers import caller_of
 from jobtrail.api.query import Filters, Reason
 from jobtrail.api.submissions import refuse_while_closing
 from jobtrail.job.errors import Flaw, InvalidInputError
@@ -65,7 +64,7 @@ class BulkRoutes:
                 self.door.desk,
                 wanted.action,
                 wanted.filter.filter(),
-                by=caller_of(request),
+                by=self.door.access.caller(request).name,
                 reason=wanted.reason or None,
                 dry_run=wanted.dry_run,
                 most=wanted.limit,

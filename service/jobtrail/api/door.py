@@ -1,10 +1,11 @@
 """What the routes need, handed in by whoever builds the app."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
+from jobtrail.api.access import Access, Open
 from jobtrail.lifecycle.desk import Desk
 
 
@@ -14,11 +15,33 @@ class Launch(Protocol):
     def __call__(self, job_id: UUID, task: str, queue: str) -> None: ...
 
 
+class Door(Protocol):
+    """Looked at with each request and not before: a host's is built while nothing is open yet."""
+
+    @property
+    def desk(self) -> Desk: ...
+
+    @property
+    def launch(self) -> Launch: ...
+
+    @property
+    def accepting(self) -> Callable[[], bool]:
+        """False while the process shuts down."""
+
+    @property
+    def max_body(self) -> int:
+        """In bytes."""
+
+    @property
+    def access(self) -> Access: ...
+
+
 @dataclass(frozen=True, slots=True)
-class Door:
-    """`accepting` is False while the process shuts down. `max_body` in bytes."""
+class OwnDoor:
+    """The door of the stand-alone service."""
 
     desk: Desk
     launch: Launch
     accepting: Callable[[], bool]
     max_body: int
+    access: Access = field(default_factory=Open)

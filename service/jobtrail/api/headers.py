@@ -17,11 +17,6 @@ _BARE: Final = re.compile(r"[\x21\x23-\x7e]+")
 _ESCAPE: Final = re.compile(r'\\(["\\])')
 
 
-def caller_of(_request: Request) -> str:
-    """Whose keys these are and whose name the history keeps."""
-    return "anonymous"
-
-
 def trace_of(request: Request) -> str | None:
     """The trace id of the one valid `traceparent`, else None."""
     found = request.headers.getlist("traceparent")

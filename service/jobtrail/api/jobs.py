@@ -13,7 +13,6 @@ from jobtrail.api import cursor, links, representation
 from jobtrail.api.conditions import etag_of, matches_if_match, matches_if_none_match
 from jobtrail.api.door import Door
 from jobtrail.api.examples import AMENDMENTS
-from jobtrail.api.headers import caller_of
 from jobtrail.api.query import REPEATABLE, CancelBody, CancelQuery, Listing, LogQuery, once
 from jobtrail.api.submissions import launch, refuse_while_closing
 from jobtrail.job.record import Job
@@ -73,7 +72,7 @@ class JobRoutes:
     async def retry_job(self, request: Request, job_id: UUID, background: BackgroundTasks) -> Response:
         """A failed or cancelled job goes back to pending, with one more attempt if it had none left."""
         refuse_while_closing(self.door)
-        job = await retry(self.door.desk, job_id, by=caller_of(request))
+        job = await retry(self.door.desk, job_id, by=self.door.access.caller(request).name)
         background.add_task(launch, self.door, (job,))
         return representation.answer(representation.of_job(job), 202, representation.polling(job))
 
@@ -90,7 +89,7 @@ class JobRoutes:
         return _whole(job)
 
     async def _cancel(self, request: Request, job_id: UUID, reason: str | None) -> Response:
-        job = await cancel(self.door.desk, job_id, by=caller_of(request), reason=reason or None)
+        job = await cancel(self.door.desk, job_id, by=self.door.access.caller(request).name, reason=reason or None)
         status = 200 if job.status is Status.CANCELLED else 202
         return representation.answer(representation.of_job(job), status, representation.polling(job))
 

@@ -48,6 +48,17 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         "`detail` says in which line and column it stops being JSON (RFC 8259).",
     ),
     ClientDisconnect: Kind(400, "incomplete-body", "The body broke off", "Less arrived than was announced."),
+    errors.UnauthorizedError: Kind(
+        401,
+        "unauthorized",
+        "An access key is needed",
+        "Send a valid one as `Authorization: Bearer KEY`; `jobtrail keys create` makes one. Why a key is refused is "
+        "not told: it may be wrong, expired or revoked.",
+    ),
+    errors.ForbiddenError: Kind(
+        403, "forbidden", "The caller may not do this", "`detail` names the scope that its key lacks."
+    ),
+    errors.AccessKeyNotFoundError: Kind(404, "key-not-found", "No such access key", "`GET /keys` lists them."),
     errors.JobNotFoundError: Kind(
         404, "job-not-found", "No such job", "It never existed, or it was purged; its transitions may still be there."
     ),
@@ -85,6 +96,12 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         "idempotency-key-reused",
         "The idempotency key came with another body",
         "Nothing was stored. A key belongs to one request; use a new key for a new job.",
+    ),
+    errors.OverloadedError: Kind(
+        429,
+        "too-many-waiting",
+        "Too many submits are waiting",
+        "Nothing was stored. Try again after the seconds of Retry-After.",
     ),
     errors.AuditTimeoutError: Kind(
         504, "audit-timeout", "The question took too long", "It was ended. Narrow it with its parameters and ask again."

@@ -12,7 +12,6 @@ from jobtrail.api import representation
 from jobtrail.api.door import Door
 from jobtrail.api.errors import TaskNotFoundError
 from jobtrail.api.examples import PAUSES
-from jobtrail.api.headers import caller_of
 from jobtrail.api.query import Reason
 from jobtrail.job.errors import UnknownTaskError
 from jobtrail.job.record import PauseKind
@@ -51,7 +50,7 @@ class PauseRoutes:
         """
         reason = (wanted.reason or None) if wanted else None
         try:
-            found = await pause(self.door.desk, kind, name, by=caller_of(request), reason=reason)
+            found = await pause(self.door.desk, kind, name, by=self.door.access.caller(request).name, reason=reason)
         except UnknownTaskError as error:
             raise TaskNotFoundError(error.name, error.near) from None
         return representation.answer(representation.of_pause(found))
@@ -59,7 +58,7 @@ class PauseRoutes:
     async def delete_pause(self, request: Request, kind: PauseKind, name: str) -> Response:
         """Its jobs are started again, within about a second. The same for what was not paused."""
         try:
-            await resume(self.door.desk, kind, name, by=caller_of(request))
+            await resume(self.door.desk, kind, name, by=self.door.access.caller(request).name)
         except UnknownTaskError as error:
             raise TaskNotFoundError(error.name, error.near) from None
         return Response(status_code=204)

@@ -1,6 +1,6 @@
 """What every call passes through: its errors become problems, and its answer says its trace."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes
 
@@ -10,7 +10,9 @@ from starlette.responses import Response
 
 from jobtrail.api import problems
 from jobtrail.api.body import read
+from jobtrail.api.door import Door
 from jobtrail.api.headers import trace_of
+from jobtrail.job.access import Scope
 from jobtrail.job.errors import Flaw, InvalidInputError
 from jobtrail.job.trace import new_trace_id
 
@@ -23,15 +25,16 @@ class ProblemRoute(APIRoute):
     FastAPI turns what goes wrong while it reads a body into a bare 400, so the body is read here, before.
     """
 
-    max_body: ClassVar[int]
+    door: ClassVar[Door]
+    needs: ClassVar[Collection[Scope]]
 
     @classmethod
-    def limited(cls, max_body: int) -> type["ProblemRoute"]:
-        """The class for routes whose bodies have at most `max_body` bytes.
+    def of(cls, door: Door, needs: Collection[Scope]) -> type["ProblemRoute"]:
+        """The class for routes behind this door that need one of these scopes.
 
-        A class and not an argument, since FastAPI makes the routes by itself, and again when it includes a router.
+        A class and not arguments, since FastAPI makes the routes by itself, and again when it includes a router.
         """
-        return type(cls.__name__, (cls,), {"max_body": max_body})
+        return type(cls.__name__, (cls,), {"door": door, "needs": tuple(needs)})
 
     def get_route_handler(self) -> Answer:
         proceed = super().get_route_handler()
@@ -39,9 +42,10 @@ class ProblemRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
+                await self.door.access.admit(request, self.needs)
                 _refuse_bytes(request)
                 if field is not None:
-                    request = await read(request, limit=self.max_body, required=field.field_info.is_required())
+                    request = await read(request, limit=self.door.max_body, required=field.field_info.is_required())
                 response = await proceed(request)
             except Exception as error:  # noqa: BLE001 - whatever it is: the caller gets a problem, the log the rest
                 return problems.answer(request, error)

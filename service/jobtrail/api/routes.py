@@ -1,10 +1,10 @@
 """The calls of the service, one row each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, params
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -25,16 +25,27 @@ from jobtrail.api.route import ProblemRoute
 from jobtrail.api.submissions import SubmissionRoutes
 from jobtrail.api.surroundings import AuditRoutes, NodeRoutes, TaskRoutes
 from jobtrail.job import errors
+from jobtrail.job.access import Scope
 from jobtrail.job.errors import InvalidInputError, JobNotFoundError
 
 VERSION_PREFIX: Final = "/v1"
+
+_SUBMIT: Final[Sequence[Scope]] = ("submit",)
+_READ: Final[Sequence[Scope]] = ("read",)
+_SEE: Final[Sequence[Scope]] = ("read", "submit")  # who may only submit sees its own
+_CANCEL: Final[Sequence[Scope]] = ("operate", "submit")  # the same
+_OPERATE: Final[Sequence[Scope]] = ("operate",)
+_NOTHING: Final[Sequence[Scope]] = ()
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Row(NamedTuple):
-    """One call. `sends` and `reads` are headers; `also` is another status that it may answer with the same body."""
+    """One call. `needs`: one of these scopes, and among a host's routes the guard of the first. `sends` and `reads` are
+    headers; `also` is another status that it may answer with the same body.
+    """
 
+    needs: Sequence[Scope]
     method: str
     path: str
     endpoint: Callable[..., Any]
@@ -48,10 +59,21 @@ class Row(NamedTuple):
     also: tuple[int, str] | None = None
 
 
-def routes(door: Door) -> APIRouter:
-    """Every call but health, for any app and under any prefix. Nothing of it reaches the app's other routes."""
+Guards = Mapping[Scope, Sequence[params.Depends]]
+"""What a host asks of callers: for each scope that it opens, its dependencies."""
+
+
+def routes(door: Door, guards: Guards) -> APIRouter:
+    """The calls but health, for any app and under any prefix. Nothing of it reaches the app's other routes.
+
+    A call is there if the scope that it needs first is in `guards`, and behind what is found there; what explains
+    problems is there for who may read.
+    """
     router = APIRouter()
-    _add(router, _calls(door), ProblemRoute.limited(door.max_body))
+    for row in _calls(door):
+        group: Scope = row.needs[0] if row.needs else "read"
+        if group in guards:
+            _add(router, row, door, guards=guards[group])
     return router
 
 
@@ -60,9 +82,10 @@ def install(app: FastAPI, door: Door) -> None:
 
     Before it serves: an app copies its error handlers with the first request.
     """
-    route_class = ProblemRoute.limited(door.max_body)
-    _add(app.router, _calls(door), route_class, prefix=VERSION_PREFIX)
-    _add(app.router, _health(door), route_class)
+    for row in _calls(door):
+        _add(app.router, row, door, prefix=VERSION_PREFIX)
+    for row in _health(door):
+        _add(app.router, row, door)
     # a redirect would be made from a query that was never looked at
     app.router.redirect_slashes = False
     for error in (HTTPException, RequestValidationError, Exception):
@@ -80,44 +103,50 @@ def _calls(door: Door) -> Sequence[Row]:
     asked = (202, "The job is running: its node was asked to stop it, and it may still succeed.")
     unchanged = (304, "Nothing has changed.")
     return [
-        Row("POST", "/jobs", submit.submit_job, 202, schemas.Job, "jobs", "Submit a job",
+        Row(_SUBMIT, "POST", "/jobs", submit.submit_job, 202, schemas.Job, "jobs", "Submit a job",
             (*submits, errors.IdempotencyKeyReusedError),
             ("Location", "Retry-After", "Idempotency-Replayed"), ("Idempotency-Key", "traceparent")),
-        Row("POST", "/jobs/batch", submit.submit_jobs, 202, schemas.SubmittedJobs, "jobs",
+        Row(_SUBMIT, "POST", "/jobs/batch", submit.submit_jobs, 202, schemas.SubmittedJobs, "jobs",
             "Submit several jobs, all or none", submits, ("Retry-After",), ("traceparent",)),
-        Row("POST", "/jobs/bulk", bulk.move_jobs, 200, schemas.Bulk, "jobs", "Cancel or retry many jobs",
+        Row(_OPERATE, "POST", "/jobs/bulk", bulk.move_jobs, 200, schemas.Bulk, "jobs", "Cancel or retry many jobs",
             (*OF_BODY, *OF_DATABASE)),
-        Row("GET", "/jobs", jobs.list_jobs, 200, schemas.JobList, "jobs", "List jobs",
+        Row(_SEE, "GET", "/jobs", jobs.list_jobs, 200, schemas.JobList, "jobs", "List jobs",
             (InvalidInputError, *OF_DATABASE), ("Link",)),
-        Row("GET", "/jobs/{job_id}", jobs.get_job, 200, schemas.Job, "jobs", "Read a job", finds,
+        Row(_SEE, "GET", "/jobs/{job_id}", jobs.get_job, 200, schemas.Job, "jobs", "Read a job", finds,
             ("ETag", "Retry-After"), ("If-None-Match",), unchanged),
-        Row("PATCH", "/jobs/{job_id}", jobs.amend_job, 200, schemas.Job, "jobs", "Change a job",
+        Row(_OPERATE, "PATCH", "/jobs/{job_id}", jobs.amend_job, 200, schemas.Job, "jobs", "Change a job",
             (*OF_BODY, JobNotFoundError, errors.JobConflictError, errors.PreconditionError, *OF_DATABASE),
             ("ETag", "Retry-After"), ("If-Match",)),
-        Row("DELETE", "/jobs/{job_id}", jobs.delete_job, 200, schemas.Job, "jobs", "Cancel a job, without a body",
+        Row(_CANCEL, "DELETE", "/jobs/{job_id}", jobs.delete_job, 200, schemas.Job, "jobs",
+            "Cancel a job, without a body",
             cancels, ("Retry-After",), (), asked),
-        Row("GET", "/jobs/{job_id}/transitions", jobs.get_transitions, 200, schemas.TransitionList, "jobs",
+        Row(_SEE, "GET", "/jobs/{job_id}/transitions", jobs.get_transitions, 200, schemas.TransitionList, "jobs",
             "Read the history of a job", finds),
-        Row("GET", "/jobs/{job_id}/log", jobs.get_log, 200, schemas.JobLog, "jobs", "Read the log of a job", finds),
-        Row("POST", "/jobs/{job_id}/cancel", jobs.cancel_job, 200, schemas.Job, "jobs", "Cancel a job",
+        Row(_SEE, "GET", "/jobs/{job_id}/log", jobs.get_log, 200, schemas.JobLog, "jobs",
+            "Read the log of a job", finds),
+        Row(_CANCEL, "POST", "/jobs/{job_id}/cancel", jobs.cancel_job, 200, schemas.Job, "jobs", "Cancel a job",
             (*OF_BODY, *cancels), ("Retry-After",), (), asked),
-        Row("POST", "/jobs/{job_id}/retry", jobs.retry_job, 202, schemas.Job, "jobs", "Retry a job by hand",
+        Row(_OPERATE, "POST", "/jobs/{job_id}/retry", jobs.retry_job, 202, schemas.Job, "jobs", "Retry a job by hand",
             (*finds, errors.JobConflictError), ("Retry-After",)),
-        Row("GET", "/tasks", tasks.list_tasks, 200, schemas.TaskList, "tasks", "List the tasks"),
-        Row("GET", "/tasks/{name}", tasks.get_task, 200, schemas.Task, "tasks", "Read a task",
+        Row(_SEE, "GET", "/tasks", tasks.list_tasks, 200, schemas.TaskList, "tasks", "List the tasks"),
+        Row(_SEE, "GET", "/tasks/{name}", tasks.get_task, 200, schemas.Task, "tasks", "Read a task",
             (TaskNotFoundError, InvalidInputError)),
-        Row("GET", "/nodes", nodes.list_nodes, 200, schemas.NodeList, "nodes", "List the nodes", OF_DATABASE),
-        Row("GET", "/pauses", pauses.list_pauses, 200, schemas.PauseList, "pauses", "List what is paused", OF_DATABASE),
-        Row("PUT", "/pauses/{kind}/{name}", pauses.put_pause, 200, schemas.Pause, "pauses", "Pause a queue or a task",
+        Row(_READ, "GET", "/nodes", nodes.list_nodes, 200, schemas.NodeList, "nodes", "List the nodes", OF_DATABASE),
+        Row(_READ, "GET", "/pauses", pauses.list_pauses, 200, schemas.PauseList, "pauses",
+            "List what is paused", OF_DATABASE),
+        Row(_OPERATE, "PUT", "/pauses/{kind}/{name}", pauses.put_pause, 200, schemas.Pause, "pauses",
+            "Pause a queue or a task",
             (*OF_BODY, *unknown, *OF_DATABASE)),
-        Row("DELETE", "/pauses/{kind}/{name}", pauses.delete_pause, 204, None, "pauses", "Resume a queue or a task",
+        Row(_OPERATE, "DELETE", "/pauses/{kind}/{name}", pauses.delete_pause, 204, None, "pauses",
+            "Resume a queue or a task",
             (InvalidInputError, *unknown, *OF_DATABASE)),
-        Row("GET", "/audit", audit.list_questions, 200, schemas.QuestionList, "audit", "List the audit questions"),
-        Row("GET", "/audit/{name}", audit.ask, 200, schemas.Answer, "audit", "Ask an audit question",
+        Row(_READ, "GET", "/audit", audit.list_questions, 200, schemas.QuestionList, "audit",
+            "List the audit questions"),
+        Row(_READ, "GET", "/audit/{name}", audit.ask, 200, schemas.Answer, "audit", "Ask an audit question",
             (errors.UnknownQuestionError, InvalidInputError, *OF_DATABASE, errors.AuditTimeoutError)),
-        Row("GET", "/problems", explain.list_problems, 200, schemas.ProblemKindList, "problems",
+        Row(_NOTHING, "GET", "/problems", explain.list_problems, 200, schemas.ProblemKindList, "problems",
             "List the kinds of problems"),
-        Row("GET", "/problems/{slug}", explain.get_problem, 200, schemas.ProblemKind, "problems",
+        Row(_NOTHING, "GET", "/problems/{slug}", explain.get_problem, 200, schemas.ProblemKind, "problems",
             "Explain a kind of problem", (InvalidInputError,)),
     ]  # fmt: skip
 
@@ -125,9 +154,19 @@ def _calls(door: Door) -> Sequence[Row]:
 def _health(door: Door) -> Sequence[Row]:
     health = HealthRoutes(door)
     return [
-        Row("GET", "/health", health.health, 200, schemas.Health, "health", "Ready?", OF_DATABASE),
-        Row("GET", "/health/live", health.live, 200, schemas.Health, "health", "Does the process answer?"),
-        Row("GET", "/health/ready", health.ready, 200, schemas.Health, "health", "Can it do its work?", OF_DATABASE),
+        Row(_NOTHING, "GET", "/health", health.health, 200, schemas.Health, "health", "Ready?", OF_DATABASE),
+        Row(_NOTHING, "GET", "/health/live", health.live, 200, schemas.Health, "health", "Does the process answer?"),
+        Row(
+            _NOTHING,
+            "GET",
+            "/health/ready",
+            health.ready,
+            200,
+            schemas.Health,
+            "health",
+            "Can it do its work?",
+            OF_DATABASE,
+        ),
     ]
 
 
@@ -144,26 +183,26 @@ def _methods(request: Request) -> Sequence[str]:
     return [each["method"] for each in asked if any(route.matches(each)[0] is Match.FULL for route in routes)]
 
 
-def _add(router: APIRouter, rows: Sequence[Row], route_class: type[ProblemRoute], *, prefix: str = "") -> None:
-    for row in rows:
-        operation = row.endpoint.__name__
-        answers: Responses = {row.status: {"headers": openapi.headers(row.sends)}}
-        if row.also is not None:
-            status, meaning = row.also
-            answers[status] = {"description": meaning, "headers": openapi.headers(row.sends)}
-            if status != HTTPStatus.NOT_MODIFIED:
-                answers[status]["model"] = row.model
-        router.add_api_route(
-            prefix + row.path,
-            row.endpoint,
-            route_class_override=route_class,
-            methods=[row.method],
-            name=links.PREFIX + operation,
-            operation_id=operation,
-            status_code=row.status,
-            response_model=row.model,
-            tags=[row.tag],
-            summary=row.summary,
-            responses={**answers, **openapi.refusals(row.refuses)},
-            openapi_extra=openapi.parameters(row.reads),
-        )
+def _add(router: APIRouter, row: Row, door: Door, *, prefix: str = "", guards: Sequence[params.Depends] = ()) -> None:
+    operation = row.endpoint.__name__
+    answers: Responses = {row.status: {"headers": openapi.headers(row.sends)}}
+    if row.also is not None:
+        status, meaning = row.also
+        answers[status] = {"description": meaning, "headers": openapi.headers(row.sends)}
+        if status != HTTPStatus.NOT_MODIFIED:
+            answers[status]["model"] = row.model
+    router.add_api_route(
+        prefix + row.path,
+        row.endpoint,
+        route_class_override=ProblemRoute.of(door, row.needs),
+        methods=[row.method],
+        name=links.PREFIX + operation,
+        operation_id=operation,
+        status_code=row.status,
+        response_model=row.model,
+        tags=[row.tag],
+        summary=row.summary,
+        dependencies=guards,
+        responses={**answers, **openapi.refusals(row.refuses)},
+        openapi_extra=openapi.parameters(row.reads),
+    )

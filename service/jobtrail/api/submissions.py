@@ -11,7 +11,7 @@ from starlette.responses import Response
 from jobtrail.api import representation
 from jobtrail.api.door import Door
 from jobtrail.api.examples import BATCHES, SUBMISSIONS
-from jobtrail.api.headers import caller_of, idempotency_key_of, refuse_idempotency_key, trace_of
+from jobtrail.api.headers import idempotency_key_of, refuse_idempotency_key, trace_of
 from jobtrail.api.links import JobLinks
 from jobtrail.api.schemas import Batch
 from jobtrail.job.errors import UnavailableError
@@ -49,7 +49,7 @@ class SubmissionRoutes:
         With the same Idempotency-Key and the same body the first job is the answer again.
         """
         refuse_while_closing(self.door)
-        key, trace_id, caller = idempotency_key_of(request), trace_of(request), caller_of(request)
+        key, trace_id, caller = idempotency_key_of(request), trace_of(request), self.door.access.caller(request).name
         replayed = False
         if key is None:
             job = await submit(self.door.desk, wanted, by=caller, trace_id=trace_id)
@@ -74,7 +74,9 @@ class SubmissionRoutes:
         """Stores all of the jobs or none."""
         refuse_while_closing(self.door)
         refuse_idempotency_key(request)
-        jobs = await submit_batch(self.door.desk, wanted.jobs, by=caller_of(request), trace_id=trace_of(request))
+        jobs = await submit_batch(
+            self.door.desk, wanted.jobs, by=self.door.access.caller(request).name, trace_id=trace_of(request)
+        )
         background.add_task(launch, self.door, jobs)
         items = [representation.of_job(job) for job in jobs]
         return representation.answer({"items": items}, 202, representation.RETRY_AFTER)

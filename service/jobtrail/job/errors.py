@@ -162,6 +162,63 @@ class UnavailableError(JobtrailError):
         super().__init__(reason)
 
 
+class OverloadedError(UnavailableError):
+    """As many submits wait for the database as may wait; what comes now is refused, so that those end soon."""
+
+    def __init__(self, waiting: int) -> None:
+        self.waiting: Final = waiting
+        super().__init__(f"{waiting} submits are waiting for the database already")
+
+
+class UnauthorizedError(JobtrailError):
+    """Nobody is known by what the caller showed; which part of it is wrong is not told."""
+
+
+class ForbiddenError(JobtrailError):
+    """The caller is known, and may not do this; one of `needs` would let it."""
+
+    def __init__(self, name: str, needs: Sequence[str]) -> None:
+        self.name: Final = name
+        self.needs: Final = tuple(needs)
+        super().__init__(f"{name} may not do this: it takes the scope {' or '.join(needs)}")
+
+
+class AccessKeyNotFoundError(JobtrailError):
+    """No access key has this id or prefix."""
+
+    def __init__(self, key: str) -> None:
+        self.key: Final = key
+        super().__init__(f"no access key has the id or prefix {key!r:.100}; `jobtrail keys list` shows them")
+
+
+class NotRunningError(JobtrailError):
+    """No Jobtrail is running in this process, or not this one; the message names the fix."""
+
+
+class AlreadyRunningError(JobtrailError):
+    """Another Jobtrail is running in this process: one process has one."""
+
+
+class JobFailedError(JobtrailError):
+    """A job that was waited for has failed; `type`, `message` and `traceback` are those of its last attempt."""
+
+    def __init__(self, job_id: UUID, error_type: str, message: str, traceback: str | None) -> None:
+        self.job_id: Final = job_id
+        self.type: Final = error_type
+        self.message: Final = message
+        self.traceback: Final = traceback
+        super().__init__(f"job {job_id} failed with {error_type}: {message}")
+
+
+class JobCancelledError(JobtrailError):
+    """A job that was waited for was cancelled; `reason` is what was said then."""
+
+    def __init__(self, job_id: UUID, reason: str | None) -> None:
+        self.job_id: Final = job_id
+        self.reason: Final = reason
+        super().__init__(f"job {job_id} was cancelled" + (f": {reason}" if reason else ""))
+
+
 class UnknownQuestionError(JobtrailError):
     """No audit question has this name."""
 

@@ -1,0 +1,35 @@
+"""Who calls, and what callers may."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Scope = Literal["read", "submit", "operate"]
+
+SCOPES: Final[Sequence[Scope]] = ("read", "submit", "operate")
+"""`read`: see every job. `submit`: submit jobs, see and cancel those of one's own. `operate`: see and change all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`name` is kept as `created_by` and as the actor in the history; at most 255 characters."""
+
+    name: str
+    scopes: frozenset[Scope]
+
+    def may(self, needs: Collection[Scope]) -> bool:
+        """Whether one of the scopes that are needed is there; nothing is needed for what is open to everybody."""
+        return not needs or not self.scopes.isdisjoint(needs) or ("read" in needs and self.sees_all)
+
+    @property
+    def sees_all(self) -> bool:
+        """Else only the jobs that it submitted itself."""
+        return not self.scopes.isdisjoint({"read", "operate"})
+
+    @property
+    def sees_tracebacks(self) -> bool:
+        return "operate" in self.scopes
+
+
+ANONYMOUS: Final = Caller("anonymous", frozenset(SCOPES))
+"""Who calls where nobody is asked."""
