@@ -1,3 +1,4 @@
+import logging
 from typing import Any
 
 import pytest
@@ -40,6 +41,12 @@ def test_flaky_fails_as_often_as_asked_and_has_three_attempts() -> None:
 async def test_a_nap_may_be_begun_again_only_when_it_was_lost() -> None:
     assert await nap(context_of(attempt=2), seconds=0) == "slept for 0 s in attempt 2"
     assert (nap.max_attempts, nap.retry) == (2, None)
+
+
+async def test_a_nap_logs_what_it_does(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        await nap(context_of(), seconds=0.01)
+    assert caplog.messages == ["asleep for 0.01 s", "awake again"]
 
 
 @pytest.mark.parametrize(

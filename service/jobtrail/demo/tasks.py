@@ -61,6 +61,7 @@ def send_mail(
 ) -> Receipt:
     """Send a mail to the demo's own catcher. Its Message-ID is the same in every attempt: a repeat can be told."""
     message = compose(to, subject, body, token=context.idempotency_token)
+    context.log.info("the mail has the Message-ID %s in every attempt", message["Message-ID"])
     return deliver(message, Place().mail_server())
 
 
@@ -75,5 +76,7 @@ def flaky(context: JobContext, fail_times: Annotated[int, Field(ge=0, le=1000)] 
 @task(max_attempts=2, retry=None)
 async def nap(context: JobContext, seconds: Annotated[float, Field(ge=0, le=3600)]) -> str:
     """Sleep: time to cancel the job, or to kill its process. Then it runs once more, from the beginning."""
+    context.log.info("asleep for %g s", seconds)
     await asyncio.sleep(seconds)
+    context.log.info("awake again")
     return f"slept for {seconds:g} s in attempt {context.attempt}"
