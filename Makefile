@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # What another version of PostgreSQL could answer differently; the rest goes through the same statements.
-ON_THE_SYSTEM := tests/store tests/migrations tests/audit tests/node/test_leases.py --ignore=tests/store/embedded
+ON_THE_SYSTEM := tests/store tests/migrations tests/audit tests/node/test_leases.py tests/node/test_renewal.py --ignore=tests/store/embedded
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format clean

@@ -1,7 +1,10 @@
+import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from jobtrail.settings import PREFIX
 from jobtrail.store.embedded import EmbeddedPostgres
 from support import database, servers
 
@@ -37,3 +40,12 @@ async def place(kept_place: database.Place) -> database.Place:
 async def empty_url(postgres: EmbeddedPostgres) -> str:
     """The libpq URL of a database without any tables."""
     return await database.create(postgres)
+
+
+@pytest.fixture
+def unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting is made: an empty folder, and an environment without any."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.upper().startswith(PREFIX) or name.upper() == "DATABASE_URL":
+            monkeypatch.delenv(name)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "service" / "jobtrail"
 FILES = sorted(PACKAGE.rglob("*.py"))
+TESTS = Path(__file__).parents[1]
 
 
 def functions(path: Path) -> list[tuple[str, int]]:
@@ -31,6 +32,11 @@ def test_files_and_functions_stay_small() -> None:
     assert lines[largest] <= 300, largest
     assert max(lengths.values()) <= 60, max(lengths, key=lengths.__getitem__)
     assert tenths[8] <= 30
+
+
+def test_test_files_stay_small_too() -> None:
+    large = [str(path) for path in TESTS.rglob("*.py") if path.read_text().count("\n") > 300]
+    assert not large
 
 
 def test_packages_say_what_is_true_of_them() -> None:

@@ -17,47 +17,10 @@ import pytest
 from jobtrail import Again, Fail, JobContext, Retry, Task, task
 from jobtrail.job.errors import DeclarationError
 from support.names import named
+from support.trouble import SHAPES, WAYS, Make, Trouble
 from support.until import until
 
 QUICK = Retry(base=0, jitter=0)
-
-
-class Trouble:
-    """Fails as it is told, then gives its arguments; as a def, an async def, a method, a partial, a lambda, …"""
-
-    def __init__(self, *errors: BaseException) -> None:
-        self.errors = list(errors)
-        self.calls = 0
-
-    def sync(self, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        self.calls += 1
-        if self.errors:
-            raise self.errors.pop(0)
-        return args, kwargs
-
-    async def awaited(self, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        await asyncio.sleep(0)
-        return self.sync(*args, **kwargs)
-
-    def gives_a_coroutine(self, *args: Any, **kwargs: Any) -> Any:
-        return self.awaited(*args, **kwargs)
-
-    __call__ = awaited
-
-
-Make = Callable[[Trouble], Callable[..., Any]]
-SHAPES: dict[str, Make] = {
-    "sync": lambda trouble: trouble.sync,
-    "async": lambda trouble: trouble.awaited,
-    "partial": lambda trouble: functools.partial(trouble.sync),
-    "async partial": lambda trouble: functools.partial(functools.partial(trouble.awaited)),
-    "async object": lambda trouble: trouble,
-    "gives a coroutine": lambda trouble: trouble.gives_a_coroutine,
-}
-WAYS: dict[str, Callable[[Retry, Callable[..., Any]], Callable[..., Any]]] = {
-    "decorated": lambda retry, function: retry(function),
-    "called": lambda retry, function: functools.partial(retry.call, function),
-}
 shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
 ways = pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
 
@@ -151,7 +114,7 @@ def test_chance_spreads_the_waits_of_calls_too(caplog: pytest.LogCaptureFixture)
 
 def test_each_repeat_is_told_without_the_arguments(caplog: pytest.LogCaptureFixture) -> None:
     QUICK.call(functools.partial(Trouble(OSError("the\ndisk")).sync, "secret"), name="secret")
-    name = f"{__name__}.Trouble.sync"
+    name = f"{Trouble.__module__}.Trouble.sync"
     told = f"{name} raised OSError('the\\ndisk'); call 2 of at most 5 follows in 0 s"
     assert caplog.record_tuples == [("jobtrail.job.calls", logging.WARNING, told)]
 

@@ -6,6 +6,7 @@ import pytest
 
 from jobtrail.job.errors import DeclarationError
 from jobtrail.job.signature import Signature
+from support.decorated import decorated
 from support.shapes import signature
 
 LOST = "does not survive JSON"
@@ -89,14 +90,6 @@ def generator() -> Iterator[int]:
 
 async def async_generator() -> AsyncIterator[int]:
     yield 1
-
-
-def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
-
-    return wrapper
 
 
 @decorated

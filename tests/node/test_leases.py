@@ -1,26 +1,19 @@
 """Leases, rescue and the fence in their plain form: two nodes, one of them silent."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jobtrail.job.status import Status
-from jobtrail.job.submission import Submission
 from jobtrail.lifecycle.cancel import cancel
 from jobtrail.lifecycle.read import read, read_history
 from jobtrail.lifecycle.rescue import rescue
-from jobtrail.lifecycle.submit import submit_batch
-from jobtrail.store.engine import GROUP_LOCK_TIMEOUT
 from jobtrail.store.transitions.claim import claim_next
 from jobtrail.store.transitions.finish import Ending, Landing, finish_group, settle
 from jobtrail.store.transitions.renew import Held, renew
-from jobtrail.store.transitions.report import Said, report
-from support import house, tasks
+from support import house
 from support.database import Place
 from support.rows import taken_away, trail
 from support.until import until
@@ -116,18 +109,8 @@ async def test_settle_waits_for_a_commit_that_is_still_on_its_way(place: Place) 
     job = await house.submitted(desk, "noop")
     node = await claimed_by_a_silent_node(place, timedelta(seconds=60))
     ending = Ending(job.id, 1, Status.SUCCEEDED, "succeeded", result="2")
-    transaction = place.psql.transaction()
-    await transaction.start()
-    await place.psql.execute(
-        """UPDATE jobtrail.jobs SET status = 'succeeded', seq = seq + 1, moved_by = 'node', move_reason = 'succeeded',
-           result = '1', lease_until = NULL, finished_at = now(), expires_at = now() + ttl WHERE id = $1""",
-        job.id,
-    )
-    settling = asyncio.create_task(settle(place.database, ending, node=node))
-    done, _ = await asyncio.wait({settling}, timeout=0.3)
-    assert not done
-    await transaction.commit()
-    assert await settling is Landing.LANDED
+    on_its_way = "status = 'succeeded', moved_by = 'node', move_reason = 'succeeded', result = '1'"
+    assert await settled_during(place, on_its_way, ending, node=node) is Landing.LANDED
     assert (await read(desk, job.id)).result == 1
 
 
@@ -136,20 +119,26 @@ async def test_settle_knows_a_rescue_that_was_on_its_way(place: Place) -> None:
     job = await house.submitted(desk, "noop")
     node = await claimed_by_a_silent_node(place)
     ending = Ending(job.id, 1, Status.FAILED, "ValueError", error='{"type": "ValueError"}')
+    on_its_way = """status = 'failed', moved_by = 'node x', move_reason = 'rescued', error = '{"type": "lost"}',
+        node_id = NULL"""
+    assert await settled_during(place, on_its_way, ending, node=node) is Landing.STALE
+    assert (await read(desk, job.id)).error == {"type": "lost"}
+
+
+async def settled_during(place: Place, on_its_way: str, ending: Ending, *, node: object) -> Landing:
+    """The landing, after a wait for another transaction that has moved the row and commits late."""
     transaction = place.psql.transaction()
     await transaction.start()
     await place.psql.execute(
-        """UPDATE jobtrail.jobs SET status = 'failed', seq = seq + 1, moved_by = 'node x', move_reason = 'rescued',
-           error = '{"type": "lost"}', lease_until = NULL, node_id = NULL, finished_at = now(),
-           expires_at = now() + ttl WHERE id = $1""",
-        job.id,
+        f"""UPDATE jobtrail.jobs SET {on_its_way}, seq = seq + 1, lease_until = NULL, finished_at = now(),
+            expires_at = now() + ttl WHERE id = $1""",
+        ending.id,
     )
     settling = asyncio.create_task(settle(place.database, ending, node=node))
     done, _ = await asyncio.wait({settling}, timeout=0.3)
     assert not done
     await transaction.commit()
-    assert await settling is Landing.STALE
-    assert (await read(desk, job.id)).error == {"type": "lost"}
+    return await settling
 
 
 async def test_one_locked_row_does_not_hold_up_the_others(place: Place) -> None:
@@ -177,33 +166,6 @@ async def test_a_renewal_of_another_node_or_attempt_keeps_nothing_alive(place: P
         await renew(connection, [Held(job.id, 2)], node=node, lease=timedelta(hours=1))
     await rescued(place)
     assert (await read(desk, job.id)).status is Status.FAILED
-
-
-async def test_leases_are_renewed_while_a_job_runs(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place), house.node_at(desk, place, slots=0, threads=0):
-        job = await house.submitted(desk, "hold")
-        await house.reached(desk, job.id, Status.RUNNING)
-        end = time.monotonic() + 2.5 * house.LEASE.total_seconds()
-
-        async def later() -> bool:
-            return time.monotonic() > end
-
-        await until(later)
-        tasks.GATE.set()
-        job = await house.ended(desk, job.id)
-    assert (job.status, job.attempt) == (Status.SUCCEEDED, 1)
-
-
-async def test_a_task_that_blocks_the_loop_loses_no_lease(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place), house.node_at(desk, place, slots=0, threads=0):
-        job = await house.submitted(desk, "hold")
-        await house.reached(desk, job.id, Status.RUNNING)
-        time.sleep(2 * house.LEASE.total_seconds())  # noqa: ASYNC251 - what a badly written task does to the loop
-        tasks.GATE.set()
-        job = await house.ended(desk, job.id)
-    assert (job.status, job.attempt) == (Status.SUCCEEDED, 1)
 
 
 async def test_a_claim_whose_answer_was_lost_is_started(place: Place) -> None:
@@ -269,52 +231,3 @@ async def test_a_stopping_node_lets_short_jobs_end(place: Place) -> None:
         await node.stop(10)
         assert (await read(desk, job.id)).status is Status.SUCCEEDED
         await node.stop(10)
-
-
-async def test_whoever_locks_the_node_s_own_row_costs_no_job_its_lease(
-    place: Place, caplog: pytest.LogCaptureFixture
-) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, lease=timedelta(seconds=1.2)):
-        job = await house.submitted(desk, "hold")
-        await house.reached(desk, job.id, Status.RUNNING)
-        await until(lambda: place.value("SELECT count(*) FROM jobtrail.nodes"))
-        async with place.psql.transaction():
-            await place.psql.execute("SELECT FROM jobtrail.nodes FOR UPDATE")
-            until_when = await place.value("SELECT lease_until FROM jobtrail.jobs")
-
-            async def is_renewed() -> bool:
-                return bool(
-                    await place.value("SELECT lease_until - interval '2 s' > $1 FROM jobtrail.jobs", until_when)
-                )
-
-            await until(is_renewed)
-        tasks.GATE.set()
-        assert (await house.ended(desk, job.id)).attempt == 1
-    assert "its heartbeat is not written" in caplog.text
-
-
-async def test_renewals_and_reports_lock_the_rows_in_one_order(place: Place) -> None:
-    desk = house.desk_at(place)
-    await submit_batch(desk, [Submission(task="noop") for _ in range(300)], by="ann")
-    node = uuid4()
-    claimed = await claim_next(
-        place.database, node=node, lease=timedelta(minutes=1), tasks=["noop"], queues=(), free=300, salt=""
-    )
-    held = [Held(each.id, each.attempt) for each in claimed]
-    longest = 0.0
-
-    async def write(statement: Callable[[AsyncConnection], Awaitable[object]]) -> None:
-        nonlocal longest
-        async with place.database.autocommit() as connection:
-            began = time.monotonic()
-            await statement(connection)
-            longest = max(longest, time.monotonic() - began)
-
-    said = [Said(*each, progress="{}") for each in reversed(held)]
-    for _ in range(15):
-        await asyncio.gather(
-            write(lambda connection: renew(connection, held, node=node, lease=timedelta(minutes=1))),
-            write(lambda connection: report(connection, said, node=node)),
-        )
-    assert longest < GROUP_LOCK_TIMEOUT, "they waited for each other"

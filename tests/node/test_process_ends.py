@@ -17,7 +17,7 @@ from jobtrail.job.outcome import Ended, Raised, Returned
 from jobtrail.node.processes import spawned as spawned_module
 from jobtrail.node.processes.messages import Tell
 from jobtrail.node.processes.pool import Processes
-from support import heavy
+from support import hearing, heavy
 from support.contexts import Untied
 from support.orders import Running, gone, gone_with_all, order, pid_of_next, ran, result_of
 from support.until import until
@@ -69,7 +69,7 @@ async def test_the_retry_of_the_task_decides_about_a_death(
 
 
 async def test_what_it_said_before_it_died_is_heard(processes: Processes, said: list[logging.LogRecord]) -> None:
-    running = await Running.start(processes, heavy.told, how="deaf")
+    running = await Running.start(processes, hearing.told, how="deaf")
     for _ in range(20_000):
         running.child._spawned.send(Tell())
     ended = await running.ended()
@@ -94,7 +94,7 @@ async def test_of_fifty_jobs_only_the_one_that_crashes_fails(own: Processes) -> 
 async def test_a_task_that_is_told_to_end_cleans_up_where_it_is(
     processes: Processes, said: list[logging.LogRecord], how: str
 ) -> None:
-    running = await Running.start(processes, heavy.told, how=how)
+    running = await Running.start(processes, hearing.told, how=how)
     running.child.tell()
     running.child.tell()
     ended = await running.ended()
@@ -104,9 +104,9 @@ async def test_a_task_that_is_told_to_end_cleans_up_where_it_is(
 
 
 async def test_a_word_that_comes_too_late_does_not_hit_the_next(processes: Processes) -> None:
-    first = await Running.start(processes, heavy.told, how="short")
+    first = await Running.start(processes, hearing.told, how="short")
     await first.ended()
-    next_one = await Running.start(processes, heavy.told, how="short")
+    next_one = await Running.start(processes, hearing.told, how="short")
     first.child.tell()
     first.child.kill()
     assert await next_one.ended() == Returned('"slept"')
@@ -115,7 +115,7 @@ async def test_a_word_that_comes_too_late_does_not_hit_the_next(processes: Proce
 
 async def test_a_word_to_end_tears_no_other(processes: Processes, said: list[logging.LogRecord]) -> None:
     """It comes while the task is in the midst of writing, since nobody reads."""
-    running = await Running.start(processes, heavy.told, how="talk")
+    running = await Running.start(processes, hearing.told, how="talk")
     time.sleep(0.2)  # noqa: ASYNC251 - as a task of the host does that blocks the loop
     running.child.tell()
     time.sleep(0.2)  # noqa: ASYNC251 - the same
@@ -128,13 +128,13 @@ async def test_a_word_to_end_tears_no_other(processes: Processes, said: list[log
 
 async def test_what_a_task_does_to_its_signals_is_undone(processes: Processes) -> None:
     await ran(processes, heavy.ends, how="steal")
-    running = await Running.start(processes, heavy.told)
+    running = await Running.start(processes, hearing.told)
     running.child.tell()
     assert isinstance(await running.ended(), Raised)
 
 
 async def test_a_task_that_swallows_it_goes_on(processes: Processes, said: list[logging.LogRecord]) -> None:
-    running = await Running.start(processes, heavy.told, how="swallow")
+    running = await Running.start(processes, hearing.told, how="swallow")
     running.child.tell()
     assert await running.ended() == Returned('"slept"')
     assert [each.getMessage() for each in said] == ["heard", "cleaned up: True"]
@@ -145,7 +145,7 @@ async def test_a_job_that_is_told_before_it_begins_never_does(
 ) -> None:
     child = await processes.child()
     child.tell()
-    ended = await child.run(order(heavy.told), Untied(), None)
+    ended = await child.run(order(hearing.told), Untied(), None)
     assert isinstance(ended, Raised)
     assert (ended.failure.type, ended.failure.message) == ("CancelledError", "told to end before it began")
     assert not said
@@ -181,7 +181,7 @@ async def test_a_kill_leaves_nothing_behind(own: Processes) -> None:
 
 
 async def test_a_run_that_is_cancelled_kills(own: Processes) -> None:
-    running = await Running.start(own, heavy.told)
+    running = await Running.start(own, hearing.told)
     running.job.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running.job
@@ -191,7 +191,7 @@ async def test_a_run_that_is_cancelled_kills(own: Processes) -> None:
 async def test_close_ends_what_runs_and_is_idempotent(own: Processes) -> None:
     before = psutil.Process().num_fds()
     left = json.loads(result_of(await ran(own, heavy.leave_behind)))
-    running = await Running.start(own, heavy.told, how="poll")
+    running = await Running.start(own, hearing.told, how="poll")
     idle = await own.child()
     starting = asyncio.create_task(own.child())
     await asyncio.sleep(0)
@@ -219,7 +219,7 @@ async def test_one_that_dies_idle_is_reaped_and_not_lent(own: Processes) -> None
 
 
 async def test_signals_of_the_terminal_and_of_the_service_mean_nothing(processes: Processes) -> None:
-    running = await Running.start(processes, heavy.told, how="swallow")
+    running = await Running.start(processes, hearing.told, how="swallow")
     for which in (signal.SIGINT, signal.SIGTERM) * 10:
         os.kill(running.pid, which)
     running.child.tell()

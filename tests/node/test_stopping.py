@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
@@ -13,6 +14,10 @@ from jobtrail.lifecycle.read import read, read_history
 from support import house, rows, slow_to_import, tasks
 from support.database import Place
 from support.until import until
+
+Facts = tuple[Status, int, int, str | None, list[str | None]]
+"""Status, attempt, max_attempts, the message of the error, and the reasons of all moves."""
+RELEASED: Facts = (Status.PENDING, 1, 2, None, ["submitted", "claimed", "released"])
 
 
 async def test_what_was_claimed_while_the_node_began_to_stop_goes_back(place: Place) -> None:
@@ -29,31 +34,29 @@ async def test_what_was_claimed_while_the_node_began_to_stop_goes_back(place: Pl
             await asyncio.sleep(0)
             assert not node.accepting()
         await asyncio.wait_for(stopping, 5)
-    await _is_released(desk, job.id)
+    assert await _facts(desk, job.id) == RELEASED
 
 
-async def test_an_attempt_whose_process_has_not_come_up_goes_back(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("to stop", RELEASED),
+        ("to cancel", (Status.CANCELLED, 1, 1, "cancelled before it began", ["submitted", "claimed", "cancelled"])),
+    ],
+    ids=["the node stops", "a cancel"],
+)
+async def test_an_attempt_whose_process_has_not_come_up_never_begins(
+    place: Place, monkeypatch: pytest.MonkeyPatch, asked: str, expected: Facts
 ) -> None:
     monkeypatch.setenv("SLOW_TO_IMPORT", "30")
     desk = Desk(place.database, Catalog.from_modules([slow_to_import]))
     async with house.node_at(desk, place, grace=0):
         job = await house.submitted(desk, "work")
         await house.reached(desk, job.id, Status.RUNNING)
-    await _is_released(desk, job.id)
-
-
-async def test_a_cancel_while_the_process_comes_up_lets_the_task_never_begin(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SLOW_TO_IMPORT", "30")
-    desk = Desk(place.database, Catalog.from_modules([slow_to_import]))
-    async with house.node_at(desk, place, grace=0):
-        job = await house.submitted(desk, "work")
-        await house.reached(desk, job.id, Status.RUNNING)
-        await cancel(desk, job.id, by="ann")
-        ended = await house.ended(desk, job.id, within=5)
-    assert (ended.status, (ended.error or {})["message"]) == (Status.CANCELLED, "cancelled before it began")
+        if asked == "to cancel":
+            await cancel(desk, job.id, by="ann")
+            await house.ended(desk, job.id, within=5)
+    assert await _facts(desk, job.id) == expected
 
 
 async def test_an_attempt_that_came_back_to_its_own_node_ends_the_one_before(place: Place) -> None:
@@ -102,7 +105,7 @@ def _has_happened(what: str, attempt: int):  # type: ignore[no-untyped-def] # no
     return fact
 
 
-async def _is_released(desk: Desk, job_id: object) -> None:
-    job = await read(desk, job_id)  # type: ignore[arg-type]
-    assert (job.status, job.attempt, job.max_attempts, job.error) == (Status.PENDING, 1, 2, None)
-    assert [move.reason for move in await read_history(desk, job.id)] == ["submitted", "claimed", "released"]
+async def _facts(desk: Desk, job_id: UUID) -> Facts:
+    job = await read(desk, job_id)
+    reasons = [move.reason for move in await read_history(desk, job.id)]
+    return job.status, job.attempt, job.max_attempts, job.error and job.error["message"], reasons

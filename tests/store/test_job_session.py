@@ -2,95 +2,24 @@
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, IntegrityError, ResourceClosedError
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from jobtrail.job.errors import CommitFailedError, JobSessionError, UnavailableError
-from jobtrail.job.status import Status
-from jobtrail.store.engine import Database, open_database
-from jobtrail.store.job_session import JobSession, abandon, complete, open_job_session
+from jobtrail.job.errors import CommitFailedError, JobSessionError
+from jobtrail.store.job_session import JobSession
 from jobtrail.store.transitions.cancel import Cancellation, cancel_group
-from jobtrail.store.transitions.claim import claim_next
-from jobtrail.store.transitions.finish import Ending, Landing
+from jobtrail.store.transitions.finish import Landing
 from jobtrail.store.transitions.rescue import rescue
-from support import house
-from support.database import Place
-from support.gates import Gate, gate
-from support.proxy import Loss, Proxy
+from support.effects import Effect, Job, is_gone, write
 from support.rows import trail
 from support.until import until
-
-LEASE = timedelta(seconds=10)
-MADE = """CREATE TABLE effects (name text PRIMARY KEY, parent text REFERENCES effects DEFERRABLE INITIALLY DEFERRED)"""
-
-
-class Row(DeclarativeBase):
-    pass
-
-
-class Effect(Row):
-    __tablename__ = "effects"
-    name: Mapped[str] = mapped_column(primary_key=True)
-    parent: Mapped[str | None]
-
-
-@dataclass
-class Job:
-    """One that a node holds, and the tables that its task writes to."""
-
-    place: Place
-    node: UUID
-    ending: Ending
-    opened: list[JobSession] = field(default_factory=list)
-
-    async def open(self, lease: timedelta = LEASE) -> JobSession:
-        self.opened.append(await open_job_session(self.place.database, lease=lease))
-        return self.opened[-1]
-
-    async def complete(self, session: JobSession) -> Landing:
-        return await complete(self.place.database, session, self.ending, node=self.node)
-
-    async def claim(self) -> None:
-        wanted = {"lease": LEASE, "tasks": ["noop"], "queues": (), "free": 1, "salt": ""}
-        [claimed] = await claim_next(self.place.database, node=self.node, **wanted)
-        assert claimed.id == self.ending.id
-
-    async def effects(self) -> list[str]:
-        return [row["name"] for row in await self.place.rows("SELECT name FROM effects ORDER BY name")]
-
-    async def found(self) -> tuple[str, list[str]]:
-        """The status of the row and the effects that are there."""
-        query = "SELECT status FROM jobtrail.jobs WHERE id = $1"
-        return await self.place.value(query, self.ending.id), await self.effects()
-
-
-@pytest.fixture
-async def job(place: Place) -> AsyncIterator[Job]:
-    submitted = await house.submitted(house.desk_at(place), "noop", max_attempts=2)
-    made = Job(place, uuid4(), Ending(submitted.id, 1, Status.SUCCEEDED, "succeeded", result='"done"'))
-    await made.claim()
-    await place.psql.execute(MADE)
-    try:
-        yield made
-    finally:
-        for session in made.opened:
-            await abandon(session)
-        assert place.database.jobs.pool.checkedout() == 0  # type: ignore[attr-defined]
-        await place.psql.execute("DROP TABLE effects")
-
-
-async def write(session: JobSession, name: str, parent: str | None = None) -> None:
-    statement = text("INSERT INTO effects VALUES (:name, :parent)")
-    await session.execute(statement, {"name": name, "parent": parent})
 
 
 async def test_effects_and_end_commit_together(job: Job) -> None:
@@ -293,155 +222,3 @@ async def test_success_outlives_a_cancel_request(job: Job) -> None:
     await cancel_group(job.place.database, [Cancellation(job.ending.id, "ann", None)])
     assert await job.complete(session) is Landing.LANDED
     assert await job.found() == ("succeeded", ["done"])
-
-
-async def test_an_abandoned_session_can_do_nothing_more(job: Job) -> None:
-    session = await job.open()
-    await write(session, "undone")
-    await asyncio.gather(abandon(session), abandon(session))
-    await abandon(session)
-    with pytest.raises(ResourceClosedError):
-        await write(session, "late")
-    assert await job.found() == ("running", [])
-
-
-async def test_a_session_is_abandoned_while_a_statement_is_under_way(job: Job) -> None:
-    session = await job.open()
-    pid = await session.scalar(text("SELECT pg_backend_pid()"))
-    working = asyncio.create_task(session.execute(text("SELECT pg_sleep(60)")))
-
-    async def sleeps() -> bool:
-        query = "SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = $1"
-        return bool(await job.place.value(query, pid))
-
-    await until(sleeps)
-    began = time.monotonic()
-    await abandon(session)
-    assert time.monotonic() - began < 2
-    with pytest.raises(DBAPIError):
-        await working
-    await until(lambda: is_gone(job.place, pid))
-
-
-async def is_gone(place: Place, pid: int) -> bool:
-    return not await place.rows("SELECT FROM pg_stat_activity WHERE pid = $1", pid)
-
-
-async def test_a_broken_session_is_abandoned(job: Job) -> None:
-    session = await job.open()
-    pid = await session.scalar(text("SELECT pg_backend_pid()"))
-    await job.place.psql.execute("SELECT pg_terminate_backend($1)", pid)
-    await until(lambda: is_gone(job.place, pid))
-    await abandon(session)
-    assert await job.complete(await job.open()) is Landing.LANDED
-
-
-async def test_a_cancelled_caller_leaves_no_connection_behind(job: Job) -> None:
-    session = await job.open()
-    leaving = asyncio.create_task(abandon(session))
-    await asyncio.sleep(0)
-    leaving.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await leaving
-    assert session.own.closed
-
-
-async def test_sessions_wait_for_their_turn_and_starve_nobody(job: Job) -> None:
-    held = [await job.open() for _ in range(5)]
-    waiting = asyncio.create_task(job.open())
-    async with job.place.database.sessions() as reader:
-        assert await reader.scalar(text("SELECT 1")) == 1
-    assert not waiting.done()
-    assert job.place.database.jobs.pool.timeout() is None  # type: ignore[attr-defined]
-    given_up = asyncio.create_task(job.open())
-    await asyncio.sleep(0)
-    given_up.cancel()
-    await asyncio.wait({given_up})
-    await abandon(held.pop())
-    for each in (await waiting, *held):
-        await abandon(each)
-
-
-async def test_a_session_finds_nothing_of_the_one_before(job: Job, beyond: Database) -> None:
-    first = await open_job_session(beyond, lease=LEASE)
-    pid = await first.scalar(text("SELECT pg_backend_pid()"))
-    await first.execute(text("SET statement_timeout = '1h'"))
-    await first.execute(text("SELECT pg_advisory_lock(5)"))
-    assert await complete(beyond, first, job.ending, node=job.node) is Landing.LANDED
-    assert await job.place.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
-    second = await open_job_session(beyond, lease=LEASE)
-    assert await second.scalar(text("SELECT pg_backend_pid()")) == pid
-    shown = [await second.scalar(text(f"SHOW {name}")) for name in ("statement_timeout", "lock_timeout")]
-    assert shown == ["0", "3s"]
-    await abandon(second)
-
-
-async def test_a_stricter_default_isolation_costs_no_effects(job: Job) -> None:
-    name = await job.place.value("SELECT current_database()")
-    await job.place.psql.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
-    database = open_database(job.place.url.sqlalchemy)
-    try:
-        session = await open_job_session(database, lease=LEASE)
-        await write(session, "done")
-        await job.place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now() + interval '1h'")
-        assert await complete(database, session, job.ending, node=job.node) is Landing.LANDED
-    finally:
-        await database.dispose()
-        await job.place.psql.execute(f"ALTER DATABASE {name} RESET default_transaction_isolation")
-    assert await job.found() == ("succeeded", ["done"])
-
-
-@pytest.fixture
-async def proxy(place: Place) -> AsyncIterator[Proxy]:
-    async with Proxy.before(place) as made:
-        yield made
-
-
-@pytest.fixture
-async def beyond(proxy: Proxy) -> AsyncIterator[Database]:
-    """The database on the other side of the proxy."""
-    database = open_database(proxy.url)
-    yield database
-    await database.dispose()
-
-
-@pytest.mark.parametrize("loses", ["request", "answer"])
-@pytest.mark.parametrize("outage", [False, True])
-async def test_a_commit_without_an_answer(job: Job, proxy: Proxy, beyond: Database, loses: Loss, outage: bool) -> None:
-    session = await open_job_session(beyond, lease=LEASE)
-    await write(session, "done")
-    proxy.loses, proxy.away = loses, outage
-    completing = asyncio.create_task(complete(beyond, session, job.ending, node=job.node))
-    await proxy.lost()
-    if outage:
-        done, _ = await asyncio.wait({completing}, timeout=0.3)
-        assert not done
-        proxy.away = False
-    if loses == "answer":
-        assert await completing is Landing.LANDED
-        assert await job.found() == ("succeeded", ["done"])
-    else:
-        with pytest.raises(CommitFailedError, match="another attempt may succeed"):
-            await completing
-        assert await job.found() == ("running", [])
-
-
-async def test_a_commit_that_is_still_on_its_way(job: Job, proxy: Proxy, beyond: Database) -> None:
-    """The connection is gone while the server still checks what was deferred: a plain read would say `running`."""
-    session = await open_job_session(beyond, lease=LEASE)
-    await write(session, "done")
-    async with gate(job.place, Gate.COMMIT) as waits:
-        proxy.loses = "wait"
-        completing = asyncio.create_task(complete(beyond, session, job.ending, node=job.node))
-        await until(waits)
-        done, _ = await asyncio.wait({completing}, timeout=0.3)
-        assert not done
-    assert await completing is Landing.LANDED
-    assert await job.found() == ("succeeded", ["done"])
-
-
-async def test_a_database_that_is_away_gives_no_session() -> None:
-    nowhere = open_database("postgresql+asyncpg://nobody@127.0.0.1:9/none", connect_timeout=1)
-    with pytest.raises(UnavailableError):
-        await open_job_session(nowhere, lease=LEASE)
-    await nowhere.dispose()

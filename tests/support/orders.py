@@ -18,7 +18,7 @@ from support import heavy
 from support.contexts import Untied, context_of
 from support.until import until
 
-MODULES = ["support.heavy"]
+MODULES = ["support.heavy", "support.hearing"]
 
 
 def order(task: Task[..., Any], *, module: str | None = None, **args: Any) -> Order:

@@ -1,0 +1,26 @@
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from jobtrail.job.status import Status
+from jobtrail.store.job_session import abandon
+from jobtrail.store.transitions.finish import Ending
+from support import house
+from support.database import Place
+from support.effects import MADE, Job
+
+
+@pytest.fixture
+async def job(place: Place) -> AsyncIterator[Job]:
+    submitted = await house.submitted(house.desk_at(place), "noop", max_attempts=2)
+    made = Job(place, uuid4(), Ending(submitted.id, 1, Status.SUCCEEDED, "succeeded", result='"done"'))
+    await made.claim()
+    await place.psql.execute(MADE)
+    try:
+        yield made
+    finally:
+        for session in made.opened:
+            await abandon(session)
+        assert place.database.jobs.pool.checkedout() == 0  # type: ignore[attr-defined]
+        await place.psql.execute("DROP TABLE effects")

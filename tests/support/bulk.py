@@ -1,0 +1,23 @@
+"""What a bulk call counted, and what it left behind."""
+
+from uuid import UUID
+
+from jobtrail.job.status import Status
+from jobtrail.lifecycle.bulk import Bulk
+from jobtrail.store.jobs import Filter
+from support.database import Place
+from support.rows import in_status
+
+NOOP = Filter(task=("noop",))
+
+
+def counts(done: Bulk) -> tuple[int, int, int]:
+    return done.matched, done.changed, done.remaining
+
+
+async def statuses(place: Place) -> dict[UUID, str]:
+    return {row["id"]: row["status"] for row in await place.rows("SELECT id, status FROM jobtrail.jobs")}
+
+
+async def failed(place: Place, count: int) -> list[UUID]:
+    return [await in_status(place, Status.FAILED) for _ in range(count)]
