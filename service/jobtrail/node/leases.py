@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.node.loop import Loop
 from jobtrail.store import nodes
-from jobtrail.store.engine import open_single
+from jobtrail.store.engine import committing
 from jobtrail.store.faults import Fault, fault_of
 from jobtrail.store.nodes import Counts
 from jobtrail.store.transitions.renew import Held, Running, renew, running_of
@@ -42,7 +42,7 @@ class Leases:
 
     def __init__(
         self,
-        url: str,
+        connect: Callable[[], AsyncEngine],
         node: dict[str, Any],
         terms: Terms,
         *,
@@ -51,7 +51,7 @@ class Leases:
         report: Callable[[Sequence[Held], Sequence[Running]], None],
         beside: Sequence[Loop] = (),
     ) -> None:
-        self._url = url
+        self._connect = connect
         self._node = node
         self._id: Final[UUID] = node["id"]
         self._terms = terms
@@ -98,7 +98,7 @@ class Leases:
     async def _run(self) -> None:
         self._own = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        engine = open_single(self._url)
+        engine = self._connect()
         beats = Loop("heartbeat", lambda: self._beat(engine), every=self._terms.lease.total_seconds() / 4)
         for loop in (beats, *self._beside):
             loop.start()
@@ -120,22 +120,23 @@ class Leases:
             self._away, self._back_at = False, time.monotonic()
 
     async def _exchange(self, engine: AsyncEngine) -> None:
-        async with engine.connect() as connection:
+        async with committing(engine) as connection:
             held = list(self._held())
             await renew(connection, held, node=self._id, lease=self._terms.lease)
             running = await running_of(connection, self._id)
-            self._tell(self._report, held, running)
-            # last: whoever locks the row of this node shall not cost its jobs their leases
-            try:
+        self._tell(self._report, held, running)
+        # last and apart: whoever locks the row of this node shall not cost its jobs their leases
+        try:
+            async with committing(engine) as connection:
                 await nodes.beat(connection, self._node, self._counts())
-            except DBAPIError as error:
-                if fault_of(error) is not Fault.LOCKED:
-                    raise
-                log.warning("somebody holds the row of this node in jobtrail.nodes: its heartbeat is not written")
+        except DBAPIError as error:
+            if fault_of(error) is not Fault.LOCKED:
+                raise
+            log.warning("somebody holds the row of this node in jobtrail.nodes: its heartbeat is not written")
 
     async def _say_goodbye(self, engine: AsyncEngine) -> None:
         try:
-            async with asyncio.timeout(2), engine.connect() as connection:
+            async with asyncio.timeout(2), committing(engine) as connection:
                 await nodes.leave(connection, self._id)
         except Exception as error:  # noqa: BLE001 - the list forgets silent nodes by itself
             log.debug("the node could not sign off: %s", error)

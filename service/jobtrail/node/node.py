@@ -3,16 +3,17 @@
 import logging
 import os
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.job.context import JobContext
 from jobtrail.job.submission import Submission
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.submit import submit
-from jobtrail.logs import catch_job_lines
 from jobtrail.node.janitor import Janitor, Upkeep
 from jobtrail.node.leases import Leases, Terms
 from jobtrail.node.watchdog import Watchdog
@@ -25,10 +26,19 @@ log = logging.getLogger(__name__)
 class Node:
     """A fresh random id per start: with the attempt it is the fence, so no node is mistaken for its predecessor.
 
-    `tasks` are those that it has places for.
+    `tasks` are those that it has places for. `connect` makes an engine for the thread that renews the leases.
     """
 
-    def __init__(self, desk: Desk, url: str, work: Work, upkeep: Upkeep, terms: Terms, *, version: str) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        connect: Callable[[], AsyncEngine],
+        work: Work,
+        upkeep: Upkeep,
+        terms: Terms,
+        *,
+        version: str,
+    ) -> None:
         self.id: Final = uuid4()
         self._desk = desk
         self.worker: Final = Worker(desk, self.id, work, self._submit)
@@ -44,7 +54,7 @@ class Node:
         }
         self._watchdog = Watchdog(self.worker.task_of)
         self.leases: Final = Leases(
-            url,
+            connect,
             entry,
             terms,
             held=self.worker.held,
@@ -57,7 +67,6 @@ class Node:
         )
 
     def start(self) -> None:
-        catch_job_lines()
         self._watchdog.attach()
         self.leases.start()
         self.worker.start()

@@ -1,21 +1,24 @@
 """The three pools of a process: for grouped single statements, for transactions, and for the job sessions of tasks.
 
-Nothing is built at import.
+The first two may be one that a host lends. Nothing is built at import.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+from jobtrail.job.errors import SettingsError
 from jobtrail.job.storable import dump
-from jobtrail.store.job_connection import watch
+from jobtrail.store.job_connection import note_preparation, watch
+from jobtrail.store.lent import ISOLATION, SPARE, Lent, beside, like
 
-GROUPS: Final = 8
-"""Connections for single statements: inserts, both claims, ends, cancels, progress, lines and the watch."""
+GROUPS: Final = 10
+"""Connections for single statements: inserts, both claims, ends, cancels, progress, lines, the watch and keys."""
 
 
 @dataclass(frozen=True)
@@ -23,23 +26,35 @@ class Database:
     """`grouped` runs each statement as its own transaction, in one round trip: AUTOCOMMIT and no ping before use,
     so its callers repeat a statement that met a dead connection. `sessions` pings first and commits when told.
     `jobs` is for job sessions, which tasks may hold for minutes: they wait for each other, and nobody else for them.
+    `own`: what is closed in the end, and not somebody else's.
     """
 
     grouped: AsyncEngine
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
     jobs: AsyncEngine
+    own: Sequence[AsyncEngine]
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[AsyncConnection]:
-        async with self.grouped.connect() as connection:
+        async with committing(self.grouped) as connection:
             yield connection
 
     async def dispose(self) -> None:
         """Close what is open; a server that does not answer a goodbye is left without one."""
-        for engine in (self.grouped, self.engine, self.jobs):
+        for engine in self.own:
             with suppress(TimeoutError):
                 await asyncio.wait_for(engine.dispose(), 3)
+
+
+@asynccontextmanager
+async def committing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """What is done within is committed at its end, unless it raises. With AUTOCOMMIT each statement was already, and
+    the commit costs no round trip.
+    """
+    async with engine.connect() as connection:
+        yield connection
+        await connection.commit()
 
 
 GROUP_LOCK_TIMEOUT: Final = 0.5
@@ -72,7 +87,8 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10) 
     # Whatever the database's default is: above READ COMMITTED a renewal of the lease would fail the end of the job.
     jobs = create_async_engine(url, **{**pinged, "pool_timeout": None}, isolation_level="READ COMMITTED")
     watch(jobs)
-    return Database(grouped, engine, async_sessionmaker(engine, expire_on_commit=False), jobs)
+    sessions = async_sessionmaker(engine, expire_on_commit=False)
+    return Database(grouped, engine, sessions, jobs, own=(grouped, engine, jobs))
 
 
 def open_single(url: str) -> AsyncEngine:
@@ -85,6 +101,63 @@ def open_single(url: str) -> AsyncEngine:
         max_overflow=0,
         connect_args=_connect_args(10, GROUP_LOCK_TIMEOUT),
     )
+
+
+def lend_database(engine: AsyncEngine, *, pool_size: int = 5) -> Database:
+    """Work on a host's engine and in its pool, and leave no trace on a connection: everything is a transaction, READ
+    COMMITTED whatever the host's own are, and what is set is set for it alone. So PgBouncer may stand between, in
+    transaction mode too. A group takes three more round trips than one of our own does.
+
+    While the pool is full there are up to SPARE connections beside it. Job sessions have `pool_size` of their own, and
+    are in all else sessions on the host's engine. The engine must have connected once before `lend_single` is used in
+    another thread. Raises SettingsError for another driver.
+    """
+    host = _lendable(engine)
+    spare = beside(host, pool_size=SPARE, timeout=10)
+    grouped, transactions = (AsyncEngine(Lent(host, spare)) for _ in range(2))
+    jobs = like(host, pool_size=pool_size)
+    watch(jobs)
+    note_preparation(jobs)
+    for each, seconds in ((grouped, GROUP_LOCK_TIMEOUT), (transactions, LOCK_TIMEOUT), (jobs, LOCK_TIMEOUT)):
+        _begin(each, lock_timeout=seconds)
+    sessions = async_sessionmaker(transactions, expire_on_commit=False)
+    return Database(grouped, transactions, sessions, jobs, own=(AsyncEngine(spare), jobs))
+
+
+def lend_single(engine: AsyncEngine) -> AsyncEngine:
+    """As `open_single`, connecting as a host's engine does. Statements are to be put into `committing`."""
+    single = AsyncEngine(beside(_lendable(engine), pool_size=1, timeout=10))
+    _begin(single, lock_timeout=GROUP_LOCK_TIMEOUT)
+    return single
+
+
+def _lendable(engine: object) -> Engine:
+    if not isinstance(engine, AsyncEngine):
+        raise SettingsError(
+            f"engine={engine!r:.100}: Jobtrail works on an AsyncEngine, such as create_async_engine("
+            '"postgresql+asyncpg://…") makes; or leave `engine` out, and set JOBTRAIL_DATABASE_URL'
+        )
+    host = engine.sync_engine
+    if (host.dialect.name, host.dialect.driver) != ("postgresql", "asyncpg"):
+        raise SettingsError(
+            f"engine={engine!r:.100}: Jobtrail works on PostgreSQL with asyncpg, and this engine has "
+            f"{host.dialect.name} with {host.dialect.driver}: write postgresql+asyncpg:// in its URL; or leave "
+            "`engine` out, and set JOBTRAIL_DATABASE_URL"
+        )
+    return host
+
+
+def _begin(engine: AsyncEngine, *, lock_timeout: float) -> None:
+    """Say how each transaction of this engine begins, and of no other on the same pool; `lock_timeout` in seconds."""
+    statement = f"SET LOCAL lock_timeout = '{int(lock_timeout * 1000)}ms'"
+
+    def begin(connection: Connection) -> None:
+        # here, since of two engines that set it by their options the outer one's does not count
+        raw: Any = connection.connection.dbapi_connection
+        connection.dialect.set_isolation_level(raw, ISOLATION)
+        connection.exec_driver_sql(statement)
+
+    event.listen(engine.sync_engine, "begin", begin)
 
 
 def _connect_args(connect_timeout: float, lock_timeout: float) -> dict[str, Any]:

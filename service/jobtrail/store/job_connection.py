@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, ExceptionContext, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from jobtrail.job.errors import CommitFailedError
 
@@ -41,6 +42,24 @@ def watch(engine: AsyncEngine) -> None:
     event.listen(engine.sync_engine, "before_cursor_execute", _sent)
     event.listen(engine.sync_engine, "after_cursor_execute", _ended)
     event.listen(engine.sync_engine, "handle_error", _explain)
+
+
+def note_preparation(engine: AsyncEngine) -> None:
+    """Note which connections were given settings after they were made, as a host's events may do: such a one serves a
+    single job session, since the reset at its end would take the settings away.
+    """
+    event.listen(engine.sync_engine.pool, "connect", _look)
+
+
+_PREPARED: Final = "jobtrail_prepared"
+
+_IS_PREPARED: Final = """
+SELECT EXISTS (SELECT FROM pg_settings WHERE source = 'session' AND setting IS DISTINCT FROM reset_val)
+"""
+
+
+def _look(connection: Any, entry: ConnectionPoolEntry) -> None:
+    entry.info[_PREPARED] = connection.run_async(lambda driver: driver.fetchval(_IS_PREPARED))
 
 
 def _sent(connection: Connection, *_: Any) -> None:
@@ -95,5 +114,9 @@ async def leave(connection: AsyncConnection) -> None:
 
 async def _reset(connection: AsyncConnection) -> None:
     """Settings, advisory locks and LISTENs of one task are no business of the next."""
-    driver: Any = (await connection.get_raw_connection()).driver_connection
-    await driver.reset()
+    raw = await connection.get_raw_connection()
+    if raw.info.get(_PREPARED):
+        await connection.invalidate()
+    else:
+        driver: Any = raw.driver_connection
+        await driver.reset()

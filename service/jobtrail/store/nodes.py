@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.job.record import NodeRecord
 from jobtrail.job.storable import dump
+from jobtrail.store.tables import Json
 
 
 class Counts(NamedTuple):
@@ -33,11 +33,11 @@ ON CONFLICT (id) DO UPDATE SET heartbeat_at = clock_timestamp(),
 _LEAVE: Final = text("DELETE FROM jobtrail.nodes WHERE id = :id")
 
 _ALL: Final = text("""
-SELECT n.id, n.host, n.pid, n.version, n.queues, n.tasks, n.slots, n.started_at, n.heartbeat_at,
+SELECT n.id, n.host, n.pid, n.version, n.queues, n.tasks, CAST(n.slots AS text) AS slots, n.started_at, n.heartbeat_at,
        (SELECT count(*) FROM jobtrail.jobs j WHERE j.status = 'running' AND j.node_id = n.id) AS running,
        n.left_behind, n.stale_ends
   FROM jobtrail.nodes n ORDER BY n.started_at, n.id
-""").columns(slots=JSONB)
+""").columns(slots=Json)
 
 
 async def beat(connection: AsyncConnection, node: dict[str, Any], counts: Counts = _NONE) -> None:

@@ -18,9 +18,12 @@ FIT: Final = """(jobtrail.jobs.status = 'pending'
 
 
 class Cancellation(NamedTuple):
+    """`only_of`: nothing is told or done to a job that somebody else submitted."""
+
     id: UUID
     actor: str
     reason: str | None
+    only_of: str | None = None
 
 
 # Each caller keeps its own actor and reason, also within one group. The first request on a running job stands.
@@ -35,12 +38,13 @@ UPDATE jobtrail.jobs j
        cancel_requested_at = coalesce(j.cancel_requested_at, statement_timestamp()),
        cancel_requested_by = coalesce(j.cancel_requested_by, u.actor),
        cancel_reason = CASE WHEN j.cancel_requested_at IS NULL THEN u.reason ELSE j.cancel_reason END
-  FROM unnest(CAST(:id AS uuid[]), CAST(:actor AS text[]), CAST(:reason AS text[])) AS u(id, actor, reason)
- WHERE j.id = u.id AND j.status IN ('pending', 'running')
-RETURNING j.id, j.status
+  FROM unnest(CAST(:id AS uuid[]), CAST(:actor AS text[]), CAST(:reason AS text[]), CAST(:only_of AS text[]))
+       AS u(id, actor, reason, only_of)
+ WHERE j.id = u.id AND j.status IN ('pending', 'running') AND j.created_by = coalesce(u.only_of, j.created_by)
+RETURNING j.id, j.status, j.created_by
 """)
 
-_STATUS: Final = text("SELECT id, status FROM jobtrail.jobs WHERE id = ANY(:ids)")
+_STATUS: Final = text("SELECT id, status, created_by FROM jobtrail.jobs WHERE id = ANY(:ids)")
 
 
 async def cancel_group(database: Database, rows: Sequence[Cancellation]) -> Sequence[Status | None]:
@@ -50,8 +54,13 @@ async def cancel_group(database: Database, rows: Sequence[Cancellation]) -> Sequ
         missing = [row.id for row in rows if row.id not in found]
         if missing:
             others = await connection.execute(_STATUS, {"ids": missing})
-            found |= {row.id: Status(row.status) for row in others}
-    return [found.get(row.id) for row in rows]
+            found |= {row.id: (Status(row.status), row.created_by) for row in others}
+    return [_told(row, *found.get(row.id, (None, ""))) for row in rows]
+
+
+def _told(row: Cancellation, status: Status | None, created_by: str) -> Status | None:
+    """One group may ask of the same job for its submitter and for somebody else."""
+    return status if row.only_of in (None, created_by) else None
 
 
 async def cancel_these(session: AsyncSession, ids: Sequence[UUID], *, actor: str, reason: str | None) -> int:
@@ -60,11 +69,12 @@ async def cancel_these(session: AsyncSession, ids: Sequence[UUID], *, actor: str
     return len(await _cancel(await session.connection(), rows))
 
 
-async def _cancel(connection: AsyncConnection, rows: Sequence[Cancellation]) -> dict[UUID, Status]:
-    """The status of those that were pending or running."""
+async def _cancel(connection: AsyncConnection, rows: Sequence[Cancellation]) -> dict[UUID, tuple[Status, str]]:
+    """The status of those that were pending or running, and who submitted them."""
     parameters = {
         "id": [row.id for row in rows],
         "actor": [row.actor for row in rows],
         "reason": [row.reason for row in rows],
+        "only_of": [row.only_of for row in rows],
     }
-    return {row.id: Status(row.status) for row in await connection.execute(_CANCEL, parameters)}
+    return {row.id: (Status(row.status), row.created_by) for row in await connection.execute(_CANCEL, parameters)}

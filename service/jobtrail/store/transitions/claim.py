@@ -6,10 +6,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import TextualSelect, text
-from sqlalchemy.dialects.postgresql import JSONB
 
 from jobtrail.job.record import Claimed
 from jobtrail.store.engine import Database
+from jobtrail.store.tables import Json
 from jobtrail.store.transitions.renew import Held
 
 # greatest: a row that somebody set back to pending in SQL was allowed one more attempt by hand
@@ -20,7 +20,8 @@ UPDATE jobtrail.jobs j
        started_at = statement_timestamp(), error = NULL, progress = NULL,
        max_attempts = greatest(j.max_attempts, j.attempt + 1)
  WHERE j.id = ANY(ARRAY({picked})) AND j.status = 'pending'
-RETURNING j.id, j.attempt, j.task, j.args, j.trace_id, j.max_attempts, j.timeout, j.created_by, j.priority, j.run_at
+RETURNING j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_attempts, j.timeout, j.created_by,
+          j.priority, j.run_at
 """
 
 # Uncorrelated, so that each is read once for a statement; what is paused after its snapshot may still start.
@@ -55,7 +56,7 @@ WITH RECURSIVE spots AS (
             ORDER BY run_at, id LIMIT :free FOR UPDATE SKIP LOCKED) picked
      LIMIT :free"""
     )
-).columns(args=JSONB)
+).columns(args=Json)
 
 _THESE: Final = text(
     _START.format(
@@ -65,7 +66,7 @@ _THESE: Final = text(
        AND queue <> ALL(ARRAY({_PAUSED_QUEUES})) AND task <> ALL(ARRAY({_PAUSED_TASKS}))
        FOR UPDATE SKIP LOCKED"""
     )
-).columns(args=JSONB)
+).columns(args=Json)
 
 
 async def claim_next(
@@ -111,11 +112,11 @@ def claimed_of(row: Any) -> Claimed:
 
 
 _HELD: Final = text("""
-SELECT j.id, j.attempt, j.task, j.args, j.trace_id, j.max_attempts, j.timeout, j.created_by
+SELECT j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_attempts, j.timeout, j.created_by
   FROM jobtrail.jobs j
   JOIN unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) AS u(id, attempt) ON j.id = u.id AND j.attempt = u.attempt
  WHERE j.node_id = :node AND j.status = 'running'
-""").columns(args=JSONB)
+""").columns(args=Json)
 
 
 async def held_by(database: Database, held: Sequence[Held], *, node: UUID) -> Sequence[Claimed]:

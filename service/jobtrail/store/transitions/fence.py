@@ -53,13 +53,22 @@ RETURNING {returning}"""
 
 
 async def execute(connection: AsyncConnection, update: Fenced, parameters: Mapping[str, Any]) -> Sequence[Any]:
-    """The rows that moved. Where somebody holds a lock longer than the lock timeout, all the others move."""
+    """The rows that moved. Where somebody holds a lock longer than the lock timeout, all the others move.
+
+    For a connection that has nothing to lose: where its statements share a transaction, what came before is undone.
+    """
     try:
-        return (await connection.execute(update.plain, parameters)).all()
+        return await execute_within(connection, update, parameters)
     except DBAPIError as error:
         if fault_of(error) is not Fault.LOCKED:
             raise
+    await connection.rollback()
     return (await connection.execute(update.stepping, parameters)).all()
+
+
+async def execute_within(connection: AsyncConnection, update: Fenced, parameters: Mapping[str, Any]) -> Sequence[Any]:
+    """The rows that moved, as part of a transaction that fails with it, should somebody hold a lock for too long."""
+    return (await connection.execute(update.plain, parameters)).all()
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:

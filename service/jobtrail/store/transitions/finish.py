@@ -1,7 +1,7 @@
 """running → succeeded, failed or cancelled, or → pending for another attempt. Only the attempt that holds the job."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from jobtrail.job.status import Status
 from jobtrail.store.engine import Database
 from jobtrail.store.faults import unavailable
-from jobtrail.store.transitions.fence import execute, fenced, in_order, keys
+from jobtrail.store.transitions.fence import execute, execute_within, fenced, in_order, keys
 
 log = logging.getLogger(__name__)
 
@@ -90,13 +90,13 @@ SELECT to_status, node_id, reason FROM jobtrail.transitions
 async def finish_group(database: Database, endings: Sequence[Ending], *, node: UUID) -> Sequence[Landing]:
     """Record ends in one statement and one commit; what did not move comes back as UNSETTLED."""
     async with database.autocommit() as connection:
-        moved = {row.id for row in await _finish(connection, endings, node)}
+        moved = {row.id for row in await execute(connection, _FINISH, _parameters(endings, node))}
     return [Landing.LANDED if ending.id in moved else Landing.UNSETTLED for ending in endings]
 
 
 async def finish_within(connection: AsyncConnection, ending: Ending, *, node: UUID) -> bool:
     """Record an end as part of the connection's open transaction; False when the attempt is no longer ours."""
-    return bool(await _finish(connection, [ending], node))
+    return bool(await execute_within(connection, _FINISH, _parameters([ending], node)))
 
 
 async def settle(database: Database, ending: Ending, *, node: UUID) -> Landing:
@@ -109,7 +109,7 @@ async def settle(database: Database, ending: Ending, *, node: UUID) -> Landing:
             landing = await _ask(session, ending, node)
             if landing is not Landing.UNSETTLED:
                 return landing
-            await _finish(await session.connection(), [ending], node)  # `_ask` holds the row
+            await finish_within(await session.connection(), ending, node=node)  # `_ask` holds the row
         return Landing.LANDED
 
 
@@ -145,19 +145,15 @@ def _is_ours(ended: Row[Any], ending: Ending, node: UUID) -> bool:
     return bool(ended.to_status == ending.status and ended.reason != RESCUED)
 
 
-async def _finish(connection: AsyncConnection, endings: Sequence[Ending], node: UUID) -> Sequence[Any]:
+def _parameters(endings: Sequence[Ending], node: UUID) -> Mapping[str, Any]:
     endings = in_order(endings)
-    return await execute(
-        connection,
-        _FINISH,
-        {
-            **keys(endings, node),
-            "status": [ending.status.value for ending in endings],
-            "reason": [ending.reason for ending in endings],
-            "result": [ending.result for ending in endings],
-            "error": [ending.error for ending in endings],
-            "delay": [ending.delay for ending in endings],
-            "more": [ending.more for ending in endings],
-            "progress": [ending.progress for ending in endings],
-        },
-    )
+    return {
+        **keys(endings, node),
+        "status": [ending.status.value for ending in endings],
+        "reason": [ending.reason for ending in endings],
+        "result": [ending.result for ending in endings],
+        "error": [ending.error for ending in endings],
+        "delay": [ending.delay for ending in endings],
+        "more": [ending.more for ending in endings],
+        "progress": [ending.progress for ending in endings],
+    }

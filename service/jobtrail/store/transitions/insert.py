@@ -60,6 +60,8 @@ async def insert_group(database: Database, rows: Sequence[NewJob]) -> Sequence[I
 
 async def insert_all(session: AsyncSession, rows: Sequence[NewJob]) -> Sequence[Inserted]:
     """Store jobs without keys in the caller's transaction: all or none."""
+    if not rows:
+        return []
     found = await _insert(await session.connection(), rows)
     return [found[row.id] for row in rows]
 
