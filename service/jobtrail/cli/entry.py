@@ -29,6 +29,7 @@ VERBS: Final = {
     "pause": ("pauses", "Start no more jobs of a queue or a task; without an option: list what is paused."),
     "resume": ("pauses", "Start the jobs of a paused queue or task again."),
     "audit": ("audit", "Answer a question about what happened; without a name: list the questions."),
+    "keys": ("keys", "Make, list and revoke the access keys of the service."),
     "purge": ("moves", "Remove once what has expired."),
     "url": ("database", 'Print the URL of the database, for psql "$(jobtrail url)".'),
     "doctor": ("doctor", "Say what is wrong with this set-up, and how to mend it."),
@@ -91,6 +92,9 @@ class _Verbs(TyperGroup):
 def _load(name: str) -> Any:
     module, summary = VERBS[name]
     verb = getattr(importlib.import_module(f"jobtrail.cli.{module}"), name)
+    if isinstance(verb, typer.Typer):  # it has verbs of its own
+        verb.info.help = summary
+        return typer.main.get_command(verb)
     alone = typer.Typer(add_completion=False)
     alone.command(name, help=inspect.getdoc(verb) or summary)(verb)
     return typer.main.get_command(alone)

@@ -1,10 +1,12 @@
 """The tables as SQLAlchemy sees them. The migrations make them; a test compares the two, CHECKs included."""
 
+import json
 from typing import Any
 
 from sqlalchemy import (
     CheckConstraint,
     Column,
+    ColumnElement,
     DateTime,
     Index,
     Integer,
@@ -15,13 +17,31 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
+    cast,
     text,
+    type_coerce,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.types import UserDefinedType
+from sqlalchemy.types import TypeDecorator, UserDefinedType
 
 SCHEMA = "jobtrail"
+
+
+class Json(TypeDecorator[Any]):
+    """jsonb that crosses as text and is parsed here: connections that a host lends decode jsonb as the host likes it,
+    which may cost large numbers their digits. In SQL that is written out, `CAST(… AS text)` belongs to it.
+    """
+
+    impl = JSONB
+    cache_ok = True
+
+    def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        return type_coerce(cast(column, Text), self)
+
+    def process_result_value(self, value: str | None, _dialect: object) -> Any:
+        return None if value is None else json.loads(value)
 
 
 class Xid8(UserDefinedType[int]):
@@ -52,10 +72,10 @@ jobs = Table(
     Column("id", Uuid, nullable=False),
     Column("task", Text, nullable=False),
     Column("queue", Text, nullable=False, server_default="default"),
-    Column("args", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("args", Json, nullable=False, server_default=text("'{}'")),
     Column("status", Text, nullable=False, server_default="pending"),
-    Column("result", JSONB(none_as_null=True)),
-    Column("error", JSONB(none_as_null=True)),
+    Column("result", Json(none_as_null=True)),
+    Column("error", Json(none_as_null=True)),
     Column("trace_id", Text, nullable=False, server_default=text("replace(gen_random_uuid()::text, '-', '')")),
     Column("priority", SmallInteger, nullable=False, server_default=text("5")),
     Column("tags", _TEXTS, nullable=False, server_default=text("'{}'")),
@@ -63,7 +83,7 @@ jobs = Table(
     Column("max_attempts", Integer, nullable=False, server_default=text("1")),
     Column("timeout", Interval),
     Column("run_at", _TIME, server_default=text("clock_timestamp()")),
-    Column("progress", JSONB(none_as_null=True)),
+    Column("progress", Json(none_as_null=True)),
     Column("idempotency_key", Text),
     Column("request_hash", LargeBinary),
     Column("created_by", Text, nullable=False, server_default=text("session_user")),
@@ -162,7 +182,7 @@ transitions = Table(
     Column("actor", Text, nullable=False),
     Column("node_id", Uuid),
     Column("reason", Text),
-    Column("error", JSONB(none_as_null=True)),
+    Column("error", Json(none_as_null=True)),
     Column("trace_id", Text, nullable=False),
     Column("task", Text, nullable=False),
     Column("xact", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
@@ -180,7 +200,7 @@ nodes = Table(
     Column("version", Text, nullable=False),
     Column("queues", _TEXTS, nullable=False),
     Column("tasks", _TEXTS, nullable=False),
-    Column("slots", JSONB, nullable=False),
+    Column("slots", Json, nullable=False),
     Column("started_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
     Column("heartbeat_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
     Column("left_behind", Integer, nullable=False, server_default=text("0")),
@@ -219,4 +239,35 @@ pauses = Table(
         "length(name) BETWEEN 1 AND 200 AND length(paused_by) BETWEEN 1 AND 255 AND length(reason) <= 1000",
         name="texts",
     ),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("prefix", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("scopes", _TEXTS, nullable=False),
+    Column("created_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("created_by", Text, nullable=False, server_default=text("session_user")),
+    Column("expires_at", _TIME),
+    Column("revoked_at", _TIME),
+    Column("revoked_by", Text),
+    Column("last_used_at", _TIME),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("prefix"),
+    CheckConstraint(
+        "length(name) BETWEEN 1 AND 100 AND prefix ~ '^[a-z2-7]{12}$' AND length(created_by) BETWEEN 1 AND 255 "
+        "AND length(revoked_by) BETWEEN 1 AND 255",
+        name="texts",
+    ),
+    CheckConstraint("octet_length(hash) = 32", name="hash"),
+    CheckConstraint(
+        "cardinality(scopes) BETWEEN 1 AND 3 AND array_ndims(scopes) = 1 "
+        "AND scopes <@ ARRAY['read', 'submit', 'operate']",
+        name="scopes",
+    ),
+    CheckConstraint("expires_at BETWEEN '0001-01-02 00:00Z' AND '9999-12-30 00:00Z'", name="times"),
+    CheckConstraint("(revoked_at IS NULL) = (revoked_by IS NULL)", name="revoked"),
 )

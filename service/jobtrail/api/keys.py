@@ -1,0 +1,88 @@
+"""Access keys over HTTP: listing, making, revoking."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import Body
+from fastapi.openapi.models import Example
+from pydantic import ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobtrail.api import representation
+from jobtrail.api.door import Door
+from jobtrail.api.key_shapes import of_key
+from jobtrail.job.access import SCOPES, Caller, Scope
+from jobtrail.job.documented import Documented
+from jobtrail.job.errors import ForbiddenError
+from jobtrail.job.key import MAX_LIFE, MIN_LIFE, NAME_PATTERN
+from jobtrail.job.submission import Moment, Seconds, seconds
+from jobtrail.lifecycle.keys import create_key, list_keys, revoke_key
+
+EXAMPLES: Final[dict[str, Example]] = {
+    "submit": {
+        "summary": "For a program that submits, for 90 days",
+        "value": {"name": "shop", "scopes": ["submit"], "expires_in": 7_776_000},
+    }
+}
+
+
+class KeyBody(Documented):
+    """A key that is wanted. Without an end it lives until it is revoked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[
+        str, Field(strict=True, pattern=NAME_PATTERN, description="Of the caller, which will be `key:NAME`.")
+    ]
+    scopes: Annotated[
+        list[Scope], Field(min_length=1, max_length=len(SCOPES), description="What it may do: any of these.")
+    ]
+    expires_in: Annotated[
+        Annotated[Seconds, Field(ge=MIN_LIFE, le=MAX_LIFE)] | None, Field(description="Seconds from now.")
+    ] = None
+    expires_at: Annotated[
+        Moment | None, Field(description="Instead: a time in the next ten years (RFC 3339 with a zone).")
+    ] = None
+
+
+@dataclass(frozen=True)
+class KeyRoutes:
+    """/keys."""
+
+    door: Door
+
+    async def list_keys(self) -> Response:
+        """Every key that was ever made, and who made and revoked it; never a key itself."""
+        items = [of_key(each) for each in await list_keys(self.door.desk)]
+        return representation.answer({"items": items})
+
+    async def create_key(
+        self, request: Request, wanted: Annotated[KeyBody, Body(openapi_examples=EXAMPLES)]
+    ) -> Response:
+        """The answer holds the key, this once. A caller gives no scope that it lacks."""
+        caller = self.door.access.caller(request)
+        _refuse_to_give(caller, wanted.scopes)
+        record, text = await create_key(
+            self.door.desk,
+            wanted.name,
+            wanted.scopes,
+            by=caller.name,
+            expires_at=wanted.expires_at,
+            lives_for=seconds(wanted.expires_in),
+        )
+        return representation.answer({**of_key(record), "key": text}, 201)
+
+    async def revoke_key(self, request: Request, key_id: UUID) -> Response:
+        """It is refused everywhere within a second; its row stays. The same for one that is revoked already."""
+        await revoke_key(self.door.desk, key_id, by=self.door.access.caller(request).name)
+        return Response(status_code=204)
+
+
+def _refuse_to_give(caller: Caller, scopes: Collection[Scope]) -> None:
+    """Else who may operate could make itself a key to submit with."""
+    for scope in scopes:
+        if not caller.may((scope,)):
+            raise ForbiddenError(caller.name, (scope,))

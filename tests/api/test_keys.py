@@ -1,0 +1,256 @@
+"""Access keys over HTTP: who may make them, for whom, and what is told of them."""
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from jobtrail.api import schemas
+from jobtrail.api.access import Keyed
+from jobtrail.api.key_shapes import AccessKeyList, NewAccessKey
+from jobtrail.api.routes import install, routes
+from jobtrail.job.access import SCOPES, Scope
+from jobtrail.job.key import digest, make
+from jobtrail.lifecycle.key_ring import KeyRing
+from jobtrail.lifecycle.keys import create_key
+from support.database import Place
+from support.house import desk_at
+from support.service import OPEN, Service, client_of
+
+
+@pytest.fixture(autouse=True)
+def _empty(place: Place) -> None:
+    """Each test has no keys but its own; the services are there for all of them."""
+
+
+@pytest.fixture(scope="module")
+async def service(kept_place: Place) -> AsyncIterator[Service]:
+    async with served(Service(desk_at(kept_place))) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def keyed(kept_place: Place) -> AsyncIterator[Service]:
+    """As on an address that others reach."""
+    desk = desk_at(kept_place)
+    async with served(Service(desk, access=Keyed(KeyRing(desk), loopback=False))) as made:
+        yield made
+
+
+@asynccontextmanager
+async def served(made: Service) -> AsyncIterator[Service]:
+    install(made.app, made.door)
+    async with made.client:
+        yield made
+
+
+async def key_for(service: Service, *scopes: Scope, name: str = "ops") -> dict[str, str]:
+    """The header of a caller with these scopes."""
+    _, text = await create_key(service.desk, name, scopes, by="test")
+    return {"Authorization": f"Bearer {text}"}
+
+
+async def listed(service: Service, **options: Any) -> list[dict[str, Any]]:
+    answer = await service.client.get("/v1/keys", **options)
+    assert answer.status_code == 200, answer.text
+    assert AccessKeyList.model_validate_json(answer.content, strict=True)
+    return list(answer.json()["items"])
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    found = schemas.JobtrailProblem.model_validate_json(answer.content, strict=True)
+    return answer.status_code, found.type.removeprefix("/v1/problems/")
+
+
+async def test_a_key_is_shown_once(service: Service, place: Place) -> None:
+    answer = await service.client.post("/v1/keys", json={"name": "shop", "scopes": ["submit", "read"]})
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (201, "no-store")
+    assert NewAccessKey.model_validate_json(answer.content, strict=True)
+    made = answer.json()
+    text = made.pop("key")
+    assert text.startswith(f"jt_{made['prefix']}_")
+    assert await place.value("SELECT hash FROM jobtrail.keys") == digest(text)
+    assert made == {
+        "id": made["id"], "name": "shop", "prefix": made["prefix"], "scopes": ["read", "submit"], "state": "active",
+        "created_at": made["created_at"], "created_by": "anonymous", "expires_at": None, "revoked_at": None,
+        "revoked_by": None, "last_used_at": None,
+    }  # fmt: skip
+    assert await listed(service) == [made]
+
+
+@pytest.mark.parametrize(
+    "ends", [{"expires_in": 3600}, {"expires_in": 3600.5}, {"expires_at": "2029-01-31T12:00:00+02:00"}]
+)
+async def test_a_key_with_an_end(service: Service, ends: dict[str, Any]) -> None:
+    answer = await service.client.post("/v1/keys", json={"name": "shop", "scopes": ["read"], **ends})
+    assert answer.status_code == 201
+    expires_at = answer.json()["expires_at"]
+    assert expires_at == "2029-01-31T10:00:00Z" if "expires_at" in ends else expires_at > answer.json()["created_at"]
+
+
+async def test_a_key_works_until_it_is_revoked(keyed: Service) -> None:
+    admin = await key_for(keyed, *SCOPES)
+    made = (await keyed.client.post("/v1/keys", json={"name": "bob", "scopes": ["operate"]}, headers=admin)).json()
+    bob = {"Authorization": f"Bearer {made['key']}"}
+    for _ in range(2):
+        gone = await keyed.client.delete(f"/v1/keys/{made['id']}", headers=admin)
+        assert (gone.status_code, gone.content) == (204, b"")
+    assert problem(await keyed.client.get("/v1/keys", headers=bob)) == (401, "unauthorized")
+    first, second = await listed(keyed, headers=admin)
+    assert (first["state"], second["state"]) == ("active", "revoked")
+    assert (second["created_by"], second["revoked_by"]) == ("key:ops", "key:ops")
+    assert first["last_used_at"] is not None
+    assert second["last_used_at"] is None
+
+
+@pytest.mark.parametrize("call", [("GET", "/v1/keys"), ("POST", "/v1/keys"), ("DELETE", f"/v1/keys/{uuid4()}")])
+@pytest.mark.parametrize("scopes", [(), ("read",), ("submit",), ("read", "submit")])
+async def test_keys_are_for_who_may_operate(
+    keyed: Service, place: Place, scopes: tuple[Scope, ...], call: tuple[str, str]
+) -> None:
+    headers = await key_for(keyed, *scopes) if scopes else {}
+    body = {"name": "shop", "scopes": ["read"]}
+    answer = await keyed.client.request(*call, headers=headers, json=body if call[0] == "POST" else None)
+    assert problem(answer) == ((403, "forbidden") if scopes else (401, "unauthorized"))
+    assert await place.value("SELECT count(*) FROM jobtrail.keys") == len({scopes} - {()})
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "status"),
+    [
+        (["operate"], ["operate"], 201),
+        (["operate"], ["read"], 201),
+        (["operate"], ["submit"], 403),
+        (["operate"], ["read", "submit", "operate"], 403),
+        (["submit", "operate"], ["read", "submit", "operate"], 201),
+    ],
+)
+async def test_nobody_gives_what_it_has_not(
+    keyed: Service, place: Place, own: list[Scope], wanted: list[Scope], status: int
+) -> None:
+    headers = await key_for(keyed, *own)
+    answer = await keyed.client.post("/v1/keys", json={"name": "shop", "scopes": wanted}, headers=headers)
+    assert answer.status_code == status
+    assert await place.value("SELECT count(*) FROM jobtrail.keys") == (2 if status == 201 else 1)
+    if status == 403:
+        assert answer.json()["detail"] == "key:ops may not do this: it takes the scope submit"
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"name": None}, "/name"),
+        ({"name": ""}, "/name"),
+        ({"name": 5}, "/name"),
+        ({"name": "a b"}, "/name"),
+        ({"name": "a\n"}, "/name"),
+        ({"name": "x" * 101}, "/name"),
+        ({"name": "\0"}, "/name"),
+        ({"scopes": None}, "/scopes"),
+        ({"scopes": []}, "/scopes"),
+        ({"scopes": "read"}, "/scopes"),
+        ({"scopes": {"read": True}}, "/scopes"),
+        ({"scopes": ["read", "admin"]}, "/scopes/1"),
+        ({"scopes": ["READ"]}, "/scopes/0"),
+        ({"scopes": [None]}, "/scopes/0"),
+        ({"scopes": ["read"] * 4}, "/scopes"),
+        ({"expires_in": 0}, "/expires_in"),
+        ({"expires_in": -1}, "/expires_in"),
+        ({"expires_in": 0.999}, "/expires_in"),
+        ({"expires_in": True}, "/expires_in"),
+        ({"expires_in": "90d"}, "/expires_in"),
+        ({"expires_in": 315_360_001}, "/expires_in"),
+        ({"expires_at": "tomorrow"}, "/expires_at"),
+        ({"expires_at": "2029-01-31T12:00:00"}, "/expires_at"),
+        ({"expires_at": 1893456000}, "/expires_at"),
+        ({"expires_at": "2020-01-31T12:00:00Z"}, "/expires_at"),
+        ({"expires_at": "9999-12-31T23:59:59Z"}, "/expires_at"),
+        ({"expires_at": "0001-01-01T00:00:00Z"}, "/expires_at"),
+        ({"expires_in": 60, "expires_at": "2029-01-31T12:00:00Z"}, "/expires_at"),
+        ({"hash": "00"}, "/hash"),
+        ({"key": "jt_"}, "/key"),
+    ],
+)
+async def test_what_is_no_key_is_not_made(service: Service, place: Place, change: dict[str, Any], pointer: str) -> None:
+    answer = await service.client.post("/v1/keys", json={"name": "shop", "scopes": ["read"], **change})
+    assert problem(answer) == (422, "invalid-input")
+    assert answer.json()["errors"][0]["pointer"] == pointer
+    assert await place.value("SELECT count(*) FROM jobtrail.keys") == 0
+
+
+@pytest.mark.parametrize("body", ["", "{}", "null", "[]", '{"name": "shop"}', '{"scopes": ["read"]}'])
+async def test_a_key_has_a_name_and_scopes(service: Service, place: Place, body: str) -> None:
+    answer = await service.client.post("/v1/keys", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in {400, 422}
+    assert await place.value("SELECT count(*) FROM jobtrail.keys") == 0
+
+
+@pytest.mark.parametrize(
+    ("key_id", "answered"),
+    [
+        (str(uuid4()), (404, "key-not-found")),
+        ("nope", (422, "invalid-input")),
+        ("abcdefgh2345", (422, "invalid-input")),
+        ("%00", (422, "invalid-input")),
+        ("", (404, "not-found")),
+    ],
+)
+async def test_no_such_key(service: Service, key_id: str, answered: tuple[int, str]) -> None:
+    await create_key(service.desk, "shop", ["read"], by="test")
+    assert problem(await service.client.delete(f"/v1/keys/{key_id}")) == answered
+    assert [each["state"] for each in await listed(service)] == ["active"]
+
+
+async def test_never_among_the_routes_of_a_host(service: Service) -> None:
+    app = FastAPI()
+    app.include_router(routes(service.door, OPEN), prefix="/inner")
+    async with client_of(app) as client:
+        body = {"name": "shop", "scopes": ["read"]}
+        for answer in (await client.get("/inner/keys"), await client.post("/inner/keys", json=body)):
+            assert answer.status_code == 404
+        assert (await client.get("/inner/jobs")).status_code == 200
+    assert not [path for path in app.openapi()["paths"] if "keys" in path]
+
+
+async def test_the_key_is_in_no_other_answer_and_in_no_log(keyed: Service, caplog: pytest.LogCaptureFixture) -> None:
+    admin = await key_for(keyed, *SCOPES)
+    with caplog.at_level(logging.DEBUG):
+        made = (await keyed.client.post("/v1/keys", json={"name": "bob", "scopes": ["submit"]}, headers=admin)).json()
+        text, prefix = made["key"], made["prefix"]
+        bob, half = {"Authorization": f"Bearer {text}"}, {"Authorization": f"Bearer {text[:-1]}"}
+        forged = {"Authorization": f"Bearer {text[:16]}{make().text[16:]}"}
+        answers = [
+            await keyed.client.get("/v1/keys", headers=admin),
+            *[await keyed.client.get("/v1/keys", headers=headers) for headers in (bob, half, forged)],
+            await keyed.client.post("/v1/jobs", json={"task": "noop"}, headers=bob),
+            await keyed.client.get("/v1/jobs", headers=admin),
+            await keyed.client.delete(f"/v1/keys/{made['id']}", headers=admin),
+            await keyed.client.get("/v1/audit/purged", headers=admin),
+        ]
+    assert [each.status_code for each in answers] == [200, 403, 401, 401, 202, 200, 204, 200]
+    told = [each.text + str(each.headers) for each in answers] + [str(each.__dict__) for each in caplog.records]
+    ours = [each for each in told if prefix in each]
+    assert len(ours) >= 3
+    for secret in (text[16:], admin["Authorization"][-43:]):
+        assert not [each for each in told if secret in each or secret[:14] in each or secret[-14:] in each]
+    assert answers[4].json()["created_by"] == "key:bob"
+
+
+async def test_a_refused_key_is_answered_alike_whatever_is_wrong_with_it(keyed: Service, place: Place) -> None:
+    (over, ended), (gone, revoked) = [await create_key(keyed.desk, "shop", ["read"], by="test") for _ in range(2)]
+    await place.psql.execute("UPDATE jobtrail.keys SET expires_at = now() WHERE id = $1", over.id)
+    await place.psql.execute("UPDATE jobtrail.keys SET revoked_at = now(), revoked_by = 'x' WHERE id = $1", gone.id)
+    answers = []
+    for text in (ended, revoked, make().text, ended[:30], "x", ended[:16] + make().text[16:]):
+        answer = await keyed.client.get("/v1/jobs", headers={"Authorization": f"Bearer {text}"})
+        problem(answer)
+        headers = {name: value for name, value in answer.headers.items() if name != "x-trace-id"}
+        answers.append(json.dumps([answer.status_code, {**answer.json(), "trace_id": ""}, headers]))
+    assert set(answers) == {answers[0]}
+    assert answers[0].startswith("[401,")
