@@ -3,8 +3,10 @@
 import asyncio
 import math
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from types import FrameType
 from typing import Final
@@ -13,12 +15,26 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from jobtrail.api.access import Keyed
+from jobtrail.api.connections import Silent
 from jobtrail.api.door import OwnDoor
 from jobtrail.api.routes import install
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
-from jobtrail.settings import Settings
-from jobtrail.wiring import build_node, listen, load_catalog, open_desk, reach, require_schema, stop_node
+from jobtrail.job.redaction import Redaction
+from jobtrail.lifecycle.key_ring import KeyRing
+from jobtrail.settings import Settings, is_loopback
+from jobtrail.store.engine import open_single
+from jobtrail.wiring import (
+    build_node,
+    listen,
+    load_catalog,
+    open_desk,
+    reach,
+    require_access,
+    require_schema,
+    stop_node,
+)
 
 VERSION: Final = version("jobtrail")
 
@@ -26,11 +42,21 @@ DESCRIPTION: Final = "BackgroundTasks that survive a restart: every job is one P
 
 
 def create_app(
-    settings: Settings, url: DatabaseUrl, catalog: Catalog, *, hurry: asyncio.Event | None = None
+    settings: Settings,
+    url: DatabaseUrl,
+    catalog: Catalog,
+    *,
+    loopback: bool,
+    hurry: asyncio.Event | None = None,
+    connections: Callable[[], int] = lambda: 0,
 ) -> FastAPI:
-    """The stand-alone service. Its node lives as long as the app's lifespan; `hurry` ends the grace at its end."""
+    """The stand-alone service. Its node lives as long as the app's lifespan; `hurry` ends the grace at its end.
+
+    `loopback`: nobody but this machine reaches it, and callers need no key as long as there is none. `connections`: how
+    many are open.
+    """
     desk = open_desk(settings, url, catalog)
-    node = build_node(settings, url, desk)
+    node = build_node(settings, desk, partial(open_single, url.sqlalchemy))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -42,7 +68,16 @@ def create_app(
             await desk.database.dispose()
 
     app = FastAPIOffline(title="Jobtrail", version=VERSION, description=DESCRIPTION, lifespan=lifespan)
-    install(app, OwnDoor(desk, node.launch, node.accepting, settings.max_body))
+    door = OwnDoor(
+        desk,
+        node.launch,
+        node.accepting,
+        settings.max_body,
+        Keyed(KeyRing(desk), loopback=loopback),
+        settings.body_timeout,
+        Redaction(settings.redact),
+    )
+    install(app, door, connections=connections, most_connections=settings.max_connections)
     return app
 
 
@@ -53,23 +88,28 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
     """
     catalog = load_catalog(settings.tasks)
     with listen(settings.host, settings.port) as listening, reach(settings) as url:
-        asyncio.run(_check(settings, url, catalog))
+        # the address that was bound, since a name may lead anywhere
+        loopback = is_loopback(listening.getsockname()[0])
+        asyncio.run(_check(settings, url, catalog, loopback=loopback))
         hurry = asyncio.Event()
+        app = create_app(settings, url, catalog, loopback=loopback, hurry=hurry, connections=lambda: server.connections)
         config = uvicorn.Config(
-            create_app(settings, url, catalog, hurry=hurry),
+            app,
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=max(1, math.ceil(settings.grace.total_seconds())),
         )
-        _Server(config, ready, hurry).run(sockets=[listening])
+        server = _Server(config, ready, hurry, Silent(settings.body_timeout))
+        server.run(sockets=[listening])
 
 
-async def _check(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> None:
+async def _check(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, loopback: bool) -> None:
     desk = open_desk(settings, url, catalog)
     try:
         await require_schema(desk, settings, url)
+        await require_access(desk, settings, loopback=loopback)
     finally:
         await desk.database.dispose()
 
@@ -77,10 +117,13 @@ async def _check(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> None
 class _Server(uvicorn.Server):
     """Says where it serves, once it does. A second signal hurries its end but skips none of it."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[str], None], hurry: asyncio.Event) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[str], None], hurry: asyncio.Event, silent: Silent
+    ) -> None:
         super().__init__(config)
         self._ready = ready
         self._hurry = hurry
+        self._silent = silent
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -89,6 +132,16 @@ class _Server(uvicorn.Server):
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             self._ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self.server_state.connections)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # once a second
+            self._silent.close(self.server_state.connections, time.monotonic())
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and self._loop is not None:

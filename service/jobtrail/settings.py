@@ -21,6 +21,7 @@ from jobtrail.job.database_url import normalize
 from jobtrail.job.duration import format_duration, parse_duration
 from jobtrail.job.errors import SettingsError
 from jobtrail.job.limits import MAX_TTL, QUEUE_PATTERN
+from jobtrail.job.redaction import WORDS
 from jobtrail.job.size import parse_size
 
 PREFIX: Final = "JOBTRAIL_"
@@ -51,6 +52,11 @@ def _words(value: object) -> object:
     return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
 
+def _words_or_none(value: object) -> object:
+    """An empty variable is one that is not set."""
+    return () if isinstance(value, str) and value.strip().lower() == "none" else _words(value)
+
+
 def _upper(value: object) -> object:
     return value.strip().upper() if isinstance(value, str) else value
 
@@ -63,6 +69,7 @@ KeptFor = Annotated[
 ]
 Size = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024), BeforeValidator(_size)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+WordsOrNone = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words_or_none)]
 
 
 class _Shared(BaseSettings):
@@ -105,6 +112,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     max_body: Size = 1024 * 1024
+    body_timeout: Duration = Field(default=timedelta(seconds=30), ge=timedelta(milliseconds=100))
+    max_waiting: int = Field(default=5000, ge=1, le=1_000_000)
+    max_connections: int = Field(default=1000, ge=1, le=1_000_000)
+    redact: WordsOrNone = WORDS
 
     tasks: Words = ()
     queues: Words = ()
@@ -242,13 +253,14 @@ def _refuse_slow_poll(poll_every: timedelta, lease: timedelta) -> list[str]:
 
 
 def _refuse_open_door(host: str) -> list[str]:
-    if _is_loopback(host):
+    if is_loopback(host):
         return []
     what = f"{PREFIX}HOST: {host!r:.60} is not a loopback address, and the embedded database is for one machine"
     return [f"{what}: set {PREFIX}HOST=127.0.0.1, or {PREFIX}DATABASE_URL to the URL of a server"]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it. Of names only `localhost` is known: ask of the address that was bound."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -6,17 +6,21 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl, normalize
 from jobtrail.job.errors import SettingsError, UnavailableError
 from jobtrail.lifecycle.desk import Defaults, Desk
+from jobtrail.lifecycle.keys import any_keys
+from jobtrail.lifecycle.waiting import Waiting
 from jobtrail.node.janitor import Upkeep
 from jobtrail.node.leases import Terms
 from jobtrail.node.node import Node
@@ -24,7 +28,7 @@ from jobtrail.node.worker import Work
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.store import schema
 from jobtrail.store.embedded import EmbeddedPostgres, default_folder
-from jobtrail.store.engine import open_database
+from jobtrail.store.engine import lend_database, open_database
 from jobtrail.store.faults import refusal_of, unavailable
 
 
@@ -102,11 +106,17 @@ def open_desk(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Desk:
     """The verbs' side of a process; nothing is connected before it is used. Dispose its database at the end."""
     timeout = {} if url.connect_timeout is None else {"connect_timeout": float(url.connect_timeout)}
     database = open_database(url.sqlalchemy, pool_size=settings.pool_size, **timeout)
-    return Desk(database, catalog, Defaults(settings.ttl, settings.ttl_failed))
+    return Desk(database, catalog, Defaults(settings.ttl, settings.ttl_failed), Waiting(settings.max_waiting))
 
 
-def build_node(settings: Settings, url: DatabaseUrl, desk: Desk) -> Node:
-    """What runs jobs in this process, once it is started."""
+def lend_desk(settings: Settings, engine: AsyncEngine, catalog: Catalog) -> Desk:
+    """The same on a host's engine, which stays the host's. Raises SettingsError for one of another driver."""
+    database = lend_database(engine, pool_size=settings.pool_size)
+    return Desk(database, catalog, Defaults(settings.ttl, settings.ttl_failed), Waiting(settings.max_waiting))
+
+
+def build_node(settings: Settings, desk: Desk, leases: Callable[[], AsyncEngine]) -> Node:
+    """What runs jobs in this process, once it is started; `leases` as `open_single` or `lend_single` makes it."""
     work = Work(
         queues=settings.queues,
         slots=settings.slots,
@@ -118,7 +128,7 @@ def build_node(settings: Settings, url: DatabaseUrl, desk: Desk) -> Node:
         max_result=settings.max_result,
     )
     upkeep = Upkeep(settings.purge_every, settings.history_ttl)
-    return Node(desk, url.sqlalchemy, work, upkeep, Terms(settings.lease, settings.stall), version=version("jobtrail"))
+    return Node(desk, leases, work, upkeep, Terms(settings.lease, settings.stall), version=version("jobtrail"))
 
 
 async def stop_node(node: Node, grace: timedelta, hurry: asyncio.Event) -> None:
@@ -145,6 +155,19 @@ async def require_schema(desk: Desk, settings: Settings, url: DatabaseUrl) -> No
         return
     what = "has no Jobtrail schema" if found is schema.Schema.MISSING else "has an older revision of the schema"
     raise SettingsError(f"JOBTRAIL_DATABASE_URL: the database {what}: run `jobtrail migrate`, then start again")
+
+
+async def require_access(desk: Desk, settings: Settings, *, loopback: bool) -> None:
+    """Where others than this machine come in, callers must be asked who they are; `loopback`: nobody else does.
+
+    Keys that are all revoked suffice: they let nobody in. Raises SettingsError, UnavailableError.
+    """
+    if not loopback and not await any_keys(desk):
+        raise SettingsError(
+            f"JOBTRAIL_HOST: {settings.host!r:.60} can be reached by others and there are no access keys: make one "
+            "with `jobtrail keys create NAME --scope read --scope submit --scope operate`, or set "
+            "JOBTRAIL_HOST=127.0.0.1"
+        )
 
 
 async def find_schema(desk: Desk, url: DatabaseUrl) -> schema.Schema:

@@ -6,6 +6,7 @@ from typing import Annotated
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException, Response
 
+from jobtrail.api.access import Open
 from jobtrail.api.door import OwnDoor
 from jobtrail.api.routes import install, routes
 from jobtrail.job.access import SCOPES
@@ -135,7 +136,7 @@ async def test_a_job_of_a_host_runs(place: Place) -> None:
     desk = desk_at(place)
     async with node_at(desk, place) as node:
         app = FastAPI()
-        app.include_router(routes(OwnDoor(desk, node.launch, node.accepting, MAX_BODY), OPEN), prefix="/jobs")
+        app.include_router(routes(OwnDoor(desk, node.launch, node.accepting, MAX_BODY, Open()), OPEN), prefix="/jobs")
         async with client_of(app) as client:
             address = (await client.post("/jobs/jobs", json={"task": "noop"})).headers["Location"]
 
@@ -150,6 +151,6 @@ async def test_the_hosts_documentation_has_ours(place: Place) -> None:
     own_routes(service.app)
     service.app.include_router(routes(service.door, OPEN), prefix="/jobs")
     told = (await service.client.get("/openapi.json")).json()
-    assert told["paths"]["/jobs/jobs"]["post"]["operationId"] == "submit_job"
+    assert told["paths"]["/jobs/jobs"]["post"]["operationId"] == "jobtrail_submit_job"
     assert "JobtrailProblem" in told["components"]["schemas"]
     assert "HTTPValidationError" not in json.dumps(told["paths"]["/jobs/jobs"])

@@ -11,14 +11,15 @@ import pytest
 from fastapi import FastAPI
 
 from jobtrail.api.bulk import BulkBody
-from jobtrail.api.door import OwnDoor
+from jobtrail.api.keys import KeyBody
 from jobtrail.api.pauses import PauseBody
-from jobtrail.api.routes import install
+from jobtrail.api.routes import install, routes
 from jobtrail.api.schemas import Batch
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.submission import Amendment, Submission
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.store.engine import open_database
+from support.service import OPEN, Service
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")
 
@@ -42,6 +43,9 @@ OPERATIONS = {
     "delete_pause": "DELETE /v1/pauses/{kind}/{name}",
     "list_questions": "GET /v1/audit",
     "ask": "GET /v1/audit/{name}",
+    "list_keys": "GET /v1/keys",
+    "create_key": "POST /v1/keys",
+    "revoke_key": "DELETE /v1/keys/{key_id}",
     "list_problems": "GET /v1/problems",
     "get_problem": "GET /v1/problems/{slug}",
     "health": "GET /health",
@@ -52,9 +56,12 @@ OPERATIONS = {
 
 def described() -> dict[str, Any]:
     app = FastAPI(title="Jobtrail")
-    desk = Desk(open_database("postgresql+asyncpg://nowhere"), Catalog())
-    install(app, OwnDoor(desk, lambda *_: None, lambda: True, 1024))
+    install(app, Service(nowhere()).door)
     return app.openapi()
+
+
+def nowhere() -> Desk:
+    return Desk(open_database("postgresql+asyncpg://nowhere"), Catalog())
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +100,31 @@ def test_refusals_are_problems_and_every_answer_has_a_trace(told: dict[str, Any]
         for status, answer in said["responses"].items():
             assert "X-Trace-Id" in answer["headers"], (name, status)
             assert int(status) < 400 or list(answer["content"]) == ["application/problem+json"], (name, status)
-            assert status != "503" or "Retry-After" in answer["headers"], name
+            assert status not in ("429", "503") or "Retry-After" in answer["headers"], name
+            assert status != "401" or "WWW-Authenticate" in answer["headers"], name
+
+
+def test_who_may_is_told(told: dict[str, Any]) -> None:
+    assert told["components"]["securitySchemes"]["accessKey"]["scheme"] == "bearer"
+    needs = {name: said.get("security") for name, (_, said) in operations(told).items()}
+    assert needs["list_jobs"] == [{"accessKey": ["read"]}, {"accessKey": ["submit"]}]
+    assert needs["move_jobs"] == [{"accessKey": ["operate"]}]
+    assert {name for name, needed in needs.items() if needed is None} == {
+        "list_problems", "get_problem", "health", "live", "ready",
+    }  # fmt: skip
+    for name, (_, said) in operations(told).items():
+        assert ({"401", "403"} <= set(said["responses"])) is (needs[name] is not None), name
+        assert ("503" in said["responses"]) is (name != "live"), name
+    assert [name for name, (_, said) in operations(told).items() if "429" in said["responses"]] == [
+        "submit_job", "submit_jobs",
+    ]  # fmt: skip
+
+
+def test_a_host_is_told_of_no_keys() -> None:
+    app = FastAPI()
+    app.include_router(routes(Service(nowhere()).door, OPEN))
+    text = json.dumps(app.openapi())
+    assert ("accessKey" in text, "securitySchemes" in text, '"401"' in text) == (False, False, False)
 
 
 def test_headers_are_told(told: dict[str, Any]) -> None:
@@ -117,7 +148,7 @@ def test_headers_are_told(told: dict[str, Any]) -> None:
 def test_examples_are_what_the_service_takes(told: dict[str, Any]) -> None:
     models = {
         "submit_job": Submission, "submit_jobs": Batch, "move_jobs": BulkBody, "amend_job": Amendment,
-        "put_pause": PauseBody,
+        "put_pause": PauseBody, "create_key": KeyBody,
     }  # fmt: skip
     for name, model in models.items():
         examples = operations(told)[name][1]["requestBody"]["content"]["application/json"]["examples"]

@@ -81,9 +81,9 @@ async def test_the_frameworks_own_errors_are_problems_too(
 
 
 async def test_a_wrong_method_is_told_all_the_right_ones(service: Service) -> None:
-    assert (await service.client.put("/v1/jobs")).headers["Allow"] == "GET, POST"
+    assert (await service.client.put("/v1/jobs")).headers["Allow"] == "GET, HEAD, POST"
     job = await service.client.put("/v1/jobs/00000000-0000-0000-0000-000000000000")
-    assert job.headers["Allow"] == "GET, PATCH, DELETE"
+    assert job.headers["Allow"] == "GET, HEAD, PATCH, DELETE"
 
 
 async def test_other_routes_of_the_service_answer_with_problems(service: Service) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -202,11 +203,17 @@ async def test_jobs_of_a_batch_run(running: Service) -> None:
     assert [(await running.ended(job["id"]))["status"] for job in answer.json()["items"]] == ["succeeded"] * 2
 
 
-@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/batch", "/v1/jobs/{id}/retry"])
-async def test_a_process_that_shuts_down_takes_nothing(service: Service, place: Place, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/jobs", {"task": "noop"}),
+        ("/v1/jobs/batch", {"jobs": [{"task": "noop"}]}),
+        ("/v1/jobs/{id}/retry", {}),
+    ],
+)
+async def test_a_process_that_shuts_down_takes_nothing(service: Service, place: Place, path: str, body: Any) -> None:
     job_id = (await service.submitted())["id"]
     service.accepting = False
-    body = {"task": "noop"} if path == "/v1/jobs" else {"jobs": [{"task": "noop"}]}
     answer = await service.client.post(path.format(id=job_id), json=body)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert answer.json()["type"] == "/v1/problems/unavailable"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobtrail.job.context import TASK_LOGGER
-from jobtrail.logs import catch_job_lines, collect, configure, words_of
+from jobtrail.logs import collect, configure, words_of
 
 log = logging.getLogger("shop.tasks")
 words = logging.getLogger(f"{TASK_LOGGER}.send_mail")
@@ -20,8 +20,8 @@ Lines = Callable[[], list[str]]
 @pytest.fixture(autouse=True)
 def bare() -> Iterator[logging.Logger]:
     """The root logger of a process in which nobody configured logging, but for pytest's own handlers."""
-    root, tasks = logging.getLogger(), logging.getLogger(TASK_LOGGER)
-    before = [(each, list(each.handlers), each.level, each.propagate) for each in (root, tasks, words, log)]
+    root, ours, tasks = (logging.getLogger(name) for name in (None, "jobtrail", TASK_LOGGER))
+    before = [(each, list(each.handlers), each.level, each.propagate) for each in (root, ours, tasks, words, log)]
     for logger, *_ in before:
         logger.handlers[:] = []
         logger.setLevel(logging.NOTSET)
@@ -157,12 +157,14 @@ def test_a_host_that_keeps_its_tasks_words_to_itself(bare: logging.Logger) -> No
 
 def test_where_nothing_is_configured_warnings_are_still_printed(bare: logging.Logger, lines: Lines) -> None:
     bare.handlers.clear()
-    catch_job_lines()
     log.info("quiet")
     log.warning("loud")
     said_within(lambda: words.info("quiet too"))
     said_within(lambda: words.warning("loud too"))
-    assert lines() == ["loud", "loud too"]
+    said_within(lambda: log.warning("loud as well"))
+    words.info("quiet from a thread that goes on")
+    words.warning("loud from there")
+    assert lines() == ["loud", "loud too", "loud as well", "loud from there"]
 
 
 def test_where_something_is_configured_nothing_is_printed_twice(bare: logging.Logger, lines: Lines) -> None:
@@ -177,26 +179,45 @@ def test_where_something_is_configured_nothing_is_printed_twice(bare: logging.Lo
     assert (len(shown.messages), lines()) == (3, [])
 
 
-def test_installing_twice_catches_once() -> None:
-    catch_job_lines()
-    catch_job_lines()
-    assert said_within(lambda: log.warning("x")) == ["x"]
-    assert said_within(lambda: words.info("x")) == ["x"]
+def test_a_job_within_a_job_is_caught_once() -> None:
+    outer: list[logging.LogRecord] = []
+    with collect(outer.append):
+        assert said_within(lambda: log.warning("x")) == ["x"]
+        assert said_within(lambda: words.info("x")) == ["x"]
+        log.warning("y")
+        words.info("y")
+    assert [record.getMessage() for record in outer] == ["y", "y"]
 
 
-@pytest.mark.parametrize("how", ["dictConfig", "basicConfig", "configure"])
-def test_logging_may_be_configured_anew(how: str, lines: Lines) -> None:
-    catch_job_lines()
-    match how:
-        case "dictConfig":
-            logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, "root": {"level": "ERROR"}})
-        case "basicConfig":
-            logging.basicConfig(level="ERROR", force=True)
-        case _:
-            configure("text", "ERROR")
-    assert said_within(lambda: log.error("x")) == ["x"]
-    assert said_within(lambda: words.info("x")) == ["x"]
-    assert len(lines()) == 1
+KEEPING = {"version": 1, "disable_existing_loggers": False, "root": {"level": "ERROR"}}
+
+OURS_TOO = {**KEEPING, "loggers": {"jobtrail": {"level": "INFO"}}}
+
+
+@pytest.mark.parametrize("moment", ["before", "while"])
+@pytest.mark.parametrize(
+    "configured",
+    [
+        lambda: logging.config.dictConfig(KEEPING),
+        lambda: logging.config.dictConfig(OURS_TOO),
+        lambda: logging.basicConfig(level="ERROR", force=True),
+        logging.getLogger().handlers.clear,
+        lambda: configure("text", "ERROR"),
+    ],
+)
+def test_logging_may_be_configured_anew(configured: Callable[[], None], moment: str, lines: Lines) -> None:
+    said_within(lambda: None)
+    if moment == "before":
+        configured()
+
+    def speak() -> None:
+        if moment == "while":
+            configured()
+        log.error("x")
+        words.warning("y")
+
+    assert said_within(speak) == ["x", "y"]
+    assert len([line for line in lines() if line.endswith("x")]) == 1
 
 
 def test_a_level_of_the_service_hides_what_the_job_keeps(lines: Lines) -> None:

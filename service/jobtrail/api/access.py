@@ -1,11 +1,20 @@
 """Who may call. The stand-alone service asks for keys; among a host's routes the host's own guards ask."""
 
 from collections.abc import Collection
-from typing import Protocol
+from ipaddress import ip_address
+from typing import Final, Protocol
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
+from jobtrail.api.errors import NotThisMachineError
 from jobtrail.job.access import ANONYMOUS, Caller, Scope
+from jobtrail.job.errors import ForbiddenError, UnauthorizedError
+from jobtrail.lifecycle.key_ring import KeyRing
+
+_CALLER: Final = "jobtrail.caller"
+
+_NOBODY: Final = Caller("anonymous", frozenset())
 
 
 class Access(Protocol):
@@ -29,3 +38,68 @@ class Open:
 
     def caller(self, request: Request) -> Caller:  # noqa: ARG002 - the protocol's
         return ANONYMOUS
+
+
+class Keyed:
+    """By access keys (RFC 6750). On `loopback`, and only there, nobody is asked as long as no key was made."""
+
+    def __init__(self, ring: KeyRing, *, loopback: bool) -> None:
+        self._ring: Final = ring
+        self._loopback: Final = loopback
+
+    async def admit(self, request: Request, needs: Collection[Scope]) -> None:
+        if not needs:
+            return
+        caller = await self._identify(request)
+        if not caller.may(needs):
+            raise ForbiddenError(caller.name, tuple(needs))
+        request.scope[_CALLER] = caller
+
+    def caller(self, request: Request) -> Caller:
+        found: Caller = request.scope.get(_CALLER, _NOBODY)
+        return found
+
+    async def _identify(self, request: Request) -> Caller:
+        if self._loopback and not await self._ring.needed():
+            _refuse_other_machines(request)
+            return ANONYMOUS
+        caller = await self._ring.identify(key_of(request))
+        if caller is None:
+            raise UnauthorizedError("an access key is needed, sent as `Authorization: Bearer KEY`")
+        return caller
+
+
+def key_of(request: Request) -> str | None:
+    """The text after `Bearer` (RFC 6750, section 2.1) of the one header Authorization, else None."""
+    found = request.headers.getlist("authorization")
+    if len(found) != 1:
+        return None
+    scheme, _, text = found[0].partition(" ")
+    return text.strip(" ") if scheme.lower() == "bearer" else None
+
+
+def challenge(request: Request, error: UnauthorizedError | ForbiddenError) -> str:
+    """RFC 6750, section 3: an error is named to who sent a key, and never which part of it is wrong."""
+    if isinstance(error, ForbiddenError):
+        return f'Bearer realm="jobtrail", error="insufficient_scope", scope="{error.needs[0]}"'
+    sent = any(each.lower().startswith("bearer") for each in request.headers.getlist("authorization"))
+    return 'Bearer realm="jobtrail", error="invalid_token"' if sent else 'Bearer realm="jobtrail"'
+
+
+def _refuse_other_machines(request: Request) -> None:
+    """A page from elsewhere may be led to this address by its own name (DNS rebinding), or post to it unread; the
+    browser tells both.
+    """
+    for name in ("host", "origin"):
+        for said in request.headers.getlist(name) or ([""] if name == "host" else []):
+            if not _is_this_machine(said if name == "origin" else f"//{said}"):
+                raise NotThisMachineError(name.capitalize(), said)
+
+
+def _is_this_machine(url: str) -> bool:
+    """RFC 6761, section 6.3: `localhost` and all names below it are this machine."""
+    try:
+        name = urlsplit(url).hostname or ""
+        return name == "localhost" or name.endswith(".localhost") or ip_address(name).is_loopback
+    except ValueError:
+        return False

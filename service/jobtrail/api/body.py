@@ -1,10 +1,12 @@
 """Reading a body before FastAPI does: announced as JSON, never longer than the limit, strictly parsed."""
 
+import asyncio
+from datetime import timedelta
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
 
-from jobtrail.api.errors import BodyTooLargeError, ContentTypeError
+from jobtrail.api.errors import BodyTooLargeError, BodyTooSlowError, ContentTypeError
 from jobtrail.job.storable import parse
 
 _JSON: Final = "application/json"
@@ -26,14 +28,18 @@ class ReadRequest(Request):
         return self._value
 
 
-async def read(request: Request, *, limit: int, required: bool) -> ReadRequest:
+async def read(request: Request, *, limit: int, within: timedelta, required: bool) -> ReadRequest:
     """The request with its parsed body. An empty body is none, where none is `required`.
 
-    Raises ContentTypeError, BodyTooLargeError, NotJsonError, InvalidInputError, and ClientDisconnect.
+    Raises ContentTypeError, BodyTooLargeError, BodyTooSlowError, NotJsonError, InvalidInputError, and ClientDisconnect.
     """
     if required:
         _require_json(request)
-    raw = await _take(request, limit)
+    try:
+        async with asyncio.timeout(within.total_seconds()):
+            raw = await _take(request, limit)
+    except TimeoutError:
+        raise BodyTooSlowError(within.total_seconds()) from None
     if not required:
         if not raw:
             return ReadRequest(request, b"", None)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from fastapi import Body
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
+from pydantic import ConfigDict, Field, StrictBool, field_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,7 +12,9 @@ from jobtrail.api import representation
 from jobtrail.api.door import Door
 from jobtrail.api.examples import BULKS
 from jobtrail.api.query import Filters, Reason
+from jobtrail.api.schemas import AnyAction
 from jobtrail.api.submissions import refuse_while_closing
+from jobtrail.job.documented import Documented
 from jobtrail.job.errors import Flaw, InvalidInputError
 from jobtrail.lifecycle.bulk import Action, bulk
 
@@ -20,8 +22,10 @@ MOST: Final = 10_000
 """Jobs of one call, so that its answer comes within seconds."""
 
 
-class BulkFilter(Filters):
+class BulkFilter(Documented, Filters):
     """Which jobs, as in the list; it must name something."""
+
+    model_config = ConfigDict(extra="forbid")
 
     @field_validator("status", "task", "queue", "tag", "trace_id")
     @classmethod
@@ -31,12 +35,12 @@ class BulkFilter(Filters):
         return values
 
 
-class BulkBody(BaseModel):
+class BulkBody(Documented):
     """What to do with which jobs. `limit` jobs at most are changed, the oldest first; call again for the rest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    action: Action
+    action: AnyAction
     filter: BulkFilter
     dry_run: Annotated[StrictBool, Field(description="Only count.")] = False
     reason: Annotated[Reason | None, Field(description="Of a cancel: kept in the rows and the history.")] = None
@@ -55,14 +59,15 @@ class BulkRoutes:
         `matched` jobs fitted the action when the call began. `changed` of them were moved, or asked to stop where they
         were running, and `remaining` are as they were: beyond the limit, or locked by somebody else.
         """
-        if wanted.action is Action.RETRY:
+        action = Action(wanted.action)
+        if action is Action.RETRY:
             refuse_while_closing(self.door)
             if wanted.reason is not None:
                 raise InvalidInputError([Flaw("/reason", "only a cancel has a reason")])
         try:
             done = await bulk(
                 self.door.desk,
-                wanted.action,
+                action,
                 wanted.filter.filter(),
                 by=self.door.access.caller(request).name,
                 reason=wanted.reason or None,
@@ -71,4 +76,4 @@ class BulkRoutes:
             )
         except InvalidInputError as error:
             raise error.under("/filter") from None
-        return representation.answer(representation.of_bulk(wanted.action, done, dry_run=wanted.dry_run))
+        return representation.answer(representation.of_bulk(action, done, dry_run=wanted.dry_run))

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
-from jobtrail.api.access import Access, Open
+from jobtrail.api.access import Access
+from jobtrail.job.redaction import Redaction
 from jobtrail.lifecycle.desk import Desk
 
 
@@ -33,7 +35,14 @@ class Door(Protocol):
         """In bytes."""
 
     @property
+    def body_timeout(self) -> timedelta:
+        """How long a body may take to arrive."""
+
+    @property
     def access(self) -> Access: ...
+
+    @property
+    def redaction(self) -> Redaction: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,4 +53,6 @@ class OwnDoor:
     launch: Launch
     accepting: Callable[[], bool]
     max_body: int
-    access: Access = field(default_factory=Open)
+    access: Access
+    body_timeout: timedelta = timedelta(seconds=30)
+    redaction: Redaction = field(default_factory=Redaction)

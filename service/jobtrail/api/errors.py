@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from jobtrail.job.errors import JobtrailError, UnknownTaskError
+from jobtrail.job.errors import JobtrailError, UnavailableError, UnknownTaskError
 
 
 class BodyTooLargeError(JobtrailError):
@@ -24,3 +24,31 @@ class ContentTypeError(JobtrailError):
 
 class TaskNotFoundError(UnknownTaskError):
     """The path names a task that is not registered here."""
+
+
+class BodyTooSlowError(JobtrailError):
+    """The body did not arrive within `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds: Final = seconds
+        super().__init__(f"the body did not arrive within {seconds:g} s")
+
+
+class NotThisMachineError(JobtrailError):
+    """While there are no access keys: a request that was not made for this machine, as its `header` tells."""
+
+    def __init__(self, header: str, said: str) -> None:
+        self.header: Final = header
+        self.said: Final = said
+        super().__init__(
+            f"as long as there are no access keys only this machine is served, and {header} is {said!r:.200}: call it "
+            "by localhost or 127.0.0.1, or make a key with `jobtrail keys create`, which every caller must send then"
+        )
+
+
+class TooManyConnectionsError(UnavailableError):
+    """More than `most` connections are open; this one is closed."""
+
+    def __init__(self, most: int) -> None:
+        self.most: Final = most
+        super().__init__(f"more than {most} connections are open; this one is closed")

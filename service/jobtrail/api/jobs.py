@@ -13,8 +13,9 @@ from jobtrail.api import cursor, links, representation
 from jobtrail.api.conditions import etag_of, matches_if_match, matches_if_none_match
 from jobtrail.api.door import Door
 from jobtrail.api.examples import AMENDMENTS
-from jobtrail.api.query import REPEATABLE, CancelBody, CancelQuery, Listing, LogQuery, once
+from jobtrail.api.query import REPEATABLE, CancelBody, CancelQuery, Listing, LogQuery, RetryBody, once
 from jobtrail.api.submissions import launch, refuse_while_closing
+from jobtrail.api.view import View
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Amendment
@@ -33,32 +34,36 @@ class JobRoutes:
 
     async def get_job(self, request: Request, job_id: UUID) -> Response:
         """One job with all that is known of it. With If-None-Match, 304 while nothing has changed."""
-        job = await read(self.door.desk, job_id)
-        answer = _whole(job)
+        view = View.of(self.door, request)
+        job = await read(self.door.desk, job_id, only_of=view.only_of)
+        answer = _whole(job, view)
         if matches_if_none_match(request, answer.headers["ETag"]):
             return Response(status_code=304, headers={"ETag": answer.headers["ETag"], **representation.polling(job)})
         return answer
 
     async def list_jobs(self, request: Request, wanted: Annotated[Listing, Query()]) -> Response:
         """Jobs, newest first; a filter may be given more than once."""
-        once(request, but=REPEATABLE)
-        found = await read_page(self.door.desk, wanted.page())
+        once(request, Listing.model_fields, but=REPEATABLE)
+        view = View.of(self.door, request)
+        found = await read_page(self.door.desk, wanted.page(only_of=view.only_of))
         jobs, more = found[: wanted.limit], len(found) > wanted.limit
         following = cursor.write(Place(jobs[-1].created_at, jobs[-1].id)) if more else None
-        items = [representation.of_listed_job(job, wanted.include) for job in jobs]
+        items = [representation.of_listed_job(job, wanted.include, view) for job in jobs]
         headers = {} if following is None else {"Link": _next(request, following)}
         return representation.answer({"items": items, "next_cursor": following}, headers=headers)
 
-    async def get_transitions(self, job_id: UUID) -> Response:
+    async def get_transitions(self, request: Request, job_id: UUID) -> Response:
         """Every move of a job, also after its row was purged."""
-        found = await read_history(self.door.desk, job_id)
-        return representation.answer({"items": [representation.of_transition(each) for each in found]})
+        view = View.of(self.door, request)
+        found = await read_history(self.door.desk, job_id, only_of=view.only_of)
+        return representation.answer({"items": [representation.of_transition(each, view) for each in found]})
 
     async def get_log(self, request: Request, job_id: UUID, wanted: Annotated[LogQuery, Query()]) -> Response:
         """What the job said while it ran, oldest first: the last 1,000 lines or 256 KiB of all its attempts."""
-        once(request)
-        found = await read_log(self.door.desk, job_id, attempt=wanted.attempt)
-        return representation.answer({"items": [representation.of_line(each) for each in found[-wanted.limit :]]})
+        once(request, LogQuery.model_fields)
+        view = View.of(self.door, request)
+        found = await read_log(self.door.desk, job_id, attempt=wanted.attempt, only_of=view.only_of)
+        return representation.answer({"items": [representation.of_line(each, view) for each in found[-wanted.limit :]]})
 
     async def cancel_job(self, request: Request, job_id: UUID, wanted: CancelBody | None = None) -> Response:
         """A pending job ends at once. A running one is asked to, and may still succeed: then 202."""
@@ -66,36 +71,45 @@ class JobRoutes:
 
     async def delete_job(self, request: Request, job_id: UUID, wanted: Annotated[CancelQuery, Query()]) -> Response:
         """The same as cancel: the row stays until its TTL has passed."""
-        once(request)
+        once(request, CancelQuery.model_fields)
         return await self._cancel(request, job_id, wanted.reason)
 
-    async def retry_job(self, request: Request, job_id: UUID, background: BackgroundTasks) -> Response:
+    async def retry_job(
+        self,
+        request: Request,
+        job_id: UUID,
+        background: BackgroundTasks,
+        wanted: RetryBody | None = None,  # noqa: ARG002 - it has nothing to say, and must not seem to
+    ) -> Response:
         """A failed or cancelled job goes back to pending, with one more attempt if it had none left."""
         refuse_while_closing(self.door)
         job = await retry(self.door.desk, job_id, by=self.door.access.caller(request).name)
         background.add_task(launch, self.door, (job,))
-        return representation.answer(representation.of_job(job), 202, representation.polling(job))
+        shown = representation.of_job(job, View.of(self.door, request))
+        return representation.answer(shown, 202, representation.polling(job))
 
     async def amend_job(
         self, request: Request, job_id: UUID, wanted: Annotated[Amendment, Body(openapi_examples=AMENDMENTS)]
     ) -> Response:
         """Changes only what is sent. With If-Match, only while the job is as the caller saw it."""
+        view = View.of(self.door, request)
         job = await amend(
             self.door.desk,
             job_id,
             wanted,
-            unchanged=lambda job: matches_if_match(request, _whole(job).headers["ETag"]),
+            unchanged=lambda job: matches_if_match(request, _whole(job, view).headers["ETag"]),
         )
-        return _whole(job)
+        return _whole(job, view)
 
     async def _cancel(self, request: Request, job_id: UUID, reason: str | None) -> Response:
-        job = await cancel(self.door.desk, job_id, by=self.door.access.caller(request).name, reason=reason or None)
+        view, caller = View.of(self.door, request), self.door.access.caller(request).name
+        job = await cancel(self.door.desk, job_id, by=caller, reason=reason or None, only_of=view.only_of)
         status = 200 if job.status is Status.CANCELLED else 202
-        return representation.answer(representation.of_job(job), status, representation.polling(job))
+        return representation.answer(representation.of_job(job, view), status, representation.polling(job))
 
 
-def _whole(job: Job) -> Response:
-    answer = representation.answer(representation.of_job(job), headers=representation.polling(job))
+def _whole(job: Job, view: View) -> Response:
+    answer = representation.answer(representation.of_job(job, view), headers=representation.polling(job))
     answer.headers["ETag"] = etag_of(bytes(answer.body))
     return answer
 

@@ -6,7 +6,14 @@ from typing import Final, NamedTuple
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import ClientDisconnect
 
-from jobtrail.api.errors import BodyTooLargeError, ContentTypeError, TaskNotFoundError
+from jobtrail.api.errors import (
+    BodyTooLargeError,
+    BodyTooSlowError,
+    ContentTypeError,
+    NotThisMachineError,
+    TaskNotFoundError,
+    TooManyConnectionsError,
+)
 from jobtrail.job import errors
 
 
@@ -58,15 +65,29 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     errors.ForbiddenError: Kind(
         403, "forbidden", "The caller may not do this", "`detail` names the scope that its key lacks."
     ),
+    NotThisMachineError: Kind(
+        403,
+        "not-this-machine",
+        "Only this machine is served",
+        "Nobody is asked for an access key while there is none, so only requests are taken that were made for "
+        "`localhost` or 127.0.0.1, by the headers Host and Origin. `jobtrail keys create` makes a key and ends this.",
+    ),
     errors.AccessKeyNotFoundError: Kind(404, "key-not-found", "No such access key", "`GET /keys` lists them."),
     errors.JobNotFoundError: Kind(
-        404, "job-not-found", "No such job", "It never existed, or it was purged; its transitions may still be there."
+        404,
+        "job-not-found",
+        "No such job",
+        "It never existed, or it was purged; its transitions may still be there. To a key that may only submit, the "
+        "jobs of others do not exist.",
     ),
     TaskNotFoundError: Kind(404, "task-not-found", "No such task", "No task of that name is known here."),
     errors.UnknownQueueError: Kind(
         404, "queue-not-found", "No such queue", "No node names it, no task goes there, and no job is in it."
     ),
     errors.UnknownQuestionError: Kind(404, "question-not-found", "No such audit question", "`detail` names them all."),
+    BodyTooSlowError: Kind(
+        408, "body-too-slow", "The body took too long", "Nothing was stored. The connection is closed; send it again."
+    ),
     errors.JobConflictError: Kind(
         409, "job-conflict", "The job's status does not allow this", "Nothing was changed. Read the job again."
     ),
@@ -112,6 +133,12 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         "The service cannot do this now",
         "The database did not answer, or this process is shutting down. Try again after the seconds of Retry-After; "
         "with an Idempotency-Key a repeat is safe.",
+    ),
+    TooManyConnectionsError: Kind(
+        503,
+        "overloaded",
+        "Too many connections are open",
+        "Nothing was done, and the connection is closed. Try again after the seconds of Retry-After.",
     ),
     Exception: INTERNAL,
 }

@@ -1,5 +1,6 @@
 """Addresses of our own calls, under whatever prefix a host chose."""
 
+from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
@@ -32,13 +33,22 @@ class JobLinks:
     def __init__(self) -> None:
         self._router: object = None
         self._asked: tuple[object, ...] = ()
-        self._before = ""
+        self._before: str | None = None
 
-    def url(self, request: Request, job_id: UUID) -> str:
+    def location(self, request: Request, job_id: UUID) -> Mapping[str, str]:
+        """The header `Location`; none where a host lets nobody read."""
         scope = request.scope
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
         asked = (host, scope.get("scheme"), scope.get("server"), scope.get("root_path"), scope.get("app_root_path"))
         if scope["router"] is not self._router or asked != self._asked:
-            self._before = str(request.url_for(JOB, job_id=_NO_ID)).removesuffix(_NO_ID)
+            self._before = _before(request)
             self._router, self._asked = scope["router"], asked
-        return f"{self._before}{job_id}"
+        return {} if self._before is None else {"Location": f"{self._before}{job_id}"}
+
+
+def _before(request: Request) -> str | None:
+    """The URL of a job, without its id."""
+    try:
+        return str(request.url_for(JOB, job_id=_NO_ID)).removesuffix(_NO_ID)
+    except NoMatchFound:
+        return None

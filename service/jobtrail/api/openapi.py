@@ -1,20 +1,42 @@
 """What the documentation says of headers and refusals."""
 
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import Any, Final
 
-from jobtrail.api.errors import BodyTooLargeError, ContentTypeError
+from fastapi import FastAPI
+
+from jobtrail.api.errors import (
+    BodyTooLargeError,
+    BodyTooSlowError,
+    ContentTypeError,
+    NotThisMachineError,
+    TooManyConnectionsError,
+)
 from jobtrail.api.kinds import KINDS, Kind
 from jobtrail.api.problems import MEDIA_TYPE
-from jobtrail.job.errors import InvalidInputError, NotJsonError, UnavailableError
+from jobtrail.job.access import Scope
+from jobtrail.job.errors import ForbiddenError, InvalidInputError, NotJsonError, UnauthorizedError, UnavailableError
 
 Responses = dict[int | str, dict[str, Any]]
 
-OF_BODY: Final = (NotJsonError, BodyTooLargeError, ContentTypeError, InvalidInputError)
+OF_BODY: Final = (NotJsonError, BodyTooSlowError, BodyTooLargeError, ContentTypeError, InvalidInputError)
 """What a call with a body may answer."""
 
 OF_DATABASE: Final = (UnavailableError,)
+
+_OF_KEYS: Final = (UnauthorizedError, ForbiddenError, NotThisMachineError)
+
+_NEVER_CLOSED: Final = "/health/live"
+
+_SCHEME: Final = "accessKey"
+_SCHEMES: Final = {
+    _SCHEME: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An access key, made with `jobtrail keys create`. Each call names the scopes of which it takes "
+        "one; `operate` includes `read`. On loopback nobody is asked as long as there are no keys.",
+    }
+}
 
 _TEXT: Final = {"type": "string"}
 
@@ -27,7 +49,14 @@ HEADERS: Final[Mapping[str, dict[str, Any]]] = {
     "Retry-After": {"description": "Seconds after which to look or try again.", "schema": {"type": "integer"}},
     "Idempotency-Replayed": {"description": "The job was there already.", "schema": {"const": "true"}},
     "ETag": {"description": "Changes with anything of the job.", "schema": _TEXT},
+    "WWW-Authenticate": {"description": "The scheme, and what was wrong (RFC 6750, section 3).", "schema": _TEXT},
     "Link": {"description": 'The next page: rel="next".', "schema": _TEXT},
+}
+
+_WITH_STATUS: Final[Mapping[int, Sequence[str]]] = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
 }
 
 _PARAMETERS: Final[Mapping[str, str]] = {
@@ -50,6 +79,28 @@ def headers(names: Sequence[str]) -> dict[str, Any]:
     return {name: HEADERS[name] for name in (*names, "X-Trace-Id")}
 
 
+def security(needs: Sequence[Scope]) -> dict[str, Any]:
+    """In the form of `openapi_extra`: alternatives, of which each names one scope (OpenAPI 3.1, section 4.8.30)."""
+    return {"security": [{_SCHEME: [scope]} for scope in needs]} if needs else {}
+
+
+def refuses_alone(needs: Sequence[Scope], path: str) -> Sequence[type[Exception]]:
+    """What the stand-alone service may answer to a call before it is looked at."""
+    return (*(_OF_KEYS if needs else ()), *(() if path == _NEVER_CLOSED else (TooManyConnectionsError,)))
+
+
+def tell_of_keys(app: FastAPI) -> None:
+    """FastAPI learns of security from dependencies, which would cost each request a look."""
+    told = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        described = told()
+        described.setdefault("components", {})["securitySchemes"] = _SCHEMES
+        return described
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the documented way to say more
+
+
 def refusals(errors: Sequence[type[Exception]]) -> Responses:
     """One entry for each status, naming the kinds of problem that come with it."""
     found: dict[int, list[Kind]] = {}
@@ -60,9 +111,8 @@ def refusals(errors: Sequence[type[Exception]]) -> Responses:
 
 
 def _refusal(status: int, kinds: Sequence[Kind]) -> dict[str, Any]:
-    retry = ("Retry-After",) if status == HTTPStatus.SERVICE_UNAVAILABLE else ()
     return {
         "description": "; ".join(f"{kind.title} (`{kind.slug}`)" for kind in dict.fromkeys(kinds)),
-        "headers": headers(retry),
+        "headers": headers(_WITH_STATUS.get(status, ())),
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/JobtrailProblem"}}},
     }

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Body
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,12 +13,13 @@ from jobtrail.api.door import Door
 from jobtrail.api.errors import TaskNotFoundError
 from jobtrail.api.examples import PAUSES
 from jobtrail.api.query import Reason
+from jobtrail.job.documented import Documented
 from jobtrail.job.errors import UnknownTaskError
 from jobtrail.job.record import PauseKind
 from jobtrail.lifecycle.pause import pause, read_pauses, resume
 
 
-class PauseBody(BaseModel):
+class PauseBody(Documented):
     """Why; the whole body may be left out."""
 
     model_config = ConfigDict(extra="forbid")

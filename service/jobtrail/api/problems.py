@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
+from fastapi.exceptions import HTTPException as FastAPIHTTPException
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
@@ -13,7 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobtrail.api import links
-from jobtrail.api.errors import TaskNotFoundError
+from jobtrail.api.access import challenge
+from jobtrail.api.browsers import protect
+from jobtrail.api.errors import BodyTooSlowError, TaskNotFoundError, TooManyConnectionsError
 from jobtrail.api.headers import trace_of
 from jobtrail.api.kinds import INTERNAL, KINDS, OF_STATUS, Kind
 from jobtrail.job import errors
@@ -34,6 +37,16 @@ def kind_of(error: Exception) -> Kind:
     return next(KINDS[each] for each in type(error).__mro__ if each in KINDS)
 
 
+def is_for_the_host(request: Request, error: Exception) -> bool:
+    """Whether the app has a handler of its own for a class that is nearer to the error than any of ours."""
+    for each in type(error).__mro__:
+        if each in KINDS or each in (HTTPException, FastAPIHTTPException):
+            return False
+        if each in request.app.exception_handlers:
+            return True
+    return False
+
+
 def answer(request: Request, error: Exception) -> Response:
     """The problem that the caller gets. What nobody expected goes to the log, and only there, with its traceback."""
     kind, trace_id = kind_of(error), trace_of(request) or new_trace_id()
@@ -51,8 +64,10 @@ def answer(request: Request, error: Exception) -> Response:
         content["errors"] = [
             {"pointer": clip(flaw.pointer, 1000), "detail": clip(flaw.detail, 1000)} for flaw in _flaws(error)
         ]
-    headers = {**_headers(error), "X-Trace-Id": trace_id}
-    return Response(to_json(content), kind.status, headers, MEDIA_TYPE)
+    headers = {**_headers(request, error), "X-Trace-Id": trace_id}
+    response = Response(to_json(content), kind.status, headers, MEDIA_TYPE)
+    protect(response.raw_headers)
+    return response
 
 
 def _detail(error: Exception, kind: Kind) -> str:
@@ -100,14 +115,25 @@ def _flaw(found: Mapping[str, Any]) -> Flaw:
             return Flaw(f"{visible(str(steps[0] if steps else where))}:", detail)
 
 
-def _headers(error: Exception) -> Mapping[str, str]:
+def _headers(request: Request, error: Exception) -> Mapping[str, str]:
     match error:
+        case errors.UnauthorizedError() | errors.ForbiddenError():
+            return {"WWW-Authenticate": challenge(request, error)}
+        case TooManyConnectionsError():
+            return {"Retry-After": str(error.retry_after), **_goodbye(request)}
         case errors.UnavailableError():
             return {"Retry-After": str(error.retry_after)}
+        case BodyTooSlowError():
+            return _goodbye(request)
         case HTTPException():
             return error.headers or {}
         case _:
             return {}
+
+
+def _goodbye(request: Request) -> Mapping[str, str]:
+    """HTTP/2 has other words for it, and forbids these (RFC 9113, section 8.2.2)."""
+    return {"Connection": "close"} if request.scope["http_version"].startswith("1") else {}
 
 
 def _phrase(status: int) -> str:

@@ -7,11 +7,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 
 from jobtrail.api import cursor
+from jobtrail.api.guards import guards_query
+from jobtrail.api.schemas import AnyStatus
 from jobtrail.job import limits
+from jobtrail.job.documented import Documented
 from jobtrail.job.errors import Flaw, InvalidInputError
 from jobtrail.job.pointer import visible
 from jobtrail.job.status import Status
-from jobtrail.job.storable import check
+from jobtrail.job.storable import MAX_FLAWS, check
 from jobtrail.job.submission import Moment
 from jobtrail.store.jobs import Filter, Page
 
@@ -33,9 +36,7 @@ Part = Literal["args", "result", "traceback"]
 class Filters(BaseModel):
     """Which jobs. The values of a field are alternatives, except tags; the fields add up."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    status: Annotated[list[Status], Field(max_length=MOST_VALUES, description="Any of these.")] = []
+    status: Annotated[list[AnyStatus], Field(max_length=MOST_VALUES, description="Any of these.")] = []
     task: Annotated[list[Text], Field(max_length=MOST_VALUES, description="Any of these.")] = []
     queue: Annotated[list[Text], Field(max_length=MOST_VALUES, description="Any of these.")] = []
     tag: Annotated[list[Text], Field(max_length=MOST_VALUES, description="All of these.")] = []
@@ -43,10 +44,11 @@ class Filters(BaseModel):
     created_after: Annotated[Moment | None, Field(description="Later than this (RFC 3339 with a zone).")] = None
     created_before: Annotated[Moment | None, Field(description="Earlier than this (RFC 3339 with a zone).")] = None
 
-    def filter(self) -> Filter:
+    def filter(self, *, created_by: str | None = None) -> Filter:
         return Filter(
-            self.status, self.task, self.queue, self.tag, self.trace_id, self.created_after, self.created_before
-        )
+            [Status(each) for each in self.status], self.task, self.queue, self.tag, self.trace_id,
+            self.created_after, self.created_before, created_by,
+        )  # fmt: skip
 
 
 class Listing(Filters):
@@ -60,20 +62,18 @@ class Listing(Filters):
         Field(max_length=MOST_VALUES, description="What is left out otherwise, separated by commas."),
     ] = []
 
-    def page(self) -> Page:
+    def page(self, *, only_of: str | None = None) -> Page:
         """One job more than asked for: it tells whether there is a next page. Raises InvalidInputError."""
         return Page(
             limit=self.limit + 1,
             after=None if self.cursor is None else cursor.read(self.cursor),
             heavy=bool({"args", "result"}.intersection(self.include)),
-            filter=self.filter(),
+            filter=self.filter(created_by=only_of),
         )
 
 
 class LogQuery(BaseModel):
     """How much of a job's log."""
-
-    model_config = ConfigDict(extra="forbid")
 
     attempt: Annotated[int | None, Field(ge=1, description="Only what this one said.")] = None
     limit: Annotated[int, Field(ge=1, le=limits.LOG_LINES, description="How many of the last lines at most.")] = (
@@ -84,12 +84,10 @@ class LogQuery(BaseModel):
 class CancelQuery(BaseModel):
     """Why, where there is no body."""
 
-    model_config = ConfigDict(extra="forbid")
-
     reason: Annotated[Reason | None, Field(description="Kept in the row and the history.")] = None
 
 
-class CancelBody(BaseModel):
+class CancelBody(Documented):
     """Why; the whole body may be left out."""
 
     model_config = ConfigDict(extra="forbid")
@@ -97,20 +95,32 @@ class CancelBody(BaseModel):
     reason: Annotated[Reason | None, Field(description="Kept in the row and the history.")] = None
 
 
-def once(request: Request, *, but: Collection[str] = ()) -> dict[str, str]:
-    """The parameters of a query in which only the names in `but` may repeat.
+class RetryBody(Documented):
+    """Nothing can be said of a retry; what is said all the same would be taken for done."""
 
-    Raises InvalidInputError, also for what the database cannot hold.
+    model_config = ConfigDict(extra="forbid")
+
+
+def once(request: Request, known: Collection[str], *, but: Collection[str] = ()) -> dict[str, str]:
+    """The parameters of a query in which only the names in `but` may repeat, and none but the `known` ones occur.
+
+    Those of a host's guards are left out. Raises InvalidInputError, also for what the database cannot hold.
     """
     found: dict[str, str] = {}
     flaws: list[Flaw] = []
+    guards: Collection[str] | None = None
     for name, value in request.query_params.multi_items():
+        if name not in known:
+            guards = guards_query(request) if guards is None else guards
+            if name in guards:
+                continue
+            flaws.append(Flaw(f"?{visible(name)}", f"there is no such parameter; there are: {', '.join(known)}"))
         if name in found and name not in but:
             flaws.append(Flaw(f"?{visible(name)}", "given more than once"))
         flaws += [Flaw(f"?{visible(name)}", flaw.detail) for text in (name, value) for flaw in check(text)]
         found[name] = value
     if flaws:
-        raise InvalidInputError(flaws)
+        raise InvalidInputError(flaws[:MAX_FLAWS])
     return found
 
 

@@ -1,6 +1,7 @@
 """How records look outside. Plain dicts, written to JSON in one go: they are on the way of every submit."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -8,9 +9,11 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from jobtrail.api.query import Part
+from jobtrail.api.view import View
 from jobtrail.audit.questions import Answer, Question
 from jobtrail.job.progress import progress_of
 from jobtrail.job.record import Job, LogLine, NodeRecord, Pause, Transition
+from jobtrail.job.redaction import Redaction
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.bulk import Action, Bulk
 from jobtrail.lifecycle.desk import Defaults
@@ -30,15 +33,15 @@ def polling(job: Job) -> Mapping[str, str]:
     return {} if job.status.is_terminal else RETRY_AFTER
 
 
-def of_job(job: Job) -> dict[str, Any]:
+def of_job(job: Job, view: View) -> dict[str, Any]:
     return {
         "id": job.id,
         "task": job.task,
         "queue": job.queue,
-        "args": job.args,
+        "args": view.redaction.of(job.args),
         "status": job.status,
         "result": job.result,
-        "error": job.error,
+        "error": view.error(job.error),
         "trace_id": job.trace_id,
         "priority": job.priority,
         "tags": job.tags,
@@ -59,18 +62,16 @@ def of_job(job: Job) -> dict[str, Any]:
     }
 
 
-def of_listed_job(job: Job, include: Collection[Part]) -> dict[str, Any]:
+def of_listed_job(job: Job, include: Collection[Part], view: View) -> dict[str, Any]:
     """What may be large is left out, key and all, unless asked for."""
-    found = of_job(job)
+    found = of_job(job, replace(view, tracebacks=view.tracebacks and "traceback" in include))
     for part in ("args", "result"):
         if part not in include:
             del found[part]
-    if "traceback" not in include and isinstance(job.error, Mapping):
-        found["error"] = {name: value for name, value in job.error.items() if name != "traceback"}
     return found
 
 
-def of_transition(moved: Transition) -> dict[str, Any]:
+def of_transition(moved: Transition, view: View) -> dict[str, Any]:
     return {
         "seq": moved.seq,
         "attempt": moved.attempt,
@@ -80,20 +81,20 @@ def of_transition(moved: Transition) -> dict[str, Any]:
         "actor": moved.actor,
         "node_id": moved.node_id,
         "reason": moved.reason,
-        "error": moved.error,
+        "error": view.error(moved.error),
         "trace_id": moved.trace_id,
         "task": moved.task,
     }
 
 
-def of_line(line: LogLine) -> dict[str, Any]:
+def of_line(line: LogLine, view: View) -> dict[str, Any]:
     return {
         "attempt": line.attempt,
         "number": line.number,
         "at": line.at,
         "level": line.level,
         "logger": line.logger,
-        "message": line.message,
+        "message": view.message(line.message),
     }
 
 
@@ -134,13 +135,13 @@ def of_pause(pause: Pause) -> dict[str, Any]:
     }
 
 
-def of_task(task: Task[..., Any], service: Defaults) -> dict[str, Any]:
+def of_task(task: Task[..., Any], service: Defaults, redaction: Redaction) -> dict[str, Any]:
     """`defaults` is what a job gets that says nothing itself."""
     return {
         "name": task.name,
         "description": task.description,
         "runs_in": task.runs_in,
-        "args": task.signature.json_schema,
+        "args": redaction.of_schema(task.signature.json_schema),
         "defaults": {
             "queue": task.queue,
             "priority": task.priority,

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from jobtrail.api import problems
 from jobtrail.api.body import read
+from jobtrail.api.browsers import protect
 from jobtrail.api.door import Door
 from jobtrail.api.headers import trace_of
 from jobtrail.job.access import Scope
@@ -45,12 +46,20 @@ class ProblemRoute(APIRoute):
                 await self.door.access.admit(request, self.needs)
                 _refuse_bytes(request)
                 if field is not None:
-                    request = await read(request, limit=self.door.max_body, required=field.field_info.is_required())
+                    request = await read(
+                        request,
+                        limit=self.door.max_body,
+                        within=self.door.body_timeout,
+                        required=field.field_info.is_required(),
+                    )
                 response = await proceed(request)
-            except Exception as error:  # noqa: BLE001 - whatever it is: the caller gets a problem, the log the rest
+            except Exception as error:
+                if problems.is_for_the_host(request, error):
+                    raise
                 return problems.answer(request, error)
             if "X-Trace-Id" not in response.headers:
                 response.headers["X-Trace-Id"] = trace_of(request) or new_trace_id()
+            protect(response.raw_headers)
             return response
 
         return answer

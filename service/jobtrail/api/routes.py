@@ -6,22 +6,25 @@ from typing import Any, Final, NamedTuple
 
 from fastapi import APIRouter, FastAPI, params
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from jobtrail.api import links, openapi, problems, schemas
+from jobtrail.api import key_shapes, links, openapi, problems, schemas
 from jobtrail.api.bulk import BulkRoutes
 from jobtrail.api.door import Door
 from jobtrail.api.errors import TaskNotFoundError
 from jobtrail.api.explain import ProblemRoutes
 from jobtrail.api.health import HealthRoutes
 from jobtrail.api.jobs import JobRoutes
+from jobtrail.api.keys import KeyRoutes
 from jobtrail.api.openapi import OF_BODY, OF_DATABASE, Responses
 from jobtrail.api.pauses import PauseRoutes
 from jobtrail.api.route import ProblemRoute
+from jobtrail.api.shell import Shell
 from jobtrail.api.submissions import SubmissionRoutes
 from jobtrail.api.surroundings import AuditRoutes, NodeRoutes, TaskRoutes
 from jobtrail.job import errors
@@ -70,26 +73,38 @@ def routes(door: Door, guards: Guards) -> APIRouter:
     problems is there for who may read.
     """
     router = APIRouter()
-    for row in _calls(door):
-        group: Scope = row.needs[0] if row.needs else "read"
-        if group in guards:
-            _add(router, row, door, guards=guards[group])
+    rows = [row for row in _calls(door) if _group(row) in guards]
+    for row in rows:
+        _add(router, row, door, guards=guards[_group(row)])
+    for row in rows:
+        _add_head(router, row, door, guards=guards[_group(row)])
     return router
 
 
-def install(app: FastAPI, door: Door) -> None:
+def install(
+    app: FastAPI, door: Door, *, connections: Callable[[], int] = lambda: 0, most_connections: int = 1000
+) -> None:
     """Make `app` the stand-alone service: every error of it is a problem, the framework's own too.
 
-    Before it serves: an app copies its error handlers with the first request.
+    Before it serves: an app copies its error handlers with the first request. `connections`: how many are open.
     """
-    for row in _calls(door):
-        _add(app.router, row, door, prefix=VERSION_PREFIX)
-    for row in _health(door):
-        _add(app.router, row, door)
+    _let_pages_be_asked(app)
+    rows = [(row, VERSION_PREFIX) for row in (*_calls(door), *_keys(door))] + [(row, "") for row in _health(door)]
+    for row, prefix in rows:
+        _add(app.router, row, door, prefix=prefix, alone=True)
+    for row, prefix in rows:
+        _add_head(app.router, row, door, prefix=prefix)
+    openapi.tell_of_keys(app)
     # a redirect would be made from a query that was never looked at
     app.router.redirect_slashes = False
     for error in (HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error, _answer)
+    app.add_middleware(Shell, connections=connections, most=most_connections)
+
+
+def _group(row: Row) -> Scope:
+    """Whose guard it is behind among a host's routes."""
+    return row.needs[0] if row.needs else "read"
 
 
 def _calls(door: Door) -> Sequence[Row]:
@@ -97,7 +112,7 @@ def _calls(door: Door) -> Sequence[Row]:
     tasks, nodes, audit, explain = TaskRoutes(door), NodeRoutes(door), AuditRoutes(door), ProblemRoutes()
     pauses = PauseRoutes(door)
     unknown = (errors.UnknownQueueError, TaskNotFoundError)
-    submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, *OF_DATABASE)
+    submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, errors.OverloadedError, *OF_DATABASE)
     finds = (JobNotFoundError, InvalidInputError, *OF_DATABASE)
     cancels = (*finds, errors.JobFinishedError)
     asked = (202, "The job is running: its node was asked to stop it, and it may still succeed.")
@@ -127,7 +142,7 @@ def _calls(door: Door) -> Sequence[Row]:
         Row(_CANCEL, "POST", "/jobs/{job_id}/cancel", jobs.cancel_job, 200, schemas.Job, "jobs", "Cancel a job",
             (*OF_BODY, *cancels), ("Retry-After",), (), asked),
         Row(_OPERATE, "POST", "/jobs/{job_id}/retry", jobs.retry_job, 202, schemas.Job, "jobs", "Retry a job by hand",
-            (*finds, errors.JobConflictError), ("Retry-After",)),
+            (*OF_BODY, *finds, errors.JobConflictError), ("Retry-After",)),
         Row(_SEE, "GET", "/tasks", tasks.list_tasks, 200, schemas.TaskList, "tasks", "List the tasks"),
         Row(_SEE, "GET", "/tasks/{name}", tasks.get_task, 200, schemas.Task, "tasks", "Read a task",
             (TaskNotFoundError, InvalidInputError)),
@@ -148,6 +163,19 @@ def _calls(door: Door) -> Sequence[Row]:
             "List the kinds of problems"),
         Row(_NOTHING, "GET", "/problems/{slug}", explain.get_problem, 200, schemas.ProblemKind, "problems",
             "Explain a kind of problem", (InvalidInputError,)),
+    ]  # fmt: skip
+
+
+def _keys(door: Door) -> Sequence[Row]:
+    """Never among a host's routes: a host knows its callers by itself."""
+    keys = KeyRoutes(door)
+    return [
+        Row(_OPERATE, "GET", "/keys", keys.list_keys, 200, key_shapes.AccessKeyList, "keys", "List the access keys",
+            OF_DATABASE),
+        Row(_OPERATE, "POST", "/keys", keys.create_key, 201, key_shapes.NewAccessKey, "keys", "Make an access key",
+            (*OF_BODY, *OF_DATABASE)),
+        Row(_OPERATE, "DELETE", "/keys/{key_id}", keys.revoke_key, 204, None, "keys", "Revoke an access key",
+            (InvalidInputError, errors.AccessKeyNotFoundError, *OF_DATABASE)),
     ]  # fmt: skip
 
 
@@ -183,8 +211,17 @@ def _methods(request: Request) -> Sequence[str]:
     return [each["method"] for each in asked if any(route.matches(each)[0] is Match.FULL for route in routes)]
 
 
-def _add(router: APIRouter, row: Row, door: Door, *, prefix: str = "", guards: Sequence[params.Depends] = ()) -> None:
+def _add(
+    router: APIRouter,
+    row: Row,
+    door: Door,
+    *,
+    prefix: str = "",
+    guards: Sequence[params.Depends] = (),
+    alone: bool = False,
+) -> None:
     operation = row.endpoint.__name__
+    refuses = (*row.refuses, *openapi.refuses_alone(row.needs, prefix + row.path)) if alone else row.refuses
     answers: Responses = {row.status: {"headers": openapi.headers(row.sends)}}
     if row.also is not None:
         status, meaning = row.also
@@ -197,12 +234,38 @@ def _add(router: APIRouter, row: Row, door: Door, *, prefix: str = "", guards: S
         route_class_override=ProblemRoute.of(door, row.needs),
         methods=[row.method],
         name=links.PREFIX + operation,
-        operation_id=operation,
+        operation_id=operation if alone else f"jobtrail_{operation}",  # a host's function may have it
         status_code=row.status,
         response_model=row.model,
         tags=[row.tag],
         summary=row.summary,
         dependencies=guards,
-        responses={**answers, **openapi.refusals(row.refuses)},
-        openapi_extra=openapi.parameters(row.reads),
+        responses={**answers, **openapi.refusals(refuses)},
+        openapi_extra={**openapi.parameters(row.reads), **(openapi.security(row.needs) if alone else {})},
     )
+
+
+def _add_head(
+    router: APIRouter, row: Row, door: Door, *, prefix: str = "", guards: Sequence[params.Depends] = ()
+) -> None:
+    """HEAD is GET without the content (RFC 9110, section 9.3.2), which the server leaves out. A route of its own, after
+    all others: it is rare, and not to be told in the documentation.
+    """
+    if row.method == "GET":
+        router.add_api_route(
+            prefix + row.path,
+            row.endpoint,
+            route_class_override=ProblemRoute.of(door, row.needs),
+            methods=["HEAD"],
+            name=f"{links.PREFIX}head_{row.endpoint.__name__}",
+            include_in_schema=False,
+            response_model=None,
+            dependencies=guards,
+        )
+
+
+def _let_pages_be_asked(app: FastAPI) -> None:
+    """The same for the pages of the documentation."""
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.methods == {"GET"} and not route.include_in_schema:
+            route.methods = {"GET", "HEAD"}

@@ -1,19 +1,22 @@
 """The shapes of the answers, for OpenAPI; `representation` writes them, and a test holds the two together."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from jobtrail.job.documented import Documented
 from jobtrail.job.limits import MAX_BATCH
 from jobtrail.job.record import PauseKind
-from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
-from jobtrail.lifecycle.bulk import Action
+
+# an enumeration would be a schema of its own, under a name that a host may have too
+AnyStatus = Literal["pending", "running", "succeeded", "failed", "cancelled"]
+AnyAction = Literal["cancel", "retry"]
 
 
-class Shape(BaseModel):
+class Shape(Documented):
     """Exactly these fields."""
 
     model_config = ConfigDict(extra="forbid")
@@ -43,7 +46,7 @@ class ListedJob(Shape):
     task: str
     queue: str
     args: Annotated[dict[str, Any] | None, Field(description="Only with include=args.")] = None
-    status: Status
+    status: AnyStatus
     result: Annotated[Any, Field(description="Only with include=result.")] = None
     error: JobError | None
     trace_id: Annotated[str, Field(description="32 hex digits (W3C Trace Context).")]
@@ -79,7 +82,7 @@ class JobList(Shape):
     next_cursor: Annotated[str | None, Field(description="For the next page; null on the last.")]
 
 
-class Batch(BaseModel):
+class Batch(Documented):
     """Jobs that are stored together or not at all."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,7 +99,7 @@ class SubmittedJobs(Shape):
 class Bulk(Shape):
     """What came of one call for many jobs."""
 
-    action: Action
+    action: AnyAction
     dry_run: bool
     matched: Annotated[int, Field(description="Jobs of the filter that the action fitted when the call began.")]
     changed: Annotated[int, Field(description="Moved, or asked to stop where they were running.")]

@@ -1,6 +1,7 @@
 """Taking jobs in. What was answered 202 is committed; the node of this process hears of it after the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
@@ -14,7 +15,8 @@ from jobtrail.api.examples import BATCHES, SUBMISSIONS
 from jobtrail.api.headers import idempotency_key_of, refuse_idempotency_key, trace_of
 from jobtrail.api.links import JobLinks
 from jobtrail.api.schemas import Batch
-from jobtrail.job.errors import UnavailableError
+from jobtrail.api.view import View
+from jobtrail.job.errors import InvalidArgumentsError, UnavailableError
 from jobtrail.job.record import Job
 from jobtrail.job.submission import Submission
 from jobtrail.lifecycle.submit import submit, submit_batch, submit_keyed
@@ -51,19 +53,20 @@ class SubmissionRoutes:
         refuse_while_closing(self.door)
         key, trace_id, caller = idempotency_key_of(request), trace_of(request), self.door.access.caller(request).name
         replayed = False
-        if key is None:
-            job = await submit(self.door.desk, wanted, by=caller, trace_id=trace_id)
-        else:
-            job, replayed = await submit_keyed(self.door.desk, wanted, by=caller, key=key, trace_id=trace_id)
+        with self._telling_no_secrets():
+            if key is None:
+                job = await submit(self.door.desk, wanted, by=caller, trace_id=trace_id)
+            else:
+                job, replayed = await submit_keyed(self.door.desk, wanted, by=caller, key=key, trace_id=trace_id)
         if not replayed:
             background.add_task(launch, self.door, (job,))
         headers = {
-            "Location": self.links.url(request, job.id),
+            **self.links.location(request, job.id),
             "X-Trace-Id": trace_id or job.trace_id,
             **representation.polling(job),
             **(_REPLAYED if replayed else {}),
         }
-        return representation.answer(representation.of_job(job), 202, headers)
+        return representation.answer(representation.of_job(job, View.of(self.door, request)), 202, headers)
 
     async def submit_jobs(
         self,
@@ -74,12 +77,20 @@ class SubmissionRoutes:
         """Stores all of the jobs or none."""
         refuse_while_closing(self.door)
         refuse_idempotency_key(request)
-        jobs = await submit_batch(
-            self.door.desk, wanted.jobs, by=self.door.access.caller(request).name, trace_id=trace_of(request)
-        )
+        caller = self.door.access.caller(request).name
+        with self._telling_no_secrets():
+            jobs = await submit_batch(self.door.desk, wanted.jobs, by=caller, trace_id=trace_of(request))
         background.add_task(launch, self.door, jobs)
-        items = [representation.of_job(job) for job in jobs]
+        view = View.of(self.door, request)
+        items = [representation.of_job(job, view) for job in jobs]
         return representation.answer({"items": items}, 202, representation.RETRY_AFTER)
+
+    @contextmanager
+    def _telling_no_secrets(self) -> Iterator[None]:
+        try:
+            yield
+        except InvalidArgumentsError as error:
+            raise InvalidArgumentsError(self.door.redaction.of_flaws(error.flaws)) from None
 
 
 _REPLAYED: Final = {"Idempotency-Replayed": "true"}

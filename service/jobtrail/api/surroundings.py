@@ -10,7 +10,7 @@ from jobtrail.api.door import Door
 from jobtrail.api.errors import TaskNotFoundError
 from jobtrail.api.query import once
 from jobtrail.audit.questions import Answer, Question, ask, question, questions
-from jobtrail.job.errors import Flaw, InvalidInputError, UnknownTaskError
+from jobtrail.job.errors import Flaw, ForbiddenError, InvalidInputError, UnknownTaskError
 from jobtrail.lifecycle.read import read_nodes
 
 
@@ -22,8 +22,8 @@ class TaskRoutes:
 
     async def list_tasks(self) -> Response:
         """The tasks of this process, by name."""
-        desk = self.door.desk
-        items = [representation.of_task(task, desk.defaults) for task in desk.catalog]
+        desk, redaction = self.door.desk, self.door.redaction
+        items = [representation.of_task(task, desk.defaults, redaction) for task in desk.catalog]
         return representation.answer({"items": items})
 
     async def get_task(self, name: str) -> Response:
@@ -33,7 +33,7 @@ class TaskRoutes:
             task = desk.catalog[name]
         except UnknownTaskError as error:
             raise TaskNotFoundError(error.name, error.near) from None
-        return representation.answer(representation.of_task(task, desk.defaults))
+        return representation.answer(representation.of_task(task, desk.defaults, self.door.redaction))
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,10 @@ class AuditRoutes:
 
     async def ask(self, request: Request, name: str) -> Response:
         """The answer to one question, read only and within a time limit. Parameters are given as `?name=value`."""
-        asked = question(name)
-        answer = await self._answer(asked, once(request))
+        asked, caller = question(name), self.door.access.caller(request)
+        if not caller.sees_all:  # among a host's routes its guard has let them in
+            raise ForbiddenError(caller.name, ("read",))
+        answer = await self._answer(asked, once(request, [each.name for each in asked.parameters]))
         return representation.answer(representation.of_answer(asked.name, answer))
 
     async def _answer(self, asked: Question, given: dict[str, str]) -> Answer:

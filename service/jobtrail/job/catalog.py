@@ -29,11 +29,31 @@ class Catalog:
 
     @classmethod
     def from_modules(cls, modules: Iterable[ModuleType]) -> "Catalog":
-        """The tasks on the top level of these modules, imported ones too."""
+        """The tasks on the top level of these modules, imported ones too.
+
+        A script that is imported once more under its name, as a web server does, has its tasks twice: those of the
+        import are taken. Raises DeclarationError.
+        """
+        # by the type itself: there are objects that answer isinstance by importing whatever they stand for
         found = [
-            (thing, module.__name__) for module in modules for thing in vars(module).values() if isinstance(thing, Task)
+            (thing, module.__name__)
+            for module in modules
+            for thing in list(getattr(module, "__dict__", {}).values())
+            if issubclass(type(thing), Task)
+        ]
+        imported = {(thing.name, thing.written) for thing, _ in found if not _is_of_script(thing)}
+        found = [
+            (thing, name)
+            for thing, name in found
+            if not _is_of_script(thing) or (thing.name, thing.written) not in imported
         ]
         return cls((thing for thing, _ in found), sorted({name for thing, name in found if thing.runs_in == "process"}))
+
+    @classmethod
+    def of(cls, tasks: Iterable[Task[..., Any]]) -> "Catalog":
+        """These tasks, found where their functions are written. Raises DeclarationError."""
+        given = tuple(tasks)
+        return cls(given, sorted({task.function.__module__ for task in given if task.runs_in == "process"}))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -57,3 +77,7 @@ class Catalog:
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+
+def _is_of_script(task: Task[..., Any]) -> bool:
+    return task.function.__module__ == "__main__"

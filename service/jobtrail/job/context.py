@@ -55,6 +55,8 @@ class JobContext:
     @classmethod
     def of(cls, claimed: Claimed, ties: Ties) -> "JobContext":
         log = logging.getLogger(f"{TASK_LOGGER}.{claimed.task}")
+        # as logging.config leaves every logger that is there, unless told otherwise; a job's log is kept all the same
+        log.disabled = False
         return cls(
             job_id=claimed.id,
             attempt=claimed.attempt,

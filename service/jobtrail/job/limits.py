@@ -5,6 +5,8 @@ from typing import Final
 MAX_TASK: Final = 200
 MAX_QUEUE: Final = 100
 MAX_KEY: Final = 255
+MAX_NAME: Final = 255
+"""Of who submits or moves a job."""
 MAX_REASON: Final = 1000
 MAX_TAGS: Final = 20
 MAX_TAG_LENGTH: Final = 64

@@ -13,6 +13,9 @@ from jobtrail.job.pointer import step
 from jobtrail.job.storable import MAX_FLAWS
 from jobtrail.job.survival import StrictJsonSchema
 
+MISSING: Final = "this argument is missing"
+UNKNOWN: Final = "there is no such argument"
+
 
 class Signature:
     """The parameters of a task, without the JobContext. `takes_context`: the function wants one before them."""
@@ -92,8 +95,8 @@ class Signature:
         missing = [name for name, parameter in self.parameters.items() if parameter.required and name not in args]
         taken = ", ".join(self.parameters) or "no arguments"
         unknown = [name for name in args if name not in self.parameters]
-        return [Flaw(step(name), "this argument is missing") for name in missing] + [
-            Flaw(step(name), f"there is no such argument; the task takes {taken}") for name in unknown[:MAX_FLAWS]
+        return [Flaw(step(name), MISSING) for name in missing] + [
+            Flaw(step(name), f"{UNKNOWN}; the task takes {taken}") for name in unknown[:MAX_FLAWS]
         ]
 
 

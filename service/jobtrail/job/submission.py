@@ -4,9 +4,10 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field
 
 from jobtrail.job import limits
+from jobtrail.job.documented import Documented
 
 _DATE_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 
@@ -34,7 +35,7 @@ Ttl = Annotated[Seconds, Field(ge=0, le=limits.MAX_TTL)]
 Queue = Annotated[str, Field(strict=True, pattern=limits.QUEUE_PATTERN)]
 
 
-class Submission(BaseModel):
+class Submission(Documented):
     """A request for one run of a task. What is left out comes from the task, then from the service."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,7 +65,7 @@ class Submission(BaseModel):
     ] = None
 
 
-class Amendment(BaseModel):
+class Amendment(Documented):
     """What may be changed of a job: only the fields that are sent."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -76,13 +76,26 @@ class Task(Generic[P, R]):
     @property
     def place(self) -> str:
         """Where the function is written."""
+        return f"{self.function.__module__}:{self.function.__qualname__} ({self.written})"
+
+    @property
+    def written(self) -> str:
+        """File and line."""
         code = inspect.unwrap(self.function).__code__
-        return f"{self.function.__module__}:{self.function.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
+        return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+class _Anything:
+    """Only a parameter that takes everything takes this too: a function that begins with one has no JobContext."""
 
 
 class Declare(Protocol):
     """What `@task(…)` with options gives: it makes a Task of a function."""
 
+    @overload
+    def __call__(self, function: Callable[Concatenate[_Anything, ...], Coroutine[Any, Any, R]], /) -> Task[..., R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[_Anything, ...], R], /) -> Task[..., R]: ...
     @overload
     def __call__(self, function: Callable[Concatenate[JobContext, P], Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
     @overload
@@ -93,6 +106,10 @@ class Declare(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
+@overload
+def task(function: Callable[Concatenate[_Anything, ...], Coroutine[Any, Any, R]], /) -> Task[..., R]: ...
+@overload
+def task(function: Callable[Concatenate[_Anything, ...], R], /) -> Task[..., R]: ...
 @overload
 def task(function: Callable[Concatenate[JobContext, P], Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
 @overload

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.record import NewJob
 from jobtrail.job.status import Status
+from jobtrail.lifecycle.waiting import Waiting
 from jobtrail.store.engine import Database
 from jobtrail.store.faults import unavailable
 from jobtrail.store.group import Group
@@ -32,11 +33,12 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Desk:
-    """The database, the tasks of this process, and the groups that carry submits and cancels."""
+    """The database, the tasks of this process, the room for submits, and the groups that carry them and cancels."""
 
     database: Database
     catalog: Catalog
     defaults: Defaults = field(default_factory=Defaults)
+    waiting: Waiting = field(default_factory=Waiting)
     inserts: Group[NewJob, Inserted] = field(init=False)
     cancels: Group[Cancellation, Status | None] = field(init=False)
 

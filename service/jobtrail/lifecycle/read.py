@@ -1,6 +1,9 @@
-"""Looking at jobs without moving them."""
+"""Looking at jobs without moving them.
 
-from collections.abc import Sequence
+`only_of` is a caller's name: the jobs of others are then not found, as if they were not there.
+"""
+
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from jobtrail.job.errors import JobNotFoundError
@@ -10,13 +13,19 @@ from jobtrail.store import jobs, log_lines, nodes
 from jobtrail.store.jobs import Page
 
 
-async def read(desk: Desk, job_id: UUID) -> Job:
+async def read(desk: Desk, job_id: UUID, *, only_of: str | None = None) -> Job:
     """Raises JobNotFoundError, UnavailableError."""
     async with desk.session() as session:
-        job = await jobs.get(session, job_id)
+        job = await jobs.get(session, job_id, only_of=only_of)
     if job is None:
         raise JobNotFoundError(job_id)
     return job
+
+
+async def are_there(desk: Desk, ids: Collection[UUID]) -> set[UUID]:
+    """Those of these jobs that are stored and committed. Raises UnavailableError."""
+    async with desk.session() as session:
+        return await jobs.committed_of(session, ids)
 
 
 async def read_page(desk: Desk, wanted: Page) -> Sequence[Job]:
@@ -24,17 +33,22 @@ async def read_page(desk: Desk, wanted: Page) -> Sequence[Job]:
         return await jobs.page(session, wanted)
 
 
-async def read_history(desk: Desk, job_id: UUID) -> Sequence[Transition]:
+async def read_history(desk: Desk, job_id: UUID, *, only_of: str | None = None) -> Sequence[Transition]:
     """Also of a job that was purged. Raises JobNotFoundError when nothing is known of the id."""
     async with desk.session() as session:
-        found = await jobs.history(session, job_id)
+        found = await jobs.history(session, job_id, only_of=only_of)
     if not found:
         raise JobNotFoundError(job_id)
     return found
 
 
 async def read_log(
-    desk: Desk, job_id: UUID, *, attempt: int | None = None, after: tuple[int, int] = (0, 0)
+    desk: Desk,
+    job_id: UUID,
+    *,
+    attempt: int | None = None,
+    after: tuple[int, int] = (0, 0),
+    only_of: str | None = None,
 ) -> Sequence[LogLine]:
     """What is kept of a job's own log, oldest first: of all its attempts or one, after this attempt and number.
 
@@ -42,7 +56,7 @@ async def read_log(
     """
     async with desk.session() as session:
         found = await log_lines.lines_of(session, job_id, after=after)
-        if not found and await jobs.get(session, job_id) is None:
+        if (only_of is not None or not found) and await jobs.get(session, job_id, only_of=only_of) is None:
             raise JobNotFoundError(job_id)
     return [line for line in found if attempt is None or line.attempt == attempt]
 

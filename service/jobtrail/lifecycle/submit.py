@@ -29,10 +29,11 @@ from jobtrail.store.transitions.insert import Inserted, insert_all, insert_keyed
 async def submit(desk: Desk, wanted: Submission, *, by: str, trace_id: str | None = None) -> Job:
     """Store one job; committed when this returns.
 
-    Raises UnknownTaskError, InvalidArgumentsError, UnavailableError (the outcome is then unknown).
+    Raises OverloadedError, UnknownTaskError, InvalidArgumentsError, UnavailableError (the outcome is then unknown).
     """
-    new = prepare(desk, wanted, by=by, trace_id=trace_id)
-    return born(new, await desk.inserts.put(new))
+    with desk.waiting.room_for(1):
+        new = prepare(desk, wanted, by=by, trace_id=trace_id)
+        return born(new, await desk.inserts.put(new))
 
 
 async def submit_keyed(
@@ -43,15 +44,13 @@ async def submit_keyed(
     Raises IdempotencyKeyReusedError when the key came with another request before, else as `submit`. Keyed rows never
     ride a group: a caller's open transaction on a key would hold up all the others.
     """
-    digest = _digest(wanted)
-    new = replace(
-        _kept_for_a_day(prepare(desk, wanted, by=by, trace_id=trace_id)), idempotency_key=key, request_hash=digest
-    )
-    async with desk.transaction() as session:
-        stored = await insert_keyed(session, new)
+    with desk.waiting.room_for(1):
+        new = keyed(prepare(desk, wanted, by=by, trace_id=trace_id), wanted, key)
+        async with desk.transaction() as session:
+            stored = await insert_keyed(session, new)
     if isinstance(stored, Inserted):
         return born(new, stored), False
-    if stored.request_hash != digest:
+    if stored.request_hash != new.request_hash:
         raise IdempotencyKeyReusedError(key, stored.id)
     return await read(desk, stored.id), True
 
@@ -60,9 +59,10 @@ async def submit_batch(
     desk: Desk, wanted: Sequence[Submission], *, by: str, trace_id: str | None = None
 ) -> Sequence[Job]:
     """Store all of these jobs or none, in one transaction. Raises as `submit`; pointers begin with `/jobs/INDEX`."""
-    new = [_prepare_at(f"/jobs/{index}", desk, each, by=by, trace_id=trace_id) for index, each in enumerate(wanted)]
-    async with desk.transaction() as session:
-        stored = await insert_all(session, new)
+    with desk.waiting.room_for(len(wanted)):
+        new = [_prepare_at(f"/jobs/{index}", desk, each, by=by, trace_id=trace_id) for index, each in enumerate(wanted)]
+        async with desk.transaction() as session:
+            stored = await insert_all(session, new)
     return [born(each, times) for each, times in zip(new, stored, strict=True)]
 
 
@@ -93,6 +93,12 @@ def prepare(desk: Desk, wanted: Submission, *, by: str, trace_id: str | None) ->
     )
 
 
+def keyed(new: NewJob, wanted: Submission, key: str) -> NewJob:
+    """The same with its idempotency key, and kept for a day at least: a key lives as long as its row."""
+    ttl, ttl_failed = (None if each is None else max(each, KEY_LIFE) for each in (new.ttl, new.ttl_failed))
+    return replace(new, ttl=ttl, ttl_failed=ttl_failed, idempotency_key=key, request_hash=_digest(wanted))
+
+
 def born(new: NewJob, times: Inserted) -> Job:
     """The row as it was committed, without reading it again."""
     return Job(
@@ -120,12 +126,6 @@ def _ttls(desk: Desk, wanted: Submission, task: Task[..., Any]) -> tuple[timedel
     if task.has_ttl:
         return seconds(task.ttl), seconds(task.ttl)
     return desk.defaults.ttl, desk.defaults.ttl_failed
-
-
-def _kept_for_a_day(new: NewJob) -> NewJob:
-    """A key lives as long as its row, so a keyed row stays a day at least."""
-    ttl, ttl_failed = (None if each is None else max(each, KEY_LIFE) for each in (new.ttl, new.ttl_failed))
-    return replace(new, ttl=ttl, ttl_failed=ttl_failed)
 
 
 def _digest(wanted: Submission) -> bytes:

@@ -4,7 +4,7 @@ Read `lines` (their form), `configured` (where they go), `bound` (the ids), then
 """
 
 from jobtrail.logs.bound import BoundFields, bind, bound_in, current
-from jobtrail.logs.caught import catch_job_lines, collect
+from jobtrail.logs.caught import collect
 from jobtrail.logs.configured import configure
 from jobtrail.logs.lines import OneLine, words_of
 
@@ -13,7 +13,6 @@ __all__ = [
     "OneLine",
     "bind",
     "bound_in",
-    "catch_job_lines",
     "collect",
     "configure",
     "current",

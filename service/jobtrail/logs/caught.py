@@ -1,9 +1,11 @@
 """What a job itself says, handed to whoever keeps it: `context.log`, and every other logger while the job runs.
 
-It is caught without a change for anybody else: what the process would have shown is shown, and nothing more.
+It is caught without a change for anybody else: what the process would have shown is shown, and nothing more. No logger
+of a host's is touched, so that `logging.basicConfig` and whoever asks what is configured find what is the host's.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,20 +27,39 @@ def collect(sink: Sink) -> Iterator[None]:
 
     It is called where the record is made. When it raises, logging tells it as it does of any handler.
     """
-    catch_job_lines()
-    token = _sink.set(sink)
+    job, token = object(), _sink.set(sink)
+    _CATCHING.begin(job)
     try:
         yield
     finally:
+        _CATCHING.end(job)
         _sink.reset(token)
 
 
-def catch_job_lines() -> None:
-    """Put the handlers in place; again, where somebody configured logging anew and took them away. Idempotent."""
-    root = logging.getLogger()
-    if _EVERYBODY not in root.handlers:
-        root.addHandler(_EVERYBODY)
-    _WORDS.install()
+class _Catching:
+    """The handlers are in place while a job runs in this process, whichever.
+
+    The one for everybody stands above the root logger, where logging goes on after the root's own handlers.
+    """
+
+    def __init__(self) -> None:
+        # reentrant: a garbage collection within may end a job that was abandoned
+        self._lock: Final = threading.RLock()
+        self._jobs: Final[set[object]] = set()
+
+    def begin(self, job: object) -> None:
+        with self._lock:
+            self._jobs.add(job)
+            self._place()
+        _WORDS.install()
+
+    def end(self, job: object) -> None:
+        with self._lock:
+            self._jobs.discard(job)
+            self._place()
+
+    def _place(self) -> None:
+        logging.getLogger().parent = _ABOVE if self._jobs else None
 
 
 class _Catch(logging.Handler):
@@ -59,15 +80,14 @@ class _Catch(logging.Handler):
 
 
 class _CatchEverybody(_Catch):
-    """On the root logger."""
+    """Above the root logger."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if _is_said_by_the_job(str(record.name)):  # a record that was put together by hand may have none
             self.offer(record)
-        last = logging.lastResort
         # Python itself falls back on this only where there is no handler at all, and now there is this one
-        if last is not None and record.levelno >= last.level and not _has_reader(record.name):
-            last.handle(record)
+        if not _has_reader(record.name):
+            _show_all_the_same(record)
 
 
 class _CatchWords(_Catch):
@@ -83,8 +103,9 @@ class _CatchWords(_Catch):
         self._goes_on = True
 
     def install(self) -> None:
+        """Again, where somebody configured logging anew and took it away. Idempotent."""
         logger = self._tasks
-        if self not in logger.handlers:
+        if not self.is_installed():
             logger.addHandler(self)
             self._given = logging.NOTSET
             self._goes_on, logger.propagate = logger.propagate, False
@@ -93,6 +114,9 @@ class _CatchWords(_Catch):
         if logger.level in {logging.NOTSET, self._given} and logger.level != wanted:
             self._given = wanted
             logger.setLevel(wanted)
+
+    def is_installed(self) -> bool:
+        return self in self._tasks.handlers
 
     def emit(self, record: logging.LogRecord) -> None:
         self.offer(record)
@@ -109,7 +133,9 @@ class _CatchWords(_Catch):
 
 
 def _is_said_by_the_job(name: str) -> bool:
-    """What comes from the tasks' logger was caught there."""
+    """What comes from the tasks' logger was caught there, unless that was configured anew a moment ago."""
+    if name == TASK_LOGGER or name.startswith(f"{TASK_LOGGER}."):
+        return not _WORDS.is_installed()
     return name in _OTHERS_OF_OURS or (name != "jobtrail" and not name.startswith("jobtrail."))
 
 
@@ -119,11 +145,22 @@ def _level_above(logger: logging.Logger) -> int:
 
 def _pass_on(record: logging.LogRecord, logger: logging.Logger | None) -> None:
     """As Logger.callHandlers does, which others have been seen to replace: they would count the record twice."""
+    found = False
     while logger is not None:
         for handler in list(logger.handlers):
+            found = True
             if record.levelno >= handler.level:
                 handler.handle(record)
         logger = logger.parent if logger.propagate else None
+    if not found:
+        _show_all_the_same(record)
+
+
+def _show_all_the_same(record: logging.LogRecord) -> None:
+    """What Python does where nobody configured logging."""
+    last = logging.lastResort
+    if last is not None and record.levelno >= last.level:
+        last.handle(record)
 
 
 def _has_reader(name: str) -> bool:
@@ -135,5 +172,14 @@ def _has_reader(name: str) -> bool:
     return False
 
 
-_EVERYBODY: Final = _CatchEverybody()
+class _Unnoticed(list[logging.Handler]):
+    """Logging goes through them, but Logger.hasHandlers() finds none: many configure logging only then."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
 _WORDS: Final = _CatchWords()
+_CATCHING: Final = _Catching()
+_ABOVE: Final = logging.Logger("above the root")  # noqa: LOG001 - nobody is to find it by its name
+_ABOVE.handlers = _Unnoticed([_CatchEverybody()])

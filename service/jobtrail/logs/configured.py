@@ -2,18 +2,25 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Literal
 
+from jobtrail.job.redaction import WORDS, Redaction
 from jobtrail.logs.bound import BoundFields
 from jobtrail.logs.lines import OneLine, as_json, as_text
 
 
-def configure(format: Literal["text", "json"], level: str) -> None:  # noqa: A002 — the setting's own word
-    """Every record of the process to standard error, in one form. For composition roots; start uvicorn with
-    `log_config=None` afterwards, or it puts its own handlers back.
+def configure(
+    format: Literal["text", "json"],  # noqa: A002 — the setting's own word
+    level: str,
+    redact: Sequence[str] = WORDS,
+) -> None:
+    """Every record of the process to standard error, in one form, without extra fields that have one of the words
+    `redact` in their names. For composition roots; start uvicorn with `log_config=None` afterwards, or it puts its own
+    handlers back.
     """
     handler = _StandardError()
-    handler.setFormatter(OneLine(as_text if format == "text" else as_json))
+    handler.setFormatter(OneLine(as_text if format == "text" else as_json, Redaction(redact)))
     handler.addFilter(BoundFields())
     root = logging.getLogger()
     for former in [each for each in root.handlers if type(each) in {logging.StreamHandler, _StandardError}]:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from jobtrail.job.redaction import NOTHING, REDACTED, Redaction
+
 _BOUND: Final = ("trace_id", "job_id", "task", "attempt")
 _OURS: Final = frozenset({"time", "level", "logger", "message", "error", "stack"})
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
@@ -19,12 +21,14 @@ _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "
 class OneLine(logging.Formatter):
     """Never raises: what cannot be shown is said to be so."""
 
-    def __init__(self, render: Callable[[Mapping[str, Any]], str]) -> None:
+    def __init__(self, render: Callable[[Mapping[str, Any]], str], redaction: Redaction = NOTHING) -> None:
+        """What the redaction hides is not shown of a record's extra fields; its message is the task's own words."""
         super().__init__()
         self._render = render
+        self._redaction = redaction
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._render(_describe(record))
+        return self._render(_describe(record, self._redaction))
 
 
 def as_json(described: Mapping[str, Any]) -> str:
@@ -53,7 +57,7 @@ def words_of(record: logging.LogRecord) -> str:
     return "\n".join(parts)
 
 
-def _describe(record: logging.LogRecord) -> dict[str, Any]:
+def _describe(record: logging.LogRecord, redaction: Redaction) -> dict[str, Any]:
     """The record's fields in the order in which they are written; values are what JSON can hold."""
     time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
     described: dict[str, Any] = {
@@ -64,7 +68,8 @@ def _describe(record: logging.LogRecord) -> dict[str, Any]:
     }
     extra = {name: value for name, value in record.__dict__.items() if name not in _STANDARD and isinstance(name, str)}
     for name in (*(name for name in _BOUND if name in extra), *(name for name in extra if name not in _BOUND)):
-        described[f"extra_{name}" if name in _OURS else name] = _plain(extra[name])
+        shown = REDACTED if redaction.hides(name) else redaction.of(_plain(extra[name]))
+        described[f"extra_{name}" if name in _OURS else name] = shown
     if record.exc_info and record.exc_info[1] is not None:
         described["error"] = _error(record.exc_info[1])
     if record.stack_info:

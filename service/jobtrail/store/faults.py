@@ -51,13 +51,17 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 @contextmanager
 def unavailable() -> Iterator[None]:
-    """Turn a database that does not answer, or a row that stays locked, into UnavailableError."""
+    """Turn a database that does not answer, a row that stays locked, or a deadlock into UnavailableError."""
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
-        if fault_of(error) not in (Fault.CONNECTION, Fault.LOCKED):
-            raise
-        raise UnavailableError("the database did not answer in time") from error
+        match fault_of(error):
+            case Fault.CONNECTION | Fault.LOCKED:
+                raise UnavailableError("the database did not answer in time") from error
+            case Fault.COLLISION:
+                raise UnavailableError("somebody else was about to change the same; nothing was stored") from error
+            case _:
+                raise
 
 
 def _of_state(state: str) -> Fault:

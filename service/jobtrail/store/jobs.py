@@ -1,13 +1,13 @@
 """Reading jobs and their history. No list counts, none skips: the cursor is the last row seen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Boolean, ColumnElement, Select, and_, case, func, literal_column, or_, select, true, tuple_
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.job.record import Job, Transition
 from jobtrail.job.status import Status
@@ -41,6 +41,7 @@ class Filter:
     trace_id: Sequence[str] = ()
     created_after: datetime | None = None
     created_before: datetime | None = None
+    created_by: str | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -57,12 +58,20 @@ class Page:
     filter: Filter = field(default_factory=Filter)
 
 
-async def get(session: AsyncSession, job_id: UUID, *, lock: bool = False) -> Job | None:
+async def get(session: AsyncSession, job_id: UUID, *, lock: bool = False, only_of: str | None = None) -> Job | None:
+    """None also for a job that another than `only_of` submitted."""
     statement = select(*_COLUMNS).where(jobs.c.id == job_id)
+    if only_of is not None:
+        statement = statement.where(jobs.c.created_by == only_of)
     if lock:
         statement = statement.with_for_update()
     row = (await session.execute(statement)).one_or_none()
     return None if row is None else job_of(row._mapping)  # noqa: SLF001 - the documented way to a row's mapping
+
+
+async def committed_of(session: AsyncSession | AsyncConnection, ids: Collection[UUID]) -> set[UUID]:
+    """Those of these jobs that are there now, as everybody else sees it."""
+    return set((await session.execute(select(jobs.c.id).where(jobs.c.id.in_(ids)))).scalars())
 
 
 async def page(session: AsyncSession, wanted: Page) -> Sequence[Job]:
@@ -79,10 +88,18 @@ def list_statement(wanted: Page) -> Select[Any]:
     return statement.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(wanted.limit)
 
 
-async def history(session: AsyncSession, job_id: UUID) -> Sequence[Transition]:
-    """Every move of a job from its birth, also after the row was purged; empty when nothing is known of the id."""
+async def history(session: AsyncSession, job_id: UUID, *, only_of: str | None = None) -> Sequence[Transition]:
+    """Every move of a job from its birth, also after the row was purged; empty when nothing is known of the id.
+
+    Empty also for a job that another than `only_of` submitted: after its row only its birth tells who.
+    """
     columns = [transitions.c[name] for name in Transition.__dataclass_fields__]
     statement = select(*columns).where(transitions.c.job_id == job_id).order_by(transitions.c.seq)
+    if only_of is not None:
+        row = select(jobs.c.created_by).where(jobs.c.id == job_id).scalar_subquery()
+        births = transitions.alias("births")
+        birth = select(births.c.actor).where(births.c.job_id == job_id, births.c.seq == 1).scalar_subquery()
+        statement = statement.where(func.coalesce(row, birth) == only_of)
     return [Transition(*row) for row in (await session.execute(statement)).all()]
 
 
@@ -110,6 +127,8 @@ def conditions(wanted: Filter) -> Sequence[ColumnElement[bool]]:
         found.append(jobs.c.created_at > wanted.created_after)
     if wanted.created_before is not None:
         found.append(jobs.c.created_at < wanted.created_before)
+    if wanted.created_by is not None:
+        found.append(jobs.c.created_by == wanted.created_by)
     return found
 
 

@@ -1,0 +1,106 @@
+"""What is not shown because its name says that it is a secret. The row keeps it: the task needs it."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from jobtrail.job.errors import Flaw
+from jobtrail.job.limits import MAX_NESTING
+from jobtrail.job.signature import MISSING, UNKNOWN
+
+REDACTED: Final = "[redacted]"
+
+WORDS: Final = (
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "api_key",
+    "access_key",
+    "private_key",
+    "authorization",
+    "credential",
+    "cookie",
+)
+
+_UNTOLD: Final = "this does not fit the task; what is wrong with it is not told, since it is a secret by its name"
+
+_MOST_NAMES: Final = 1000
+_LONGEST_NAME: Final = 100
+
+_CONTAINERS: Final = frozenset({dict, list})
+
+_SCHEMAS: Final = frozenset({"properties", "$defs", "patternProperties"})
+"""Keywords of JSON Schema whose keys are names and no keywords."""
+
+
+class Redaction:
+    """Hides what has one of these words anywhere in its name: `api_key` is in `apiKey`, `X-API-Key`, `old_api_keys`."""
+
+    def __init__(self, words: Iterable[str] = WORDS) -> None:
+        known = sorted({_plain(word) for word in words} - {""})
+        self._pattern: Final = re.compile("|".join(map(re.escape, known))) if known else None
+        self._known: Final[dict[str, bool]] = {}
+
+    def hides(self, name: str) -> bool:
+        if self._pattern is None:
+            return False
+        hidden = self._known.get(name)
+        if hidden is None:
+            hidden = self._pattern.search(_plain(name)) is not None
+            # callers choose names, so what is remembered of them has an end
+            if len(name) <= _LONGEST_NAME and len(self._known) < _MOST_NAMES:
+                self._known[name] = hidden
+        return hidden
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        """The JSON value without what is hidden in it, at any depth; below all that can be stored nothing is shown."""
+        if self._pattern is None:
+            return value
+        if depth > MAX_NESTING:
+            return REDACTED
+        hides, inner = self.hides, depth + 1
+        match value:
+            case dict():
+                return {
+                    name: REDACTED if hides(name) else self.of(item, inner) if type(item) in _CONTAINERS else item
+                    for name, item in value.items()
+                }
+            case list():
+                return [self.of(item, inner) if type(item) in _CONTAINERS else item for item in value]
+            case _:
+                return value
+
+    def of_schema(self, schema: Any, name: str = "", depth: int = 0) -> Any:
+        """A JSON Schema without the defaults and examples of what is hidden, which is called `name` itself."""
+        if isinstance(schema, list):
+            return [self.of_schema(each, name, depth + 1) for each in schema]
+        if not isinstance(schema, Mapping) or depth > MAX_NESTING:
+            return schema
+        return {key: self._of_keyword(key, said, name, depth + 1) for key, said in schema.items()}
+
+    def of_flaws(self, flaws: Sequence[Flaw]) -> Sequence[Flaw]:
+        """Where something hidden is wrong the detail may quote it: a validator of the task's says what it likes."""
+        return [self._of_flaw(flaw) for flaw in flaws]
+
+    def _of_keyword(self, key: str, said: Any, name: str, depth: int) -> Any:
+        if key in _SCHEMAS and isinstance(said, Mapping):
+            return {inner: self.of_schema(each, inner, depth) for inner, each in said.items()}
+        if key in ("default", "examples"):
+            return REDACTED if self.hides(name) else self.of(said)
+        return self.of_schema(said, name, depth)
+
+    def _of_flaw(self, flaw: Flaw) -> Flaw:
+        quotes_nothing = flaw.detail == MISSING or flaw.detail.startswith(UNKNOWN)
+        if quotes_nothing or not any(self.hides(step) for step in flaw.pointer.split("/")):
+            return flaw
+        return Flaw(flaw.pointer, _UNTOLD)
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("_", "").replace("-", "")
+
+
+NOTHING: Final = Redaction(())
+"""Hides nothing."""

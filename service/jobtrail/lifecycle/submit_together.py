@@ -1,0 +1,44 @@
+"""Jobs that one caller adds one by one and stores together: all of them, or none."""
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from jobtrail.job.errors import IdempotencyKeyReusedError
+from jobtrail.job.record import NewJob
+from jobtrail.lifecycle.desk import Desk
+from jobtrail.store.transitions.insert import Inserted, insert_all, insert_keyed
+
+
+async def submit_together(desk: Desk, jobs: Sequence[NewJob]) -> Sequence[UUID]:
+    """The ids under which they are stored, in their order; committed when this returns.
+
+    An id is another than that of the NewJob where its idempotency key was there already.
+    Raises IdempotencyKeyReusedError, OverloadedError, UnavailableError (the outcome is then unknown).
+    """
+    with desk.waiting.room_for(len(jobs)):
+        if len(jobs) == 1 and jobs[0].idempotency_key is None:
+            await desk.inserts.put(jobs[0])
+            return [jobs[0].id]
+        async with desk.transaction() as session:
+            found = await _insert(session, jobs)
+    return [found.get(job.id, job.id) for job in jobs]
+
+
+async def _insert(session: AsyncSession, jobs: Sequence[NewJob]) -> Mapping[UUID, UUID]:
+    """For those whose key was there already, the id of the job that has it."""
+    await insert_all(session, [job for job in jobs if job.idempotency_key is None])
+    found: dict[UUID, UUID] = {}
+    # in the order of their keys: two callers with the same ones wait for each other, and do not deadlock
+    for job in sorted((job for job in jobs if job.idempotency_key is not None), key=_key):
+        stored = await insert_keyed(session, job)
+        if not isinstance(stored, Inserted):
+            if stored.request_hash != job.request_hash:
+                raise IdempotencyKeyReusedError(_key(job), stored.id)
+            found[job.id] = stored.id
+    return found
+
+
+def _key(job: NewJob) -> str:
+    return job.idempotency_key or ""
