@@ -1,8 +1,44 @@
 """BackgroundTasks that survive a restart: every job is one PostgreSQL row that you can watch, retry and audit."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from jobtrail.job.access import Caller
 from jobtrail.job.asks import Again, Fail
 from jobtrail.job.context import JobContext
 from jobtrail.job.retry import Retry
 from jobtrail.job.task import Task, task
 
-__all__ = ["Again", "Fail", "JobContext", "Retry", "Task", "task"]
+if TYPE_CHECKING:
+    from jobtrail.embed.handle import JobHandle
+    from jobtrail.embed.jobs import Jobs
+    from jobtrail.embed.trail import Jobtrail
+    from jobtrail.settings import Settings
+
+__all__ = [
+    "Again",
+    "Caller",
+    "Fail",
+    "JobContext",
+    "JobHandle",
+    "Jobs",
+    "Jobtrail",
+    "Retry",
+    "Settings",
+    "Task",
+    "task",
+]
+
+# A module that declares tasks, and a process that runs one, need no web framework and no database.
+_LATER = {
+    "JobHandle": "jobtrail.embed.handle",
+    "Jobs": "jobtrail.embed.jobs",
+    "Jobtrail": "jobtrail.embed.trail",
+    "Settings": "jobtrail.settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)

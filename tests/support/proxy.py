@@ -30,6 +30,7 @@ class Proxy:
     loses: Loss | None = None
     away: bool = False
     _lost: asyncio.Event = field(default_factory=asyncio.Event)
+    _clients: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @classmethod
     @asynccontextmanager
@@ -44,6 +45,12 @@ class Proxy:
         finally:
             server.close()
 
+    def go_away(self) -> None:
+        """Whoever is there is cut off, and nobody new is let through."""
+        self.away = True
+        for writer in self._clients:
+            writer.close()
+
     async def lost(self) -> None:
         """Wait until a COMMIT was lost."""
         await asyncio.wait_for(self._lost.wait(), 10)
@@ -52,6 +59,7 @@ class Proxy:
         if not self.away:
             there, back = await asyncio.open_unix_connection(f"{self.host}/.s.PGSQL.{self.port}")
             answers = asyncio.create_task(_pass(there, writer))
+            self._clients.add(writer)
             with suppress(ConnectionError):
                 while data := await reader.read(_CHUNK):
                     if self.loses and _COMMIT in data:
@@ -62,6 +70,7 @@ class Proxy:
                         back.write(data)
             answers.cancel()
             back.close()
+            self._clients.discard(writer)
         writer.close()
 
     async def _lose(

@@ -1,0 +1,140 @@
+"""A job that was submitted, in the hands of who submitted it."""
+
+import asyncio
+import time
+import typing
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+
+from jobtrail.job import storable
+from jobtrail.job.errors import JobCancelledError, JobFailedError, UnavailableError
+from jobtrail.job.record import Job
+from jobtrail.job.status import Status
+from jobtrail.job.task import Task
+from jobtrail.lifecycle.desk import Desk
+from jobtrail.lifecycle.read import read, read_nodes
+
+R = TypeVar("R")
+
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 0.5
+
+
+class JobHandle(Generic[R]):
+    """R: what the task returns. It is bound to the Jobtrail that submitted the job, and useless once that has ended."""
+
+    def __init__(self, task: Task[..., R], trace_id: str, desk: Callable[[], Desk]) -> None:
+        self.task: Final = task.name
+        self.trace_id: Final = trace_id
+        self._task = task
+        self._desk = desk
+        self._id: UUID | None = None
+        self._is_stored = False
+
+    @property
+    def id(self) -> UUID:
+        """Known at once, but for a job with an idempotency key: until it is stored, another job may have the key.
+
+        Raises RuntimeError.
+        """
+        if self._id is None:
+            raise RuntimeError(
+                "whether this job is a new one is known once it is stored, since it has an idempotency key: "
+                "`await jobs.commit()` before you ask for its id"
+            )
+        return self._id
+
+    def __repr__(self) -> str:
+        return f"<job {self._id} of task {self.task!r}>"
+
+    async def read(self) -> Job:
+        """The row as it is now. Raises JobNotFoundError, UnavailableError, and RuntimeError before it is stored."""
+        return await read(self._desk(), self._stored_id())
+
+    async def wait(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - the contract's own word, as asyncio's
+        """What the task returned, once the job has ended; `timeout` in seconds.
+
+        Raises JobFailedError, JobCancelledError, TimeoutError (the job goes on), JobNotFoundError (purged meanwhile),
+        and RuntimeError for a job that is not stored yet. A database that is away is waited for.
+        """
+        return typing.cast("R", typed(self._task, await ended(self._desk(), self._stored_id(), timeout)))
+
+    def became(self, job_id: UUID, *, stored: bool) -> None:
+        """For whoever submits the job."""
+        self._id, self._is_stored = job_id, stored
+
+    def _stored_id(self) -> UUID:
+        if not self._is_stored:
+            raise RuntimeError(
+                "this job is stored when the endpoint returns, or with the transaction of its session: before that it "
+                "cannot be read or waited for; `await jobs.commit()` stores at once what was added without a session"
+            )
+        return self.id
+
+
+async def ended(desk: Desk, job_id: UUID, seconds: float | None) -> Any:
+    """The result of the job as JSON. Raises as `JobHandle.wait`."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    pause, said = _FIRST_PAUSE, "not known: the database did not answer"
+    while True:
+        try:
+            job = await read(desk, job_id)
+        except UnavailableError:
+            pause = _LONGEST_PAUSE
+        else:
+            if job.status.is_terminal:
+                return _result(job)
+            said = job.status
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise TimeoutError(
+                f"job {job_id} has not ended within {seconds:g} s; it is {said}{await _why(desk, job_id)}"
+            )
+        await asyncio.sleep(pause if left is None else min(pause, left))
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _result(job: Job) -> Any:
+    if job.status is Status.CANCELLED:
+        raise JobCancelledError(job.id, job.cancel_reason)
+    if job.status is Status.FAILED:
+        error = job.error or {}
+        raise JobFailedError(
+            job.id,
+            str(error.get("type")),
+            str(error.get("message", "")),
+            typing.cast("str | None", error.get("traceback")),
+        )
+    return job.result
+
+
+async def _why(desk: Desk, job_id: UUID) -> str:
+    """What whoever waited in vain should know."""
+    try:
+        job, nodes = await read(desk, job_id), await read_nodes(desk)
+    except Exception:  # noqa: BLE001 - the caller is told of the time, whatever happens here
+        return ""
+    if job.status is not Status.PENDING or any(
+        job.task in node.tasks and (not node.queues or job.queue in node.queues) for node in nodes
+    ):
+        return ""
+    return f", and no node serves the queue {job.queue!r} and knows {job.task!r}: start the app, or `jobtrail work`"
+
+
+def typed(task: Task[..., Any], result: Any) -> Any:
+    """The stored JSON as what the task says that it returns; as it is, where it says nothing that can be understood.
+
+    Raises TypeError when it says something else than it returned.
+    """
+    try:
+        hint = typing.get_type_hints(task.function, include_extras=True).get("return", Any)
+        adapter: TypeAdapter[Any] = TypeAdapter(hint)
+    except Exception:  # noqa: BLE001 - an annotation that means nothing outside of a type checker
+        return result
+    try:
+        return adapter.validate_json(storable.dump(result))
+    except ValidationError as error:
+        raise TypeError(f"what {task!r} returned is not what it says: {error}") from error

@@ -1,0 +1,182 @@
+"""What an endpoint gets: jobs that are added as BackgroundTasks are, and stored before the answer leaves.
+
+The dependency has the scope `function`: it ends after the endpoint and before the answer (FastAPI, "Dependencies with
+yield and scope"), so that a job that cannot be stored is an answer 503 and not a surprise.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Final, NamedTuple, ParamSpec, TypeVar, Unpack
+
+from fastapi import BackgroundTasks, Depends, HTTPException
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import object_session
+from starlette.requests import Request
+
+from jobtrail.api.headers import trace_of
+from jobtrail.embed.calls import Call, Said, call
+from jobtrail.embed.handle import JobHandle
+from jobtrail.embed.opened import Opened, current
+from jobtrail.job.errors import IdempotencyKeyReusedError, UnavailableError
+from jobtrail.job.record import NewJob
+from jobtrail.job.task import Task
+from jobtrail.lifecycle.read import are_there
+from jobtrail.lifecycle.submit_together import submit_together
+from jobtrail.store.faults import unavailable
+from jobtrail.store.row import add
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Added(NamedTuple):
+    job: NewJob
+    handle: JobHandle[Any]
+
+
+class _InSession(NamedTuple):
+    job: NewJob
+    row: object
+
+
+class RequestJobs:
+    """The jobs of one request."""
+
+    def __init__(self, opened: Opened, request: Request) -> None:
+        self._opened = opened
+        self._request = request
+        self._by: str | None = None
+        self._waiting: list[_Added] = []
+        self._in_sessions: list[_InSession] = []
+        self._to_launch: list[NewJob] = []
+
+    def add_task(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Add a job, in the shape of BackgroundTasks. It is stored after the endpoint and before the answer; when the
+        endpoint raises, it never was.
+
+        Raises TypeError for what is no task, InvalidArgumentsError for arguments that do not fit it.
+        """
+        return self._add({}, task, args, kwargs)
+
+    def options(self, **said: Unpack[Said]) -> "JobsWithOptions":
+        """The same with a queue, priority, run_at, ttl, timeout, tags, max_attempts or idempotency_key of one's own.
+
+        `session`: the job is stored in the transaction of this session, and only if that commits. Commit before the
+        answer leaves: in the endpoint, or in a dependency with `scope="function"`.
+        """
+        return JobsWithOptions(partial(self._add, said))
+
+    async def commit(self) -> None:
+        """Store at once what was added without a session, so that it stays whatever happens later in the request.
+
+        Raises IdempotencyKeyReusedError, UnavailableError.
+        """
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        if not self._opened.accepting():
+            raise UnavailableError("this process is shutting down; send it again, to another or to the next one")
+        stored = await submit_together(self._opened.desk, [each.job for each in waiting])
+        for each, job_id in zip(waiting, stored, strict=True):
+            each.handle.became(job_id, stored=True)
+        self._to_launch += [each.job for each, job_id in zip(waiting, stored, strict=True) if each.job.id == job_id]
+
+    async def launch(self) -> None:
+        """After the answer: tell the node of this process. It never raises, since that would drop the host's own
+        background tasks behind it.
+        """
+        self._to_launch += await self._committed()
+        for job in self._to_launch:
+            self._opened.launch(job.id, job.task, job.queue)
+
+    @property
+    def uses_sessions(self) -> bool:
+        return bool(self._in_sessions)
+
+    def _add(self, said: Said, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobHandle[Any]:
+        if self._by is None:
+            self._by = self._opened.who(self._request).name
+        wanted = call(self._opened.desk, said, task, args, kwargs)
+        job, handle = new_job(self._opened, wanted, by=self._by, trace_id=trace_of(self._request))
+        session = said.get("session")
+        if session is None:
+            self._waiting.append(_Added(job, handle))
+        else:
+            self._in_sessions.append(_InSession(job, add(session, job)))
+            handle.became(job.id, stored=True)
+        return handle
+
+    async def _committed(self) -> list[NewJob]:
+        """Of the jobs in sessions. One that is not there while its session is open was promised too early."""
+        if not self._in_sessions:
+            return []
+        try:
+            found = await are_there(self._opened.desk, [each.job.id for each in self._in_sessions])
+        except Exception as error:  # noqa: BLE001 - the claim loop will find them
+            log.warning("launch: %s", error)
+            return []
+        if any(each.job.id not in found and object_session(each.row) is not None for each in self._in_sessions):
+            self._opened.warn_once(_LATE)
+        return [each.job for each in self._in_sessions if each.job.id in found]
+
+
+@dataclass(frozen=True, slots=True)
+class JobsWithOptions:
+    """What `options` gives."""
+
+    _add: Callable[[Any, tuple[Any, ...], dict[str, Any]], JobHandle[Any]]
+
+    def add_task(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """As `RequestJobs.add_task`. Raises InvalidInputError too, for an option that is out of its range."""
+        handle: JobHandle[R] = self._add(task, args, kwargs)
+        return handle
+
+
+def new_job(opened: Opened, wanted: Call, *, by: str, trace_id: str | None) -> tuple[NewJob, JobHandle[Any]]:
+    """A job that may be stored, and its handle. Raises as `Call.job`."""
+    job = wanted.job(opened.desk, by=by, trace_id=trace_id)
+    handle = JobHandle[Any](wanted.task, job.trace_id, opened.still)
+    if job.idempotency_key is None:
+        handle.became(job.id, stored=False)
+    return job, handle
+
+
+async def _jobs(request: Request, background: BackgroundTasks) -> AsyncIterator[RequestJobs]:
+    jobs = RequestJobs(current(), request)
+    background.add_task(jobs.launch)
+    with _answered(jobs):
+        yield jobs
+        await jobs.commit()
+
+
+Jobs = Annotated[RequestJobs, Depends(_jobs, scope="function")]
+"""For the signature of an endpoint, `async def` or `def`: `jobs: Jobs`."""
+
+
+@contextmanager
+def _answered(jobs: RequestJobs) -> Iterator[None]:
+    """What kept the jobs of a request from being stored, in the host's own form of an error."""
+    try:
+        try:
+            yield
+        except (SQLAlchemyError, OSError) as error:
+            if not jobs.uses_sessions:  # the host's own affair
+                raise
+            with unavailable():
+                raise error  # noqa: TRY201 - as `unavailable` understands it
+    except UnavailableError as error:
+        raise HTTPException(503, str(error), {"Retry-After": str(error.retry_after)}) from error
+    except IdempotencyKeyReusedError as error:
+        raise HTTPException(422, str(error)) from error
+
+
+_LATE: Final = (
+    "the session given to jobs.options(session=…) was not committed when the answer left: who was answered was told of "
+    "a job that is not stored, and may never be; commit in the endpoint, or give the dependency that makes the session "
+    'scope="function": Depends(get_session, scope="function")'
+)

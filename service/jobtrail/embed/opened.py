@@ -1,0 +1,169 @@
+"""What is open while a Jobtrail runs: the database, the tasks, and a node if jobs run here."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.requests import Request
+
+from jobtrail.job.access import Caller
+from jobtrail.job.catalog import Catalog
+from jobtrail.job.database_url import DatabaseUrl, normalize
+from jobtrail.job.errors import AlreadyRunningError, NotRunningError
+from jobtrail.job.redaction import Redaction
+from jobtrail.job.task import Task
+from jobtrail.lifecycle.desk import Desk
+from jobtrail.node.node import Node
+from jobtrail.settings import Settings
+from jobtrail.store.engine import lend_single, open_single
+from jobtrail.wiring import build_node, lend_desk, load_catalog, open_desk, reach, require_schema, stop_node
+
+log = logging.getLogger(__name__)
+
+Who = Callable[[Request], str | Caller]
+"""Who calls, as the host knows it: a name, or a name and what it may see."""
+
+
+@dataclass
+class Opened:
+    """`node` is None where jobs are submitted only."""
+
+    settings: Settings
+    desk: Desk
+    node: Node | None
+    who: Callable[[Request], Caller]
+    redaction: Redaction
+    is_closed: bool = False
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    _warned: set[str] = field(default_factory=set)
+
+    def still(self) -> Desk:
+        """Raises NotRunningError once it is closed: what is used then would open connections that nobody closes."""
+        if self.is_closed:
+            raise NotRunningError(
+                "the Jobtrail that submitted this job has ended; ask another one for the job, by its id"
+            )
+        return self.desk
+
+    def accepting(self) -> bool:
+        return self.node is None or self.node.accepting()
+
+    def launch(self, job_id: UUID, task: str, queue: str) -> None:
+        if self.node is not None:
+            self.node.launch(job_id, task, queue)
+
+    def warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            log.warning("%s", message)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a Jobtrail is made of. `engine` None: one of our own; `tasks` None: whatever is imported."""
+
+    settings: Settings
+    engine: AsyncEngine | None
+    tasks: Sequence[Task[..., Any]] | None
+    who: Callable[[Request], Caller]
+
+
+HOW_TO_START: Final = (
+    "hand its lifespan over, FastAPI(lifespan=trail.lifespan), or enter it in the lifespan that you have; the lifespan "
+    "of a mounted app never runs, and TestClient runs one only as `with TestClient(app) as client:`"
+)
+
+
+def current() -> Opened:
+    """What is open in this process. Raises NotRunningError."""
+    if _process.opened is None:
+        raise NotRunningError(f"no Jobtrail is running in this process: {HOW_TO_START}")
+    return _process.opened
+
+
+@asynccontextmanager
+async def opening(parts: Parts, *, made_at: str, runs: bool) -> AsyncIterator[Opened]:
+    """Raises AlreadyRunningError, SettingsError, DeclarationError, UnavailableError before anything runs."""
+    with _process.taken(made_at):
+        async with _desk(parts) as (desk, url, settings, leases):
+            await require_schema(desk, settings, url)
+            node = build_node(settings, desk, leases) if runs else None
+            opened = Opened(settings, desk, node, parts.who, Redaction(settings.redact))
+            if node is not None:
+                node.start()
+            _process.opened = opened
+            try:
+                yield opened
+            finally:
+                if node is not None:
+                    await stop_node(node, settings.grace, asyncio.Event())
+                opened.is_closed = True
+
+
+class _Process:
+    """One Jobtrail at a time: `Jobs` of an endpoint knows its own by being in the same process."""
+
+    def __init__(self) -> None:
+        self.opened: Opened | None = None
+        self._made_at: str | None = None
+
+    @contextmanager
+    def taken(self, made_at: str) -> Iterator[None]:
+        if self._made_at is not None:
+            raise AlreadyRunningError(
+                f"a Jobtrail, made at {self._made_at}, runs in this process: use that one instead of the one made "
+                f"at {made_at}, since a process has one"
+            )
+        self._made_at = made_at
+        try:
+            yield
+        finally:
+            self._made_at = self.opened = None
+
+
+_process: Final = _Process()
+
+
+@asynccontextmanager
+async def _desk(parts: Parts) -> AsyncIterator[tuple[Desk, DatabaseUrl, Settings, Callable[[], AsyncEngine]]]:
+    """The verbs' side, its database's URL, the settings that hold there, and the way to a connection for leases."""
+    settings, catalog = parts.settings, _catalog(parts)
+    if parts.engine is not None:
+        desk, url = lend_desk(settings, parts.engine, catalog), _url_of(parts.engine)
+        settings = settings.model_copy(update={"database_url": url.libpq})
+        try:
+            yield desk, url, settings, partial(lend_single, parts.engine)
+        finally:
+            await desk.database.dispose()
+        return
+    # the embedded server is started and stopped by programs, and to wait for them must not hold up a host's loop
+    reached = ExitStack()
+    url = await asyncio.to_thread(reached.enter_context, reach(settings))
+    try:
+        desk = open_desk(settings, url, catalog)
+        try:
+            yield desk, url, settings, partial(open_single, url.sqlalchemy)
+        finally:
+            await desk.database.dispose()
+    finally:
+        await asyncio.to_thread(reached.close)
+
+
+def _url_of(engine: AsyncEngine) -> DatabaseUrl:
+    """For messages, and to tell an embedded database, which is ours to migrate, from the host's."""
+    return normalize(engine.url.render_as_string(hide_password=False))
+
+
+def _catalog(parts: Parts) -> Catalog:
+    """The tasks that were named; else those of JOBTRAIL_TASKS and of every module that is imported by now."""
+    named = load_catalog(parts.settings.tasks) if parts.settings.tasks else ()  # it makes the current folder importable
+    if parts.tasks is not None:
+        return Catalog.of([*named, *parts.tasks])
+    return Catalog.from_modules(list(sys.modules.values()))

@@ -1,0 +1,242 @@
+"""Jobtrail in one object, for a FastAPI app or a script."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final, ParamSpec, Self, TypeVar, Unpack
+from uuid import UUID
+
+from fastapi import APIRouter
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.requests import Request
+
+from jobtrail.api.routes import routes
+from jobtrail.embed.calls import Said, call
+from jobtrail.embed.door import Guard, HostAccess, HostDoor, guards_of
+from jobtrail.embed.handle import JobHandle, ended
+from jobtrail.embed.jobs import new_job
+from jobtrail.embed.opened import HOW_TO_START, Opened, Parts, Who, opening
+from jobtrail.job.access import SCOPES, Caller
+from jobtrail.job.errors import AlreadyRunningError, NotRunningError
+from jobtrail.job.limits import MAX_NAME
+from jobtrail.job.record import Job
+from jobtrail.job.status import Status
+from jobtrail.job.task import Task
+from jobtrail.lifecycle.cancel import cancel
+from jobtrail.lifecycle.read import read, read_page
+from jobtrail.lifecycle.retry import retry
+from jobtrail.lifecycle.submit_together import submit_together
+from jobtrail.settings import Settings, load
+from jobtrail.store.jobs import Filter, Page, Place
+from jobtrail.store.row import add
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_APP: Final = "app"
+_NOBODY: Final = Caller(_APP, frozenset(SCOPES))
+"""Who submits where no `who` says more."""
+
+
+class Jobtrail:
+    """Jobs for a FastAPI app, which runs them too while it lives; or, with `async with`, for a script, which runs none.
+
+    `settings`: else those of the environment, read at start. `engine`: the host's own, whose pool and database are then
+    used; else a pool of Jobtrail's own on JOBTRAIL_DATABASE_URL. `tasks`: what this process knows, besides those of
+    JOBTRAIL_TASKS; else those of all modules that are imported when it starts. `who`: the caller of a request, for
+    `created_by` and the history. Nothing is opened before it starts. A process runs one at a time.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        engine: AsyncEngine | None = None,
+        tasks: Iterable[Task[..., Any]] | None = None,
+        who: Who | None = None,
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._tasks = tasks if tasks is None else tuple(tasks)
+        self._who = who
+        self._entered = 0
+        self._opened: Opened | None = None
+        self._closing = AsyncExitStack()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        frame = sys._getframe(1)  # noqa: SLF001 - the documented way to the caller, whom an error names
+        self.made_at: Final = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """For `FastAPI(lifespan=trail.lifespan)`, or inside a lifespan of the host's own. Jobs run here meanwhile.
+
+        At its end what runs gets JOBTRAIL_GRACE. It may be entered again while it is entered, as by several routers.
+        Raises SettingsError, DeclarationError, UnavailableError, AlreadyRunningError.
+        """
+        await self._enter(runs=True)
+        try:
+            yield
+        finally:
+            await self._leave()
+
+    async def __aenter__(self) -> Self:
+        """For scripts: jobs can be submitted, looked at and waited for; they run wherever a node is."""
+        await self._enter(runs=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._leave()
+
+    def router(self, *, read: Guard, submit: Guard = None, operate: Guard = None) -> APIRouter:
+        """The REST API for this app, under any prefix; its lifespan is this Jobtrail's.
+
+        Each group of calls has the guard that it is given, `Depends(…)` or several; "open" lets everybody in, and None
+        leaves the calls out. `read`: jobs, tasks, nodes, audit. `submit`: new jobs. `operate`: cancel, retry, change,
+        pause. Tracebacks are shown where `who` gives a Caller that may operate, or where `read` and `operate` have the
+        same guard.
+        """
+        guards = guards_of(read, submit, operate)
+        trusted = "operate" in guards and guards.get("read") == guards["operate"]
+        scopes = frozenset(SCOPES) if trusted else frozenset(SCOPES) - {"operate"}
+        access = HostAccess(lambda request: self._caller(request, Caller("anonymous", scopes)))
+        router = APIRouter(lifespan=self.lifespan)
+        router.include_router(routes(HostDoor(self._running, access), guards))
+        return router
+
+    async def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Store a job; committed when this returns. In an endpoint take `Jobs`, in a task `context.submit`.
+
+        Raises TypeError, InvalidArgumentsError, UnavailableError (the outcome is then unknown).
+        """
+        handle: JobHandle[R] = await self._submit({}, task, args, kwargs)
+        return handle
+
+    def options(self, **said: Unpack[Said]) -> "SubmitWithOptions":
+        """The same with a queue, priority, run_at, ttl, timeout, tags, max_attempts, or idempotency_key of one's own.
+
+        With `session` the job is stored by the session, when that commits.
+        """
+        return SubmitWithOptions(lambda task, args, kwargs: self._submit(said, task, args, kwargs))
+
+    async def get(self, job_id: UUID | str) -> Job:
+        """Raises JobNotFoundError, UnavailableError."""
+        return await read(self._running().desk, _uuid(job_id))
+
+    async def wait(self, job_id: UUID | str, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as JobHandle.wait
+        """The result of the job as JSON. Raises as `JobHandle.wait`."""
+        return await ended(self._running().desk, _uuid(job_id), timeout)
+
+    async def list(
+        self,
+        *,
+        status: str | Sequence[str] = (),
+        task: str | Sequence[str] = (),
+        queue: str | Sequence[str] = (),
+        tags: str | Sequence[str] = (),
+        trace_id: str | Sequence[str] = (),
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int = 50,
+        after: Job | None = None,
+    ) -> Sequence[Job]:
+        """Jobs, newest first, with args and result. `after`: the last one of the page before."""
+        wanted = Filter(
+            [Status(each) for each in _several(status)], _several(task), _several(queue), _several(tags),
+            _several(trace_id), created_after, created_before,
+        )  # fmt: skip
+        place = None if after is None else Place(after.created_at, after.id)
+        return await read_page(self._running().desk, Page(limit, after=place, heavy=True, filter=wanted))
+
+    async def cancel(self, job_id: UUID | str, *, reason: str | None = None) -> Job:
+        """The job: cancelled, or running and asked to stop.
+
+        Raises JobNotFoundError, JobFinishedError, UnavailableError.
+        """
+        return await cancel(self._running().desk, _uuid(job_id), by=_APP, reason=reason)
+
+    async def retry(self, job_id: UUID | str) -> Job:
+        """The failed or cancelled job, pending again. Raises JobNotFoundError, JobConflictError, UnavailableError."""
+        job = await retry(self._running().desk, _uuid(job_id), by=_APP)
+        self._running().launch(job.id, job.task, job.queue)
+        return job
+
+    async def _submit(self, said: Said, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> JobHandle[Any]:
+        opened = self._running()
+        job, handle = new_job(opened, call(opened.desk, said, task, args, kwargs), by=_APP, trace_id=None)
+        if (session := said.get("session")) is not None:
+            add(session, job)
+            handle.became(job.id, stored=True)
+            return handle
+        [job_id] = await submit_together(opened.desk, [job])
+        handle.became(job_id, stored=True)
+        opened.launch(job_id, job.task, job.queue)
+        return handle
+
+    async def _enter(self, *, runs: bool) -> None:
+        if self._opened is None:
+            await self._open(runs=runs)
+        elif self._loop is not asyncio.get_running_loop():
+            raise AlreadyRunningError(f"the Jobtrail made at {self.made_at} is running in another event loop")
+        elif runs and self._opened.node is None:
+            raise AlreadyRunningError(
+                f"the Jobtrail made at {self.made_at} was opened with `async with`, which runs no jobs: enter its "
+                "lifespan alone"
+            )
+        self._entered += 1
+
+    async def _open(self, *, runs: bool) -> None:
+        parts = Parts(self._settings or load(), self._engine, self._tasks, self._caller)
+        self._opened = await self._closing.enter_async_context(opening(parts, made_at=self.made_at, runs=runs))
+        self._loop = asyncio.get_running_loop()
+
+    async def _leave(self) -> None:
+        self._entered -= 1
+        if self._entered:
+            return
+        try:
+            await self._closing.aclose()
+        finally:
+            self._opened = self._loop = None
+
+    def _running(self) -> Opened:
+        if self._opened is None:
+            raise NotRunningError(f"the Jobtrail made at {self.made_at} is not running: {HOW_TO_START}")
+        return self._opened
+
+    def _caller(self, request: Request, nobody: Caller = _NOBODY) -> Caller:
+        """Raises TypeError for what is no name."""
+        if self._who is None:
+            return nobody
+        said = self._who(request)
+        name: object = said.name if isinstance(said, Caller) else said
+        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+            raise TypeError(
+                f"Jobtrail(who=…) gave {name!r:.300}: it gives a name of 1 to {MAX_NAME} printable characters"
+            )
+        return said if isinstance(said, Caller) else Caller(name, nobody.scopes)
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitWithOptions:
+    """What `options` gives."""
+
+    _submit: Callable[[Any, Sequence[Any], dict[str, Any]], Awaitable[JobHandle[Any]]]
+
+    async def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """As `Jobtrail.submit`. Raises InvalidInputError too, for an option that is out of its range."""
+        handle: JobHandle[R] = await self._submit(task, args, kwargs)
+        return handle
+
+
+def _uuid(job_id: UUID | str) -> UUID:
+    return job_id if isinstance(job_id, UUID) else UUID(job_id)
+
+
+def _several(said: str | Sequence[str]) -> Sequence[str]:
+    return (said,) if isinstance(said, str) else said

@@ -1,0 +1,167 @@
+"""A host's process with Jobtrail in it: as it was meanwhile, not held up at its end, and as it was afterwards."""
+
+import asyncio
+import logging
+import logging.config
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from jobtrail import Jobtrail
+from jobtrail.job.task import Task
+from support.database import Place
+from support.host import TASKS, Host, settings_at
+from support.tasks import GATE, hold, hold_in_thread, noop, sleep_long
+from support.until import until
+
+
+def process() -> dict[str, Any]:
+    """What a process has once, and a library could change for everybody."""
+    loop = asyncio.get_running_loop()
+    return {
+        "signals": {each: signal.getsignal(each) for each in signal.valid_signals()},
+        "warnings": (list(warnings.filters), warnings.showwarning),
+        "hooks": (sys.excepthook, sys.unraisablehook, threading.excepthook, sys.displayhook, sys.breakpointhook),
+        "loop": (loop.get_exception_handler(), loop.get_task_factory(), loop.get_debug(), loop.slow_callback_duration),
+        "policy": asyncio.get_event_loop_policy(),
+        "environ": dict(os.environ),
+        "path": (list(sys.path), list(sys.meta_path), list(sys.argv), os.getcwd()),  # noqa: PTH109 - as it is said
+        "limits": (sys.getswitchinterval(), sys.getrecursionlimit(), threading.stack_size()),
+        "logging": logging_now(),
+    }
+
+
+def logging_now() -> dict[str, Any]:
+    loggers = [each for each in logging.Logger.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+    return {
+        each.name: (each.level, list(each.handlers), each.propagate, each.disabled, list(each.filters))
+        for each in (logging.getLogger(), *loggers)
+        if not each.name.startswith("jobtrail.task")
+    } | {
+        "class": logging.getLoggerClass(),
+        "records": logging.getLogRecordFactory(),
+        "least": logging.root.manager.disable,
+    }
+
+
+@contextmanager
+def bare() -> Iterator[logging.Logger]:
+    """As in a process in which nobody has configured logging."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    root.handlers[:] = []
+    root.setLevel(logging.WARNING)
+    try:
+        yield root
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+async def test_it_is_as_before(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a folder that nothing is imported from
+    path = list(sys.path)
+    trail = Jobtrail(settings_at(place.url.libpq, processes=1), tasks=TASKS)
+    async with trail.lifespan():  # what comes with an import is there now
+        await (await trail.submit(noop)).wait(timeout=5)
+    before = process()
+    assert sys.path == path
+    async with trail.lifespan():
+        assert process() == before
+        await (await trail.submit(noop)).wait(timeout=5)
+        assert process() == before
+    assert process() == before
+
+
+async def test_it_may_configure_its_logging_whenever_it_likes(place: Place) -> None:
+    with bare() as root:
+        async with Host.at(place) as host:
+            job = await host.trail.submit(hold, 30)
+            await until(lambda: host.trail.list(status="running"))
+            logging.basicConfig(level=logging.INFO, format="shop %(message)s")
+            assert [type(each) for each in root.handlers] == [logging.StreamHandler]
+            said = {"version": 1, "disable_existing_loggers": True, "root": {"handlers": [], "level": "ERROR"}}
+            logging.config.dictConfig(said)
+            try:
+                await host.trail.cancel(job.id)
+                assert await (await host.trail.submit(noop, 7)).wait(timeout=5) == {"ok": 7}
+                GATE.set()
+            finally:
+                for each in logging.Logger.manager.loggerDict.values():
+                    if isinstance(each, logging.Logger):
+                        each.disabled = False
+        assert (root.level, root.handlers) == (logging.ERROR, [])
+
+
+@pytest.fixture(autouse=True)
+def _gate() -> Iterator[None]:
+    yield
+    GATE.set()  # for a thread that was left behind
+    GATE.clear()
+
+
+async def ended(trail: Jobtrail, *running: Task[..., Any]) -> float:
+    """Seconds that the end of the lifespan took while these were running."""
+    async with trail.lifespan():
+        for each in running:
+            await trail.submit(each)
+        await until(lambda: _count(trail, len(running)))
+        began = time.monotonic()
+    took = time.monotonic() - began
+    print(f"\nthe lifespan ended in {took:.2f} s")
+    return took
+
+
+async def _count(trail: Jobtrail, number: int) -> bool:
+    return len(await trail.list(status="running")) == number
+
+
+async def test_with_nothing_running_it_ends_at_once(place: Place) -> None:
+    trail = Jobtrail(settings_at(place.url.libpq, grace=20), tasks=TASKS)
+    assert max([await ended(trail) for _ in range(3)]) < 0.5
+
+
+async def test_what_ends_in_time_is_waited_for_and_nothing_else(place: Place) -> None:
+    trail = Jobtrail(settings_at(place.url.libpq, grace=20), tasks=TASKS)
+    asyncio.get_running_loop().call_later(0.5, GATE.set)
+    assert await ended(trail, hold, hold_in_thread) < 1.5
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs WHERE status = 'succeeded'") == 2
+
+
+@pytest.mark.parametrize("task", [sleep_long, hold_in_thread])
+async def test_what_does_not_end_is_waited_for_as_long_as_is_said(place: Place, task: Task[..., Any]) -> None:
+    trail = Jobtrail(settings_at(place.url.libpq, grace=0.6, cancel_grace=0.2), tasks=TASKS)
+    assert 0.6 < await ended(trail, task) < 1.6
+    assert await place.value("SELECT error->>'type' FROM jobtrail.jobs") == "lost"
+
+
+@pytest.mark.parametrize("own_engine", [False, True])
+async def test_nothing_is_left_of_it(place: Place, own_engine: bool) -> None:
+    engine = create_async_engine(place.url.sqlalchemy) if own_engine else None
+    trail = Jobtrail(settings_at(place.url.libpq, processes=1), tasks=TASKS, engine=engine)
+    threads, tasks = set(threading.enumerate()), asyncio.all_tasks()
+    backends = "SELECT array_agg(pid) FROM pg_stat_activity WHERE datname = current_database()"
+    before = set(await place.value(backends))
+    async with trail.lifespan():
+        await (await trail.submit(noop)).wait(timeout=5)
+        assert set(await place.value(backends)) > before
+    assert set(threading.enumerate()) <= threads
+    assert asyncio.all_tasks() <= tasks
+    if engine is not None:
+        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        await engine.dispose()
+
+    async def gone() -> bool:
+        return set(await place.value(backends)) <= before
+
+    await until(gone)

@@ -1,0 +1,147 @@
+"""`session=`: a job in the caller's own transaction."""
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+from uuid import UUID
+
+import pytest
+from fastapi import Depends, HTTPException
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from jobtrail import Jobs
+from support.database import Place
+from support.host import Host
+from support.proxy import Proxy
+from support.tasks import noop
+
+USERS = text("INSERT INTO users (name) VALUES ('ada')")
+
+
+@pytest.fixture
+async def engine(place: Place) -> AsyncIterator[AsyncEngine]:
+    """The host's own, with a table of the host's."""
+    await place.psql.execute("DROP TABLE IF EXISTS users; CREATE TABLE users (name text)")
+    made = create_async_engine(place.url.sqlalchemy)
+    yield made
+    await made.dispose()
+
+
+async def counts(place: Place) -> tuple[int, int]:
+    return (
+        await place.value("SELECT count(*) FROM users"),
+        await place.value("SELECT count(*) FROM jobtrail.jobs"),
+    )
+
+
+async def test_the_job_commits_with_the_row_and_runs_then(host: Host, place: Place, engine: AsyncEngine) -> None:
+    @host.app.post("/signup")
+    async def signup(jobs: Jobs) -> UUID:
+        async with AsyncSession(engine) as session, session.begin():
+            await session.execute(USERS)
+            job = jobs.options(session=session, tags=["own"]).add_task(noop, n=3)
+        return job.id
+
+    job = await host.post("/signup", 200)
+    assert await host.trail.wait(job, timeout=5) == {"ok": 3}
+    assert await counts(place) == (1, 1)
+    born = "SELECT u.xmin = t.xmin FROM users u, jobtrail.transitions t WHERE t.seq = 1"
+    assert await place.value(born)
+
+
+@pytest.mark.parametrize("how", ["rollback", "raise", "savepoint", "forgotten"])
+async def test_what_is_undone_takes_its_job_with_it(
+    host: Host, place: Place, engine: AsyncEngine, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    @host.app.post("/signup")
+    async def signup(jobs: Jobs) -> None:
+        async with AsyncSession(engine) as session:
+            if how == "savepoint":
+                await session.execute(USERS)
+                part = await session.begin_nested()
+                jobs.options(session=session).add_task(noop)
+                await part.rollback()
+                await session.commit()
+                return
+            await session.execute(USERS)
+            jobs.options(session=session).add_task(noop)
+            if how == "rollback":
+                await session.rollback()
+            if how == "raise":
+                raise HTTPException(409)
+
+    await host.client.post("/signup")
+    assert await counts(place) == (1 if how == "savepoint" else 0, 0)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("scope", ["request", "function"])
+async def test_a_session_that_commits_after_the_answer_is_warned_of_once(
+    host: Host, place: Place, engine: AsyncEngine, caplog: pytest.LogCaptureFixture, scope: Any
+) -> None:
+    async def get_session() -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(engine) as session, session.begin():
+            yield session
+
+    @host.app.post("/signup")
+    async def signup(session: Annotated[AsyncSession, Depends(get_session, scope=scope)], jobs: Jobs) -> UUID:
+        job = jobs.options(session=session).add_task(noop, n=4)
+        await session.flush()
+        return job.id
+
+    ids = [await host.post("/signup", 200) for _ in range(2)]
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [('scope="function"' in each) for each in told] == ([True] if scope == "request" else [])
+    assert await counts(place) == (0, 2)
+    if scope == "function":
+        assert [await host.trail.wait(each, timeout=5) for each in ids] == [{"ok": 4}] * 2
+
+
+async def test_a_session_that_goes_on_after_its_commit_is_no_trap(
+    host: Host, engine: AsyncEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def get_session() -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(engine) as session:
+            yield session
+
+    @host.app.post("/signup")
+    async def signup(session: Annotated[AsyncSession, Depends(get_session)], jobs: Jobs) -> UUID:
+        job = jobs.options(session=session).add_task(noop, n=4)
+        await session.commit()
+        await session.execute(text("SELECT 1"))
+        return job.id
+
+    assert await host.trail.wait(await host.post("/signup", 200), timeout=5) == {"ok": 4}
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.usefixtures("engine")
+async def test_a_commit_that_fails_is_503_and_leaves_no_row(host: Host, place: Place) -> None:
+    async with Proxy.before(place) as wire:
+        cut = create_async_engine(wire.url)
+
+        @host.app.post("/signup")
+        async def signup(jobs: Jobs) -> None:
+            async with AsyncSession(cut) as session, session.begin():
+                await session.execute(USERS)
+                jobs.options(session=session).add_task(noop)
+                wire.loses = "request"
+
+        answer = await host.client.post("/signup")
+        await cut.dispose()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert await counts(place) == (0, 0)
+
+
+async def test_a_key_and_a_session_do_not_go_together(host: Host, engine: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session:
+        with pytest.raises(TypeError, match="make a row of your own unique instead"):
+            await host.trail.options(session=session, idempotency_key="k").submit(noop)
+
+
+async def test_outside_a_request(host: Host, engine: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session, session.begin():
+        job = await host.trail.options(session=session).submit(noop, 9)
+        assert await host.trail.list() == []
+    assert (await job.read()).args == {"n": 9}
