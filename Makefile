@@ -3,9 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 # What another version of PostgreSQL could answer differently; the rest goes through the same statements.
 ON_THE_SYSTEM := tests/store tests/migrations tests/audit tests/node/test_leases.py tests/node/test_renewal.py --ignore=tests/store/embedded
+# What another FastAPI could answer differently. The oldest one that is promised, on the oldest Starlette that it takes.
+AT_THE_FLOOR ?= tests/embed tests/api tests/e2e/test_service.py tests/e2e/test_host_app.py
+FLOOR := 'fastapi=='$(shell sed -n 's/.*"fastapi>=\(.*\)".*/\1/p' pyproject.toml)'.*' 'starlette==0.46.*'
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format clean
+.PHONY: help run test floor check format pictures clean
 
 help:            ## what can be made
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 16
@@ -17,19 +20,25 @@ test: .venv/dev   ## every test, on the embedded PostgreSQL and on the system's 
 	$(BIN)/python -m pytest
 	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then set -x; $(BIN)/python -m pytest --postgres=system $(ON_THE_SYSTEM); fi
 
+floor: .venv-floor/made ## what another FastAPI could answer differently, on the oldest one that is promised
+	.venv-floor/bin/python -m pytest $(AT_THE_FLOOR)
+
 check: .venv/dev  ## format, lint, types, import contracts, then every test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(MAKE) test
 
 format: .venv/dev ## let ruff write what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+pictures: .venv/run ## the pictures of the README, of a demo that runs for them alone
+	$(BIN)/python docs/pictures/make.py
+
 clean:           ## remove the virtual environment and caches (the embedded database stays in .jobtrail)
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage dist build
+	rm -rf .venv .venv-floor .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage dist build
 
 # A stamp is written last, so an installation that was interrupted is done again.
 .venv/run: pyproject.toml constraints.txt
@@ -40,4 +49,13 @@ clean:           ## remove the virtual environment and caches (the embedded data
 
 .venv/dev: .venv/run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,demo,dev]'
+	@touch $@
+
+# Only what differs is installed; the rest is lent by the other environment, through a path that comes after its own.
+.venv-floor/made: .venv/dev
+	rm -rf .venv-floor
+	$(BIN)/python -m venv --without-pip .venv-floor
+	$(BIN)/python -m pip --python .venv-floor/bin/python install --quiet --disable-pip-version-check --no-deps $(FLOOR) --editable .
+	lent=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	own=$$(.venv-floor/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && echo "$$lent" > "$$own/lent.pth"
 	@touch $@

@@ -1,4 +1,7 @@
-"""Every block of the README is run as it is written; of the addresses only the port and the database are changed."""
+"""Every block of the README and of the pages that follow it is run as it is written.
+
+Of the addresses only the ports and the database are changed.
+"""
 
 import asyncio
 import json
@@ -13,16 +16,18 @@ import pytest
 
 from jobtrail.store.embedded import EmbeddedPostgres
 from jobtrail.store.embedded.programs import installed_programs
-from support.demo import Demo, demo_folder, free_port
+from support.demo import Demo, answers, demo_folder, free_port
 from support.readme import Block, Shell, blocks, differences, last_json, table
 from support.servers import environment
 from support.until import until
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
-BLOCKS = blocks(README)
+PAGES = [README, *((TOP / "docs" / f"{name}.md").read_text() for name in ("guide", "embedding"))]
+BLOCKS = [block for page in PAGES for block in blocks(page)]
 THEIRS = "postgresql://me:secret@127.0.0.1:5432/mine"
 ADDRESS = "127.0.0.1:8000"
+OTHERS = {port: str(free_port()) for port in ("8001", "1025")}
 
 WORK = """{command} >work.log 2>&1 & working=$!
 until grep -q Ctrl-C work.log; do kill -0 $working; sleep 0.1; done
@@ -38,14 +43,14 @@ def folder() -> Iterator[Path]:
             (folder / name).symlink_to(TOP / name)
         programs = folder / ".venv" / "bin"
         programs.mkdir(parents=True)
-        for name in ("jobtrail", "alembic"):
+        for name in ("jobtrail", "alembic", "uvicorn", "aiosmtpd"):
             (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} -m {name} "$@"\n')
             (programs / name).chmod(0o755)
         for block in BLOCKS:
             if block.language == "python":
                 module = folder / block.text.splitlines()[0].removeprefix("# ")
                 module.parent.mkdir(exist_ok=True)
-                module.write_text(block.text)
+                module.write_text(_at_free_ports(block.text))
         yield folder
 
 
@@ -63,7 +68,8 @@ async def test_every_block_is_true(folder: Path, empty_url: str) -> None:
             assert reader.compared == sum(block.language in {"json", "text"} for block in BLOCKS)
             assert reader.serving
             await shell.run(f"psql -X '{empty_url}' -c 'CREATE TABLE bookings (amount int)'")
-            await check_the_tasks(f"http://127.0.0.1:{reader.port}/v1/jobs")
+            key = (await shell.run("echo $KEY")).strip()
+            await check_the_tasks(f"http://127.0.0.1:{reader.port}/v1/jobs", key)
             assert "(2 rows)" in await shell.run(f"psql -X '{empty_url}' -c 'SELECT amount FROM bookings'")
             assert "stopped with 0" in await shell.run('kill -TERM "$serving"; wait "$serving"; echo "stopped with $?"')
         assert (await demo.stop())[0] == 0
@@ -83,6 +89,7 @@ class Reader:
 
     async def read(self, block: Block) -> None:
         text = block.text.replace(ADDRESS, f"127.0.0.1:{self.port}").replace(THEIRS, f"'{self._url}'")
+        text = _at_free_ports(text)
         match block.language:
             case "sh" if text.startswith("make "):
                 for line in text.splitlines():
@@ -91,6 +98,9 @@ class Reader:
                     )
             case "sh" if "jobtrail serve" in text:
                 await self._serve(text)
+            case "sh" if "uvicorn " in text:
+                await self._shell.run(text.replace(" & ", " >>app.log 2>&1 & "))
+                await answers(f"http://127.0.0.1:{OTHERS['8001']}", within=20, at="/openapi.json")
             case "sh" if "jobtrail work" in text:
                 said = await self._shell.run(WORK.format(command=text.strip()))
                 assert "works on queues reports: 4 slots, 2 threads" in said
@@ -109,27 +119,26 @@ class Reader:
     async def _serve(self, text: str) -> None:
         self.port, self.serving = str(free_port()), True
         await self._shell.run(f"JOBTRAIL_PORT={self.port} {text.strip()} >serve.log 2>&1 & serving=$!")
-        async with httpx.AsyncClient(trust_env=False) as client:
-
-            async def ready() -> bool:
-                try:
-                    return (await client.get(f"http://127.0.0.1:{self.port}/health/ready")).is_success
-                except httpx.TransportError:
-                    return False
-
-            await until(ready, within=20)
+        await answers(f"http://127.0.0.1:{self.port}", within=20)
 
 
-async def check_the_tasks(jobs: str) -> None:
-    """All that the README's modules declare: they run, and give what they say."""
+def _at_free_ports(text: str) -> str:
+    for written, port in OTHERS.items():
+        text = text.replace(written, port)
+    return text
+
+
+async def check_the_tasks(jobs: str, key: str) -> None:
+    """All that the guide's modules declare: they run, and give what they say."""
     args = {
-        "send_welcome": {"to": "ada@example.org"},
+        "greet": {"name": "Ada"},
         "fetch_rates": {"day": "2026-01-31", "currencies": ["EUR", "CHF"]},
         "build_report": {"customer": "01a20174-a48c-7621-83c5-f0941a121fca", "day": "2026-01-31"},
         "order": {"count": 2},
         "book": {"amounts": [3, 4]},
     }
-    async with httpx.AsyncClient(trust_env=False) as client:
+    bearer = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(trust_env=False, headers=bearer) as client:
         ids = [(await client.post(jobs, json={"task": task, "args": args[task]})).json()["id"] for task in args]
 
         async def ended() -> list[dict[str, object]] | None:
@@ -138,7 +147,7 @@ async def check_the_tasks(jobs: str) -> None:
 
         welcome, rates, report, order, book = await until(ended, within=20)
         log = (await client.get(f"{jobs}/{book['id']}/log")).json()["items"]
-    assert welcome["result"] == "welcomed ada@example.org in en"
+    assert welcome["result"] == "greeted Ada in en"
     assert rates["result"] == {"EUR": 1.0, "CHF": 1.0}
     assert report["result"] == f"01a20174-a48c-7621-83c5-f0941a121fca 2026-01-31 {ids[2]}"
     assert (order["result"], order["attempt"]) == ("ordered 2 of 3", 2)
@@ -148,8 +157,8 @@ async def check_the_tasks(jobs: str) -> None:
 
 
 def test_every_block_says_its_language() -> None:
-    assert {block.language for block in BLOCKS} == {"sh", "json", "python", "sql", "text"}
-    assert README.count("```") == 2 * len(BLOCKS)
+    assert {block.language for block in BLOCKS} == {"sh", "json", "python", "sql", "text", "diff"}
+    assert sum(page.count("```") for page in PAGES) == 2 * len(BLOCKS)
     assert all(block.text.startswith("# myapp/") for block in BLOCKS if block.language == "python")
 
 

@@ -50,6 +50,14 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("written", "words"), [("none", ()), (" None ", ()), ("pin, iban,", ("pin", "iban")), ("none,pin", ("none", "pin"))]
+)
+def test_words_that_are_hidden(monkeypatch: pytest.MonkeyPatch, written: str, words: tuple[str, ...]) -> None:
+    monkeypatch.setenv("JOBTRAIL_REDACT", written)
+    assert load().redact == words
+
+
 def test_the_example_names_every_setting_once_and_no_other() -> None:
     named = [match["name"] for match in WRITTEN.finditer(EXAMPLE.read_text())]
     assert sorted(named) == sorted(PREFIX + name.upper() for name in Settings.model_fields)

@@ -98,12 +98,25 @@ async def test_from_the_first_start_to_the_second(folder: Path, client: httpx.As
         assert demo.said[-1].startswith("Stopped.")
         assert demo.complained == []
         assert servers_in(folder) == []
+    await check_an_interrupted_tour(folder)
     async with Demo.start(folder) as again:
         said = await again.says("of earlier runs are still there")
-        assert said.startswith(f"{len(before)} jobs ")
+        assert re.match(r"(\d+) jobs ", said)
         assert before <= {job["id"] for job in await jobs_of(client, again)}
         await again.says("until Ctrl-C")
+        check_the_table(again)
+        assert [line for line in again.said if "survived" in line or "is gone" in line] == []
         assert (await again.stop())[0] == 0
+
+
+async def check_an_interrupted_tour(folder: Path) -> None:
+    """Nothing of it begins anew at the next start."""
+    async with Demo.start(folder, JOBTRAIL_GRACE="1s") as demo:
+        await demo.says("nap               pending → running")
+        code, seconds = await demo.stop()
+        assert (code, seconds < 4) == (0, True), (code, seconds)
+        assert demo.said[-1].startswith("Stopped.")
+        assert demo.complained == []
 
 
 def check_the_moves(demo: Demo) -> None:
@@ -118,9 +131,13 @@ def check_the_moves(demo: Demo) -> None:
     assert any("the mail 'Welcome' to 'ada@example.org' was caught" in line for line in demo.said)
 
 
-async def check_the_ends(client: httpx.AsyncClient, demo: Demo) -> None:
+def check_the_table(demo: Demo) -> None:
     table = [line.split() for line in demo.said if re.match(r"[0-9a-f]{8}-[0-9a-f]{4}-7", line)]
     assert Counter((task, status, int(attempts)) for _, task, status, attempts, *_ in table) == ENDS
+
+
+async def check_the_ends(client: httpx.AsyncClient, demo: Demo) -> None:
+    check_the_table(demo)
     jobs = {job["task"]: job for job in await jobs_of(client, demo, status="succeeded")}
     assert jobs["sum_range"]["result"] == 12_499_997_500_000
     pages = jobs["fetch_all"]["result"]
@@ -134,10 +151,11 @@ async def check_the_ends(client: httpx.AsyncClient, demo: Demo) -> None:
 async def check_the_commands(client: httpx.AsyncClient, demo: Demo, folder: Path) -> None:
     """Each as it was printed, but for the one that kills."""
     commands = [line.strip() for line in demo.said if line.startswith("  ") and not line.startswith("  #")]
-    kill = next(each for each in commands if each.startswith("kill"))
-    assert kill == f"kill -9 {demo.process.pid}"
+    kill = next(each for each in commands if "kill" in each)
+    assert kill == f"sleep 1; kill -9 {demo.process.pid}"
+    assert "jobtrail demo): once the lease, 5s, has run out" in await demo.says("start it again")
     outputs = await outputs_of([each for each in commands if each != kill], folder)
-    failed, history, retried, own, _, cancelled, nap, _, listed, audited, table = outputs
+    failed, history, retried, own, _, cancelled, _, listed, audited, table, nap = outputs
     assert '"status":"failed"' in failed
     assert history.count('"to_status"') == 7
     assert '"status":"pending"' in retried
@@ -161,7 +179,7 @@ async def test_what_a_killed_demo_was_doing_ends_or_begins_again(folder: Path, c
     async with Demo.start(folder, JOBTRAIL_LEASE="2s") as demo:
         await demo.answers()
         once = await submit(client, demo, "nap", args={"seconds": 600}, max_attempts=1)
-        twice = await submit(client, demo, "nap", args={"seconds": 600})
+        twice = await submit(client, demo, "nap", args={"seconds": 3})
         for job_id in (once, twice):
             await reached(client, demo, job_id, "running", attempt=1)
         killed = datetime.now(UTC)
@@ -178,9 +196,29 @@ async def test_what_a_killed_demo_was_doing_ends_or_begins_again(folder: Path, c
             assert lost <= max(killed + lease, back) + tick + slack
         await again.says(f"…{once[-8:]}  nap               running → failed     attempt 1   lost: ")
         await again.says(f"…{twice[-8:]}  nap               running → pending    attempt 1   lost: ")
-        assert (await client.delete(f"{again.url}/v1/jobs/{twice}")).status_code == 202
-        await reached(client, again, twice, "cancelled", attempt=2)
+        await check_who_survived(again, demo.process.pid, twice)
+        await check_the_end_of_the_view(client, again)
         assert (await again.stop())[0] == 0
+
+
+async def check_who_survived(demo: Demo, killed: int, twice: str) -> None:
+    """One of the two, which began anew before anything else did, and ended well."""
+    began = await demo.says(f"survived a kill: nap …{twice[-8:]}, attempt 2 began")
+    silent = re.search(rf"began (\d+\.\d) s after process {killed} fell silent$", began)
+    assert silent
+    assert 1 < float(silent[1]) < 10
+    sample = await demo.says("sum_range                 → pending")
+    assert demo.said.index(began) < demo.said.index(sample)
+    await demo.says(f"survived a kill: nap …{twice[-8:]} succeeded in attempt 2")
+
+
+async def check_the_end_of_the_view(client: httpx.AsyncClient, demo: Demo) -> None:
+    """With the first access key nobody is let in without one, the demo neither; it serves on."""
+    key = {"name": "mine", "scopes": ["read"]}
+    made = (await client.post(f"{demo.url}/v1/keys", json=key)).raise_for_status().json()
+    await demo.says("asks for an access key now")
+    mine = {"Authorization": f"Bearer {made['key']}"}
+    assert (await client.get(f"{demo.url}/v1/jobs", headers=mine)).status_code == httpx.codes.OK
 
 
 @pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGTERM])

@@ -66,15 +66,7 @@ class Demo:
         return await until(found, within=within)
 
     async def answers(self) -> None:
-        async with httpx.AsyncClient(trust_env=False) as client:
-
-            async def ready() -> bool:
-                try:
-                    return (await client.get(f"{self.url}/health/ready")).is_success
-                except httpx.TransportError:
-                    return False
-
-            await until(ready, within=60)
+        await answers(self.url, within=60)
 
     async def ended(self) -> int:
         """Its exit code, once it ended and everything that it said was read."""
@@ -87,6 +79,19 @@ class Demo:
         began = time.monotonic()
         self.process.send_signal(with_signal)
         return await self.ended(), time.monotonic() - began
+
+
+async def answers(url: str, *, within: float, at: str = "/health/ready") -> None:
+    """Wait until the service there is ready."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+
+        async def ready() -> bool:
+            try:
+                return (await client.get(f"{url}{at}")).is_success
+            except httpx.TransportError:
+                return False
+
+        await until(ready, within=within)
 
 
 def free_port() -> int:

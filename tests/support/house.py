@@ -1,10 +1,13 @@
 """The parts of a process for tests: a desk on a test database, and nodes that run its jobs."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.record import Job
@@ -17,6 +20,7 @@ from jobtrail.node.janitor import Upkeep
 from jobtrail.node.leases import Terms
 from jobtrail.node.node import Node
 from jobtrail.node.worker import Work
+from jobtrail.store.engine import open_single
 from support import tasks
 from support.database import Place
 from support.until import until
@@ -29,12 +33,14 @@ def desk_at(place: Place) -> Desk:
 
 
 @asynccontextmanager
-async def node_at(desk: Desk, place: Place, *, grace: float = 5.0, **work: Any) -> AsyncIterator[Node]:
+async def node_at(
+    desk: Desk, place: Place, *, grace: float = 5.0, connect: Callable[[], AsyncEngine] | None = None, **work: Any
+) -> AsyncIterator[Node]:
     """A running node; its clock is quicker than the default so that tests need not wait."""
     terms = {"lease": LEASE, "poll_every": timedelta(milliseconds=50), **work}
     node = Node(
         desk,
-        place.url.sqlalchemy,
+        connect or partial(open_single, place.url.sqlalchemy),
         Work(**terms),
         Upkeep(timedelta(seconds=0.2)),
         Terms(terms["lease"], timedelta(seconds=300)),

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.testing.server import embedded_server
 
 
 def system_binaries() -> list[Path]:
@@ -31,13 +32,8 @@ def reachable_folder() -> Iterator[Path]:
 def server(which: str) -> Iterator[EmbeddedPostgres]:
     """A server of its own; `which` is `embedded` or `system`. Its durability is PostgreSQL's own."""
     binaries = system_binaries()[0] if which == "system" else None
-    with reachable_folder() as folder:
-        running = EmbeddedPostgres(folder / "postgres", binaries=binaries)
-        running.start({"max_connections": "200"})
-        try:
-            yield running
-        finally:
-            running.stop()
+    with embedded_server({"max_connections": "200"}, binaries=binaries) as running:
+        yield running
 
 
 def environment(**more: str) -> dict[str, str]:

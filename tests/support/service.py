@@ -9,6 +9,7 @@ from uuid import UUID
 import httpx
 from fastapi import FastAPI
 
+from jobtrail.api.access import Access, Open
 from jobtrail.api.door import OwnDoor
 from jobtrail.api.routes import Guards, install
 from jobtrail.job.access import SCOPES
@@ -29,6 +30,7 @@ class Service:
     launched: list[UUID] = field(default_factory=list)
     accepting: bool = True
     app: FastAPI = field(default_factory=FastAPI)
+    access: Access = field(default_factory=Open)
     client: httpx.AsyncClient = field(init=False)
 
     def __post_init__(self) -> None:
@@ -36,7 +38,7 @@ class Service:
 
     @property
     def door(self) -> OwnDoor:
-        return OwnDoor(self.desk, self._launch, lambda: self.accepting, MAX_BODY)
+        return OwnDoor(self.desk, self._launch, lambda: self.accepting, MAX_BODY, self.access)
 
     def _launch(self, job_id: UUID, _task: str, _queue: str) -> None:
         self.launched.append(job_id)
@@ -82,6 +84,6 @@ async def working(place: Place, **work: Any) -> AsyncIterator[Service]:
     desk = desk_at(place)
     async with node_at(desk, place, **work) as node:
         made = Service(desk)
-        install(made.app, OwnDoor(desk, node.launch, node.accepting, MAX_BODY))
+        install(made.app, OwnDoor(desk, node.launch, node.accepting, MAX_BODY, Open()))
         async with made.client:
             yield made

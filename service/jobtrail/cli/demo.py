@@ -5,9 +5,11 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import typer
 
@@ -15,6 +17,10 @@ from jobtrail import app, logs, settings
 from jobtrail.job.errors import SettingsError
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.wiring import embedded, locate
+
+LEASE: Final = timedelta(seconds=5)
+GRACE: Final = timedelta(seconds=5)
+"""Shorter than a service's: who kills or stops the demo to see its jobs survive should not have to wait for long."""
 
 
 def demo() -> None:
@@ -24,8 +30,8 @@ def demo() -> None:
     _require_extras()
     from jobtrail.cli.tour import Tour  # noqa: PLC0415 - what it imports belongs to the extra
 
-    chosen = _choose()
-    logs.configure(chosen.log_format, chosen.log_level)
+    chosen = choose()
+    logs.configure(chosen.log_format, chosen.log_level, chosen.redact)
     _tell_unknown_variables()
     # The server shuts down first and raises the signal again afterwards: to stop by `kill` is as clean as by Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -47,12 +53,16 @@ def _require_extras() -> None:
         raise SettingsError('the demo is not installed: pip install "jobtrail[embedded,demo]"')
 
 
-def _choose() -> Settings:
+def choose() -> Settings:
     """The operator's settings, with the sample tasks. DATABASE_URL may be a host app's own: it is not tried out on."""
     said = settings.load()
     given: dict[str, object] = {"tasks": ("jobtrail.demo", *said.tasks)}
     if "database_url" not in said.model_fields_set:
         given["database_url"] = EMBEDDED
+    if "lease" not in said.model_fields_set and said.poll_every < LEASE:
+        given["lease"] = LEASE
+    if "grace" not in said.model_fields_set:
+        given["grace"] = GRACE
     if "log_level" not in said.model_fields_set:
         given["log_level"] = "ERROR"  # a failed attempt is a warning, and the tour shows it in a line of its own
     return settings.load(**given)

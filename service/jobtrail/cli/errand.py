@@ -67,7 +67,7 @@ def configured_to_stay(**given: Any) -> Settings:
     say, and begins with the variables that are no settings. Raises SettingsError.
     """
     settings = load(**given)
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure(settings.log_format, settings.log_level, settings.redact)
     for line in unknown_variables(os.environ):
         log.warning("%s", line)
     return settings
@@ -77,7 +77,7 @@ def configured() -> Settings:
     """The settings; the log of a verb, on standard error, tells only what went wrong. Raises SettingsError."""
     settings = load()
     quiet = logging.getLevelName(max(logging.WARNING, logging.getLevelNamesMapping()[settings.log_level]))
-    logs.configure(settings.log_format, "DEBUG" if settings.log_level == "DEBUG" else quiet)
+    logs.configure(settings.log_format, "DEBUG" if settings.log_level == "DEBUG" else quiet, settings.redact)
     return settings
 
 

@@ -1,10 +1,12 @@
 """Which jobs: the options of every verb that is about more than one."""
 
+import functools
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,16 +14,6 @@ from jobtrail.cli.arguments import read_moment
 from jobtrail.job.limits import TRACE_PATTERN
 from jobtrail.job.status import Status
 from jobtrail.store.jobs import Filter
-
-Statuses = Annotated[
-    list[Status] | None, typer.Option("--status", help="Any of these; may be repeated, as the next ones.")
-]
-Tasks = Annotated[list[str] | None, typer.Option("--task", help="Any of these.")]
-Queues = Annotated[list[str] | None, typer.Option("--queue", help="Any of these.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", help="All of these.")]
-Traces = Annotated[list[str] | None, typer.Option("--trace", help="Trace ids, 32 hexadecimal digits.")]
-Since = Annotated[str | None, typer.Option("--since", help="Created since: 30m, 2h, 7d ago, or a time.")]
-Until = Annotated[str | None, typer.Option("--until", help="Created before that: written as --since.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +46,35 @@ class Chosen:
         )
 
 
+def with_filters(verb: Callable[..., None]) -> Callable[..., None]:
+    """Puts the options in the place of the parameter `chosen`: typer reads them from the signature."""
+    own, options = inspect.signature(verb), inspect.signature(choose).parameters
+
+    @functools.wraps(verb)
+    def filtered(**given: Any) -> None:
+        verb(chosen=choose(**{name: given.pop(name) for name in options}), **given)
+
+    filtered.__signature__ = own.replace(  # type: ignore[attr-defined]
+        parameters=[
+            each
+            for parameter in own.parameters.values()
+            for each in (options.values() if parameter.name == "chosen" else (parameter,))
+        ]
+    )
+    return filtered
+
+
 def choose(
-    status: Statuses, task: Tasks, queue: Queues, tag: Tags, trace: Traces, since: Since, until: Until
+    *,
+    status: Annotated[
+        list[Status] | None, typer.Option(help="Any of these; may be repeated, as the next ones.")
+    ] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Any of these.")] = None,
+    queue: Annotated[list[str] | None, typer.Option(help="Any of these.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="All of these.")] = None,
+    trace: Annotated[list[str] | None, typer.Option(help="Trace ids, 32 hexadecimal digits.")] = None,
+    since: Annotated[str | None, typer.Option(help="Created since: 30m, 2h, 7d ago, or a time.")] = None,
+    until: Annotated[str | None, typer.Option(help="Created before that: written as --since.")] = None,
 ) -> Chosen:
     """Raises BadParameter for a trace id that is none."""
     for each in trace or ():

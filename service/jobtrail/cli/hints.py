@@ -34,15 +34,16 @@ From another terminal:
   job=$({long_nap} | sed 's/.*"id":"\\([^"]*\\)".*/\\1/')
   curl -s -X DELETE "{jobs}/$job?reason=enough"
 
-  # a job that survives: kill this process and start it again; after the lease, {lease}, the nap begins anew
-  {nap}
-  kill -9 {pid}
-
   # the rows by command and in SQL, and what an auditor asks
   {same_database}
   {command} ls
   {command} audit failures_by_task
-  {psql} "$({command} url)" -c 'TABLE jobtrail.transitions'"""
+  {psql} "$({command} url)" -c 'TABLE jobtrail.transitions'
+
+  # a job that survives: it takes a minute, and this process is killed in the middle of it ...
+  {nap}
+  sleep 1; kill -9 {pid}
+  # ... start it again as you did ({again}): once the lease, {lease}, has run out, the job runs again"""
 
 
 def hints(url: str, settings: Settings, *, samples: str, failed: str) -> str:
@@ -58,6 +59,7 @@ def hints(url: str, settings: Settings, *, samples: str, failed: str) -> str:
         lease=format_duration(settings.lease),
         nap=_post(jobs, "nap", {"seconds": 60}),
         pid=os.getpid(),
+        again="make run" if "MAKELEVEL" in os.environ else f"{_command()} demo",
         same_database=_same_database(settings),
         command=_command(),
         psql=_psql(),

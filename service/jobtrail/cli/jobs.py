@@ -7,9 +7,10 @@ from uuid import UUID
 import typer
 
 from jobtrail.api import representation
+from jobtrail.api.view import WHOLE
 from jobtrail.cli import output
 from jobtrail.cli.errand import Errand, Json, run
-from jobtrail.cli.filters import Queues, Since, Statuses, Tags, Tasks, Traces, Until, choose
+from jobtrail.cli.filters import Chosen, with_filters
 from jobtrail.cli.follow import follow, has_bar
 from jobtrail.job.duration import format_duration
 from jobtrail.job.errors import JobNotFoundError
@@ -23,26 +24,20 @@ _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 _MOVES: Final = ("seq", "at", "from", "to", "attempt", "by", "reason")
 
 
+@with_filters
 def ls(
-    status: Statuses = None,
-    task: Tasks = None,
-    queue: Queues = None,
-    tag: Tags = None,
-    trace: Traces = None,
-    since: Since = None,
-    until: Until = None,
+    *,
+    chosen: Chosen,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
     as_json: Json = False,
 ) -> None:
-    chosen = choose(status, task, queue, tag, trace, since, until)
-
     async def act(errand: Errand) -> tuple[datetime, list[Job]]:
         now = await errand.now()
         return now, list(await read_page(errand.desk, Page(limit, filter=chosen.filter(now))))
 
     now, found = run(act)
     if as_json:
-        output.print_json({"items": [representation.of_listed_job(job, ()) for job in found]})
+        output.print_json({"items": [representation.of_listed_job(job, (), WHOLE) for job in found]})
     else:
         _print(found, now)
 
@@ -124,16 +119,16 @@ def _print_whole(job_id: UUID, found: _Shown, *, fields: bool) -> None:
 
 def _document(job_id: UUID, found: _Shown) -> dict[str, Any]:
     """The job as the API gives it; its transitions and its log beside, if asked for."""
-    document: dict[str, Any] = representation.of_job(found.job) if found.job else {"id": job_id}
+    document: dict[str, Any] = representation.of_job(found.job, WHOLE) if found.job else {"id": job_id}
     if found.moves is not None:
-        document["transitions"] = [representation.of_transition(each) for each in found.moves]
+        document["transitions"] = [representation.of_transition(each, WHOLE) for each in found.moves]
     if found.lines is not None:
-        document["log"] = [representation.of_line(each) for each in found.lines]
+        document["log"] = [representation.of_line(each, WHOLE) for each in found.lines]
     return document
 
 
 def _fields(job: Job) -> dict[str, Any]:
-    shown = representation.of_job(job) | {
+    shown = representation.of_job(job, WHOLE) | {
         "attempt": f"{job.attempt} of {job.max_attempts}",
         "ttl": "kept" if job.ttl is None else format_duration(job.ttl),
         "timeout": job.timeout and format_duration(job.timeout),

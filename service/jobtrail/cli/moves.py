@@ -6,10 +6,11 @@ from uuid import UUID
 import typer
 
 from jobtrail.api import representation
+from jobtrail.api.view import WHOLE
 from jobtrail.cli import output
 from jobtrail.cli.bulk import DryRun, Limit, Manner, Yes, move_many, only
 from jobtrail.cli.errand import Errand, Json, caller, run
-from jobtrail.cli.filters import Queues, Since, Statuses, Tags, Tasks, Traces, Until, choose
+from jobtrail.cli.filters import Chosen, with_filters
 from jobtrail.job.limits import MAX_REASON
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
@@ -22,17 +23,12 @@ from jobtrail.lifecycle.retry import retry as retry_job
 JobId = Annotated[UUID | None, typer.Argument(metavar="ID", help="One job; without it the filters choose many.")]
 
 
+@with_filters
 def cancel(
     job_id: JobId = None,
     *,
     reason: Annotated[str | None, typer.Option(help="Why; kept in the row and the history.")] = None,
-    status: Statuses = None,
-    task: Tasks = None,
-    queue: Queues = None,
-    tag: Tags = None,
-    trace: Traces = None,
-    since: Since = None,
-    until: Until = None,
+    chosen: Chosen,
     limit: Limit = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -40,7 +36,6 @@ def cancel(
 ) -> None:
     if reason is not None and len(reason) > MAX_REASON:
         raise typer.BadParameter(f"--reason: at most {MAX_REASON} characters")
-    chosen = choose(status, task, queue, tag, trace, since, until)
     manner = Manner(limit, dry_run, yes, as_json, reason or None)
     if (one := only(job_id, chosen, manner)) is None:
         move_many(Action.CANCEL, chosen, manner)
@@ -53,22 +48,16 @@ def cancel(
     _print(job, "cancelled" if job.status is Status.CANCELLED else "running; its node was asked to stop it", as_json)
 
 
+@with_filters
 def retry(
     job_id: JobId = None,
     *,
-    status: Statuses = None,
-    task: Tasks = None,
-    queue: Queues = None,
-    tag: Tags = None,
-    trace: Traces = None,
-    since: Since = None,
-    until: Until = None,
+    chosen: Chosen,
     limit: Limit = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    chosen = choose(status, task, queue, tag, trace, since, until)
     manner = Manner(limit, dry_run, yes, as_json)
     if (one := only(job_id, chosen, manner)) is None:
         move_many(Action.RETRY, chosen, manner)
@@ -94,6 +83,6 @@ def purge(as_json: Json = False) -> None:
 
 def _print(job: Job, what: str, as_json: bool) -> None:
     if as_json:
-        output.print_json(representation.of_job(job))
+        output.print_json(representation.of_job(job, WHOLE))
     else:
         typer.echo(f"{job.id} {what}")

@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from jobtrail.api import representation
+from jobtrail.api.view import WHOLE
 from jobtrail.cli import output
 from jobtrail.cli.arguments import merge_args, read_duration, read_pairs
 from jobtrail.cli.errand import Errand, Json, caller, run
@@ -116,7 +117,7 @@ async def _end_of(errand: Errand, job: Job) -> Job:
 
 def _print(job: Job, *, waited: bool, as_json: bool) -> None:
     if as_json:
-        output.print_json(representation.of_job(job))
+        output.print_json(representation.of_job(job, WHOLE))
     elif not waited:
         typer.echo(job.id)
     else:

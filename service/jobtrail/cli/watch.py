@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, Final
 
 import httpx
@@ -23,6 +24,9 @@ ENDS: Final = frozenset({"succeeded", "failed", "cancelled"})
 
 _WIDTH: Final = 100
 
+Remark = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], Awaitable[str | None]]
+"""What else there is to say of the last of these moves of a job."""
+
 
 @dataclass(slots=True)
 class _Known:
@@ -34,9 +38,10 @@ class _Known:
 class Watch:
     """`service` has the base URL of the jobs' API."""
 
-    def __init__(self, service: httpx.AsyncClient, say: Callable[[str], None]) -> None:
+    def __init__(self, service: httpx.AsyncClient, say: Callable[[str], None], remark: Remark) -> None:
         self._service = service
         self._say = say
+        self._remark = remark
         self._known: dict[str, _Known] = {}
         self._notes: list[tuple[datetime, str]] = []
 
@@ -77,7 +82,7 @@ class Watch:
         """Tells the moves since the last look, of all jobs in the order in which they happened."""
         lines = [line for job in await self._listed() if self._has_moved(job) for line in await self._lines(job)]
         notes, self._notes = self._notes, []
-        for _, line in sorted([*lines, *notes]):
+        for _, line in sorted([*lines, *notes], key=itemgetter(0)):
             self._say(line)
 
     def _has_moved(self, job: Mapping[str, Any]) -> bool:
@@ -90,8 +95,14 @@ class Watch:
         last = moves[-1]
         if last["to_status"] != job["status"]:
             job = await self._job(job["id"]) or job  # it has moved on since it was listed
+        lines = []
+        for place, move in enumerate(moves[told:], told + 1):
+            at = datetime.fromisoformat(move["at"])
+            lines.append((at, _line(move, job)))
+            if remark := await self._remark(job, moves[:place]):
+                lines.append((at, f"{_clock(at)}  {remark}"))
         self._known[job["id"]] = _Known(last["to_status"], last["attempt"], len(moves))
-        return [(datetime.fromisoformat(move["at"]), _line(move, job)) for move in moves[told:]]
+        return lines
 
     async def _listed(self) -> list[dict[str, Any]]:
         """The newest jobs, those that wait or run, and those that did so when last seen."""

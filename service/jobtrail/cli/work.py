@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Final
 
 import typer
@@ -17,6 +18,7 @@ from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import SettingsError
 from jobtrail.node.node import Node
 from jobtrail.settings import Settings
+from jobtrail.store.engine import open_single
 from jobtrail.wiring import build_node, load_catalog, open_desk, reach, require_schema, stop_node
 
 _TOLD: Final = 10
@@ -67,7 +69,7 @@ async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready
     desk = open_desk(settings, url, catalog)
     try:
         await require_schema(desk, settings, url)
-        node = build_node(settings, url, desk)
+        node = build_node(settings, desk, partial(open_single, url.sqlalchemy))
         with _signals_ask(stop, hurry):
             node.start()
             try:

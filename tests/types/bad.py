@@ -1,0 +1,111 @@
+"""Read by mypy and pyright, never run: each line that is marked is refused by both, and no other."""
+# pyright: strict
+
+from datetime import date
+from typing import Any
+
+from fastapi import Depends
+
+from jobtrail import JobContext, JobHandle, Jobs, Jobtrail, Retry, Settings, Task, task
+
+
+@task
+async def send_welcome(to: str, copies: int = 1) -> bool:
+    return bool(to) and copies > 0
+
+
+@task(max_attempts=2)
+async def fetch(context: JobContext, urls: list[str], *, at_once: int = 5) -> dict[str, int]:
+    await context.submit(undecorated, 1)  # error
+    context.progress("1")  # error
+    return dict.fromkeys(urls, at_once)
+
+
+@task
+def resize(width: int) -> str:
+    return str(width)
+
+
+@task
+def of_dict(context: JobContext, /, payload: dict[str, Any]) -> dict[str, Any]:
+    return {"by": context.task, **payload}
+
+
+def count(number: int) -> None: ...
+
+
+def of_text(job: JobHandle[str]) -> None: ...
+
+
+def undecorated(n: int) -> None: ...
+
+
+def staff() -> None: ...
+
+
+async def endpoint(jobs: Jobs, context: JobContext) -> None:
+    jobs.add_task(send_welcome, 1)  # error
+    jobs.add_task(send_welcome, to=None)  # error
+    jobs.add_task(send_welcome)  # error
+    jobs.add_task(send_welcome, "ada", copis=2)  # error
+    jobs.add_task(send_welcome, "ada", 2, 3)  # error
+    jobs.add_task(send_welcome, "ada", to="bob")  # error
+    jobs.add_task(undecorated, 1)  # error
+    jobs.add_task(fetch, context, ["a"])  # error
+    jobs.add_task(fetch, context=context, urls=["a"])  # error
+    jobs.add_task(fetch, [1])  # error
+    jobs.add_task(fetch, ["a"], 5)  # error
+    jobs.add_task("fetch", ["a"])  # error
+    jobs.add_task(of_dict, 5)  # error
+    count(await jobs.add_task(of_dict, {}).wait())  # error
+    job = jobs.add_task(fetch, ["a"])
+    count(await job.wait())  # error
+    of_text(job)  # error
+    count(job.result)  # error
+    await job.wait(timeout="5")  # error
+    jobs.options(prio=1).add_task(resize, 1)  # error
+    jobs.options(queue=5)  # error
+    jobs.options(priority="high")  # error
+    jobs.options(run_at="tomorrow")  # error
+    jobs.options(tags=5)  # error
+    jobs.options(session="s")  # error
+    jobs.options(ttl=date(2030, 1, 1))  # error
+    jobs.options(queue="mail").add_task(resize, "1")  # error
+    count(await jobs.options(queue="mail").add_task(resize, 1).wait())  # error
+
+
+def plain(jobs: Jobs) -> None:
+    jobs.add_task(resize, "1")  # error
+    jobs.add_job(resize, 1)  # error
+
+
+async def script(trail: Jobtrail) -> None:
+    await trail.submit(send_welcome, 1)  # error
+    await trail.submit(undecorated, 1)  # error
+    await trail.options(delay=5).submit(resize, 1)  # error
+    await trail.options(queue="mail").submit(resize)  # error
+    count(await (await trail.submit(resize, 1)).wait())  # error
+    trail.router()  # error
+    trail.router(read=staff)  # error
+    trail.router(read="everybody")  # error
+    trail.router(read=Depends(staff), operate="nobody")  # error
+
+
+Jobtrail(who=staff)  # error
+Jobtrail("postgresql://localhost/app")  # error
+Jobtrail(tasks=[undecorated])  # error
+Settings(slots="many")  # error
+Retry(factor="2")  # error
+other: Task[[str], str] = resize  # error
+
+
+@task(max_attempts="5")  # error
+async def told() -> None: ...
+
+
+@task(retries=5)  # error
+async def unknown() -> None: ...
+
+
+@task(runs_in="fiber")  # error
+def nowhere() -> None: ...

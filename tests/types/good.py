@@ -1,0 +1,151 @@
+"""Read by mypy and pyright, never run: what a host writes is understood, and its types are known."""
+# pyright: strict
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, assert_type
+from uuid import UUID
+
+from fastapi import Depends, FastAPI, Request
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
+
+from jobtrail import Again, Caller, Fail, JobContext, JobHandle, Jobs, Jobtrail, Retry, Settings, Task, task
+
+
+class Rates(BaseModel):
+    by_currency: dict[str, float]
+
+
+@task
+async def send_welcome(to: str, copies: int = 1) -> bool:
+    return bool(to) and copies > 0
+
+
+@task(max_attempts=5, timeout=30, retry=Retry(base=0.5, factor=2, max=60, jitter=0.2, on=(TimeoutError,)), ttl=None)
+async def fetch(context: JobContext, urls: list[str], *, at_once: int = 5) -> Rates:
+    context.progress(1, total=len(urls), note="begun")
+    context.log.info("attempt %d of %s", context.attempt, context.token("fetch"))
+    session = await context.session()
+    assert_type(session, AsyncSession)
+    assert_type(await context.submit(send_welcome, "ada", copies=at_once), UUID)
+    if context.cancelled:
+        raise Fail("told to end")
+    raise Again(after=5)
+
+
+@task
+def resize(width: int, *, height: int) -> date | None:
+    return date(width, height, 1)
+
+
+@task(runs_in="process", name="crunch", queue="slow", priority=2)
+def crunch_numbers(numbers: list[float]) -> float:
+    return sum(numbers)
+
+
+@task
+def in_context(context: JobContext, name: str) -> None:
+    context.log.info(name)
+
+
+@task
+async def loose(payload: dict[str, Any], note: Any = None) -> dict[str, Any]:
+    return {**payload, "note": note}
+
+
+@task
+async def anything(payload: Any) -> Any:
+    return payload
+
+
+@task
+async def whatever(first: object = None, *, second: int = 2) -> int:
+    return second if first else 0
+
+
+@task
+def strict_loose(context: JobContext, /, payload: dict[str, Any]) -> Any:  # with Any, mypy needs the /
+    return context.job_id if payload else None
+
+
+@task
+@Retry(on=(OSError,))
+async def patient(n: int) -> str:
+    return str(n)
+
+
+assert_type(send_welcome.name, str)
+
+settings = Settings(database_url="postgresql://localhost/app", slots=4, tasks=("app.tasks",))
+trail = Jobtrail(settings, engine=create_async_engine("postgresql+asyncpg://localhost/app"), tasks=[fetch, resize])
+
+
+def who(request: Request) -> Caller:
+    return Caller(request.headers["x-user"], frozenset({"read", "operate"}))
+
+
+def staff() -> None: ...
+
+
+Jobtrail(who=who)
+Jobtrail(who=lambda request: request.headers["x-user"])
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, str], None]:
+    async with trail.lifespan(app):
+        yield {"db": "mine"}
+
+
+app = FastAPI(lifespan=trail.lifespan)
+both = FastAPI(lifespan=lifespan)
+app.include_router(trail.router(read=Depends(staff), submit=None, operate=[Depends(staff)]), prefix="/jobs")
+app.include_router(trail.router(read="open"))
+
+
+@app.post("/signup", status_code=202)
+async def signup(to: str, jobs: Jobs, session: Annotated[AsyncSession, Depends()]) -> dict[str, UUID]:
+    job = jobs.add_task(send_welcome, to, copies=2)
+    assert_type(job, JobHandle[bool])
+    assert_type(jobs.add_task(fetch, ["a"], at_once=2), JobHandle[Rates])
+    assert_type(jobs.add_task(loose, {"a": 1}), JobHandle[dict[str, Any]])
+    jobs.add_task(loose, payload={}, note=1)
+    jobs.add_task(anything, {"a": 1})
+    jobs.add_task(anything, payload=1)
+    assert_type(jobs.add_task(whatever, "a", second=1), JobHandle[int])
+    assert_type(jobs.add_task(strict_loose, payload={}), JobHandle[Any])
+    jobs.options(queue="mail", priority=9, run_at=datetime.now(UTC), ttl=None, timeout=2.5).add_task(patient, n=1)
+    jobs.options(tags=["a"], max_attempts=3, idempotency_key="k").add_task(in_context, name="a")
+    assert_type(jobs.options(session=session).add_task(resize, 1, height=2), JobHandle[date | None])
+    await jobs.commit()
+    assert_type(await job.wait(timeout=30), bool)
+    return {"job": job.id}
+
+
+@app.post("/plain")
+def plain(jobs: Jobs, session: Annotated[Session, Depends()]) -> UUID:
+    jobs.options(session=session, tags=("a", "b")).add_task(crunch_numbers, [1, 2.5])
+    return jobs.add_task(in_context, "a").id
+
+
+async def script() -> None:
+    async with Jobtrail() as trail:
+        job = await trail.submit(fetch, urls=["a"])
+        assert_type(job, JobHandle[Rates])
+        assert_type(await job.wait(), Rates)
+        assert_type((await job.read()).id, UUID)
+        assert_type(await (await trail.submit(resize, 1, height=2)).wait(), date | None)
+        assert_type(await trail.options(queue="slow").submit(crunch_numbers, numbers=[1]), JobHandle[float])
+        assert_type(await (await trail.submit(in_context, "a")).wait(), None)
+        [newest] = await trail.list(status="failed", task=["fetch"], limit=1)
+        await trail.cancel(newest.id, reason="enough")
+        await trail.retry(str((await trail.get(newest.id)).id))
+
+
+async def handed_on(job: JobHandle[bool], again: Task[[int], str], jobs: Jobs) -> bool:
+    assert_type(jobs.add_task(again, 1), JobHandle[str])
+    jobs.add_task(patient, 1)
+    return await job.wait()
