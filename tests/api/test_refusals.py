@@ -110,6 +110,8 @@ CALLS = {
     "delete with a typo": ("DELETE", f"jobs/{NO_ID}?raeson=x", None, 422, "invalid-input"),
     "delete with two reasons": ("DELETE", f"jobs/{NO_ID}?reason=a&reason=b", None, 422, "invalid-input"),
     "retry": ("POST", f"jobs/{NO_ID}/retry", None, 404, "job-not-found"),
+    "retry with nothing said": ("POST", f"jobs/{NO_ID}/retry", {}, 404, "job-not-found"),
+    "retry with a reason": ("POST", f"jobs/{NO_ID}/retry", {"reason": "x"}, 422, "invalid-input"),
     "amend": ("PATCH", f"jobs/{NO_ID}", {}, 404, "job-not-found"),
     "amend to nothing": ("PATCH", f"jobs/{NO_ID}", None, 415, "not-json-content"),
     "amend the status": ("PATCH", f"jobs/{NO_ID}", {"status": "failed"}, 422, "invalid-input"),

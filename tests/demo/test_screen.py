@@ -30,9 +30,11 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], str]:
             say = screen()
             for line in LINES:
                 say(line)
-        said = os.read(ours, 65536).decode()
+            said = b""
+            while said.count(b"\n") < len(LINES):
+                said += os.read(ours, 65536)
         os.close(ours)
-        return said.replace("\r\n", "\n")
+        return said.decode().replace("\r\n", "\n")
 
     return show
 

@@ -120,3 +120,12 @@ async def test_two_in_one_process_are_told_apart(place: Place) -> None:
             pass
     async with second.lifespan():
         assert await second.list() == []
+
+
+async def test_it_runs_until_the_last_one_leaves(place: Place) -> None:
+    trail = Jobtrail(settings_at(place.url.libpq), tasks=TASKS)
+    async with trail.lifespan():
+        async with trail.lifespan():
+            await trail.submit(noop, 1)
+        assert await (await trail.submit(noop, 2)).wait(timeout=5) == {"ok": 2}
+        assert await place.value("SELECT count(*) FROM jobtrail.nodes") == 1

@@ -72,6 +72,7 @@ async def test_every_table_is_emptied_by_its_owner(owned: ScratchDatabase, monke
         assert [await connection.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES] == [1] * len(TABLES)
         await asyncio.to_thread(owned.empty)
         assert [await connection.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES] == [0] * len(TABLES)
+        assert (await connection.fetchval("SELECT pg_relation_size('jobtrail.jobs')") == 0) is (large == 0)
     assert len(triggers) > 10
     assert await connection.fetch(TRIGGERS) == triggers
     assert await connection.fetchval("SELECT count(*) FROM jobtrail.alembic_version") == 1

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from jobtrail.job.errors import CommitFailedError
 from jobtrail.job.outcome import Outcome, Performance, Released, Succeeded, judge, raised
@@ -56,7 +56,7 @@ async def run(attempt: Run) -> Landing:
     took = time.monotonic() - began
     landing, outcome = await recorded(_record(attempt, _judge(attempt, performance)))
     if landing is Landing.LANDED:  # a stale end was told by whoever found it out, with what the row says instead
-        _tell(outcome, took)
+        _tell(attempt.claimed, outcome, took)
     return landing
 
 
@@ -89,10 +89,16 @@ async def recorded(write: Awaitable[Written]) -> Written:
         raise
 
 
-def _tell(outcome: Outcome, seconds: float) -> None:
+def _tell(claimed: Claimed, outcome: Outcome, seconds: float) -> None:
+    """In a host the line may be shown without any field, so it says by itself what it is about."""
+    of = f"{claimed.task}: attempt {claimed.attempt} of job {claimed.id}"
     word = type(outcome).__name__.lower()
     facts: dict[str, object] = {"seconds": round(seconds, 3)}
     if isinstance(outcome, Succeeded | Released):
-        log.info("%s", word, extra=facts)
+        log.info("%s %s", of, word, extra=facts)
         return
-    log.warning("%s", word, extra={**facts, "error_type": outcome.failure.type, "reason": outcome.failure.message})
+    failure = outcome.failure
+    log.warning("%s %s: %s: %s", of, _WORDS[word], failure.type, failure.message, extra={**facts, "outcome": word})
+
+
+_WORDS: Final = {"failed": "failed", "again": "failed, another one follows", "cancelled": "was cancelled"}

@@ -132,7 +132,13 @@ async def _ask(session: AsyncSession, ending: Ending, node: UUID) -> Landing:
     if ended is not None and _is_ours(ended, ending, node):
         return Landing.LANDED
     now = "gone" if row is None else f"{row.status} at attempt {row.attempt}"
-    log.warning("stale: attempt %d ended as %s, but the row is %s: not recorded", ending.attempt, ending.status, now)
+    log.warning(
+        "stale: attempt %d of job %s ended as %s, but the row is %s: not recorded",
+        ending.attempt,
+        ending.id,
+        ending.status,
+        now,
+    )
     return Landing.STALE
 
 
