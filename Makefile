@@ -5,6 +5,9 @@ BIN := .venv/bin
 ON_THE_SYSTEM := tests/store tests/migrations tests/audit tests/node/test_leases.py tests/node/test_renewal.py --ignore=tests/store/embedded
 # What another FastAPI could answer differently. The oldest one that is promised, on the oldest Starlette that it takes.
 AT_THE_FLOOR ?= tests/embed tests/api tests/e2e/test_service.py tests/e2e/test_host_app.py
+# Of these, where FastAPI has most to say: half a minute, so that it is not forgotten.
+FIRST_AT_THE_FLOOR := tests/api/test_host.py tests/api/test_openapi.py tests/embed/test_endpoint.py tests/embed/test_session.py \
+	tests/embed/test_router.py tests/embed/test_lifespan.py tests/embed/test_beside.py
 FLOOR := 'fastapi=='$(shell sed -n 's/.*"fastapi>=\(.*\)".*/\1/p' pyproject.toml)'.*' 'starlette==0.46.*'
 
 .DEFAULT_GOAL := help
@@ -16,9 +19,10 @@ help:            ## what can be made
 run: .venv/run    ## the service with sample jobs, on an embedded PostgreSQL, until Ctrl-C
 	@exec $(BIN)/jobtrail demo
 
-test: .venv/dev   ## every test, on the embedded PostgreSQL and on the system's when it has one
+test: .venv/dev   ## every test, on the embedded PostgreSQL and on the system's when it has one; then a few on the oldest FastAPI
 	$(BIN)/python -m pytest
 	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then set -x; $(BIN)/python -m pytest --postgres=system $(ON_THE_SYSTEM); fi
+	$(MAKE) floor AT_THE_FLOOR="$(FIRST_AT_THE_FLOOR)"
 
 floor: .venv-floor/made ## what another FastAPI could answer differently, on the oldest one that is promised
 	.venv-floor/bin/python -m pytest $(AT_THE_FLOOR)

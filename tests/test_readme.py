@@ -43,7 +43,7 @@ def folder() -> Iterator[Path]:
             (folder / name).symlink_to(TOP / name)
         programs = folder / ".venv" / "bin"
         programs.mkdir(parents=True)
-        for name in ("jobtrail", "alembic", "uvicorn", "aiosmtpd"):
+        for name in ("jobtrail", "alembic", "uvicorn", "aiosmtpd", "pytest"):
             (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} -m {name} "$@"\n')
             (programs / name).chmod(0o755)
         for block in BLOCKS:

@@ -201,8 +201,8 @@ def load(**given: Any) -> Settings:
         raise SettingsError(f".env in the current folder cannot be read: {reason}") from None
 
 
-_DEMO: Final = PREFIX + "DEMO_"
-"""The sample tasks of `jobtrail demo` read their own."""
+_OTHERS: Final = (PREFIX + "DEMO_", PREFIX + "TEST_")
+"""The sample tasks of `jobtrail demo` read their own, and so does the test kit."""
 
 
 def unknown_variables(environ: Mapping[str, str], env_file: Path = _ENV_FILE) -> list[str]:
@@ -212,7 +212,7 @@ def unknown_variables(environ: Mapping[str, str], env_file: Path = _ENV_FILE) ->
     return [
         f"{name} is not a setting" + _nearest(name, known)
         for name in sorted(given)
-        if name.upper().startswith(PREFIX) and name.upper() not in known and not name.upper().startswith(_DEMO)
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not name.upper().startswith(_OTHERS)
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import Depends
 
 from jobtrail import JobContext, JobHandle, Jobs, Jobtrail, Retry, Settings, Task, task
+from jobtrail.testing import Workbench
 
 
 @task
@@ -109,3 +110,11 @@ async def unknown() -> None: ...
 
 @task(runs_in="fiber")  # error
 def nowhere() -> None: ...
+
+
+def test_of_a_host(jobtrail: Workbench) -> None:
+    jobtrail.assert_submitted(send_welcome, to=1)  # error
+    jobtrail.assert_submitted(fetch, at_once=2)  # error
+    jobtrail.assert_submitted(undecorated)  # error
+    jobtrail.submitted("resize")  # error
+    jobtrail.run(10)  # error

@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from jobtrail import Again, Caller, Fail, JobContext, JobHandle, Jobs, Jobtrail, Retry, Settings, Task, task
+from jobtrail.job.record import Job
+from jobtrail.testing import Workbench, scratch_database, workbench
 
 
 class Rates(BaseModel):
@@ -149,3 +151,17 @@ async def handed_on(job: JobHandle[bool], again: Task[[int], str], jobs: Jobs) -
     assert_type(jobs.add_task(again, 1), JobHandle[str])
     jobs.add_task(patient, 1)
     return await job.wait()
+
+
+async def test_of_a_host(jobtrail: Workbench) -> None:
+    assert_type(jobtrail.assert_submitted(fetch, urls=["a"], at_once=2), Job)
+    jobtrail.assert_submitted(fetch)
+    jobtrail.assert_nothing_submitted(resize)
+    assert_type(jobtrail.run(within=5, later=True), list[Job])
+    assert_type(await jobtrail.run_async(), list[Job])
+    Jobtrail(jobtrail.database.settings(slots=1), engine=create_async_engine(jobtrail.database.sqlalchemy_url))
+
+
+def test_of_a_host_without_fixtures() -> None:
+    with scratch_database() as database, workbench(database, tasks=[resize]) as jobtrail:
+        assert_type(jobtrail, Workbench)
