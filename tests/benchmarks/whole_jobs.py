@@ -3,7 +3,8 @@
     python tests/benchmarks/whole_jobs.py [ROUNDS]
 
 It needs `wrk` (a Debian package) and the embedded PostgreSQL. Load goes to loopback only. Each round prints JSON:
-`accepted` are answers 202 a second; `whole` are jobs from the first request to the last recorded end, a second.
+`accepted` are answers 202 a second; `whole` are jobs from the first request to the last recorded end, a second; both by
+the stand-alone service, and by an endpoint of a host app.
 """
 
 import json
@@ -46,6 +47,25 @@ async def submit(body: Submit, background: BackgroundTasks) -> Submit:
     background.add_task(run)
     return body
 """
+HOST = """
+from typing import Any
+from uuid import UUID
+from bench_tasks import noop
+from fastapi import FastAPI
+from jobtrail import Jobs, Jobtrail
+from pydantic import BaseModel
+
+class Submit(BaseModel):
+    task: str
+    args: dict[str, Any] = {}
+
+trail = Jobtrail()
+app = FastAPI(lifespan=trail.lifespan)
+
+@app.post("/jobs", status_code=202)
+async def submit(body: Submit, jobs: Jobs) -> dict[str, UUID]:
+    return {"job": jobs.add_task(noop, **body.args).id}
+"""
 BIN = Path(sys.executable).parent
 
 
@@ -86,32 +106,46 @@ def nothing(folder: Path) -> dict[str, float]:
         return {"nothing": load("http://127.0.0.1:8392/jobs", folder)}
 
 
-def whole(folder: Path) -> dict[str, float]:
+def alone(folder: Path) -> dict[str, float]:
+    """By the stand-alone service."""
+    environ = {"JOBTRAIL_PORT": "8391", "JOBTRAIL_TASKS": "bench_tasks"}
+    accepted, whole = measure([str(BIN / "jobtrail"), "serve"], folder, "/health/ready", "/v1/jobs", environ)
+    return {"accepted": accepted, "whole": whole}
+
+
+def host(folder: Path) -> dict[str, float]:
+    """By an endpoint of a host app."""
+    (folder / "host.py").write_text(HOST)
+    command = [str(BIN / "uvicorn"), "host:app", "--port", "8391", "--no-access-log", "--log-level", "warning"]
+    accepted, whole = measure(command, folder, "/openapi.json", "/jobs", {})
+    return {"host_accepted": accepted, "host_whole": whole}
+
+
+def measure(command: list[str], folder: Path, ready: str, submit: str, more: dict[str, str]) -> tuple[float, float]:
     (folder / "bench_tasks.py").write_text(TASKS)
     settings = {
-        "JOBTRAIL_DATABASE_URL": "embedded",
-        "JOBTRAIL_DATA_DIR": str(folder / "postgres"), "JOBTRAIL_TASKS": "bench_tasks", "JOBTRAIL_PORT": "8391",
-        "JOBTRAIL_LOG_LEVEL": "WARNING",
+        "JOBTRAIL_DATABASE_URL": "embedded", "JOBTRAIL_DATA_DIR": str(folder / "postgres"),
+        "JOBTRAIL_LOG_LEVEL": "WARNING", **more,
     }  # fmt: skip
-    jobtrail = str(BIN / "jobtrail")
-    with served([jobtrail, "serve"], folder, "http://127.0.0.1:8391/health/ready", **settings) as environ:
+    jobtrail, at = str(BIN / "jobtrail"), "http://127.0.0.1:8391"
+    with served(command, folder, at + ready, **settings) as environ:
 
         def audited(status: str) -> bool:
             listing = [jobtrail, "ls", "--json", "--limit", "1", *status.split()]
             done = subprocess.run(listing, cwd=folder, env=environ, capture_output=True, text=True, check=True)
             return bool(json.loads(done.stdout)["items"])
 
-        load("http://127.0.0.1:8391/v1/jobs", folder, 2)
+        load(at + submit, folder, 2)
         while audited("--status pending --status running"):
             time.sleep(0.1)
         began = time.monotonic()
-        accepted = load("http://127.0.0.1:8391/v1/jobs", folder)
+        accepted = load(at + submit, folder)
         while audited("--status pending --status running"):
             time.sleep(0.1)
         ended = accepted * SECONDS / (time.monotonic() - began)
         if audited("--status failed"):
             sys.exit("a job failed")
-        return {"accepted": accepted, "whole": ended}
+        return accepted, ended
 
 
 def main() -> None:
@@ -119,11 +153,11 @@ def main() -> None:
     for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 3):
         with tempfile.TemporaryDirectory(dir="/tmp") as folder:
             Path(folder).chmod(0o755)  # for the account that PostgreSQL runs as when root starts it
-            rounds.append(nothing(Path(folder)) | whole(Path(folder)))
+            rounds.append(nothing(Path(folder)) | alone(Path(folder)) | host(Path(folder)))
         print(json.dumps({name: round(value) for name, value in rounds[-1].items()}), flush=True)
     median = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
-    print(f"of {median['nothing']:.0f}/s: accepted {median['accepted'] / median['nothing']:.2f}, "
-          f"whole {median['whole'] / median['nothing']:.2f}")  # fmt: skip
+    ratios = {name: round(value / median["nothing"], 2) for name, value in median.items() if name != "nothing"}
+    print(f"of {median['nothing']:.0f}/s: {json.dumps(ratios)}")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import NullPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -155,6 +156,45 @@ async def _die(place: Place) -> None:
     assert await place.value(query) > 0
 
 
+async def test_requests_that_hold_every_connection_still_store_their_jobs(place: Place) -> None:
+    """As with a session that is given back after the endpoint: each would wait for another to end."""
+    async with lent(place) as (engine, database):
+        pool: Any = engine.sync_engine.pool
+        desk = desk_on(database)
+        async with asyncio.timeout(5), engine.connect(), engine.connect():
+            jobs = await asyncio.gather(*(house.submitted(desk, "noop") for _ in range(3)))
+            stored = await asyncio.gather(*(read(desk, job.id) for job in jobs))
+            assert pool.checkedout() == 2
+        assert [job.id for job in stored] == [job.id for job in jobs]
+        assert database.grouped.sync_engine.pool is database.engine.sync_engine.pool is pool
+
+
+@pytest.mark.parametrize(
+    ("options", "full_at"),
+    [
+        ({"pool_size": 1, "max_overflow": 0}, 1),
+        ({"pool_size": 1, "max_overflow": 1}, 2),
+        ({"pool_size": 1, "max_overflow": -1}, None),
+        ({"pool_size": 0}, None),
+        ({"poolclass": NullPool}, None),
+    ],
+)
+async def test_a_pool_is_full_when_the_next_one_would_wait(
+    place: Place, options: dict[str, Any], full_at: int | None
+) -> None:
+    engine = create_async_engine(place.url.sqlalchemy, **options)
+    database, own = lend_database(engine), engine.sync_engine.pool
+    async with AsyncExitStack() as held:
+        used = []
+        for _ in range(3):
+            used.append(database.grouped.sync_engine.pool is own)
+            if used[-1]:
+                await held.enter_async_context(engine.connect())
+    assert used == [full_at is None or count < full_at for count in range(3)]
+    await database.dispose()
+    await engine.dispose()
+
+
 @pytest.mark.parametrize("kind", ["two connections", "events"])
 async def test_job_sessions_take_no_connection_of_the_host_and_keep_nothing_of_each_other(
     place: Place, kind: str
@@ -162,6 +202,8 @@ async def test_job_sessions_take_no_connection_of_the_host_and_keep_nothing_of_e
     """The settings of the host hold in each of them, though what a task sets is reset."""
     async with lent(place, kind, pool_size=1) as (engine, database):
         pool: Any = engine.sync_engine.pool
+        own: Any = database.jobs.sync_engine.pool
+        assert own.timeout() is None, "who wants a job session waits however long"
         for _ in range(2):
             session = await open_job_session(database, lease=LEASE)
             waiting = asyncio.create_task(open_job_session(database, lease=LEASE))

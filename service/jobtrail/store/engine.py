@@ -37,8 +37,10 @@ class Database:
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[AsyncConnection]:
-        async with committing(self.grouped) as connection:
+        async with self.grouped.connect() as connection:
             yield connection
+            if self.grouped not in self.own:  # on a lent engine all of it is one transaction
+                await connection.commit()
 
     async def dispose(self) -> None:
         """Close what is open; a server that does not answer a goodbye is left without one."""
@@ -49,9 +51,7 @@ class Database:
 
 @asynccontextmanager
 async def committing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """What is done within is committed at its end, unless it raises. With AUTOCOMMIT each statement was already, and
-    the commit costs no round trip.
-    """
+    """What is done within is committed at its end, unless it raises; with AUTOCOMMIT each statement was already."""
     async with engine.connect() as connection:
         yield connection
         await connection.commit()
