@@ -42,9 +42,10 @@ TRIGGERS = (
     """CREATE TRIGGER guard_key BEFORE UPDATE ON jobtrail.keys FOR EACH ROW
        WHEN ((OLD.id, OLD.name, OLD.prefix, OLD.hash, OLD.scopes, OLD.created_at, OLD.created_by)
              IS DISTINCT FROM (NEW.id, NEW.name, NEW.prefix, NEW.hash, NEW.scopes, NEW.created_at, NEW.created_by)
+             OR OLD.expires_at < coalesce(NEW.expires_at, 'infinity')
              OR OLD.revoked_at IS NOT NULL
              AND (OLD.revoked_at, OLD.revoked_by) IS DISTINCT FROM (NEW.revoked_at, NEW.revoked_by))
-       EXECUTE FUNCTION jobtrail.refuse('a key stays what it is, and revoked if it is: make another')""",
+       EXECUTE FUNCTION jobtrail.refuse('a key stays what it is, ends no later than was said, and stays revoked: make another')""",
     """CREATE TRIGGER guard_key_delete BEFORE DELETE ON jobtrail.keys FOR EACH ROW
        EXECUTE FUNCTION jobtrail.refuse('a key is revoked, and its row stays')""",
     """CREATE TRIGGER guard_key_truncate BEFORE TRUNCATE ON jobtrail.keys FOR EACH STATEMENT

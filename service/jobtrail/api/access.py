@@ -1,6 +1,6 @@
 """Who may call. The stand-alone service asks for keys; among a host's routes the host's own guards ask."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from ipaddress import ip_address
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -12,7 +12,8 @@ from jobtrail.job.access import ANONYMOUS, Caller, Scope
 from jobtrail.job.errors import ForbiddenError, UnauthorizedError
 from jobtrail.lifecycle.key_ring import KeyRing
 
-_CALLER: Final = "jobtrail.caller"
+CALLER: Final = "jobtrail.caller"
+"""Where in the scope of a request its caller is kept."""
 
 _NOBODY: Final = Caller("anonymous", frozenset())
 
@@ -26,14 +27,20 @@ class Access(Protocol):
         Raises UnauthorizedError, ForbiddenError, UnavailableError.
         """
 
+    async def confirm(self, request: Request, needs: Sequence[Scope]) -> None:
+        """After the guards of a host, and before the endpoint. Raises ForbiddenError."""
+
     def caller(self, request: Request) -> Caller:
-        """Who was admitted; asked by the endpoint, so after the guards of a host."""
+        """Who was admitted and confirmed."""
 
 
 class Open:
     """Everybody may do everything: for a process that only its own machine reaches."""
 
     async def admit(self, request: Request, needs: Collection[Scope]) -> None:
+        """Nobody is asked."""
+
+    async def confirm(self, request: Request, needs: Sequence[Scope]) -> None:
         """Nobody is asked."""
 
     def caller(self, request: Request) -> Caller:  # noqa: ARG002 - the protocol's
@@ -53,10 +60,13 @@ class Keyed:
         caller = await self._identify(request)
         if not caller.may(needs):
             raise ForbiddenError(caller.name, tuple(needs))
-        request.scope[_CALLER] = caller
+        request.scope[CALLER] = caller
+
+    async def confirm(self, request: Request, needs: Sequence[Scope]) -> None:
+        """It was admitted."""
 
     def caller(self, request: Request) -> Caller:
-        found: Caller = request.scope.get(_CALLER, _NOBODY)
+        found: Caller = request.scope.get(CALLER, _NOBODY)
         return found
 
     async def _identify(self, request: Request) -> Caller:

@@ -16,6 +16,7 @@ from jobtrail.api.examples import AMENDMENTS
 from jobtrail.api.query import REPEATABLE, CancelBody, CancelQuery, Listing, LogQuery, RetryBody, once
 from jobtrail.api.submissions import launch, refuse_while_closing
 from jobtrail.api.view import View
+from jobtrail.job.errors import ForbiddenError, JobNotFoundError
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Amendment
@@ -102,8 +103,15 @@ class JobRoutes:
         return _whole(job, view)
 
     async def _cancel(self, request: Request, job_id: UUID, reason: str | None) -> Response:
-        view, caller = View.of(self.door, request), self.door.access.caller(request).name
-        job = await cancel(self.door.desk, job_id, by=caller, reason=reason or None, only_of=view.only_of)
+        view, caller = View.of(self.door, request), self.door.access.caller(request)
+        only_of = None if caller.operates else caller.name
+        try:
+            job = await cancel(self.door.desk, job_id, by=caller.name, reason=reason or None, only_of=only_of)
+        except JobNotFoundError:
+            if only_of is None or not caller.sees_all:
+                raise
+            await read(self.door.desk, job_id)
+            raise ForbiddenError(caller.name, ("operate",)) from None
         status = 200 if job.status is Status.CANCELLED else 202
         return representation.answer(representation.of_job(job, view), status, representation.polling(job))
 

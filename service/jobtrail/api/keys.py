@@ -62,7 +62,7 @@ class KeyRoutes:
     async def create_key(
         self, request: Request, wanted: Annotated[KeyBody, Body(openapi_examples=EXAMPLES)]
     ) -> Response:
-        """The answer holds the key, this once. A caller gives no scope that it lacks."""
+        """The answer holds the key, this once. A caller gives no scope that it lacks, and no end later than its own."""
         caller = self.door.access.caller(request)
         _refuse_to_give(caller, wanted.scopes)
         record, text = await create_key(
@@ -72,6 +72,7 @@ class KeyRoutes:
             by=caller.name,
             expires_at=wanted.expires_at,
             lives_for=seconds(wanted.expires_in),
+            no_longer=seconds(caller.lives_for),
         )
         return representation.answer({**of_key(record), "key": text}, 201)
 

@@ -73,11 +73,13 @@ def routes(door: Door, guards: Guards) -> APIRouter:
     problems is there for who may read.
     """
     router = APIRouter()
-    rows = [row for row in _calls(door) if _group(row) in guards]
-    for row in rows:
-        _add(router, row, door, guards=guards[_group(row)])
-    for row in rows:
-        _add_head(router, row, door, guards=guards[_group(row)])
+    rows = [
+        (row, [*guards[_group(row)], _confirmation(door, row.needs)]) for row in _calls(door) if _group(row) in guards
+    ]
+    for row, asking in rows:
+        _add(router, row, door, guards=asking)
+    for row, asking in rows:
+        _add_head(router, row, door, guards=asking)
     return router
 
 
@@ -105,6 +107,15 @@ def install(
 def _group(row: Row) -> Scope:
     """Whose guard it is behind among a host's routes."""
     return row.needs[0] if row.needs else "read"
+
+
+def _confirmation(door: Door, needs: Sequence[Scope]) -> params.Depends:
+    """The last of the guards: what the host says of the caller itself."""
+
+    async def confirm(request: Request) -> None:
+        await door.access.confirm(request, needs)
+
+    return params.Depends(confirm)
 
 
 def _calls(door: Door) -> Sequence[Row]:

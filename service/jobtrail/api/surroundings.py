@@ -10,7 +10,7 @@ from jobtrail.api.door import Door
 from jobtrail.api.errors import TaskNotFoundError
 from jobtrail.api.query import once
 from jobtrail.audit.questions import Answer, Question, ask, question, questions
-from jobtrail.job.errors import Flaw, ForbiddenError, InvalidInputError, UnknownTaskError
+from jobtrail.job.errors import Flaw, InvalidInputError, UnknownTaskError
 from jobtrail.lifecycle.read import read_nodes
 
 
@@ -60,9 +60,7 @@ class AuditRoutes:
 
     async def ask(self, request: Request, name: str) -> Response:
         """The answer to one question, read only and within a time limit. Parameters are given as `?name=value`."""
-        asked, caller = question(name), self.door.access.caller(request)
-        if not caller.sees_all:  # among a host's routes its guard has let them in
-            raise ForbiddenError(caller.name, ("read",))
+        asked = question(name)
         answer = await self._answer(asked, once(request, [each.name for each in asked.parameters]))
         return representation.answer(representation.of_answer(asked.name, answer))
 

@@ -27,7 +27,7 @@ class View:
     @classmethod
     def of(cls, door: Door, request: Request) -> "View":
         caller = door.access.caller(request)
-        return cls(door.redaction, caller.sees_tracebacks, None if caller.sees_all else caller.name)
+        return cls(door.redaction, caller.operates, None if caller.sees_all else caller.name)
 
     def error(self, error: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         if self.tracebacks or not isinstance(error, Mapping) or "traceback" not in error:

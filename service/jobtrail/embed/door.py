@@ -8,11 +8,12 @@ from typing import Final, Literal
 from fastapi import params
 from starlette.requests import Request
 
-from jobtrail.api.access import Access
+from jobtrail.api.access import CALLER, Access
 from jobtrail.api.door import Launch
 from jobtrail.api.routes import Guards
 from jobtrail.embed.opened import Opened
-from jobtrail.job.access import Caller, Scope
+from jobtrail.job.access import SCOPES, Caller, Scope
+from jobtrail.job.errors import ForbiddenError
 from jobtrail.job.redaction import Redaction
 from jobtrail.lifecycle.desk import Desk
 
@@ -45,15 +46,27 @@ def _dependencies(scope: Scope, guard: Guard) -> Sequence[params.Depends]:
 
 @dataclass(frozen=True, slots=True)
 class HostAccess:
-    """The guards of the host decide who comes in; `who` says their names."""
+    """The guards of the host decide who comes in; `who` says their names, and what it knows of them. `trusted`: who may
+    read may operate too.
+    """
 
-    who: Callable[[Request], Caller]
+    who: Callable[[Request, Caller], Caller]
+    trusted: bool
 
     async def admit(self, request: Request, needs: Collection[Scope]) -> None:
         """The host's guards ask, later."""
 
+    async def confirm(self, request: Request, needs: Sequence[Scope]) -> None:
+        """Whom a guard lets in may do what it guards, unless `who` says otherwise."""
+        granted: set[Scope] = {"read", "submit", *needs[:1]}
+        nobody = Caller("anonymous", frozenset(SCOPES if self.trusted else granted))
+        caller = request.scope[CALLER] = self.who(request, nobody)
+        if not caller.may(needs):
+            raise ForbiddenError(caller.name, tuple(needs))
+
     def caller(self, request: Request) -> Caller:
-        return self.who(request)
+        found: Caller = request.scope[CALLER]
+        return found
 
 
 @dataclass(frozen=True, slots=True)

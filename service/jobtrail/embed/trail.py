@@ -103,8 +103,7 @@ class Jobtrail:
         """
         guards = guards_of(read, submit, operate)
         trusted = "operate" in guards and guards.get("read") == guards["operate"]
-        scopes = frozenset(SCOPES) if trusted else frozenset(SCOPES) - {"operate"}
-        access = HostAccess(lambda request: self._caller(request, Caller("anonymous", scopes)))
+        access = HostAccess(self._caller, trusted)
         router = APIRouter(lifespan=self.lifespan)
         router.include_router(routes(HostDoor(self._running, access), guards))
         return router

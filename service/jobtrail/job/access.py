@@ -12,10 +12,13 @@ SCOPES: Final[Sequence[Scope]] = ("read", "submit", "operate")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`name` is kept as `created_by` and as the actor in the history; at most 255 characters."""
+    """`name` is kept as `created_by` and as the actor in the history; at most 255 characters. `lives_for`: seconds that
+    what it showed is good for, None without an end.
+    """
 
     name: str
     scopes: frozenset[Scope]
+    lives_for: float | None = None
 
     def may(self, needs: Collection[Scope]) -> bool:
         """Whether one of the scopes that are needed is there; nothing is needed for what is open to everybody."""
@@ -27,7 +30,8 @@ class Caller:
         return not self.scopes.isdisjoint({"read", "operate"})
 
     @property
-    def sees_tracebacks(self) -> bool:
+    def operates(self) -> bool:
+        """Else it moves only what it submitted itself, and sees no tracebacks."""
         return "operate" in self.scopes
 
 

@@ -93,7 +93,7 @@ class KeyRing:
             await keys.say_used(self._database, found.id)
 
     def _remember(self, hashed: bytes, found: Lookup, began: float) -> Caller:
-        caller = Caller(f"key:{found.name}", frozenset(cast("list[Scope]", found.scopes)))
+        caller = Caller(f"key:{found.name}", frozenset(cast("list[Scope]", found.scopes)), found.lives_for)
         if len(self._known) >= MOST_REMEMBERED:
             self._known.clear()
         lives_for = REMEMBERED_FOR if found.lives_for is None else min(REMEMBERED_FOR, found.lives_for)

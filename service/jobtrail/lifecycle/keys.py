@@ -23,9 +23,10 @@ async def create_key(
     by: str,
     expires_at: datetime | None = None,
     lives_for: timedelta | None = None,
+    no_longer: timedelta | None = None,
 ) -> tuple[KeyRecord, str]:
     """The key's row, and its text, which nobody can ever read again. Several keys may have one name: they are one
-    caller, so that a key can be replaced while both work.
+    caller, so that a key can be replaced while both work. `no_longer`: it ends by then, whatever else was said.
 
     Raises InvalidInputError with pointers to name, scopes, expires_at and expires_in, and UnavailableError.
     """
@@ -35,7 +36,14 @@ async def create_key(
     in_order = [scope for scope in SCOPES if scope in scopes]
     async with desk.transaction() as session:
         record = await keys.put(
-            session, new, name=name, scopes=in_order, actor=by, expires_at=expires_at, lives_for=lives_for
+            session,
+            new,
+            name=name,
+            scopes=in_order,
+            actor=by,
+            expires_at=expires_at,
+            lives_for=lives_for,
+            no_longer=no_longer,
         )
     if record is None:
         raise InvalidInputError([Flaw("/expires_at", HOW_TO_END)])

@@ -55,9 +55,9 @@ async def read_log(
     Raises JobNotFoundError, UnavailableError.
     """
     async with desk.session() as session:
-        found = await log_lines.lines_of(session, job_id, after=after)
-        if (only_of is not None or not found) and await jobs.get(session, job_id, only_of=only_of) is None:
+        if await jobs.get(session, job_id, only_of=only_of) is None:
             raise JobNotFoundError(job_id)
+        found = await log_lines.lines_of(session, job_id, after=after)
     return [line for line in found if attempt is None or line.attempt == attempt]
 
 

@@ -40,8 +40,8 @@ created_at, created_by, expires_at, revoked_at, revoked_by, last_used_at
 _PUT: Final = text(f"""
 INSERT INTO jobtrail.keys (id, name, prefix, hash, scopes, created_at, created_by, expires_at)
 SELECT :id, :name, :prefix, :hash, :scopes, statement_timestamp(), :actor, ends.at
-  FROM (SELECT coalesce(CAST(:expires_at AS timestamptz), statement_timestamp() + CAST(:lives_for AS interval)))
-       AS ends(at)
+  FROM (SELECT least(coalesce(CAST(:expires_at AS timestamptz), statement_timestamp() + CAST(:lives_for AS interval)),
+                     statement_timestamp() + CAST(:no_longer AS interval))) AS ends(at)
  WHERE ends.at IS NULL
     OR ends.at > statement_timestamp() AND ends.at <= statement_timestamp() + CAST(:longest AS interval)
 RETURNING {_RECORD}
@@ -86,11 +86,13 @@ async def put(
     actor: str,
     expires_at: datetime | None,
     lives_for: timedelta | None,
+    no_longer: timedelta | None,
 ) -> KeyRecord | None:
     """The row, in the caller's transaction; None if its end is not in the ten years to come."""
     parameters = {
         "id": new_job_id(), "name": name, "prefix": new.prefix, "hash": new.hash, "scopes": list(scopes),
-        "actor": actor, "expires_at": expires_at, "lives_for": lives_for, "longest": timedelta(seconds=MAX_LIFE),
+        "actor": actor, "expires_at": expires_at, "lives_for": lives_for,
+        "no_longer": no_longer, "longest": timedelta(seconds=MAX_LIFE),
     }  # fmt: skip
     row = (await session.execute(_PUT, parameters)).one_or_none()
     return None if row is None else KeyRecord(*row)
