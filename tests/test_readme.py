@@ -159,7 +159,7 @@ async def check_the_tasks(jobs: str, key: str) -> None:
 def test_every_block_says_its_language() -> None:
     assert {block.language for block in BLOCKS} == {"sh", "json", "python", "sql", "text", "diff"}
     assert sum(page.count("```") for page in PAGES) == 2 * len(BLOCKS)
-    assert all(block.text.startswith("# myapp/") for block in BLOCKS if block.language == "python")
+    assert all(re.match(r"# [\w/]+\.py\n", block.text) for block in BLOCKS if block.language == "python")
 
 
 def test_the_settings_are_those_of_the_example() -> None:

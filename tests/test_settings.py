@@ -28,7 +28,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "max_connections": 1000,
         "redact": (
             "password", "passwd", "passphrase", "secret", "token", "api_key", "access_key", "private_key",
-            "authorization", "credential", "cookie",
+            "authorization", "credential", "cookie", "pwd", "bearer", "jwt",
         ),
         "tasks": (),
         "queues": (),

@@ -142,7 +142,9 @@ async def stop_node(node: Node, grace: timedelta, hurry: asyncio.Event) -> None:
     await stopping
 
 
-async def require_schema(desk: Desk, settings: Settings, url: DatabaseUrl) -> None:
+async def require_schema(
+    desk: Desk, settings: Settings, url: DatabaseUrl, *, command: str = "jobtrail migrate"
+) -> None:
     """The embedded database is migrated on the spot; any other belongs to its operator, who is told the command.
 
     Raises SettingsError, UnavailableError.
@@ -154,7 +156,7 @@ async def require_schema(desk: Desk, settings: Settings, url: DatabaseUrl) -> No
         await schema.migrate(url.sqlalchemy)
         return
     what = "has no Jobtrail schema" if found is schema.Schema.MISSING else "has an older revision of the schema"
-    raise SettingsError(f"JOBTRAIL_DATABASE_URL: the database {what}: run `jobtrail migrate`, then start again")
+    raise SettingsError(f"JOBTRAIL_DATABASE_URL: the database {what}: run `{command}`, then start again")
 
 
 async def require_access(desk: Desk, settings: Settings, *, loopback: bool) -> None:

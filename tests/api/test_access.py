@@ -81,6 +81,8 @@ async def headers(service: Service, kept_place: Place) -> dict[str, list[tuple[s
     await revoke_key(service.desk, ended["revoked"][0].id, by="test")
     await kept_place.psql.execute("UPDATE jobtrail.keys SET expires_at = now() WHERE name = 'expired'")
     texts |= {each: text for each, (_, text) in ended.items()}
+    for several in ("read submit", "read operate", "submit operate", "read submit operate"):
+        texts[several] = (await create_key(service.desk, "submit", several.split(), by="test"))[1]  # type: ignore[arg-type]
     texts |= {"forged": texts["operate"][:16] + make().text[16:], "half": texts["operate"][:30]}
     sent = {who: [("Authorization", f"Bearer {text}")] for who, text in texts.items()}
     two = [("Authorization", f"Bearer {texts['operate']}")] * 2
@@ -126,6 +128,15 @@ async def test_who_may(service: Service, headers: dict[str, list[tuple[str, str]
         assert answer.headers["WWW-Authenticate"] == f'Bearer realm="jobtrail"{shown}', who
         told.add((str(problem), frozenset(answer.headers) - {"content-length"}))
     assert len(told) == 1, "what is wrong with a key is not told"
+
+
+@pytest.mark.parametrize("call", TABLE)
+async def test_scopes_add_up(service: Service, headers: dict[str, list[tuple[str, str]]], call: str) -> None:
+    """Whoever has several may what any of them may, and no more. They are all one caller."""
+    for several in ("read submit", "read operate", "submit operate", "read submit operate"):
+        alone = [TABLE[call][SCOPES.index(scope)] for scope in several.split()]  # type: ignore[arg-type]
+        expected = next((status for status in alone if status != 403), 403)
+        assert (await ask(service, call, headers[several])).status_code == expected, several
 
 
 @pytest.mark.parametrize("call", sorted(OPEN))

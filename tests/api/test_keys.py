@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -107,6 +108,15 @@ async def test_a_key_works_until_it_is_revoked(keyed: Service) -> None:
     assert (second["created_by"], second["revoked_by"]) == ("key:ops", "key:ops")
     assert first["last_used_at"] is not None
     assert second["last_used_at"] is None
+
+
+@pytest.mark.parametrize("ends", [{}, {"expires_in": 3600}, {"expires_at": "2029-01-31T12:00:00Z"}])
+async def test_a_key_does_not_outlive_the_one_that_made_it(keyed: Service, ends: dict[str, Any]) -> None:
+    maker, text = await create_key(keyed.desk, "ops", SCOPES, by="test", lives_for=timedelta(minutes=1))
+    admin = {"Authorization": f"Bearer {text}"}
+    made = await keyed.client.post("/v1/keys", json={"name": "bob", "scopes": ["read"], **ends}, headers=admin)
+    assert maker.expires_at is not None
+    assert datetime.fromisoformat(made.json()["expires_at"]) <= maker.expires_at + timedelta(seconds=1)
 
 
 @pytest.mark.parametrize("call", [("GET", "/v1/keys"), ("POST", "/v1/keys"), ("DELETE", f"/v1/keys/{uuid4()}")])

@@ -76,8 +76,15 @@ async def test_the_jobs_of_others_are_not_there(
 @pytest.mark.parametrize("who", [READER, OPERATOR])
 @pytest.mark.parametrize(("method", "rest"), CALLS)
 async def test_who_sees_all(service: Service, method: str, rest: str, who: dict[str, str]) -> None:
+    """But to see is not to cancel: that is for who may operate, or submitted it."""
     job = await submitted(service.desk, "noop", by="ann")
-    assert (await asked(service, method, job.id, rest, who)).status_code == 200
+    allowed = method == "GET" or who is OPERATOR
+    assert (await asked(service, method, job.id, rest, who)).status_code == (200 if allowed else 403)
+    mine = await submitted(service.desk, "noop", by="bob")
+    assert (await asked(service, method, mine.id, rest, who)).status_code == 200
+    if not allowed:
+        assert (await asked(service, "GET", job.id, "", who)).json()["status"] == "pending"
+        assert (await asked(service, method, uuid4(), rest, who)).status_code == 404
 
 
 async def test_the_history_of_a_purged_job_is_its_submitters(service: Service, place: Place) -> None:

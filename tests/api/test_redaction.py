@@ -3,12 +3,13 @@
 import json
 import logging
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, model_validator
+from pydantic_core import PydanticCustomError
 
 from jobtrail import task
 from jobtrail.api.access import Open
@@ -39,9 +40,27 @@ class Account(BaseModel):
     password: Text = DEFAULT
 
 
+class Login(BaseModel):
+    how: str
+    account: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _refuse(self) -> Self:
+        """As above, in each of the ways in which a validator may refuse."""
+        said = f"bad {self.account}"
+        assert self.how != "assert", said
+        raise {"custom": PydanticCustomError("own", "bad {it}", {"it": said}), "other": OSError(said)}.get(
+            self.how, ValueError(said)
+        )
+
+
 @task
 async def log_in(
-    user: Text, api_key: Text = DEFAULT, account: Account | None = None, more: dict[str, Any] | None = None
+    user: Text,
+    api_key: Text = DEFAULT,
+    account: Account | None = None,
+    more: dict[str, Any] | None = None,
+    login: Login | None = None,
 ) -> None: ...
 
 
@@ -115,6 +134,11 @@ async def test_no_description_has_it(client: httpx.AsyncClient) -> None:
         ({"user": "x", "api_key": f"bad {SECRET}"}, "/args/api_key", False),
         ({"user": "x", "api_key": [SECRET]}, "/args/api_key", False),
         ({"user": "x", "account": {"user": "a", "password": f"bad {SECRET}"}}, "/args/account/password", False),
+        ({"user": "x", "login": {"how": "value", "account": {"password": SECRET}}}, "/args/login", False),
+        ({"user": "x", "login": {"how": "assert", "account": {"a": [{"Token": SECRET}]}}}, "/args/login", False),
+        ({"user": "x", "login": {"how": "custom", "account": {"password": SECRET}}}, "/args/login", False),
+        ({"user": "x", "login": {"how": "other", "account": {"password": SECRET}}}, "/args/login", False),
+        ({"user": "x", "login": {"how": "value", "account": {"name": SECRET}}}, "/args/login", True),
     ],
 )
 async def test_no_refusal_has_it(client: httpx.AsyncClient, args: Any, pointer: str, shows: bool) -> None:
@@ -125,6 +149,12 @@ async def test_no_refusal_has_it(client: httpx.AsyncClient, args: Any, pointer: 
         answer = await client.post(path, json=body)
         assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, prefix + pointer)
         assert (SECRET in answer.text) is shows
+
+
+async def test_the_words_of_pydantic_are_told_beside_a_secret(client: httpx.AsyncClient) -> None:
+    body = {"task": "log_in", "args": {"user": {"password": SECRET}}}
+    answer = await client.post("/v1/jobs", json=body)
+    assert answer.json()["errors"] == [{"pointer": "/args/user", "detail": "Input should be a valid string"}]
 
 
 async def test_what_is_missing_or_unknown_is_told(client: httpx.AsyncClient) -> None:

@@ -32,7 +32,9 @@ async def service(place: Place) -> AsyncIterator[Service]:
 OURS = ["localhost", "LOCALHOST:8000", "app.localhost:1", "127.0.0.1:8000", "127.8.9.10", "[::1]:8000", "[::1]"]
 OTHERS = [
     "jobs.test", "jobs.test:8000", "localhost.jobs.test", "localhost.", "127.0.0.1.jobs.test", "0", "10.0.0.1",
-    "[::2]", "::1", "", "localhost@jobs.test", "jobs.test#localhost", "jobs.test/localhost", "é", "[", "2130706433",
+    "[::2]", "::1", "", "localhost@jobs.test", "jobs.test#localhost", "jobs.test/localhost", "jobs.test@127.0.0.1",
+    "127.0.0.1#.jobs.test", "127.0.0.1/.jobs.test", "127.0.0.1?x", "localhost:x", "localhost:1:2", "localhost ", "é",
+    "[", "2130706433",
 ]  # fmt: skip
 
 
@@ -55,7 +57,13 @@ async def test_other_names(service: Service, place: Place, host: str) -> None:
     assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0
 
 
-@pytest.mark.parametrize("origin", ["https://jobs.test", "null", "", "localhost", "http://jobs.test:8000"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://jobs.test", "null", "", "localhost", "http://jobs.test:8000", "http://jobs.test@localhost",
+        "http://localhost#.jobs.test", "http://localhost/",
+    ],
+)  # fmt: skip
 async def test_pages_from_elsewhere(service: Service, origin: str) -> None:
     headers = {"Host": "localhost", "Origin": origin}
     answer = await service.client.post("/v1/jobs", json={"task": "noop"}, headers=headers)
@@ -70,6 +78,16 @@ async def test_on_another_address_nobody_may_anything(place: Place) -> None:
 async def test_what_everybody_may_is_asked_by_any_name(service: Service) -> None:
     for path in ("/health", "/v1/problems"):
         assert (await service.client.get(path)).status_code == 200
+
+
+async def test_who_makes_the_first_key_closes_the_door_behind_itself(service: Service) -> None:
+    """At once, though it was just asked whether there is a key."""
+    headers = {"Host": "localhost"}
+    made = await service.client.post("/v1/keys", json={"name": "ops", "scopes": ["read"]}, headers=headers)
+    assert made.status_code == 201
+    assert (await service.client.get("/v1/jobs", headers=headers)).status_code == 401
+    shown = {"Authorization": f"Bearer {made.json()['key']}"}
+    assert (await service.client.get("/v1/jobs", headers=shown)).status_code == 200
 
 
 async def test_with_the_first_key_everybody_is_asked(service: Service) -> None:

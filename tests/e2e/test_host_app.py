@@ -61,12 +61,14 @@ async def server(folder: Path) -> AsyncIterator[EmbeddedPostgres]:
 
 
 @asynccontextmanager
-async def started(folder: Path, server: EmbeddedPostgres, module: str, mail_port: int) -> AsyncIterator[App]:
+async def started(
+    folder: Path, server: EmbeddedPostgres, module: str, mail_port: int, *more: str
+) -> AsyncIterator[App]:
     write_apps(folder, mail_port)
     port = free_port()
     with (folder / "app.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "uvicorn", f"myapp.{module}:app", "--port", str(port),
+            sys.executable, "-m", "uvicorn", f"myapp.{module}:app", "--port", str(port), *more,
             cwd=folder, stdout=log, stderr=log, start_new_session=True,
             env=environment(
                 PYTHONPATH=str(TOP / "service"), DATABASE_URL=normalize(server.url).sqlalchemy, JOBTRAIL_LEASE="2s"
@@ -123,6 +125,47 @@ async def test_a_job_survives_the_kill_of_its_app(folder: Path, server: Embedded
     async with mailbox() as (port, caught), started(folder, server, "main", port) as app:
         await until(lambda: _one(caught), within=20)
         assert [mail.to for mail in caught] == ["eve@example.org"]
+
+
+SLOW = """
+import asyncio
+from fastapi import FastAPI
+from jobtrail import Jobs, Jobtrail, task
+
+trail = Jobtrail()
+app = FastAPI(lifespan=trail.lifespan)
+
+@task
+async def noop() -> None: ...
+
+@app.post("/slow")
+async def slow(jobs: Jobs) -> None:
+    jobs.add_task(noop)
+    print("added", flush=True)
+    await asyncio.sleep(60)
+"""
+
+
+async def test_a_request_that_is_aborted_leaves_no_job(folder: Path, server: EmbeddedPostgres) -> None:
+    """uvicorn cancels what it does not want to wait for any longer."""
+    (folder / "myapp").mkdir()
+    (folder / "myapp" / "slow.py").write_text(SLOW)
+    async with started(folder, server, "slow", free_port(), "--timeout-graceful-shutdown", "1") as app:
+        calling = asyncio.create_task(app.client.post("/slow"))
+
+        async def added() -> bool:
+            return "added" in (folder / "app.log").read_text()
+
+        await until(added)
+        app.process.send_signal(signal.SIGTERM)
+        await asyncio.wait({calling})
+        await asyncio.wait_for(app.process.wait(), 10)
+        assert calling.exception() is not None or calling.result().status_code == 500
+    connection = await asyncpg.connect(server.url)
+    try:
+        assert await connection.fetchval("SELECT count(*) FROM jobtrail.transitions") == 0
+    finally:
+        await connection.close()
 
 
 async def _one(caught: list[Caught]) -> bool:

@@ -201,6 +201,7 @@ WRONG: list[tuple[Callable[[Any], object], type[Exception], str]] = [
     (lambda jobs: jobs.options(run_at=datetime(2030, 1, 1)).add_task(noop), InvalidInputError, "/run_at: "),  # noqa: DTZ001
     (lambda jobs: jobs.options(prioritaet=1).add_task(noop), InvalidInputError, "/prioritaet: "),
     (lambda jobs: jobs.options(idempotency_key="").add_task(noop), InvalidInputError, "/idempotency_key: "),
+    (lambda jobs: jobs.options(tags="abc").add_task(noop), InvalidInputError, "/tags: "),
     (lambda jobs: jobs.options(session="s").add_task(noop), TypeError, "session='s'"),
 ]
 

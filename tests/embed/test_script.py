@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import pytest
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobtrail import Jobtrail, task
+from jobtrail.job.database_url import normalize
 from jobtrail.job.errors import (
     AlreadyRunningError,
     JobCancelledError,
@@ -136,6 +138,37 @@ async def test_a_process_has_one(trail: Jobtrail, place: Place) -> None:
         await trail.lifespan().__aenter__()
 
 
+async def test_two_may_enter_it_at_once(place: Place) -> None:
+    trail = Jobtrail(settings_at(place.url.libpq), tasks=MINE)
+    both = [trail.lifespan(), trail.lifespan()]
+    await asyncio.gather(*(each.__aenter__() for each in both))
+    await asyncio.gather(*(each.__aexit__(None, None, None) for each in both))
+    with pytest.raises(NotRunningError):
+        await trail.submit(noop)
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({"settings": "postgresql://x"}, "str is no Settings"),
+        ({"tasks": [print]}, "print is not a task"),
+        ({"who": "ada"}, "a plain function of the request"),
+        ({"who": asyncio.sleep}, "a plain function of the request"),
+    ],
+)
+def test_what_it_cannot_be_made_of(parts: dict[str, Any], told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        Jobtrail(**parts)
+
+
+async def test_what_a_list_cannot_be_asked(trail: Jobtrail) -> None:
+    await trail.submit(noop)
+    assert len(await trail.list(task=noop)) == len(await trail.list(task=[hold, "noop"])) == 1
+    for wrong in ({"limit": 0}, {"limit": 1001}, {"created_after": datetime(2026, 1, 1)}, {"status": "done"}):  # noqa: DTZ001
+        with pytest.raises(ValueError, match=r"limit|time zone|done"):
+            await trail.list(**wrong)  # type: ignore[arg-type]
+
+
 async def test_it_may_be_entered_again_and_anew(place: Place) -> None:
     trail = Jobtrail(settings_at(place.url.libpq), tasks=MINE)
     for _ in range(2):
@@ -174,3 +207,7 @@ async def test_what_is_wrong_at_start_is_told(said: dict[str, Any], told: str) -
 async def test_a_database_without_the_schema_names_the_command(empty_url: str) -> None:
     with pytest.raises(SettingsError, match="run `jobtrail migrate`"):
         await Jobtrail(settings_at(empty_url), tasks=MINE).__aenter__()
+    engine = create_async_engine(normalize(empty_url).sqlalchemy)
+    with pytest.raises(SettingsError, match=r"run `JOBTRAIL_DATABASE_URL=postgresql://.* jobtrail migrate`"):
+        await Jobtrail(engine=engine, tasks=MINE).__aenter__()
+    await engine.dispose()

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from fastapi import Depends, HTTPException
+from fastapi.responses import JSONResponse
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
@@ -132,6 +133,40 @@ async def test_a_commit_that_fails_is_503_and_leaves_no_row(host: Host, place: P
         await cut.dispose()
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert await counts(place) == (0, 0)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    "raised", [FileNotFoundError("page.html"), ConnectionRefusedError("mail"), TimeoutError(), ValueError("mine")]
+)
+async def test_an_error_of_the_hosts_own_stays_the_hosts(
+    host: Host, engine: AsyncEngine, raised: Exception, when: str
+) -> None:
+    """Before its commit or after: it is not told as a database that is away, which would be tried again."""
+
+    @host.app.exception_handler(type(raised))
+    async def mine(_request: Any, _error: Exception) -> JSONResponse:
+        return JSONResponse({"mine": True}, 418)
+
+    @host.app.post("/signup")
+    async def signup(jobs: Jobs) -> None:
+        async with AsyncSession(engine) as session, session.begin():
+            jobs.options(session=session).add_task(noop)
+            if when == "before":
+                raise raised
+        raise raised
+
+    assert await host.post("/signup", 418) == {"mine": True}
+    assert len(await host.trail.list()) == (1 if when == "after" else 0)
+
+
+async def test_a_job_in_a_session_is_told_to_be_there(host: Host, engine: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session:
+        job = await host.trail.options(session=session).submit(noop)
+        with pytest.raises(RuntimeError, match="stored when its session commits"):
+            await job.wait(timeout=1)
+        await session.commit()
+    assert (await job.read()).id == job.id
 
 
 async def test_a_key_and_a_session_do_not_go_together(host: Host, engine: AsyncEngine) -> None:

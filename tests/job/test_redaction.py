@@ -15,7 +15,9 @@ BY_DEFAULT = Redaction()
     [
         "password", "PASSWORD", "db_password", "passwordHash", "pass-word", "passwd", "api_key", "api-key", "apiKey",
         "X-API-Key", "apikeys", "_token_", "access_token", "Authorization", "set-cookie", "credentials", "private_key",
-        "aws_secret_access_key", "sshPrivateKey", "passphrase", f"{'x' * 500}secret",
+        "aws_secret_access_key", "sshPrivateKey", "passphrase", f"{'x' * 500}secret", "api key", "api.key", "pass.word",
+        "db:pass/word", "\uff50\uff41\uff53\uff53word", "\uff21\uff30\uff29\uff3f\uff2b\uff25\uff39", "pass\u200bword",
+        "PWD", "bearer", "idJwt",
     ],
 )  # fmt: skip
 def test_names_of_secrets(name: str) -> None:
@@ -113,6 +115,8 @@ def test_defaults_and_examples_of_a_schema() -> None:
         (Flaw("/args/config/password/0", "x is bad"), False),
         (Flaw("/jobs/3/args/api_key", "x is bad"), False),
         (Flaw("/args/token", "this argument is missing"), True),
+        (Flaw("/args/c", "x is bad", frozenset({"n", "passWord"})), False),
+        (Flaw("/args/c", "x is bad", frozenset({"n"})), True),
         (Flaw("/args/token", "there is no such argument; the task takes n"), True),
     ],
 )

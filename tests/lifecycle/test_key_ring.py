@@ -195,13 +195,23 @@ async def test_a_wrong_key_is_no_use_of_it(place: Place, desk: Desk, ring: KeyRi
     assert await place.value("SELECT last_used_at FROM jobtrail.keys") is None
 
 
-async def test_the_first_key_is_noticed_within_a_second_and_for_ever(
+async def test_the_first_key_is_noticed_at_once_where_it_was_made(desk: Desk, ring: KeyRing) -> None:
+    assert await ring.needed() is False
+    asked = asyncio.create_task(ring.needed())
+    await made(desk)
+    assert await ring.needed() is True
+    await asked
+    assert await ring.needed() is True
+
+
+async def test_the_first_key_of_another_process_is_noticed_within_a_second_and_for_ever(
     place: Place, desk: Desk, ring: KeyRing, clock: Clock
 ) -> None:
+    another = Desk(place.database, desk.catalog)
     with statements(place) as said:
         assert [await ring.needed() for _ in range(5)] == [False] * 5
     assert len(said) == 1
-    record, _ = await made(desk)
+    record, _ = await made(another)
     clock.now += 0.75
     assert await ring.needed() is False
     clock.now += 0.25

@@ -1,14 +1,21 @@
 """The one loop: ticks, wakes, outlives errors, ends."""
 
 import asyncio
+import logging
+import re
 import threading
 import time
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from jobtrail.job.errors import UnavailableError
 from jobtrail.node import loop as loop_module
-from jobtrail.node.loop import Loop
+from jobtrail.node.loop import Loop, reason
 from jobtrail.node.threads import Threads
+from jobtrail.store.engine import open_database
+from support.database import Place
 
 
 async def test_an_error_is_counted_and_never_fatal(caplog: pytest.LogCaptureFixture) -> None:
@@ -20,7 +27,61 @@ async def test_an_error_is_counted_and_never_fatal(caplog: pytest.LogCaptureFixt
     await loop.ticked(3)
     await loop.stop()
     assert loop.errors == loop.ticks >= 4
-    assert "x: ValueError: no" in caplog.text
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert told == ["jobtrail: x: ValueError: no; it is tried again"]
+
+
+async def test_an_outage_is_told_in_two_lines(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Many hosts' logs show the message alone: it says who speaks, and of what, and no SQL."""
+    caplog.set_level(logging.DEBUG, logger="jobtrail.node.loop")
+    away = open_database("postgresql+asyncpg:///x?host=/nowhere")
+    databases = [place.database, away, away]
+
+    async def tick() -> None:
+        async with databases.pop().autocommit() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    loop = Loop("rescue", tick, every=3600)
+    for _ in range(3):
+        await loop._once()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
+        "jobtrail: rescue: the database does not answer ([Errno 2] No such file or directory); it is tried again",
+        "jobtrail: rescue: it works again",
+    ]
+    assert len([record for record in caplog.records if record.exc_info]) == 2
+    await away.dispose()
+
+
+REASONS = [
+    (
+        "SELECT pg_terminate_backend(pg_backend_pid()), 'my' || :said",
+        r"the database does not answer \((connection|term).*\)",
+    ),
+    ("SELECT 1 / 0, 'my' || :said", "the database refuses: division by zero"),
+    ("SELECT nothing, 'my' || :said", 'the database refuses: column "nothing" does not exist'),
+]
+
+
+@pytest.mark.parametrize(("statement", "told"), REASONS)
+async def test_what_the_database_said_is_told_without_the_statement(place: Place, statement: str, told: str) -> None:
+    for wrapped in (False, True):
+        with pytest.raises(Exception, match="SELECT") as raised:
+            async with place.database.autocommit() as connection:
+                await connection.execute(text(statement), {"said": "secret"})
+        error: BaseException = raised.value
+        if wrapped:
+            error = UnavailableError("the database did not answer in time")
+            error.__cause__ = raised.value
+        assert re.fullmatch(told, reason(error))
+
+
+async def test_a_full_pool_and_silence_are_told_shortly() -> None:
+    assert reason(TimeoutError()) == "the database does not answer (TimeoutError)"
+    full = PoolTimeoutError("QueuePool limit reached", code="3o7r")
+    assert reason(full) == "the database does not answer (QueuePool limit reached)"
+    assert reason(UnavailableError("the database did not answer in time")).endswith(
+        ": the database did not answer in time"
+    )
 
 
 async def test_a_woken_loop_ticks_at_once_and_an_asked_one_again() -> None:

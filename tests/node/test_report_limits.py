@@ -11,6 +11,7 @@ from jobtrail.node import reports as reports_module
 from jobtrail.node.report import Report
 from jobtrail.node.reports import Reports
 from jobtrail.store.engine import open_database
+from jobtrail.store.log_lines import NewLine
 from jobtrail.store.transitions.renew import Held
 from support.database import Place
 from support.reports import NODE, kept, running, say, statements, stored, ticking
@@ -78,8 +79,26 @@ async def test_a_database_that_is_away_holds_up_no_end(
         began = time.monotonic()
         assert await reports.close(report) is not None
         assert time.monotonic() - began < 2
-    assert f"the last 2 lines of the log of job {report.held.id} were not stored" in caplog.text
+    told = (
+        f"jobtrail: the last 2 lines of the log of job {report.held.id} were not stored: the database does not answer ("
+    )
+    assert told in caplog.text
+    assert "jobtrail: reports: the database does not answer ([Errno 111]" in caplog.text
     await away.dispose()
+
+
+async def test_lines_that_cannot_be_stored_are_told_without_themselves(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    reports = Reports(place.database, NODE)
+    report = reports.open(await running(place))
+    report._append(NewLine(report.held, 1, time.monotonic(), "INFO", "x", "secret \x00"))
+    await reports._tick()
+    assert report.waiting == 0
+    told = f"jobtrail: 1 lines of the log of job {report.held.id} cannot be stored: the database refuses: invalid byte"
+    assert told in caplog.text
+    assert "secret" not in caplog.text
+    assert "INSERT" not in caplog.text
 
 
 async def test_lines_outlive_an_outage(place: Place) -> None:

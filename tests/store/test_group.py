@@ -191,3 +191,16 @@ async def test_a_database_that_does_not_answer_is_told_after_the_patience() -> N
         await group.put(None)  # type: ignore[arg-type]
     assert tries > 1
     await nowhere.dispose()
+
+
+async def test_a_database_that_says_nothing_is_told_to_who_waits() -> None:
+    silent: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
+
+    async def write(_rows: Sequence[int]) -> Sequence[int]:
+        return await silent
+
+    group = Group(write, patience=1, longest=0.02)
+    with pytest.raises(UnavailableError, match=r"within 0\.02 s"):
+        await group.put(1)
+    silent.set_result([1])
+    await group.settle()

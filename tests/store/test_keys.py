@@ -24,7 +24,15 @@ async def written(place: Place, **columns: Any) -> UUID:
 
 
 async def put(place: Place, new: NewKey | None = None, **wanted: Any) -> KeyRecord | None:
-    wanted = {"name": "shop", "scopes": ["read"], "actor": "ann", "expires_at": None, "lives_for": None, **wanted}
+    wanted = {
+        "name": "shop",
+        "scopes": ["read"],
+        "actor": "ann",
+        "expires_at": None,
+        "lives_for": None,
+        "no_longer": None,
+        **wanted,
+    }
     async with place.database.sessions.begin() as session:
         return await keys.put(session, new or make(), **wanted)
 
@@ -96,13 +104,20 @@ async def test_what_a_key_is_cannot_change(place: Place, change: str) -> None:
     assert [row["id"] for row in await place.rows("SELECT id FROM jobtrail.keys WHERE name = 'shop'")] == [key_id]
 
 
+@pytest.mark.parametrize("later", ["NULL", "expires_at + interval '1 second'"])
+async def test_its_end_comes_no_later_than_was_said(place: Place, later: str) -> None:
+    await written(place, expires_at=datetime(2030, 1, 1, tzinfo=UTC))
+    with pytest.raises(asyncpg.CheckViolationError, match="ends no later than was said"):
+        await place.psql.execute(f"UPDATE jobtrail.keys SET expires_at = {later}")
+
+
 async def test_it_can_be_used_and_end_earlier_and_be_revoked_but_not_come_back(place: Place) -> None:
     await written(place)
     await place.psql.execute("UPDATE jobtrail.keys SET last_used_at = now(), expires_at = now()")
     await place.psql.execute("UPDATE jobtrail.keys SET revoked_at = now(), revoked_by = 'bob'")
     await place.psql.execute("UPDATE jobtrail.keys SET last_used_at = now(), revoked_by = 'bob'")
     for change in ("revoked_at = NULL, revoked_by = NULL", "revoked_by = 'ann'", "revoked_at = clock_timestamp()"):
-        with pytest.raises(asyncpg.CheckViolationError, match="revoked if it is"):
+        with pytest.raises(asyncpg.CheckViolationError, match="stays revoked"):
             await place.psql.execute(f"UPDATE jobtrail.keys SET {change}")
     assert await place.value("SELECT revoked_by FROM jobtrail.keys") == "bob"
 

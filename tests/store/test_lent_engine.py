@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import NullPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AssertionPool, Pool, StaticPool
 
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.errors import SettingsError, UnavailableError
@@ -248,3 +249,18 @@ def test_an_engine_that_cannot_be_used_is_refused_with_the_way_out(url: str) -> 
         lend_database(engine)
     with pytest.raises(SettingsError):
         lend_single(engine)
+
+
+def test_the_password_of_an_url_is_not_told() -> None:
+    engine: Any = "postgresql+asyncpg://ann:hunter2@host/db"
+    with pytest.raises(SettingsError, match=r"^engine is str: Jobtrail works on an AsyncEngine"):
+        lend_database(engine)
+
+
+@pytest.mark.parametrize("pool", [StaticPool, AssertionPool])
+def test_a_pool_of_one_connection_for_everything_is_refused(pool: type[Pool]) -> None:
+    engine = create_async_engine("postgresql+asyncpg://ann:hunter2@host/db", poolclass=pool)
+    for lend in (lend_database, lend_single):
+        with pytest.raises(SettingsError, match=f"{pool.__name__}.*leave `poolclass` out") as refused:
+            lend(engine)
+        assert "hunter2" not in str(refused.value)

@@ -21,7 +21,7 @@ class Proxy:
     answer does not reach the client, whose connection is cut while it would `wait`, after the `answer`, or not at all:
     `silence`.
 
-    `away`: nobody new is let through.
+    `away`: nobody new is let through. `mute`: whoever is there is not heard any more.
     """
 
     host: str
@@ -29,6 +29,7 @@ class Proxy:
     url: str = ""
     loses: Loss | None = None
     away: bool = False
+    mute: bool = False
     _lost: asyncio.Event = field(default_factory=asyncio.Event)
     _clients: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -62,6 +63,8 @@ class Proxy:
             self._clients.add(writer)
             with suppress(ConnectionError):
                 while data := await reader.read(_CHUNK):
+                    if self.mute:
+                        continue
                     if self.loses and _COMMIT in data:
                         answers.cancel()
                         await asyncio.wait({answers})

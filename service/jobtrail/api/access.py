@@ -1,5 +1,6 @@
 """Who may call. The stand-alone service asks for keys; among a host's routes the host's own guards ask."""
 
+import re
 from collections.abc import Collection, Sequence
 from ipaddress import ip_address
 from typing import Final, Protocol
@@ -106,8 +107,14 @@ def _refuse_other_machines(request: Request) -> None:
                 raise NotThisMachineError(name.capitalize(), said)
 
 
+_HOST: Final = re.compile(r"([a-z][a-z0-9+.-]*:)?//([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)
+"""A host, maybe with its scheme and port, and nothing by which it could be read in two ways, such as `@` and `#`."""
+
+
 def _is_this_machine(url: str) -> bool:
     """RFC 6761, section 6.3: `localhost` and all names below it are this machine."""
+    if not _HOST.fullmatch(url):
+        return False
     try:
         name = urlsplit(url).hostname or ""
         return name == "localhost" or name.endswith(".localhost") or ip_address(name).is_loopback

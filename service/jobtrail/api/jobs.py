@@ -125,4 +125,4 @@ def _whole(job: Job, view: View) -> Response:
 def _next(request: Request, following: str) -> str:
     """The same list from the cursor on (RFC 8288)."""
     kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-    return f'<{request.url_for(links.JOBS)}?{urlencode([*kept, ("cursor", following)])}>; rel="next"'
+    return f'<{links.url(request, links.JOBS)}?{urlencode([*kept, ("cursor", following)])}>; rel="next"'

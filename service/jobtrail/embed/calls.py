@@ -46,8 +46,8 @@ class Call:
     def job(self, desk: Desk, *, by: str, trace_id: str | None) -> NewJob:
         """Raises InvalidInputError for what is said wrongly, InvalidArgumentsError for arguments that do not fit."""
         said: dict[str, Any] = {name: value for name, value in self.said.items() if name not in _NOT_IN_A_BODY}
-        if "tags" in said:
-            said["tags"] = list(said["tags"])
+        if not isinstance(said.get("tags", ()), str):  # which Submission refuses
+            said |= {"tags": list(said["tags"])} if "tags" in said else {}
         try:
             wanted = Submission(task=self.task.name, args=dict(self.args), **said)
         except ValidationError as error:
@@ -77,10 +77,7 @@ def call(desk: Desk, said: Said, task: object, args: Sequence[object], kwargs: M
 
 
 def _known(desk: Desk, task: object) -> Task[..., Any]:
-    if not isinstance(task, Task):
-        raise TypeError(
-            f"{declaration.name_of(task)} is not a task: write @task above it, with `from jobtrail import task`"
-        )
+    task = task_of(task)
     try:
         known = desk.catalog[task.name]
     except UnknownTaskError:
@@ -91,6 +88,15 @@ def _known(desk: Desk, task: object) -> Task[..., Any]:
     if known is not task and known.written != task.written:
         raise TypeError(f"{task!r} is another task than the one of that name that Jobtrail knows: {known!r}")
     return known
+
+
+def task_of(thing: object) -> Task[..., Any]:
+    """Raises TypeError for what is no task."""
+    if isinstance(thing, Task):
+        return thing
+    raise TypeError(
+        f"{declaration.name_of(thing)} is not a task: write @task above it, with `from jobtrail import task`"
+    )
 
 
 def _checked(key: object) -> str:

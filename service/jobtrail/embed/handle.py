@@ -3,14 +3,15 @@
 import asyncio
 import time
 import typing
-from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
 from jobtrail.job import storable
-from jobtrail.job.errors import JobCancelledError, JobFailedError, UnavailableError
+from jobtrail.job.errors import JobCancelledError, JobFailedError, JobNotFoundError, UnavailableError
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.task import Task
@@ -21,6 +22,8 @@ R = TypeVar("R")
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
+_GRACE: Final = 0.5
+"""Seconds that a database has to answer when no time is left to wait for the job."""
 
 
 class JobHandle(Generic[R]):
@@ -32,7 +35,7 @@ class JobHandle(Generic[R]):
         self._task = task
         self._desk = desk
         self._id: UUID | None = None
-        self._is_stored = False
+        self._state: Literal["waits", "in a session", "stored"] = "waits"
 
     @property
     def id(self) -> UUID:
@@ -52,27 +55,46 @@ class JobHandle(Generic[R]):
 
     async def read(self) -> Job:
         """The row as it is now. Raises JobNotFoundError, UnavailableError, and RuntimeError before it is stored."""
-        return await read(self._desk(), self._stored_id())
+        with self._told():
+            return await read(self._desk(), self._stored_id())
 
     async def wait(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - the contract's own word, as asyncio's
         """What the task returned, once the job has ended; `timeout` in seconds.
 
         Raises JobFailedError, JobCancelledError, TimeoutError (the job goes on), JobNotFoundError (purged meanwhile),
-        and RuntimeError for a job that is not stored yet. A database that is away is waited for.
+        and RuntimeError for a job that is not stored. A database that is away is waited for.
         """
-        return typing.cast("R", typed(self._task, await ended(self._desk(), self._stored_id(), timeout)))
+        with self._told():
+            return typing.cast("R", typed(self._task, await ended(self._desk(), self._stored_id(), timeout)))
 
-    def became(self, job_id: UUID, *, stored: bool) -> None:
-        """For whoever submits the job."""
-        self._id, self._is_stored = job_id, stored
+    def will_become(self, job_id: UUID) -> None:
+        """For whoever submits the job; so are the two that follow."""
+        self._id = job_id
+
+    def is_in_session(self) -> None:
+        self._state = "in a session"
+
+    def became(self, job_id: UUID) -> None:
+        self._id, self._state = job_id, "stored"
 
     def _stored_id(self) -> UUID:
-        if not self._is_stored:
+        if self._state == "waits":
             raise RuntimeError(
-                "this job is stored when the endpoint returns, or with the transaction of its session: before that it "
-                "cannot be read or waited for; `await jobs.commit()` stores at once what was added without a session"
+                "this job is stored when the endpoint returns: before that it cannot be read or waited for; "
+                "`await jobs.commit()` stores it at once"
             )
         return self.id
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except JobNotFoundError as error:
+            if self._state == "stored":
+                raise
+            raise RuntimeError(
+                "this job is not there: it is stored when its session commits, and that has not happened, or was undone"
+            ) from error
 
 
 async def ended(desk: Desk, job_id: UUID, seconds: float | None) -> Any:
@@ -80,9 +102,11 @@ async def ended(desk: Desk, job_id: UUID, seconds: float | None) -> Any:
     deadline = None if seconds is None else time.monotonic() + seconds
     pause, said = _FIRST_PAUSE, "not known: the database did not answer"
     while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:
-            job = await read(desk, job_id)
-        except UnavailableError:
+            async with asyncio.timeout(None if left is None else left + _GRACE):
+                job = await read(desk, job_id)
+        except (UnavailableError, TimeoutError):
             pause = _LONGEST_PAUSE
         else:
             if job.status.is_terminal:
@@ -114,7 +138,8 @@ def _result(job: Job) -> Any:
 async def _why(desk: Desk, job_id: UUID) -> str:
     """What whoever waited in vain should know."""
     try:
-        job, nodes = await read(desk, job_id), await read_nodes(desk)
+        async with asyncio.timeout(_GRACE):
+            job, nodes = await read(desk, job_id), await read_nodes(desk)
     except Exception:  # noqa: BLE001 - the caller is told of the time, whatever happens here
         return ""
     if job.status is not Status.PENDING or any(

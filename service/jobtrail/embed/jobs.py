@@ -4,7 +4,9 @@ The dependency has the scope `function`: it ends after the endpoint and before t
 yield and scope"), so that a job that cannot be stored is an answer 503 and not a surprise.
 """
 
+import asyncio
 import logging
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from functools import partial
 from typing import Annotated, Any, Final, NamedTuple, ParamSpec, TypeVar, Unpack
 
 from fastapi import BackgroundTasks, Depends, HTTPException
+from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import object_session
 from starlette.requests import Request
@@ -20,7 +23,7 @@ from jobtrail.api.headers import trace_of
 from jobtrail.embed.calls import Call, Said, call
 from jobtrail.embed.handle import JobHandle
 from jobtrail.embed.opened import Opened, current
-from jobtrail.job.errors import IdempotencyKeyReusedError, UnavailableError
+from jobtrail.job.errors import IdempotencyKeyReusedError, JobtrailError, OverloadedError, UnavailableError
 from jobtrail.job.record import NewJob
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.read import are_there
@@ -53,7 +56,9 @@ class RequestJobs:
         self._by: str | None = None
         self._waiting: list[_Added] = []
         self._in_sessions: list[_InSession] = []
+        self._failure: JobtrailError | None = None
         self._to_launch: list[NewJob] = []
+        self._is_closed = False
 
     def add_task(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Add a job, in the shape of BackgroundTasks. It is stored after the endpoint and before the answer; when the
@@ -74,31 +79,64 @@ class RequestJobs:
     async def commit(self) -> None:
         """Store at once what was added without a session, so that it stays whatever happens later in the request.
 
-        Raises IdempotencyKeyReusedError, UnavailableError.
+        Raises IdempotencyKeyReusedError, OverloadedError, UnavailableError: then nothing of it is stored, and the
+        request cannot succeed any more, since it may have spoken of these jobs.
         """
+        self._refuse_when_closed()
+        if self._failure is not None:
+            raise self._failure
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        if not self._opened.accepting():
-            raise UnavailableError("this process is shutting down; send it again, to another or to the next one")
-        stored = await submit_together(self._opened.desk, [each.job for each in waiting])
+        try:
+            if not self._opened.accepting():
+                raise UnavailableError("this process is shutting down; send it again, to another or to the next one")
+            stored = await submit_together(self._opened.desk, [each.job for each in waiting])
+        except JobtrailError as error:
+            self._failure = error
+            raise
         for each, job_id in zip(waiting, stored, strict=True):
-            each.handle.became(job_id, stored=True)
+            each.handle.became(job_id)
         self._to_launch += [each.job for each, job_id in zip(waiting, stored, strict=True) if each.job.id == job_id]
+
+    def close(self) -> None:
+        """The endpoint has returned, and what it added is stored."""
+        self._is_closed = True
 
     async def launch(self) -> None:
         """After the answer: tell the node of this process. It never raises, since that would drop the host's own
         background tasks behind it.
         """
-        self._to_launch += await self._committed()
-        for job in self._to_launch:
+        self.nudge()
+        for job in await self._committed():
+            self._opened.launch(job.id, job.task, job.queue)
+
+    def nudge(self) -> None:
+        """The same for what was stored without a session; again, it does nothing."""
+        while self._to_launch:
+            job = self._to_launch.pop(0)
             self._opened.launch(job.id, job.task, job.queue)
 
     @property
-    def uses_sessions(self) -> bool:
-        return bool(self._in_sessions)
+    def call(self) -> tuple[str, str]:
+        """Method and path, for the log."""
+        return self._request.method, self._request.url.path
+
+    @property
+    def are_lost(self) -> bool:
+        """Whether a session was undone that had jobs in it."""
+        states = [inspect(each.row) for each in self._in_sessions]
+        return any(state.transient or state.pending for state in states)
+
+    def _refuse_when_closed(self) -> None:
+        if self._is_closed:
+            raise RuntimeError(
+                "the jobs of this request are stored already, since its endpoint has returned: in a stream, a "
+                "background task or a thread that goes on write `await trail.submit(…)`"
+            )
 
     def _add(self, said: Said, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobHandle[Any]:
+        self._refuse_when_closed()
         if self._by is None:
             self._by = self._opened.who(self._request).name
         wanted = call(self._opened.desk, said, task, args, kwargs)
@@ -108,7 +146,7 @@ class RequestJobs:
             self._waiting.append(_Added(job, handle))
         else:
             self._in_sessions.append(_InSession(job, add(session, job)))
-            handle.became(job.id, stored=True)
+            handle.is_in_session()
         return handle
 
     async def _committed(self) -> list[NewJob]:
@@ -142,16 +180,21 @@ def new_job(opened: Opened, wanted: Call, *, by: str, trace_id: str | None) -> t
     job = wanted.job(opened.desk, by=by, trace_id=trace_id)
     handle = JobHandle[Any](wanted.task, job.trace_id, opened.still)
     if job.idempotency_key is None:
-        handle.became(job.id, stored=False)
+        handle.will_become(job.id)
     return job, handle
 
 
 async def _jobs(request: Request, background: BackgroundTasks) -> AsyncIterator[RequestJobs]:
     jobs = RequestJobs(current(), request)
     background.add_task(jobs.launch)
-    with _answered(jobs):
-        yield jobs
-        await jobs.commit()
+    try:
+        with _answered(jobs):
+            yield jobs
+            await jobs.commit()
+        # FastAPI forgets the background tasks of dependencies where the response has one of its own
+        asyncio.get_running_loop().call_later(_AT_THE_LATEST, jobs.nudge)
+    finally:
+        jobs.close()
 
 
 Jobs = Annotated[RequestJobs, Depends(_jobs, scope="function")]
@@ -165,15 +208,30 @@ def _answered(jobs: RequestJobs) -> Iterator[None]:
         try:
             yield
         except (SQLAlchemyError, OSError) as error:
-            if not jobs.uses_sessions:  # the host's own affair
+            if not (jobs.are_lost and _is_of_database(error)):  # the host's own affair
                 raise
             with unavailable():
                 raise error  # noqa: TRY201 - as `unavailable` understands it
     except UnavailableError as error:
-        raise HTTPException(503, str(error), {"Retry-After": str(error.retry_after)}) from error
+        status = 429 if isinstance(error, OverloadedError) else 503
+        log.warning("jobs of %s %s were not stored: %s", *jobs.call, error)
+        raise HTTPException(status, str(error), {"Retry-After": str(error.retry_after)}) from error
     except IdempotencyKeyReusedError as error:
         raise HTTPException(422, str(error)) from error
 
+
+def _is_of_database(error: Exception) -> bool:
+    """Drivers raise plain OSErrors where nobody answers; so does all else that a host calls."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return isinstance(error, SQLAlchemyError) or any(
+        str(frame.f_globals.get("__name__", "")).partition(".")[0] in _DRIVERS for frame, _ in frames
+    )
+
+
+_DRIVERS: Final = frozenset({"sqlalchemy", "asyncpg", "psycopg"})
+
+_AT_THE_LATEST: Final = 0.1
+"""Seconds after which jobs are launched whose answer is still on its way."""
 
 _LATE: Final = (
     "the session given to jobs.options(session=…) was not committed when the answer left: who was answered was told of "

@@ -93,7 +93,10 @@ async def opening(parts: Parts, *, made_at: str, runs: bool) -> AsyncIterator[Op
     """Raises AlreadyRunningError, SettingsError, DeclarationError, UnavailableError before anything runs."""
     with _process.taken(made_at):
         async with _desk(parts) as (desk, url, settings, leases):
-            await require_schema(desk, settings, url)
+            command = "jobtrail migrate"
+            if parts.engine is not None:  # a variable that nobody set says nothing of a host's own engine
+                command = f"JOBTRAIL_DATABASE_URL={url.shown} {command}"
+            await require_schema(desk, settings, url, command=command)
             node = build_node(settings, desk, leases) if runs else None
             opened = Opened(settings, desk, node, parts.who, Redaction(settings.redact))
             if node is not None:
@@ -136,8 +139,8 @@ async def _desk(parts: Parts) -> AsyncIterator[tuple[Desk, DatabaseUrl, Settings
     """The verbs' side, its database's URL, the settings that hold there, and the way to a connection for leases."""
     settings, catalog = parts.settings, _catalog(parts)
     if parts.engine is not None:
-        desk, url = lend_desk(settings, parts.engine, catalog), _url_of(parts.engine)
-        settings = settings.model_copy(update={"database_url": url.libpq})
+        desk, url = lend_desk(settings, parts.engine, catalog), url_of(parts.engine)
+        settings = settings.model_copy(update={"database_url": url.libpq})  # so that it is no embedded one
         try:
             yield desk, url, settings, partial(lend_single, parts.engine)
         finally:
@@ -156,7 +159,7 @@ async def _desk(parts: Parts) -> AsyncIterator[tuple[Desk, DatabaseUrl, Settings
         await asyncio.to_thread(reached.close)
 
 
-def _url_of(engine: AsyncEngine) -> DatabaseUrl:
+def url_of(engine: AsyncEngine) -> DatabaseUrl:
     """For messages, and to tell an embedded database, which is ours to migrate, from the host's."""
     return normalize(engine.url.render_as_string(hide_password=False))
 

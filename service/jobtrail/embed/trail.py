@@ -1,6 +1,9 @@
 """Jobtrail in one object, for a FastAPI app or a script."""
 
 import asyncio
+import inspect
+import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,11 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
 from jobtrail.api.routes import routes
-from jobtrail.embed.calls import Said, call
+from jobtrail.embed.calls import Said, call, task_of
 from jobtrail.embed.door import Guard, HostAccess, HostDoor, guards_of
 from jobtrail.embed.handle import JobHandle, ended
 from jobtrail.embed.jobs import new_job
-from jobtrail.embed.opened import HOW_TO_START, Opened, Parts, Who, opening
+from jobtrail.embed.opened import HOW_TO_START, Opened, Parts, Who, opening, url_of
 from jobtrail.job.access import SCOPES, Caller
 from jobtrail.job.errors import AlreadyRunningError, NotRunningError
 from jobtrail.job.limits import MAX_NAME
@@ -30,12 +33,16 @@ from jobtrail.lifecycle.cancel import cancel
 from jobtrail.lifecycle.read import read, read_page
 from jobtrail.lifecycle.retry import retry
 from jobtrail.lifecycle.submit_together import submit_together
-from jobtrail.settings import Settings, load
+from jobtrail.settings import Settings, load, unknown_variables
 from jobtrail.store.jobs import Filter, Page, Place
 from jobtrail.store.row import add
 
+log = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+MOST_LISTED: Final = 1000
 
 _APP: Final = "app"
 _NOBODY: Final = Caller(_APP, frozenset(SCOPES))
@@ -59,11 +66,13 @@ class Jobtrail:
         tasks: Iterable[Task[..., Any]] | None = None,
         who: Who | None = None,
     ) -> None:
+        _refuse_others(settings, who)
         self._settings = settings
         self._engine = engine
-        self._tasks = tasks if tasks is None else tuple(tasks)
+        self._tasks = tasks if tasks is None else tuple(map(task_of, tasks))
         self._who = who
         self._entered = 0
+        self._entering = asyncio.Lock()
         self._opened: Opened | None = None
         self._closing = AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -135,7 +144,7 @@ class Jobtrail:
         self,
         *,
         status: str | Sequence[str] = (),
-        task: str | Sequence[str] = (),
+        task: str | Task[..., Any] | Sequence[str | Task[..., Any]] = (),
         queue: str | Sequence[str] = (),
         tags: str | Sequence[str] = (),
         trace_id: str | Sequence[str] = (),
@@ -144,10 +153,21 @@ class Jobtrail:
         limit: int = 50,
         after: Job | None = None,
     ) -> Sequence[Job]:
-        """Jobs, newest first, with args and result. `after`: the last one of the page before."""
+        """Jobs, newest first, with args and result: `limit` of them, 1 to 1,000. `after`: the last one of the page
+        before.
+
+        Raises ValueError for what is out of its range, UnavailableError.
+        """
+        if not 1 <= limit <= MOST_LISTED:
+            raise ValueError(f"limit={limit}: it is 1 to {MOST_LISTED}")
+        for moment in (created_after, created_before):
+            if moment is not None and moment.tzinfo is None:
+                raise ValueError(f"{moment!r} has no time zone")
+        named = (task,) if isinstance(task, str | Task) else task
         wanted = Filter(
-            [Status(each) for each in _several(status)], _several(task), _several(queue), _several(tags),
-            _several(trace_id), created_after, created_before,
+            [Status(each) for each in _several(status)],
+            [each.name if isinstance(each, Task) else each for each in named],
+            _several(queue), _several(tags), _several(trace_id), created_after, created_before,
         )  # fmt: skip
         place = None if after is None else Place(after.created_at, after.id)
         return await read_page(self._running().desk, Page(limit, after=place, heavy=True, filter=wanted))
@@ -170,38 +190,47 @@ class Jobtrail:
         job, handle = new_job(opened, call(opened.desk, said, task, args, kwargs), by=_APP, trace_id=None)
         if (session := said.get("session")) is not None:
             add(session, job)
-            handle.became(job.id, stored=True)
+            handle.is_in_session()
             return handle
         [job_id] = await submit_together(opened.desk, [job])
-        handle.became(job_id, stored=True)
+        handle.became(job_id)
         opened.launch(job_id, job.task, job.queue)
         return handle
 
     async def _enter(self, *, runs: bool) -> None:
-        if self._opened is None:
-            await self._open(runs=runs)
-        elif self._loop is not asyncio.get_running_loop():
+        if self._loop not in (None, asyncio.get_running_loop()):
             raise AlreadyRunningError(f"the Jobtrail made at {self.made_at} is running in another event loop")
-        elif runs and self._opened.node is None:
-            raise AlreadyRunningError(
-                f"the Jobtrail made at {self.made_at} was opened with `async with`, which runs no jobs: enter its "
-                "lifespan alone"
-            )
-        self._entered += 1
+        async with self._entering:
+            if self._opened is None:
+                await self._open(runs=runs)
+            elif runs and self._opened.node is None:
+                raise AlreadyRunningError(
+                    f"the Jobtrail made at {self.made_at} was opened with `async with`, which runs no jobs: enter its "
+                    "lifespan alone"
+                )
+            self._entered += 1
 
     async def _open(self, *, runs: bool) -> None:
-        parts = Parts(self._settings or load(), self._engine, self._tasks, self._caller)
+        parts = Parts(self._settings or self._load(), self._engine, self._tasks, self._caller)
         self._opened = await self._closing.enter_async_context(opening(parts, made_at=self.made_at, runs=runs))
         self._loop = asyncio.get_running_loop()
 
+    def _load(self) -> Settings:
+        """Of the environment; what it says of a database does not matter to who has an engine."""
+        settings = load() if self._engine is None else load(database_url=url_of(self._engine).libpq)
+        for line in unknown_variables(os.environ):
+            log.warning("%s", line)
+        return settings
+
     async def _leave(self) -> None:
-        self._entered -= 1
-        if self._entered:
-            return
-        try:
-            await self._closing.aclose()
-        finally:
-            self._opened = self._loop = None
+        async with self._entering:
+            self._entered -= 1
+            if self._entered:
+                return
+            try:
+                await self._closing.aclose()
+            finally:
+                self._opened = self._loop = None
 
     def _running(self) -> Opened:
         if self._opened is None:
@@ -231,6 +260,13 @@ class SubmitWithOptions:
         """As `Jobtrail.submit`. Raises InvalidInputError too, for an option that is out of its range."""
         handle: JobHandle[R] = await self._submit(task, args, kwargs)
         return handle
+
+
+def _refuse_others(settings: object, who: object) -> None:
+    if not isinstance(settings, Settings | None):
+        raise TypeError(f"settings: {type(settings).__name__} is no Settings; write Settings(database_url=…)")
+    if who is not None and (not callable(who) or inspect.iscoroutinefunction(who)):
+        raise TypeError("who: it takes a plain function of the request, which gives a name or a Caller at once")
 
 
 def _uuid(job_id: UUID | str) -> UUID:

@@ -20,6 +20,12 @@ class Caller:
     scopes: frozenset[Scope]
     lives_for: float | None = None
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a scope that there is not."""
+        if unknown := sorted({*self.scopes}.difference(SCOPES)):
+            raise ValueError(f"a caller has no scope {unknown[0]!r}: there are {', '.join(SCOPES)}")
+        object.__setattr__(self, "scopes", frozenset(self.scopes))
+
     def may(self, needs: Collection[Scope]) -> bool:
         """Whether one of the scopes that are needed is there; nothing is needed for what is open to everybody."""
         return not needs or not self.scopes.isdisjoint(needs) or ("read" in needs and self.sees_all)

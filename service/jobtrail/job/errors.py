@@ -1,7 +1,7 @@
 """The vocabulary of errors: what may go wrong with a job, free of HTTP; each door translates it once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final
 from uuid import UUID
 
@@ -20,13 +20,18 @@ class SettingsError(JobtrailError):
 
 @dataclass(frozen=True)
 class Flaw:
-    """One thing that is wrong with an input: where (RFC 6901 JSON pointer into it) and what."""
+    """One thing that is wrong with an input: where (RFC 6901 JSON pointer into it) and what.
+
+    `names`: those in the value there, at any depth, if the detail is in the words of the task's own code, which may
+    quote what has them.
+    """
 
     pointer: str
     detail: str
+    names: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def under(self, prefix: str) -> "Flaw":
-        return Flaw(prefix + self.pointer, self.detail)
+        return replace(self, pointer=prefix + self.pointer)
 
 
 class InvalidInputError(JobtrailError):

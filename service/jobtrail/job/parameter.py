@@ -1,21 +1,26 @@
 """One parameter of a task: its JSON, its Python value, and the way between them in both directions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_core.core_schema import ErrorType
 
 from jobtrail.job import storable
 from jobtrail.job.declaration import REQUIRED, Declared
 from jobtrail.job.errors import Flaw, InvalidArgumentsError
 from jobtrail.job.pointer import step
-from jobtrail.job.storable import MAX_FLAWS, clip
+from jobtrail.job.storable import MAX_FLAWS, clip, names_in
 from jobtrail.job.survival import UnfitTypeError, adapter_of
 
 _LONGEST_DETAIL: Final = 1000
 _MOST_ERRORS: Final = 10_000
 """Above it only their number is told: pydantic writes all or none of them, half a second for 200,000."""
+
+_OF_PYDANTIC: Final = frozenset(get_args(ErrorType)) - {"value_error", "assertion_error"}
+"""The kinds of errors whose words are pydantic's own; of all others they are those of a validator."""
 
 
 class Parameter:
@@ -45,7 +50,7 @@ class Parameter:
         except ValidationError as error:
             raise InvalidArgumentsError(self._flaws(error, value)) from None
         except Exception as error:
-            raise self._refusal(f"cannot be read: {type(error).__name__}: {error}") from error
+            raise self._refusal(f"cannot be read: {type(error).__name__}: {error}", value) from error
 
     def store(self, value: object) -> Any:
         """The JSON of a Python value, which will be the same value when it is read back.
@@ -58,12 +63,13 @@ class Parameter:
         except ValidationError as error:
             raise InvalidArgumentsError(self._flaws(error, value)) from None
         except Exception as error:
-            raise self._refusal(f"cannot be written as JSON: {error}") from error
+            raise self._refusal(f"cannot be written as JSON: {error}", value) from error
         if flaws := storable.check(plain):
             raise InvalidArgumentsError([flaw.under(step(self.name)) for flaw in flaws])
         back = self.load(plain)
         if not _are_same(back, typed):
-            raise self._refusal(f"does not survive JSON: it would come back as {back!r}; use a type that JSON can tell")
+            detail = f"does not survive JSON: it would come back as {back!r}; use a type that JSON can tell"
+            raise self._refusal(detail, plain)
         return plain
 
     def _load(self, value: object) -> Any:
@@ -83,17 +89,19 @@ class Parameter:
         if error.error_count() > _MOST_ERRORS:
             return [Flaw(step(self.name), f"{error.error_count()} things in it do not fit: {error.title}")]
         details = error.errors(include_url=False, include_context=False, include_input=False)
-        return [
-            Flaw(step(self.name) + _pointer(each["loc"], value, each["type"]), clip(each["msg"], _LONGEST_DETAIL))
-            for each in islice(details, MAX_FLAWS)
-        ]
+        return [self._flaw(each, value) for each in islice(details, MAX_FLAWS)]
 
-    def _refusal(self, detail: str) -> InvalidArgumentsError:
-        return InvalidArgumentsError([Flaw(step(self.name), clip(detail, _LONGEST_DETAIL))])
+    def _flaw(self, error: ErrorDetails, value: object) -> Flaw:
+        steps = tuple(_steps(error["loc"], value, error["type"]))
+        is_theirs = error["type"] not in _OF_PYDANTIC
+        return Flaw(
+            step(self.name) + "".join(map(step, steps)),
+            clip(error["msg"], _LONGEST_DETAIL),
+            names_in(_at(value, steps)) if is_theirs else frozenset(),
+        )
 
-
-def _pointer(location: tuple[int | str, ...], value: object, kind: str) -> str:
-    return "".join(map(step, _steps(location, value, kind)))
+    def _refusal(self, detail: str, value: object) -> InvalidArgumentsError:
+        return InvalidArgumentsError([Flaw(step(self.name), clip(detail, _LONGEST_DETAIL), names_in(value))])
 
 
 def _steps(location: tuple[int | str, ...], value: Any, kind: str) -> Iterator[int | str]:
@@ -106,6 +114,12 @@ def _steps(location: tuple[int | str, ...], value: Any, kind: str) -> Iterator[i
             yield key
         elif kind == "missing" and key is location[-1]:
             yield key
+
+
+def _at(value: Any, steps: Iterable[int | str]) -> object:
+    for key in steps:
+        value = value[key]
+    return value
 
 
 def _are_same(left: object, right: object) -> bool:

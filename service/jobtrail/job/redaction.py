@@ -1,6 +1,7 @@
 """What is not shown because its name says that it is a secret. The row keeps it: the task needs it."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -22,9 +23,12 @@ WORDS: Final = (
     "authorization",
     "credential",
     "cookie",
+    "pwd",
+    "bearer",
+    "jwt",
 )
 
-_UNTOLD: Final = "this does not fit the task; what is wrong with it is not told, since it is a secret by its name"
+_UNTOLD: Final = "this does not fit the task; what is wrong is not told, since it is or has a secret by its name"
 
 _MOST_NAMES: Final = 1000
 _LONGEST_NAME: Final = 100
@@ -48,11 +52,15 @@ class Redaction:
             return False
         hidden = self._known.get(name)
         if hidden is None:
-            hidden = self._pattern.search(_plain(name)) is not None
+            hidden = self.is_in(name)
             # callers choose names, so what is remembered of them has an end
             if len(name) <= _LONGEST_NAME and len(self._known) < _MOST_NAMES:
                 self._known[name] = hidden
         return hidden
+
+    def is_in(self, text: str) -> bool:
+        """Whether the text, which may be long, has a hidden name anywhere in it."""
+        return self._pattern is not None and self._pattern.search(_plain(text)) is not None
 
     def of(self, value: Any, depth: int = 0) -> Any:
         """The JSON value without what is hidden in it, at any depth; below all that can be stored nothing is shown."""
@@ -93,13 +101,14 @@ class Redaction:
 
     def _of_flaw(self, flaw: Flaw) -> Flaw:
         quotes_nothing = flaw.detail == MISSING or flaw.detail.startswith(UNKNOWN)
-        if quotes_nothing or not any(self.hides(step) for step in flaw.pointer.split("/")):
+        if quotes_nothing or not any(self.hides(name) for name in (*flaw.pointer.split("/"), *flaw.names)):
             return flaw
         return Flaw(flaw.pointer, _UNTOLD)
 
 
 def _plain(name: str) -> str:
-    return name.strip().lower().replace("_", "").replace("-", "")
+    """Its letters and digits alone, in one form (Unicode, Annex 15: NFKC)."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", name).lower()))
 
 
 NOTHING: Final = Redaction(())

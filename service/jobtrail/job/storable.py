@@ -47,6 +47,22 @@ def check(value: object) -> list[Flaw]:
     return list(islice(_walk(value), MAX_FLAWS))
 
 
+def names_in(value: object) -> frozenset[str]:
+    """Those of all objects in a JSON value, at any depth; cycles are fine."""
+    names: set[str] = set()
+    seen: set[int] = set()
+    todo = [value]
+    while todo:
+        container = todo.pop()
+        if not isinstance(container, dict | list) or id(container) in seen:
+            continue
+        seen.add(id(container))
+        if isinstance(container, dict):
+            names.update(name for name in container if isinstance(name, str))
+        todo.extend(container.values() if isinstance(container, dict) else container)
+    return frozenset(names)
+
+
 def dump(value: object) -> str:
     """Compact JSON text of a value that `check` found fit; raises ValueError or TypeError for what is not JSON."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

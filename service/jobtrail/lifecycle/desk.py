@@ -1,5 +1,6 @@
 """What every verb needs, put together once by whoever starts the process."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,10 @@ from jobtrail.store.transitions.cancel import Cancellation, cancel_group
 from jobtrail.store.transitions.insert import Inserted, insert_group
 
 PATIENCE: Final = 3.0
-"""Seconds that a caller waits for a database that does not answer before it is told so."""
+"""Seconds for which a database that cannot be reached is tried before a caller is told so."""
+
+SILENCE: Final = 10.0
+"""Seconds after which a caller is told so, whatever happens: a database may be reached and say nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,12 @@ class Desk:
     waiting: Waiting = field(default_factory=Waiting)
     inserts: Group[NewJob, Inserted] = field(init=False)
     cancels: Group[Cancellation, Status | None] = field(init=False)
+    has_keys: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """Set for good once this process knows of an access key."""
 
     def __post_init__(self) -> None:
-        inserts = Group(partial(insert_group, self.database), weigh=_weigh, patience=PATIENCE)
-        cancels = Group(partial(cancel_group, self.database), patience=PATIENCE)
+        inserts = Group(partial(insert_group, self.database), weigh=_weigh, patience=PATIENCE, longest=SILENCE)
+        cancels = Group(partial(cancel_group, self.database), patience=PATIENCE, longest=SILENCE)
         object.__setattr__(self, "inserts", inserts)
         object.__setattr__(self, "cancels", cancels)
 
@@ -59,7 +65,7 @@ class Desk:
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """A transaction that commits at the end; UnavailableError when the database or a locked row does not answer."""
         with unavailable():
-            async with self.database.sessions.begin() as session:
+            async with asyncio.timeout(SILENCE), self.database.sessions.begin() as session:
                 yield session
 
 

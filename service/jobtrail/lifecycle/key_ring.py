@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, cast
 from jobtrail.job.access import Caller, Scope
 from jobtrail.job.errors import UnavailableError
 from jobtrail.job.key import digest, matches, parse
-from jobtrail.lifecycle.desk import PATIENCE, Desk
+from jobtrail.lifecycle.desk import PATIENCE, SILENCE, Desk
 from jobtrail.store import keys
 from jobtrail.store.faults import unavailable
 from jobtrail.store.group import Group
@@ -19,7 +19,9 @@ from jobtrail.store.keys import Lookup
 log = logging.getLogger(__name__)
 
 REMEMBERED_FOR: Final = 1.0
-"""Seconds. So long a key may be taken after it was revoked, and nobody be asked for one after the first was made."""
+"""Seconds. So long a key may be taken after it was revoked, and nobody be asked for one after another process made the
+first.
+"""
 
 MOST_REMEMBERED: Final = 1000
 
@@ -43,22 +45,27 @@ class KeyRing:
     def __init__(self, desk: Desk, *, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` tells seconds."""
         self._database = desk.database
+        self._has_keys = desk.has_keys
         # in groups, so that a storm of forged keys has one connection and not all
-        self._lookups: Group[str, Lookup | None] = Group(partial(keys.look_up_group, desk.database), patience=PATIENCE)
-        self._counts: Group[None, bool] = Group(partial(keys.any_group, desk.database), patience=PATIENCE)
+        self._lookups: Group[str, Lookup | None] = Group(
+            partial(keys.look_up_group, desk.database), patience=PATIENCE, longest=SILENCE
+        )
+        self._counts: Group[None, bool] = Group(
+            partial(keys.any_group, desk.database), patience=PATIENCE, longest=SILENCE
+        )
         self._clock = clock
         self._known: dict[bytes, _Known] = {}
         self._told: dict[str, float] = {}
-        self._is_needed = False
         self._asked_at = float("-inf")
 
     async def needed(self) -> bool:
         """Whether there is any key, be it revoked or expired. Raises UnavailableError."""
         now = self._clock()
-        if not self._is_needed and now - self._asked_at >= REMEMBERED_FOR:
-            self._is_needed = await self._counts.put(None)
+        if not self._has_keys.is_set() and now - self._asked_at >= REMEMBERED_FOR:
+            if await self._counts.put(None):
+                self._has_keys.set()
             self._asked_at = now
-        return self._is_needed
+        return self._has_keys.is_set()
 
     async def identify(self, text: str | None) -> Caller | None:
         """Who shows this; None: nobody's key, or one that is revoked or expired by the database's clock.

@@ -47,6 +47,7 @@ async def create_key(
         )
     if record is None:
         raise InvalidInputError([Flaw("/expires_at", HOW_TO_END)])
+    desk.has_keys.set()
     log.info("access key made", extra={"prefix": record.prefix, "key_name": name, "scopes": in_order, "by": by})
     return record, new.text
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from jobtrail.job.redaction import NOTHING, REDACTED, Redaction
+from jobtrail.logs.shown import shown_of, text_of
 
 _BOUND: Final = ("trace_id", "job_id", "task", "attempt")
 _OURS: Final = frozenset({"time", "level", "logger", "message", "error", "stack"})
@@ -68,7 +69,7 @@ def _describe(record: logging.LogRecord, redaction: Redaction) -> dict[str, Any]
     }
     extra = {name: value for name, value in record.__dict__.items() if name not in _STANDARD and isinstance(name, str)}
     for name in (*(name for name in _BOUND if name in extra), *(name for name in extra if name not in _BOUND)):
-        shown = REDACTED if redaction.hides(name) else redaction.of(_plain(extra[name]))
+        shown = REDACTED if redaction.hides(name) else shown_of(extra[name], redaction)
         described[f"extra_{name}" if name in _OURS else name] = shown
     if record.exc_info and record.exc_info[1] is not None:
         described["error"] = _error(record.exc_info[1])
@@ -81,31 +82,15 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage().rstrip("\n")
     except Exception as error:  # noqa: BLE001 — the record belongs to a task: its mistakes must not end the job
-        return f"{_text(record.msg)} {_text(record.args)} (not formatted: {type(error).__name__})"
+        return f"{text_of(record.msg)} {text_of(record.args)} (not formatted: {type(error).__name__})"
 
 
 def _error(error: BaseException) -> dict[str, str]:
     return {
         "type": type(error).__name__,
-        "message": _text(error),
+        "message": text_of(error),
         "traceback": "".join(traceback.format_exception(error)).rstrip("\n"),
     }
-
-
-def _plain(value: object) -> Any:
-    if value is None or type(value) in {str, bool}:
-        return value
-    try:
-        return json.loads(json.dumps(value, allow_nan=False, default=_text))
-    except Exception:  # noqa: BLE001 — not JSON, or objects of a task that fail: their text has to do
-        return _text(value)
-
-
-def _text(value: object) -> str:
-    try:
-        return str(value)
-    except Exception:  # noqa: BLE001 — the same
-        return f"<{type(value).__name__} that cannot be shown>"
 
 
 def _value(value: object) -> str:

@@ -6,6 +6,12 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from jobtrail.job.errors import UnavailableError
+from jobtrail.job.storable import clip
+from jobtrail.store.faults import Fault, fault_of
+
 log = logging.getLogger(__name__)
 
 _JITTER: Final = 0.1
@@ -53,7 +59,7 @@ class Loop:
         if self._task is not None:
             _, late = await asyncio.wait({self._task}, timeout=_PATIENCE)
             if late:
-                log.warning("%s: the tick under way does not end; it is given up", self.name)
+                log.warning("jobtrail: %s: the tick under way does not end; it is given up", self.name)
                 self._task.cancel()
                 await asyncio.wait({self._task}, timeout=_PATIENCE)
 
@@ -76,22 +82,38 @@ class Loop:
         except Exception as error:
             self.errors += 1
             # once: a database that is away would be told with every tick
-            log.log(
-                logging.DEBUG if self._failing else logging.WARNING,
-                "%s: %s: %s",
-                self.name,
-                type(error).__name__,
-                error,
-            )
-            log.debug("%s failed", self.name, exc_info=error)
+            level = logging.DEBUG if self._failing else logging.WARNING
+            log.log(level, "jobtrail: %s: %s; it is tried again", self.name, reason(error))
+            log.debug("jobtrail: %s failed", self.name, exc_info=error)
             self._failing = True
             return False
         else:
             if self._failing:
-                log.warning("%s: it works again", self.name)
+                log.warning("jobtrail: %s: it works again", self.name)
                 self._failing = False
             return again
         finally:
             self.ticks += 1
             async with self._ticked:
                 self._ticked.notify_all()
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong in one line, for logs that show nothing else: without the statement and what it was given."""
+    if isinstance(error, UnavailableError) and error.__cause__ is not None:
+        error = error.__cause__
+    said = _first_line(error)
+    if fault_of(error) is Fault.CONNECTION:
+        return f"the database does not answer ({said or type(error).__name__})"
+    if isinstance(error, DBAPIError):
+        return f"the database refuses: {said}"
+    return f"{type(error).__name__}: {said}"
+
+
+def _first_line(error: BaseException) -> str:
+    """The driver's own words; below the first line are values of the row, and hints."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        # SQLAlchemy's copy of the driver's error begins with the name of its class
+        error = error.orig.__cause__ or error.orig
+    words = str(error.args[0]) if isinstance(error, SQLAlchemyError) and error.args else str(error)
+    return clip(words.partition("\n")[0], 300)

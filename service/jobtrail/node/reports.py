@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from jobtrail.node.loop import Loop
+from jobtrail.node.loop import Loop, reason
 from jobtrail.node.report import Report
 from jobtrail.store.engine import Database
 from jobtrail.store.faults import Fault, fault_of
@@ -55,11 +55,10 @@ class Reports:
         try:
             if closed.waiting:
                 await asyncio.wait_for(self._write_lines(closed), _PATIENCE)
-        except Exception as error:  # noqa: BLE001 - the end of the attempt is worth more than its last words
-            why = str(error) or "no answer in time"
-            log.warning(
-                "the last %d lines of the log of job %s were not stored: %s", closed.waiting, closed.held.id, why
-            )
+        except Exception as error:  # the end of the attempt is worth more than its last words
+            lost = closed.waiting, closed.held.id, reason(error)
+            log.warning("jobtrail: the last %d lines of the log of job %s were not stored: %s", *lost)
+            log.debug("jobtrail: lines were not stored", exc_info=error)
         finally:
             self._open.discard(closed)
         news = closed.news()
@@ -89,7 +88,9 @@ class Reports:
         except Exception as error:
             if fault_of(error) is not Fault.DATA:
                 raise
-            log.warning("%d lines of the log of job %s cannot be stored: %s", len(lines), spoken.held.id, error)
+            lost = len(lines), spoken.held.id, reason(error)
+            log.warning("jobtrail: %d lines of the log of job %s cannot be stored: %s", *lost)
+            log.debug("jobtrail: lines cannot be stored", exc_info=error)
         spoken.lines_are_written(lines[-1].number)
         if spoken.needs_trim():
             spoken.is_trimmed()

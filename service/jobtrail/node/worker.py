@@ -14,7 +14,7 @@ from jobtrail.lifecycle.finish import released
 from jobtrail.lifecycle.run import recorded
 from jobtrail.node.attempt import Equipment, Submit
 from jobtrail.node.attempts import Attempts
-from jobtrail.node.loop import Loop
+from jobtrail.node.loop import Loop, reason
 from jobtrail.node.processes.pool import Processes
 from jobtrail.node.reports import Reports
 from jobtrail.node.slots import KINDS, Kind, Slots
@@ -181,8 +181,9 @@ class Worker:
         claimed: Claimed | None = None
         try:
             claimed = await self._claims.put(job_id)
-        except Exception as error:  # noqa: BLE001 - the row is committed: the claim loop will find it
-            log.warning("launch of %s: %s", job_id, error)
+        except Exception as error:  # the row is committed: the claim loop will find it
+            log.warning("jobtrail: launch of job %s: %s; it is claimed later", job_id, reason(error))
+            log.debug("jobtrail: launch failed", exc_info=error)
         if claimed is None:
             self._free(kind)
         else:

@@ -11,9 +11,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import AssertionPool, StaticPool
 
 from jobtrail.job.errors import SettingsError
 from jobtrail.job.storable import dump
+from jobtrail.store.faults import quote_no_row
 from jobtrail.store.job_connection import note_preparation, watch
 from jobtrail.store.lent import ISOLATION, SPARE, Lent, beside, like
 
@@ -69,7 +71,12 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10) 
 
     `pool_size` counts for transactions and for job sessions, each.
     """
-    shared: dict[str, Any] = {"json_serializer": dump, "pool_timeout": 10, "max_overflow": 0}
+    shared: dict[str, Any] = {
+        "json_serializer": dump,
+        "pool_timeout": 10,
+        "max_overflow": 0,
+        "hide_parameters": True,  # an error is logged with its text, and args may be secrets
+    }
     grouped = create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",
@@ -87,20 +94,25 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10) 
     # Whatever the database's default is: above READ COMMITTED a renewal of the lease would fail the end of the job.
     jobs = create_async_engine(url, **{**pinged, "pool_timeout": None}, isolation_level="READ COMMITTED")
     watch(jobs)
+    for each in (grouped, engine):
+        quote_no_row(each)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
     return Database(grouped, engine, sessions, jobs, own=(grouped, engine, jobs))
 
 
 def open_single(url: str) -> AsyncEngine:
     """One connection, kept, for a thread with a loop of its own; each statement is its own transaction."""
-    return create_async_engine(
+    single = create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",
         pool_pre_ping=True,
         pool_size=1,
         max_overflow=0,
+        hide_parameters=True,
         connect_args=_connect_args(10, GROUP_LOCK_TIMEOUT),
     )
+    quote_no_row(single)
+    return single
 
 
 def lend_database(engine: AsyncEngine, *, pool_size: int = 5) -> Database:
@@ -110,7 +122,7 @@ def lend_database(engine: AsyncEngine, *, pool_size: int = 5) -> Database:
 
     While the pool is full there are up to SPARE connections beside it. Job sessions have `pool_size` of their own, and
     are in all else sessions on the host's engine. The engine must have connected once before `lend_single` is used in
-    another thread. Raises SettingsError for another driver.
+    another thread. Raises SettingsError for another driver, and for a pool of one connection for everything.
     """
     host = _lendable(engine)
     spare = beside(host, pool_size=SPARE, timeout=10)
@@ -120,6 +132,8 @@ def lend_database(engine: AsyncEngine, *, pool_size: int = 5) -> Database:
     note_preparation(jobs)
     for each, seconds in ((grouped, GROUP_LOCK_TIMEOUT), (transactions, LOCK_TIMEOUT), (jobs, LOCK_TIMEOUT)):
         _begin(each, lock_timeout=seconds)
+    for each in (grouped, transactions):
+        quote_no_row(each)
     sessions = async_sessionmaker(transactions, expire_on_commit=False)
     return Database(grouped, transactions, sessions, jobs, own=(AsyncEngine(spare), jobs))
 
@@ -128,13 +142,14 @@ def lend_single(engine: AsyncEngine) -> AsyncEngine:
     """As `open_single`, connecting as a host's engine does. Statements are to be put into `committing`."""
     single = AsyncEngine(beside(_lendable(engine), pool_size=1, timeout=10))
     _begin(single, lock_timeout=GROUP_LOCK_TIMEOUT)
+    quote_no_row(single)
     return single
 
 
 def _lendable(engine: object) -> Engine:
     if not isinstance(engine, AsyncEngine):
         raise SettingsError(
-            f"engine={engine!r:.100}: Jobtrail works on an AsyncEngine, such as create_async_engine("
+            f"engine is {type(engine).__name__}: Jobtrail works on an AsyncEngine, such as create_async_engine("
             '"postgresql+asyncpg://…") makes; or leave `engine` out, and set JOBTRAIL_DATABASE_URL'
         )
     host = engine.sync_engine
@@ -143,6 +158,12 @@ def _lendable(engine: object) -> Engine:
             f"engine={engine!r:.100}: Jobtrail works on PostgreSQL with asyncpg, and this engine has "
             f"{host.dialect.name} with {host.dialect.driver}: write postgresql+asyncpg:// in its URL; or leave "
             "`engine` out, and set JOBTRAIL_DATABASE_URL"
+        )
+    if isinstance(host.pool, StaticPool | AssertionPool):
+        raise SettingsError(
+            f"engine={engine!r:.100}: it has one connection for everything ({type(host.pool).__name__}), and Jobtrail "
+            "works beside your requests: leave `poolclass` out where you make it; or leave `engine` out, and set "
+            "JOBTRAIL_DATABASE_URL"
         )
     return host
 

@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
+from typing import Final
 
+import asyncpg
+from sqlalchemy import ExceptionContext, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.job.errors import UnavailableError
 
@@ -62,6 +66,27 @@ def unavailable() -> Iterator[None]:
                 raise UnavailableError("somebody else was about to change the same; nothing was stored") from error
             case _:
                 raise
+
+
+def quote_no_row(engine: AsyncEngine) -> None:
+    """Cut from the errors of this engine, and of no other of the same dialect, the DETAIL of a constraint that was
+    broken (class 23): it has the whole row, and so the args.
+    """
+
+    def cut(context: ExceptionContext) -> None:
+        error = context.original_exception
+        if context.engine is not engine.sync_engine or not (_state_of(error) or "").startswith("23"):
+            return
+        for link in (context.sqlalchemy_exception, *_chain(error)):
+            if link is not None:
+                link.args = tuple(said.partition(_DETAIL)[0] if isinstance(said, str) else said for said in link.args)
+                if isinstance(link, asyncpg.PostgresError):  # it puts its text together when it is asked
+                    link.detail = None
+
+    event.listen(engine.sync_engine, "handle_error", cut)
+
+
+_DETAIL: Final = "\nDETAIL:"
 
 
 def _of_state(state: str) -> Fault:

@@ -29,7 +29,8 @@ class Group(Generic[Row, Answer]):
 
     `write` stores the rows in one transaction and returns an answer for each, in their order. It must be repeatable:
     after a lost connection the same rows come again. `weigh` tells the bytes of a row. `patience`, in seconds, is how
-    long a lost connection is retried before the callers get `UnavailableError`.
+    long a lost connection is retried before the callers get `UnavailableError`; after `longest`, in seconds, they get
+    it whatever happens, since a database may be reached and say nothing.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class Group(Generic[Row, Answer]):
         *,
         weigh: Callable[[Row], int] = lambda _row: 0,
         patience: float,
+        longest: float | None = None,
     ) -> None:
         self._write = write
         self._weigh = weigh
         self._patience = patience
+        self._longest = longest
         self._waiting: deque[_Entry[Row, Answer]] = deque()
         self._writer: asyncio.Task[None] | None = None
         # rows of many callers: the context variables of the first one say nothing of the others
@@ -50,14 +53,20 @@ class Group(Generic[Row, Answer]):
     async def put(self, row: Row) -> Answer:
         """The answer of the commit that carried the row.
 
-        A caller that is cancelled stops waiting; its row is written all the same.
+        A caller that is cancelled, or has waited for longest, stops waiting; its row is written all the same.
         Raises what the database said of this row, or `UnavailableError`.
         """
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Entry(row, answer))
         if self._writer is None:
             self._writer = asyncio.create_task(self._write_all(), name="jobtrail-group", context=self._context.copy())
-        return await answer
+        try:
+            async with asyncio.timeout(self._longest):
+                return await answer
+        except TimeoutError as error:
+            if not answer.cancelled():  # it is the database's own
+                raise
+            raise UnavailableError(f"the database did not answer within {self._longest:g} s") from error
 
     async def settle(self) -> None:
         """Wait until nothing is in flight."""

@@ -21,6 +21,7 @@ class Lent(OptionEngine):
     def __init__(self, host: Engine, spare: Engine) -> None:
         self._spare = spare
         super().__init__(host, {"isolation_level": ISOLATION})
+        self.hide_parameters = True
 
     @property
     def pool(self) -> Pool:  # type: ignore[override]  # it is asked for each connection
@@ -47,7 +48,9 @@ def like(host: Engine, *, pool_size: int) -> AsyncEngine:
 
 
 def beside(host: Engine, *, pool_size: int, timeout: float | None) -> Engine:
-    """With a pool of its own; `timeout` in seconds, None waits however long."""
+    """With a pool of its own; `timeout` in seconds, None waits however long. Its errors quote no parameter, whatever
+    the host's do.
+    """
     theirs: Any = host.pool
     pool = AsyncAdaptedQueuePool(
         theirs._creator,  # noqa: SLF001 - `recreate`, the public way, makes one of the same size and patience
@@ -59,4 +62,4 @@ def beside(host: Engine, *, pool_size: int, timeout: float | None) -> Engine:
         dialect=host.dialect,
         _dispatch=theirs.dispatch,
     )
-    return Engine(pool, host.dialect, host.url, echo=host.echo, hide_parameters=host.hide_parameters)
+    return Engine(pool, host.dialect, host.url, echo=host.echo, hide_parameters=True)
