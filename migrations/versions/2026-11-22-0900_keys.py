@@ -45,7 +45,7 @@ TRIGGERS = (
              OR OLD.expires_at < coalesce(NEW.expires_at, 'infinity')
              OR OLD.revoked_at IS NOT NULL
              AND (OLD.revoked_at, OLD.revoked_by) IS DISTINCT FROM (NEW.revoked_at, NEW.revoked_by))
-       EXECUTE FUNCTION jobtrail.refuse('a key stays what it is, ends no later than was said, and stays revoked: make another')""",
+       EXECUTE FUNCTION jobtrail.refuse('a key stays what it is, ends no later than was said, stays revoked')""",
     """CREATE TRIGGER guard_key_delete BEFORE DELETE ON jobtrail.keys FOR EACH ROW
        EXECUTE FUNCTION jobtrail.refuse('a key is revoked, and its row stays')""",
     """CREATE TRIGGER guard_key_truncate BEFORE TRUNCATE ON jobtrail.keys FOR EACH STATEMENT

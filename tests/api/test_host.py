@@ -4,7 +4,7 @@ import json
 from typing import Annotated
 
 import pytest
-from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Header, HTTPException, Response
 
 from jobtrail.api.access import Open
 from jobtrail.api.door import OwnDoor
@@ -77,6 +77,19 @@ async def test_addresses_behind_a_proxy_and_in_a_mounted_app(place: Place) -> No
         refused = await client.get("/proxy/sub/v1/jobs/x")
     assert answer.headers["Location"] == f"http://jobs.test/proxy/sub/v1/jobs/{answer.json()['id']}"
     assert refused.json()["type"] == "/proxy/sub/v1/problems/invalid-input"
+
+
+async def test_addresses_in_an_app_that_an_included_router_mounts(place: Place) -> None:
+    service = Service(desk_at(place))
+    install(service.app, service.door)
+    between, host = APIRouter(), FastAPI()
+    between.mount("/sub", service.app)
+    host.include_router(between, prefix="/api")
+    async with client_of(host) as client:
+        answer = await client.post("/api/sub/v1/jobs", json={"task": "noop"})
+        assert answer.headers["Location"] == f"http://jobs.test/api/sub/v1/jobs/{answer.json()['id']}"
+        for unknown in ("/api/sub/v1/jobs/x", "/api/sub/nothing"):
+            assert (await client.get(unknown)).json()["type"].startswith("/api/sub/v1/problems/")
 
 
 async def test_an_address_is_made_for_who_asks(service: Service) -> None:
