@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # What another version of PostgreSQL could answer differently; the rest goes through the same statements.
 ON_THE_SYSTEM := tests/store tests/migrations tests/audit tests/node/test_leases.py tests/node/test_renewal.py --ignore=tests/store/embedded
+DOORS := tests/api tests/architecture tests/audit tests/cli tests/demo tests/embed tests/types
+EACH_BY_ITSELF := $(if $(filter output-sync,$(.FEATURES)),--output-sync=line)
 # What another FastAPI could answer differently. The oldest one that is promised, on the oldest Starlette that it takes.
 AT_THE_FLOOR ?= tests/embed tests/api tests/e2e/test_service.py tests/e2e/test_host_app.py
 # Of these, where FastAPI has most to say: half a minute, so that it is not forgotten.
@@ -11,7 +13,7 @@ FIRST_AT_THE_FLOOR := tests/api/test_host.py tests/api/test_openapi.py tests/emb
 FLOOR := 'fastapi=='$(shell sed -n 's/.*"fastapi>=\(.*\)".*/\1/p' pyproject.toml)'.*' 'starlette==0.46.*'
 
 .DEFAULT_GOAL := help
-.PHONY: help run test floor check format pictures clean
+.PHONY: help run test test-doors test-rest floor check format pictures clean
 
 help:            ## what can be made
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 16
@@ -20,9 +22,16 @@ run: .venv/run    ## the service with sample jobs, on an embedded PostgreSQL, un
 	@exec $(BIN)/jobtrail demo
 
 test: .venv/dev   ## every test, on the embedded PostgreSQL and on the system's when it has one; then a few on the oldest FastAPI
-	$(BIN)/python -m pytest
-	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then set -x; $(BIN)/python -m pytest --postgres=system $(ON_THE_SYSTEM); fi
+	$(MAKE) --jobs=2 $(EACH_BY_ITSELF) test-doors test-rest
+
+# In two halves at once, since one test at a time leaves a second CPU idle; each starts a PostgreSQL of its own.
+test-doors: .venv/dev
+	$(BIN)/python -m pytest $(DOORS)
 	$(MAKE) floor AT_THE_FLOOR="$(FIRST_AT_THE_FLOOR)"
+
+test-rest: .venv/dev
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(DOORS))
+	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then set -x; $(BIN)/python -m pytest --postgres=system $(ON_THE_SYSTEM); fi
 
 floor: .venv-floor/made ## what another FastAPI could answer differently, on the oldest one that is promised
 	.venv-floor/bin/python -m pytest $(AT_THE_FLOOR)

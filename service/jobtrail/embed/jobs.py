@@ -7,11 +7,12 @@ yield and scope"), so that a job that cannot be stored is an answer 503 and not 
 import asyncio
 import logging
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Final, NamedTuple, ParamSpec, TypeVar, Unpack
+from uuid import UUID
 
 from fastapi import BackgroundTasks, Depends, HTTPException
 from sqlalchemy import inspect
@@ -23,7 +24,7 @@ from jobtrail.api.headers import trace_of
 from jobtrail.embed.calls import Call, Said, call
 from jobtrail.embed.handle import JobHandle
 from jobtrail.embed.opened import Opened, current
-from jobtrail.job.errors import IdempotencyKeyReusedError, JobtrailError, OverloadedError, UnavailableError
+from jobtrail.job.errors import IdempotencyKeyReusedError, OverloadedError, UnavailableError
 from jobtrail.job.record import NewJob
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.read import are_there
@@ -56,7 +57,7 @@ class RequestJobs:
         self._by: str | None = None
         self._waiting: list[_Added] = []
         self._in_sessions: list[_InSession] = []
-        self._failure: JobtrailError | None = None
+        self._failure: Exception | None = None
         self._to_launch: list[NewJob] = []
         self._is_closed = False
 
@@ -89,10 +90,8 @@ class RequestJobs:
         if not waiting:
             return
         try:
-            if not self._opened.accepting():
-                raise UnavailableError("this process is shutting down; send it again, to another or to the next one")
-            stored = await submit_together(self._opened.desk, [each.job for each in waiting])
-        except JobtrailError as error:
+            stored = await self._store([each.job for each in waiting])
+        except Exception as error:
             self._failure = error
             raise
         for each, job_id in zip(waiting, stored, strict=True):
@@ -127,6 +126,11 @@ class RequestJobs:
         """Whether a session was undone that had jobs in it."""
         states = [inspect(each.row) for each in self._in_sessions]
         return any(state.transient or state.pending for state in states)
+
+    async def _store(self, jobs: Sequence[NewJob]) -> Sequence[UUID]:
+        if not self._opened.accepting():
+            raise UnavailableError("this process is shutting down; send it again, to another or to the next one")
+        return await submit_together(self._opened.desk, jobs)
 
     def _refuse_when_closed(self) -> None:
         if self._is_closed:
