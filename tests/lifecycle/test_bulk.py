@@ -37,7 +37,7 @@ async def test_a_bulk_cancel_is_many_single_ones(desk: Desk, place: Place, statu
     await cancel(desk, single, by="ann", reason=reason)
     assert counts(await bulk(desk, Action.CANCEL, NOOP, by="ann", reason=reason)) == (2, 2, 0)
     await assert_alike(place, single, many)
-    last = await place.rows("SELECT actor, reason FROM jobtrail.transitions WHERE job_id = $1", many[0])
+    last = await place.rows("SELECT actor, reason FROM jobtrail.transitions WHERE job_id = $1 ORDER BY seq", many[0])
     if status is Status.PENDING:
         assert last[-1] == {"actor": "ann", "reason": reason or "cancelled"}
 

@@ -37,8 +37,7 @@ def server(which: str) -> Iterator[EmbeddedPostgres]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a child process: without the settings of whoever runs the tests."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("JOBTRAIL_", "DATABASE_URL", "PG"))
-    }
+    """The environment of a child process: without the settings of whoever runs the tests, be it make."""
+    others = ("JOBTRAIL_", "DATABASE_URL", "PG", "MAKE", "MFLAGS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     return {**kept, **more}
