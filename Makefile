@@ -4,7 +4,6 @@ BIN := .venv/bin
 # What another version of PostgreSQL could answer differently; the rest goes through the same statements.
 ON_THE_SYSTEM := tests/store tests/migrations tests/audit tests/node/test_leases.py tests/node/test_renewal.py --ignore=tests/store/embedded
 DOORS := tests/api tests/architecture tests/audit tests/cli tests/demo tests/embed tests/types
-EACH_BY_ITSELF := $(if $(filter output-sync,$(.FEATURES)),--output-sync=line)
 # What another FastAPI could answer differently. The oldest one that is promised, on the oldest Starlette that it takes.
 AT_THE_FLOOR ?= tests/embed tests/api tests/e2e/test_service.py tests/e2e/test_host_app.py
 # Of these, where FastAPI has most to say: half a minute, so that it is not forgotten.
@@ -22,9 +21,10 @@ run: .venv/run    ## the service with sample jobs, on an embedded PostgreSQL, un
 	@exec $(BIN)/jobtrail demo
 
 test: .venv/dev   ## every test, on the embedded PostgreSQL and on the system's when it has one; then a few on the oldest FastAPI
-	$(MAKE) --jobs=2 $(EACH_BY_ITSELF) test-doors test-rest
+	$(MAKE) --jobs=2 test-doors test-rest
 
-# In two halves at once, since one test at a time leaves a second CPU idle; each starts a PostgreSQL of its own.
+# In two halves at once, since one test at a time leaves a second CPU idle; each starts a PostgreSQL of its own, and their
+# lines come as they are ready.
 test-doors: .venv/dev
 	$(BIN)/python -m pytest $(DOORS)
 	$(MAKE) floor AT_THE_FLOOR="$(FIRST_AT_THE_FLOOR)"
