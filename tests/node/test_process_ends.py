@@ -75,7 +75,8 @@ async def test_what_it_said_before_it_died_is_heard(processes: Processes, said: 
     ended = await running.ended()
     assert isinstance(ended, Raised)
     assert ended.failure.message.endswith("ended by itself with exit code 7")
-    assert [each.getMessage() for each in said] == ["last words"]
+    # asyncio complains for each word that comes after its end
+    assert [each.getMessage() for each in said if each.name != "asyncio"] == ["last words"]
 
 
 async def test_of_fifty_jobs_only_the_one_that_crashes_fails(own: Processes) -> None:
