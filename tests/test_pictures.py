@@ -17,6 +17,7 @@ from jobtrail.job.status import Status
 from support.command import _environment
 from support.database import Place
 from support.rows import in_status
+from support.servers import environment
 
 TOP = Path(__file__).parents[1]
 PICTURES = TOP / "docs" / "pictures"
@@ -103,7 +104,7 @@ MOVES = (
 
 def test_they_are_made_by_a_command() -> None:
     command = ["make", "--dry-run", "--no-print-directory", "pictures"]
-    dry = subprocess.run(command, cwd=TOP, check=True, capture_output=True, text=True)
+    dry = subprocess.run(command, cwd=TOP, env=environment(), check=True, capture_output=True, text=True)
     assert dry.stdout.splitlines()[-1] == ".venv/bin/python docs/pictures/make.py"
 
 

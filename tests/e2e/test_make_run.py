@@ -16,6 +16,7 @@ import pytest
 
 from support.demo import Demo, demo_folder
 from support.embedded import servers_in
+from support.servers import environment
 from support.until import until
 
 CHECKOUT = Path(__file__).parents[2]
@@ -257,5 +258,5 @@ async def test_the_database_of_a_host_app_is_not_tried_out_on(folder: Path) -> N
 
 def test_make_run_is_the_demo() -> None:
     command = ["make", "--dry-run", "--no-print-directory", "run"]
-    dry = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True)
+    dry = subprocess.run(command, cwd=CHECKOUT, env=environment(), check=True, capture_output=True, text=True)
     assert dry.stdout.splitlines()[-1] == "exec .venv/bin/jobtrail demo"

@@ -20,7 +20,8 @@ async def nap(seconds: float = 0.02) -> None:
 
 @task
 async def wait_for(context: JobContext, gate: Path) -> str:
-    """Ends once the file `gate` is there."""
+    """Ends once the file `gate` is there. That it has begun can be seen by its progress."""
+    context.progress(0)
     while not await asyncio.to_thread(gate.exists):
         await asyncio.sleep(0.01)
     return f"attempt {context.attempt}"
