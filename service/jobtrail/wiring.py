@@ -28,7 +28,7 @@ from jobtrail.node.worker import Work
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.store import schema
 from jobtrail.store.embedded import EmbeddedPostgres, default_folder
-from jobtrail.store.engine import lend_database, open_database
+from jobtrail.store.engine import Database, lend_database, open_database
 from jobtrail.store.faults import refusal_of, unavailable
 
 
@@ -106,12 +106,16 @@ def open_desk(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Desk:
     """The verbs' side of a process; nothing is connected before it is used. Dispose its database at the end."""
     timeout = {} if url.connect_timeout is None else {"connect_timeout": float(url.connect_timeout)}
     database = open_database(url.sqlalchemy, pool_size=settings.pool_size, **timeout)
-    return Desk(database, catalog, Defaults(settings.ttl, settings.ttl_failed), Waiting(settings.max_waiting))
+    return _desk_on(database, settings, catalog)
 
 
 def lend_desk(settings: Settings, engine: AsyncEngine, catalog: Catalog) -> Desk:
     """The same on a host's engine, which stays the host's. Raises SettingsError for one of another driver."""
     database = lend_database(engine, pool_size=settings.pool_size)
+    return _desk_on(database, settings, catalog)
+
+
+def _desk_on(database: Database, settings: Settings, catalog: Catalog) -> Desk:
     return Desk(database, catalog, Defaults(settings.ttl, settings.ttl_failed), Waiting(settings.max_waiting))
 
 

@@ -109,8 +109,7 @@ class UnknownTaskError(JobtrailError):
     def __init__(self, name: str, near: Sequence[str]) -> None:
         self.name: Final = name
         self.near: Final = tuple(near)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        super().__init__(f"no task is named {name!r}{hint}")
+        super().__init__(f"no task is named {name!r}{_hint(near)}")
 
 
 class UnknownQueueError(JobtrailError):
@@ -119,9 +118,8 @@ class UnknownQueueError(JobtrailError):
     def __init__(self, name: str, near: Sequence[str]) -> None:
         self.name: Final = name
         self.near: Final = tuple(near)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
         known = "a queue is known once a task, a node or a job names it; is its task's module in JOBTRAIL_TASKS?"
-        super().__init__(f"no queue is named {name!r}{hint or f': {known}'}")
+        super().__init__(f"no queue is named {name!r}{_hint(near) or f': {known}'}")
 
 
 class JobNotFoundError(JobtrailError):
@@ -242,3 +240,7 @@ class AuditTimeoutError(JobtrailError):
         super().__init__(
             f"the audit question {name!r} took longer than {seconds:g} s; narrow it: a shorter time, one task"
         )
+
+
+def _hint(near: Sequence[str]) -> str:
+    return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -36,14 +36,7 @@ class Signature:
 
     def bind(self, args: Mapping[str, object]) -> dict[str, Any]:
         """The keyword arguments of the call, typed, from stored JSON; what was left out stays out. Raises as check."""
-        flaws = self._flaws_of_names(args)
-        bound = {}
-        for name in self._taken_from(args):
-            try:
-                bound[name] = self.parameters[name].load(args[name])
-            except InvalidArgumentsError as error:
-                flaws += error.flaws
-        return _unless(flaws, bound)
+        return self._converted(args, [], Parameter.load)
 
     def dump(self, /, *args: object, **kwargs: object) -> dict[str, Any]:
         """The JSON args of a call from Python, without the JobContext. `bind` makes the same values of them again.
@@ -51,14 +44,7 @@ class Signature:
         Raises InvalidArgumentsError, also for what is no argument of the function and for what is missing.
         """
         given, flaws = self._named(args, kwargs)
-        flaws += self._flaws_of_names(given)
-        stored = {}
-        for name in self._taken_from(given):
-            try:
-                stored[name] = self.parameters[name].store(given[name])
-            except InvalidArgumentsError as error:
-                flaws += error.flaws
-        return _unless(flaws, stored)
+        return self._converted(given, flaws, Parameter.store)
 
     @cached_property
     def json_schema(self) -> dict[str, Any]:
@@ -79,8 +65,20 @@ class Signature:
             **shared,
         }
 
-    def _taken_from(self, args: Mapping[str, object]) -> list[str]:
-        return [name for name in self.parameters if name in args]
+    def _converted(
+        self, given: Mapping[str, object], flaws: list[Flaw], convert: Callable[[Parameter, object], Any]
+    ) -> dict[str, Any]:
+        """Raises InvalidArgumentsError with these flaws and all that are found."""
+        flaws += self._flaws_of_names(given)
+        converted = {}
+        for name in [name for name in self.parameters if name in given]:
+            try:
+                converted[name] = convert(self.parameters[name], given[name])
+            except InvalidArgumentsError as error:
+                flaws += error.flaws
+        if flaws:
+            raise InvalidArgumentsError(flaws[:MAX_FLAWS])
+        return converted
 
     def _named(self, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[dict[str, object], list[Flaw]]:
         """Every argument by its name, as Python itself would assign them."""
@@ -98,12 +96,6 @@ class Signature:
         return [Flaw(step(name), MISSING) for name in missing] + [
             Flaw(step(name), f"{UNKNOWN}; the task takes {taken}") for name in unknown[:MAX_FLAWS]
         ]
-
-
-def _unless(flaws: list[Flaw], arguments: dict[str, Any]) -> dict[str, Any]:
-    if flaws:
-        raise InvalidArgumentsError(flaws[:MAX_FLAWS])
-    return arguments
 
 
 def _default_of(parameter: Parameter) -> dict[str, object]:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.job.errors import (
     Flaw,
@@ -47,12 +50,8 @@ async def submit_keyed(
     with desk.waiting.room_for(1):
         new = keyed(prepare(desk, wanted, by=by, trace_id=trace_id), wanted, key)
         async with desk.transaction() as session:
-            stored = await insert_keyed(session, new)
-    if isinstance(stored, Inserted):
-        return born(new, stored), False
-    if stored.request_hash != new.request_hash:
-        raise IdempotencyKeyReusedError(key, stored.id)
-    return await read(desk, stored.id), True
+            stored = await insert_once(session, new)
+    return (born(new, stored), False) if isinstance(stored, Inserted) else (await read(desk, stored), True)
 
 
 async def submit_batch(
@@ -91,6 +90,19 @@ def prepare(desk: Desk, wanted: Submission, *, by: str, trace_id: str | None) ->
         timeout=seconds(wanted.timeout if "timeout" in wanted.model_fields_set else task.timeout),
         run_at=wanted.run_at,
     )
+
+
+async def insert_once(session: AsyncSession, new: NewJob) -> Inserted | UUID:
+    """A keyed row in the caller's transaction; the id of the job that was there with the same key and request already.
+
+    Raises IdempotencyKeyReusedError.
+    """
+    stored = await insert_keyed(session, new)
+    if isinstance(stored, Inserted):
+        return stored
+    if stored.request_hash != new.request_hash:
+        raise IdempotencyKeyReusedError(new.idempotency_key or "", stored.id)
+    return stored.id
 
 
 def keyed(new: NewJob, wanted: Submission, key: str) -> NewJob:

@@ -5,10 +5,10 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from jobtrail.job.errors import IdempotencyKeyReusedError
 from jobtrail.job.record import NewJob
 from jobtrail.lifecycle.desk import Desk
-from jobtrail.store.transitions.insert import Inserted, insert_all, insert_keyed
+from jobtrail.lifecycle.submit import insert_once
+from jobtrail.store.transitions.insert import Inserted, insert_all
 
 
 async def submit_together(desk: Desk, jobs: Sequence[NewJob]) -> Sequence[UUID]:
@@ -32,11 +32,9 @@ async def _insert(session: AsyncSession, jobs: Sequence[NewJob]) -> Mapping[UUID
     found: dict[UUID, UUID] = {}
     # in the order of their keys: two callers with the same ones wait for each other, and do not deadlock
     for job in sorted((job for job in jobs if job.idempotency_key is not None), key=_key):
-        stored = await insert_keyed(session, job)
+        stored = await insert_once(session, job)
         if not isinstance(stored, Inserted):
-            if stored.request_hash != job.request_hash:
-                raise IdempotencyKeyReusedError(_key(job), stored.id)
-            found[job.id] = stored.id
+            found[job.id] = stored
     return found
 
 
