@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from support import database, house, servers
+from support.judges import judge
 from support.rescuer import rescuing
 
 
@@ -26,7 +27,7 @@ async def main(seconds: float, lease: timedelta) -> int:
             async with house.node_at(desk, place, lease=lease, grace=1):
                 neighbour = await house.submitted(desk, "hold", seconds=seconds + 5)
                 await house.reached(desk, neighbour.id, Status.RUNNING)
-                with rescuing(place, lease):
+                with rescuing(place, await judge(place)):
                     blocker = await house.submitted(desk, "block", seconds=seconds)
                     jobs = [await house.ended(desk, each.id, within=seconds + 60) for each in (blocker, neighbour)]
     for job in jobs:

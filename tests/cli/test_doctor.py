@@ -76,6 +76,13 @@ def node(**more: Any) -> NodeRecord:
             Level.WARN,
             "each keeps its slot: 2 on host pid 42 find them in the log",
         ),
+        (checks.check_rescue, {}, Level.OK, "running again, or ended, within 39.35s: by its lease of 30s; up to"),
+        (
+            checks.check_rescue,
+            {"living": [node(), node(lease=timedelta(minutes=1))]},
+            Level.OK,
+            "within 77.6s: by its lease of 1m",
+        ),
         (checks.check_running, {}, Level.OK, "every running job"),
         (checks.check_running, {"lapsed": [Lapsed(uuid4(), 3, NOW)]}, Level.FAULT, "3 running jobs have no node"),
         (
@@ -136,10 +143,10 @@ async def test_a_set_up_that_is_well(jobtrail: Command, place: Place) -> None:
     assert (words.code, words.err, document.code, document.json["ok"]) == (0, "", 0, True)
     assert set(told) == {
         "settings", "variables", "tasks", "port", "folder", "server", "revision", "clock", "connections",
-        "nodes", "left behind", "running", "pending", "pauses",
+        "nodes", "left behind", "rescue", "running", "pending", "pauses",
     }  # fmt: skip
     assert {each.level for each in told.values()} == {"ok"}
-    assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 14]
+    assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 15]
 
 
 async def test_what_is_left_behind(jobtrail: Command, place: Place) -> None:

@@ -16,6 +16,7 @@ from jobtrail.job.status import Status
 from jobtrail.lifecycle.rescue import rescue
 from jobtrail.settings import load
 from support.database import Place
+from support.judges import judge
 from support.rows import born, moved
 from support.service import idle
 from support.until import until
@@ -45,8 +46,8 @@ def survivors_of(jobs: httpx.AsyncClient) -> Survivors:
 
 async def node(place: Place, pid: int, host: str = HERE, began: timedelta = BEFORE) -> UUID:
     node_id = uuid4()
-    insert = """INSERT INTO jobtrail.nodes (id, host, pid, version, queues, tasks, slots, started_at)
-        VALUES ($1, $2, $3, '1', '{}', '{}', '{}', now() + $4)"""
+    insert = """INSERT INTO jobtrail.nodes (id, host, pid, version, queues, tasks, slots, started_at, lease)
+        VALUES ($1, $2, $3, '1', '{}', '{}', '{}', now() + $4, '0')"""
     await place.psql.execute(insert, node_id, host, pid, began)
     return node_id
 
@@ -106,7 +107,7 @@ async def test_the_tour_waits_for_it_unless_that_is_long(
         survivors = survivors_of(jobs)
         waiting = asyncio.create_task(tour._wait_for(survivors, Watch(jobs, print, survivors.remark)))
         await until(lambda: asyncio.sleep(0, survivors.waiting))
-        await rescue(place.database, by="node", lease=timedelta(0))
+        await rescue(place.database, node=await judge(place), by="node")
         await until(lambda: asyncio.sleep(0, "running → pending" in capsys.readouterr().out))
         assert not waiting.done()
         await moved(place, job_id, Status.RUNNING)
@@ -116,7 +117,7 @@ async def test_the_tour_waits_for_it_unless_that_is_long(
 
 async def test_one_that_was_rescued_already_is_waited_for_too(jobs: httpx.AsyncClient, place: Place, dead: int) -> None:
     job_id = await running(place, await node(place, dead), timedelta(seconds=-1))
-    await rescue(place.database, by="node", lease=timedelta(0))
+    await rescue(place.database, node=await judge(place), by="node")
     survivors = survivors_of(jobs)
     assert await survivors.find(datetime.now(UTC)) == []
     assert (survivors.waiting, survivors.patience) == ({str(job_id)}, 1)
@@ -127,7 +128,7 @@ async def test_a_job_that_begins_anew_and_ends_has_survived(jobs: httpx.AsyncCli
     watch = Watch(jobs, said.append, survivors.remark)
     job_id = await running(place, await node(place, dead), timedelta(seconds=-1))
     await survivors.find(datetime.now(UTC))
-    await rescue(place.database, by="node", lease=timedelta(0))
+    await rescue(place.database, node=await judge(place), by="node")
     await watch.look()
     assert survivors.waiting == {str(job_id)}
     await moved(place, job_id, Status.RUNNING)
@@ -174,7 +175,7 @@ async def test_who_signed_off_was_stopped_and_an_error_is_no_death(
 async def test_what_follows_the_next_attempt_is_no_survival(jobs: httpx.AsyncClient, place: Place, dead: int) -> None:
     said: list[str] = []
     job_id = await running(place, await node(place, dead), timedelta(seconds=-1))
-    await rescue(place.database, by="node", lease=timedelta(0))
+    await rescue(place.database, node=await judge(place), by="node")
     for status in (Status.RUNNING, Status.PENDING, Status.RUNNING, Status.SUCCEEDED):
         await moved(place, job_id, status)
     await Watch(jobs, said.append, survivors_of(jobs).remark).look()
@@ -186,7 +187,7 @@ async def test_a_retry_by_hand_is_no_survival(jobs: httpx.AsyncClient, place: Pl
     said: list[str] = []
     job_id = await running(place, await node(place, dead), timedelta(seconds=-1))
     await place.psql.execute("UPDATE jobtrail.jobs SET max_attempts = 1 WHERE id = $1", job_id)
-    await rescue(place.database, by="node", lease=timedelta(0))
+    await rescue(place.database, node=await judge(place), by="node")
     await moved(place, job_id, Status.PENDING)
     await moved(place, job_id, Status.RUNNING)
     await Watch(jobs, said.append, survivors_of(jobs).remark).look()

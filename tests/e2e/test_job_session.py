@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Self
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from jobtrail.store.transitions.rescue import rescue
 from support import house
 from support.database import Place
 from support.gates import Gate, gate
+from support.judges import judge
 from support.proxy import Loss, Proxy
 from support.rows import trail
 from support.served import CHECKOUT
@@ -77,7 +77,7 @@ class Job:
         """What is left of the way: rescue, and another worker, who finds nothing to do when the first had succeeded."""
 
         await self.place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now() WHERE status = 'running'")
-        await rescue(self.place.database, actor="node x", lease=timedelta(0), most=1)
+        await rescue(self.place.database, node=await judge(self.place), actor="node x", most=1)
         if await self.place.value("SELECT status FROM jobtrail.jobs") == "pending":
             async with Worker.start(self.place.url.sqlalchemy) as successor:
                 successor.go_on()

@@ -15,6 +15,7 @@ from jobtrail.store.transitions.finish import Ending, Landing, finish_group, set
 from jobtrail.store.transitions.renew import Held, renew
 from support import house
 from support.database import Place
+from support.judges import judge
 from support.rows import taken_away, trail
 from support.until import until
 
@@ -26,7 +27,7 @@ async def claimed_by_a_silent_node(place: Place, lease: timedelta = timedelta(0)
 
 
 async def rescued(place: Place) -> None:
-    await rescue(place.database, by="node x", lease=timedelta(0))
+    await rescue(place.database, node=await judge(place), by="node x")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ async def test_nobody_is_rescued_soon_after_postgresql_started(place: Place) -> 
     desk = house.desk_at(place)
     job = await house.submitted(desk, "noop")
     await claimed_by_a_silent_node(place)
-    await rescue(place.database, by="node x", lease=timedelta(days=1))
+    await rescue(place.database, node=await judge(place, timedelta(days=1)), by="node x")
     assert (await read(desk, job.id)).status is Status.RUNNING
 
 

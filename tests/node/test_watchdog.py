@@ -13,6 +13,7 @@ from jobtrail.lifecycle.read import read, read_history
 from jobtrail.store.transitions.claim import claim_next
 from support import house, tasks
 from support.database import Place
+from support.judges import judge
 from support.rescuer import rescuing
 from support.until import until
 
@@ -31,7 +32,7 @@ async def test_a_task_that_blocks_the_loop_is_named_and_nobody_loses_a_lease(
         await claim_next(
             place.database, node=uuid4(), lease=timedelta(0), tasks=["noop"], queues=["silent"], free=1, salt=""
         )
-        with rescuing(place, LEASE):
+        with rescuing(place, await judge(place)):
             job = await house.ended(desk, (await house.submitted(desk, "block", seconds=2.5)).id)
 
         async def is_told() -> bool:

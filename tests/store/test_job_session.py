@@ -18,6 +18,7 @@ from jobtrail.store.transitions.cancel import Cancellation, cancel_group
 from jobtrail.store.transitions.finish import Landing
 from jobtrail.store.transitions.rescue import rescue
 from support.effects import Effect, Job, is_gone, write
+from support.judges import judge
 from support.rows import trail
 from support.until import until
 
@@ -95,7 +96,7 @@ async def test_nothing_remains_of_an_attempt_that_lost_its_job(
             assert await job.complete(await job.open()) is Landing.LANDED
         case _:
             await job.place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now()")
-            await rescue(job.place.database, actor="node x", lease=timedelta(0), most=1)
+            await rescue(job.place.database, node=await judge(job.place), actor="node x", most=1)
             if wrong == "claimed again":
                 await job.claim()
     before = await job.place.rows("SELECT * FROM jobtrail.jobs")

@@ -18,6 +18,7 @@ from jobtrail.store.transitions.renew import Held, renew
 from jobtrail.store.transitions.rescue import rescue
 from jobtrail.store.transitions.retry import retry
 from support.database import Place
+from support.judges import JUDGE, judge
 
 MINUTE: Final = timedelta(minutes=1)
 LEASE: Final = timedelta(seconds=30)
@@ -50,7 +51,7 @@ class History:
         self.nodes[name] = uuid4()
         entry = {
             "id": self.nodes[name], "host": name, "pid": 1, "version": "test", "slots": {"loop": 1},
-            "tasks": tasks.split(), "queues": queues.split(),
+            "lease": timedelta(0), "tasks": tasks.split(), "queues": queues.split(),
         }  # fmt: skip
         async with self.place.database.autocommit() as connection:
             await nodes.beat(connection, entry)
@@ -105,7 +106,8 @@ class History:
         """By `node`, which also rescues everybody else whose lease ran out."""
         began = await self._clock()
         actor = f"node {self.nodes[node]}"
-        found = await rescue(self.place.database, actor=actor, lease=timedelta(0), most=500)
+        found = await rescue(self.place.database, node=await judge(self.place), actor=actor, most=500)
+        await self.place.psql.execute("DELETE FROM jobtrail.nodes WHERE id = $1", JUDGE)
         assert [each.id for each in found] == [self.jobs[name]]
         await self._date(name, began, ago)
 

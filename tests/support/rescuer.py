@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from uuid import UUID
 
 from jobtrail.lifecycle.rescue import rescue
 from jobtrail.store.engine import open_database
@@ -12,13 +12,14 @@ from support.database import Place
 
 
 @contextmanager
-def rescuing(place: Place, lease: timedelta) -> Iterator[None]:
+def rescuing(place: Place, node: UUID) -> Iterator[None]:
+    """`node` judges, in the meantime."""
     over = threading.Event()
 
     async def rescue_all() -> None:
         database = open_database(place.url.sqlalchemy)
         while not over.is_set():
-            await rescue(database, by="another node", lease=lease)
+            await rescue(database, node=node, by="another node")
             await asyncio.sleep(0.05)
         await database.dispose()
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from jobtrail.job.catalog import Catalog
+from jobtrail.job.duration import format_duration
 from jobtrail.job.errors import SettingsError
 from jobtrail.job.record import NodeRecord, Pause
 from jobtrail.settings import EMBEDDED, Settings, unknown_variables
@@ -191,6 +192,19 @@ def check_running(found: Found) -> Finding:
     return Finding("running", Level.WARN if found.living else Level.FAULT, detail, fix)
 
 
+def check_rescue(found: Found) -> Finding:
+    """How long a job of a node that died waits at most: its lease, which was renewed just before, then the next look of
+    a living node, which comes each quarter of a lease give or take a tenth, then the next poll.
+    """
+    lease = max((node.lease for node in found.living), default=found.settings.lease)
+    bound = format_duration(lease * 1.275 + found.settings.poll_every * 1.1)
+    detail = (
+        f"jobs of a node that dies are running again, or ended, within {bound}: by its lease of "
+        f"{format_duration(lease)}; up to a lease later when the database was away, or every node"
+    )
+    return Finding("rescue", Level.OK, detail)
+
+
 def check_pending(found: Found) -> Finding:
     """A fault only if this process could not help either."""
     unknown = [each for each in found.stranded if each.task not in found.catalog]
@@ -222,7 +236,7 @@ OF_DATABASE: Final[Sequence[Callable[[Found], Finding]]] = (
 )  # fmt: skip
 
 OF_JOBS: Final[Sequence[Callable[[Found], Finding]]] = (
-    check_nodes, check_left_behind, check_running, check_pending, check_pauses,
+    check_nodes, check_left_behind, check_rescue, check_running, check_pending, check_pauses,
 )  # fmt: skip
 """Only with a schema that can be read."""
 

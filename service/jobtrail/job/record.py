@@ -154,3 +154,4 @@ class NodeRecord:
     running: int = field(default=0)
     left_behind: int = field(default=0)
     stale_ends: int = field(default=0)
+    lease: timedelta = field(default=timedelta(seconds=30))

@@ -2,8 +2,8 @@
 
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 from jobtrail.store.engine import Database
 from jobtrail.store.transitions import rescue as moves
@@ -14,11 +14,11 @@ log = logging.getLogger(__name__)
 BATCH: Final = 500
 
 
-async def rescue(database: Database, *, by: str, lease: timedelta) -> Sequence[Rescued]:
-    """All the attempts whose lease ran out, in batches."""
+async def rescue(database: Database, *, node: UUID, by: str) -> Sequence[Rescued]:
+    """All the attempts whose lease ran out, in batches; `node` judges, as `moves.rescue` says."""
     found: list[Rescued] = []
     while True:
-        batch = await moves.rescue(database, actor=by, lease=lease, most=BATCH)
+        batch = await moves.rescue(database, node=node, actor=by, most=BATCH)
         for each in batch:
             log.warning(
                 "rescued: the node went silent; now %s",

@@ -1,10 +1,10 @@
 """What any node does for all: rescue attempts of silent nodes, purge what has expired."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 from jobtrail.lifecycle.purge import purge
 from jobtrail.lifecycle.rescue import rescue
@@ -23,16 +23,11 @@ class Upkeep:
 
 
 class Janitor:
-    """`settled` says whether this node may judge others by their leases."""
-
-    def __init__(
-        self, database: Database, upkeep: Upkeep, *, actor: str, lease: timedelta, settled: Callable[[], bool]
-    ) -> None:
+    def __init__(self, database: Database, upkeep: Upkeep, *, node_id: UUID, lease: timedelta) -> None:
         self._database = database
         self._upkeep = upkeep
-        self._actor = actor
-        self._lease = lease
-        self._settled = settled
+        self._node_id = node_id
+        self._actor = f"node {node_id}"
         self.rescue_loop: Final = Loop("rescue", self._rescue, every=lease.total_seconds() / 4)
         self.purge_loop: Final = Loop("purge", self._purge, every=upkeep.purge_every.total_seconds())
 
@@ -45,8 +40,7 @@ class Janitor:
         await self.purge_loop.stop()
 
     async def _rescue(self) -> None:
-        if self._settled():
-            await rescue(self._database, by=self._actor, lease=self._lease)
+        await rescue(self._database, node=self._node_id, by=self._actor)
 
     async def _purge(self) -> None:
         gone = await purge(self._database, by=self._actor, history_ttl=self._upkeep.history_ttl)

@@ -64,17 +64,6 @@ class Leases:
         self._thread: threading.Thread | None = None
         self._own: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
-        self._away = False
-        self._back_at: float | None = None
-
-    @property
-    def settled(self) -> bool:
-        """Whether this node may judge others by their leases: not before a lease has passed since it was away itself,
-        for the others may have been away with it and be reconnecting now.
-        """
-        if self._away:
-            return False
-        return self._back_at is None or time.monotonic() - self._back_at >= self._terms.lease.total_seconds()
 
     def start(self) -> None:
         """Call on the main loop."""
@@ -109,15 +98,8 @@ class Leases:
         await engine.dispose()
 
     async def _beat(self, engine: AsyncEngine) -> None:
-        if not self._main_loop_answers():
-            return
-        try:
-            await asyncio.wait_for(self._exchange(engine), self._terms.lease.total_seconds() / 2)
-        except BaseException:
-            self._away = True
-            raise
-        if self._away:
-            self._away, self._back_at = False, time.monotonic()
+        if self._main_loop_answers():
+            await asyncio.wait_for(self._exchange(engine), self._terms.lease.total_seconds() / 3)
 
     async def _exchange(self, engine: AsyncEngine) -> None:
         async with committing(engine) as connection:

@@ -51,6 +51,7 @@ class Node:
             "queues": list(work.queues),
             "tasks": self.tasks,
             "slots": self.worker.slots,
+            "lease": terms.lease,
         }
         self._watchdog = Watchdog(self.worker.task_of)
         self.leases: Final = Leases(
@@ -62,9 +63,7 @@ class Node:
             report=self.worker.reconcile,
             beside=[self._watchdog.loop],
         )
-        self.janitor: Final = Janitor(
-            desk.database, upkeep, actor=f"node {self.id}", lease=work.lease, settled=lambda: self.leases.settled
-        )
+        self.janitor: Final = Janitor(desk.database, upkeep, node_id=self.id, lease=work.lease)
 
     def start(self) -> None:
         self._watchdog.attach()

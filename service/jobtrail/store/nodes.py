@@ -22,12 +22,17 @@ class Counts(NamedTuple):
 
 _NONE: Final = Counts()
 
+# By the database's clock alone, so that a node that slept notices it too. The first beat counts as half a lease of
+# being heard of: in that time those are back who lost the database together with a node that was restarted meanwhile.
 _BEAT: Final = text("""
-INSERT INTO jobtrail.nodes (id, host, pid, version, queues, tasks, slots, left_behind, stale_ends)
+INSERT INTO jobtrail.nodes AS n (
+       id, host, pid, version, queues, tasks, slots, left_behind, stale_ends, lease, steady_since)
 VALUES (:id, :host, :pid, :version, CAST(:queues AS text[]), CAST(:tasks AS text[]), CAST(:slots AS jsonb),
-        :left_behind, :stale_ends)
+        :left_behind, :stale_ends, CAST(:lease AS interval), clock_timestamp() - CAST(:lease AS interval) / 2)
 ON CONFLICT (id) DO UPDATE SET heartbeat_at = clock_timestamp(),
-       left_behind = excluded.left_behind, stale_ends = excluded.stale_ends
+       left_behind = excluded.left_behind, stale_ends = excluded.stale_ends,
+       steady_since = CASE WHEN n.heartbeat_at < clock_timestamp() - n.lease / 2
+                           THEN clock_timestamp() ELSE n.steady_since END
 """)
 
 _LEAVE: Final = text("DELETE FROM jobtrail.nodes WHERE id = :id")
@@ -35,13 +40,13 @@ _LEAVE: Final = text("DELETE FROM jobtrail.nodes WHERE id = :id")
 _ALL: Final = text("""
 SELECT n.id, n.host, n.pid, n.version, n.queues, n.tasks, CAST(n.slots AS text) AS slots, n.started_at, n.heartbeat_at,
        (SELECT count(*) FROM jobtrail.jobs j WHERE j.status = 'running' AND j.node_id = n.id) AS running,
-       n.left_behind, n.stale_ends
+       n.left_behind, n.stale_ends, n.lease
   FROM jobtrail.nodes n ORDER BY n.started_at, n.id
 """).columns(slots=Json)
 
 
 async def beat(connection: AsyncConnection, node: dict[str, Any], counts: Counts = _NONE) -> None:
-    """Say that this node is alive; the first beat enters it. `node` has the columns up to `slots`."""
+    """Say that this node is alive; the first beat enters it. `node` has the columns up to `slots`, and `lease`."""
     await connection.execute(_BEAT, {**node, **counts._asdict(), "slots": dump(node["slots"])})
 
 

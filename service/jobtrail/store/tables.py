@@ -205,6 +205,8 @@ nodes = Table(
     Column("heartbeat_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
     Column("left_behind", Integer, nullable=False, server_default=text("0")),
     Column("stale_ends", Integer, nullable=False, server_default=text("0")),
+    Column("lease", Interval, nullable=False, server_default=text("'30 seconds'")),
+    Column("steady_since", _TIME, nullable=False, server_default=text("clock_timestamp()")),
     PrimaryKeyConstraint("id"),
 )
 

@@ -1,7 +1,6 @@
 """running → pending, failed or cancelled, for attempts whose node went silent. By lease, never by age."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -18,8 +17,12 @@ class Rescued(NamedTuple):
     status: Status
 
 
-# One statement with the fence checked again under the lock: an end that arrives in between wins. After a restart of
-# PostgreSQL nobody could renew, so nobody is silent until a lease has passed.
+# One statement with the fence checked again under the lock: an end that arrives in between wins.
+#
+# `judge`: only who was heard of without a gap for a lease may say that others were silent, and PostgreSQL must have
+# been up for as long; else everybody may be reconnecting. It is the longest lease of all nodes, since each comes back
+# at its own pace. The database alone judges, by the start of the statement: a node, or a server, that was stopped just
+# here would otherwise go on with what it knew of the time before.
 _RESCUE: Final = text("""
 UPDATE jobtrail.jobs j
    SET status = r.status, seq = j.seq + 1, lease_until = NULL, node_id = NULL,
@@ -36,17 +39,24 @@ UPDATE jobtrail.jobs j
                CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
                     WHEN attempt < max_attempts THEN 'pending' ELSE 'failed' END AS status
           FROM jobtrail.jobs
-         WHERE status = 'running' AND lease_until < clock_timestamp()
-           AND pg_postmaster_start_time() < clock_timestamp() - CAST(:lease AS interval)
+         WHERE status = 'running' AND lease_until < statement_timestamp()
+           AND EXISTS (
+               SELECT FROM jobtrail.nodes judge
+                WHERE judge.id = :node AND judge.heartbeat_at >= statement_timestamp() - judge.lease / 2
+                  AND greatest(judge.steady_since, pg_postmaster_start_time())
+                      <= statement_timestamp() - (SELECT max(lease) FROM jobtrail.nodes))
          ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED) r
  WHERE j.id = r.id AND j.attempt = r.attempt AND j.node_id = r.node_id AND j.status = 'running'
-   AND j.lease_until < clock_timestamp()
+   AND j.lease_until < statement_timestamp()
 RETURNING j.id, j.task, j.attempt, j.status
 """)
 
 
-async def rescue(database: Database, *, actor: str, lease: timedelta, most: int) -> Sequence[Rescued]:
-    """At most `most` of the attempts whose lease ran out; each ends or goes back as its row says."""
+async def rescue(database: Database, *, node: UUID, actor: str, most: int) -> Sequence[Rescued]:
+    """At most `most` of the attempts whose lease ran out; each ends or goes back as its row says.
+
+    None while `node`, which judges, may have been away itself, and right after PostgreSQL was.
+    """
     async with database.autocommit() as connection:
-        rows = (await connection.execute(_RESCUE, {"actor": actor, "lease": lease, "most": most})).all()
+        rows = (await connection.execute(_RESCUE, {"node": node, "actor": actor, "most": most})).all()
     return [Rescued(row.id, row.task, row.attempt, Status(row.status)) for row in rows]

@@ -1,0 +1,93 @@
+"""Who may say that another node went silent: only who was heard of all the time, by the database's clock."""
+
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from jobtrail.job.status import Status
+from jobtrail.lifecycle.read import read
+from jobtrail.lifecycle.rescue import rescue
+from jobtrail.store import nodes
+from jobtrail.store.transitions.claim import claim_next
+from support import house
+from support.database import Place
+from support.until import until
+
+LEASE = timedelta(seconds=4)
+
+_UP = "SELECT clock_timestamp() - pg_postmaster_start_time() > $1"
+
+AGO = "UPDATE jobtrail.nodes SET {0} = {0} - interval '{1} s' WHERE id = $1"
+
+
+@pytest.fixture(autouse=True)
+async def server_that_is_up_for_a_lease(place: Place) -> None:
+    await until(lambda: place.value(_UP, LEASE))
+
+
+async def beat(place: Place, node: UUID, lease: timedelta = LEASE) -> None:
+    entry = {"host": "here", "pid": 1, "version": "test", "queues": [], "tasks": [], "slots": {}}
+    async with place.database.autocommit() as connection:
+        await nodes.beat(connection, {**entry, "id": node, "lease": lease})
+
+
+async def one_silent(place: Place) -> UUID:
+    """A running job whose lease ran out; its id."""
+    job = await house.submitted(house.desk_at(place), "noop")
+    await claim_next(place.database, node=uuid4(), lease=timedelta(0), tasks=["noop"], queues=(), free=1, salt="")
+    return job.id
+
+
+async def is_rescued(place: Place, job_id: UUID, judge: UUID) -> bool:
+    await rescue(place.database, node=judge, by="judge")
+    return (await read(house.desk_at(place), job_id)).status is Status.FAILED
+
+
+@pytest.mark.parametrize(
+    ("steady", "heard", "may"),
+    [(1, 0, False), (2.4, 0, True), (2.4, 1, True), (2.4, 2.4, False), (0, 2.4, False)],
+)
+async def test_a_node_judges_once_it_was_heard_of_for_a_lease(
+    place: Place, steady: float, heard: float, may: bool
+) -> None:
+    """Its first beat counts for half of one. `steady`, `heard`: seconds since the first and the last beat."""
+    job_id, judge = await one_silent(place), uuid4()
+    await beat(place, judge)
+    await place.psql.execute(AGO.format("steady_since", steady), judge)
+    await place.psql.execute(AGO.format("heartbeat_at", heard), judge)
+    assert await is_rescued(place, job_id, judge) is may
+
+
+async def test_a_node_that_was_away_begins_anew_with_its_next_beat(place: Place) -> None:
+    job_id, judge = await one_silent(place), uuid4()
+    await beat(place, judge)
+    await place.psql.execute(AGO.format("steady_since", 60), judge)
+    await place.psql.execute(AGO.format("heartbeat_at", 1), judge)
+    await beat(place, judge)
+    assert await is_rescued(place, job_id, judge)
+
+    job_id = await one_silent(place)
+    await place.psql.execute(AGO.format("heartbeat_at", 2.4), judge)
+    await beat(place, judge)
+    assert not await is_rescued(place, job_id, judge)
+    await place.psql.execute(AGO.format("steady_since", 2), judge)
+    assert not await is_rescued(place, job_id, judge)
+    await place.psql.execute(AGO.format("steady_since", 2.4), judge)
+    assert await is_rescued(place, job_id, judge)
+
+
+async def test_it_waits_for_those_with_a_longer_lease(place: Place) -> None:
+    """They beat less often, so they are back later."""
+    job_id, judge = await one_silent(place), uuid4()
+    await beat(place, judge)
+    await beat(place, uuid4(), timedelta(hours=1))
+    await place.psql.execute(AGO.format("steady_since", 60), judge)
+    assert not await is_rescued(place, job_id, judge)
+    await place.psql.execute("DELETE FROM jobtrail.nodes WHERE id <> $1", judge)
+    assert await is_rescued(place, job_id, judge)
+
+
+async def test_a_stranger_judges_nobody(place: Place) -> None:
+    job_id = await one_silent(place)
+    assert not await is_rescued(place, job_id, uuid4())
