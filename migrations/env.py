@@ -8,9 +8,9 @@ import asyncio
 from alembic import context
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql.base import ischema_names
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from jobtrail.store.connecting import connect_once
 from jobtrail.store.tables import SCHEMA, Xid8, metadata
 
 # SQLAlchemy has no type of this name, and autogenerate would warn of it
@@ -59,7 +59,7 @@ def main() -> None:
         from jobtrail.wiring import reach  # noqa: PLC0415
 
         with reach(load()) as found:
-            asyncio.run(connect_and_run(create_async_engine(found.sqlalchemy, poolclass=NullPool)))
+            asyncio.run(connect_and_run(connect_once(found.sqlalchemy)))
 
 
 main()

@@ -14,7 +14,10 @@ from support.database import Place
         ("40001", "about to change the same"),
         ("55P03", "did not answer in time"),  # a lock
         ("57P01", "did not answer in time"),  # it shuts down
-        ("53300", "did not answer in time"),  # it has too many clients
+        ("57014", "did not answer in time"),  # the statement timeout
+        ("53300", "away or out of room"),  # it has too many clients
+        ("53100", "away or out of room"),  # its disk is full
+        ("25006", "read-only"),
         ("23505", None),
         ("42P01", None),
     ],

@@ -54,8 +54,11 @@ _PSQL_ONLY: Final = frozenset(
     }
 )
 # fmt: on
-_SQLALCHEMY_ONLY: Final = frozenset({"prepared_statement_cache_size"})
-_WHOLE_NUMBERS: Final = _SQLALCHEMY_ONLY | {"connect_timeout"}
+POOLER: Final = "pgbouncer"
+"""The parameter that tells, by `true`, that PgBouncer stands between, in transaction mode."""
+
+_SQLALCHEMY_ONLY: Final = frozenset({"prepared_statement_cache_size", POOLER})
+_WHOLE_NUMBERS: Final = frozenset({"prepared_statement_cache_size", "connect_timeout"})
 _SECRETS: Final = frozenset({"password", "sslpassword"})
 
 _BEYOND_ASYNCPG: Final = {
@@ -70,7 +73,8 @@ _PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9._:-]+")
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
     """`shown` has no password and is the only form for logs. `connect_timeout`, in seconds, cannot ride in the URL
-    of SQLAlchemy: pass it as `connect_args={"timeout": ...}`; None leaves the driver's own.
+    of SQLAlchemy: pass it as `connect_args={"timeout": ...}`; None leaves the driver's own. Behind PgBouncer
+    `sqlalchemy` keeps `pgbouncer=true`, which only `store/connecting.py` understands.
     """
 
     sqlalchemy: str = field(repr=False)
@@ -100,6 +104,8 @@ def _check(name: str, value: str) -> None:
         raise ValueError(f"the parameter {name} is unknown; a setting of the server goes in options=-c%20name%3Dvalue")
     if name == "sslmode" and value not in _SSL_MODES:
         raise ValueError(f"sslmode is one of {', '.join(_SSL_MODES)}")
+    if name == POOLER and value not in ("true", "false"):
+        raise ValueError(f"{POOLER} is true, for PgBouncer in transaction mode, or false")
     if name in _WHOLE_NUMBERS and not re.fullmatch("[0-9]{1,9}", value):
         raise ValueError(f"{name} is a whole number")
     if (name, value) in _BEYOND_ASYNCPG:
@@ -108,6 +114,8 @@ def _check(name: str, value: str) -> None:
 
 def _for_sqlalchemy(parameters: Mapping[str, str]) -> dict[str, str]:
     query = {name: value for name, value in parameters.items() if name in _SQLALCHEMY_ONLY}
+    if query.get(POOLER) == "false":
+        del query[POOLER]
     if "sslmode" in parameters:
         query["ssl"] = parameters["sslmode"]
     if in_dsn := {name: value for name, value in parameters.items() if name in _IN_DSN}:

@@ -165,6 +165,17 @@ class UnavailableError(JobtrailError):
         super().__init__(reason)
 
 
+class OutcomeUnknownError(UnavailableError):
+    """The database did not answer, and what was asked may have been done all the same. `job_id` is that of the job that
+    may be stored, if it is one: whoever asks for it, once the database is back, knows.
+    """
+
+    def __init__(self, reason: str, job_id: UUID | None = None) -> None:
+        self.job_id: Final = job_id
+        which = "" if job_id is None else f": it is job {job_id}, if it is there"
+        super().__init__(f"{reason}; it is not known whether this was done{which}")
+
+
 class OverloadedError(UnavailableError):
     """As many submits wait for the database as may wait; what comes now is refused, so that those end soon."""
 

@@ -8,14 +8,16 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.job.catalog import Catalog
+from jobtrail.job.errors import OutcomeUnknownError
 from jobtrail.job.record import NewJob
 from jobtrail.job.status import Status
 from jobtrail.lifecycle.waiting import Waiting
 from jobtrail.store.engine import Database
-from jobtrail.store.faults import unavailable
+from jobtrail.store.faults import Fault, fault_of, unavailable
 from jobtrail.store.group import Group
 from jobtrail.store.transitions.cancel import Cancellation, cancel_group
 from jobtrail.store.transitions.insert import Inserted, insert_group
@@ -58,15 +60,24 @@ class Desk:
     async def session(self) -> AsyncIterator[AsyncSession]:
         """A session for reading; UnavailableError when the database does not answer."""
         with unavailable():
-            async with self.database.sessions() as session:
+            async with asyncio.timeout(SILENCE), self.database.sessions() as session:
                 yield session
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A transaction that commits at the end; UnavailableError when the database or a locked row does not answer."""
+        """A transaction that commits at the end; UnavailableError when the database or a locked row does not answer,
+        as OutcomeUnknownError when it was the COMMIT that got no answer.
+        """
+        committing = False
         with unavailable():
-            async with asyncio.timeout(SILENCE), self.database.sessions.begin() as session:
-                yield session
+            try:
+                async with asyncio.timeout(SILENCE), self.database.sessions.begin() as session:
+                    yield session
+                    committing = True
+            except (SQLAlchemyError, OSError) as error:
+                if committing and fault_of(error) is Fault.CONNECTION:
+                    raise OutcomeUnknownError("the database did not answer in time") from error
+                raise
 
 
 def _weigh(row: NewJob) -> int:

@@ -15,6 +15,7 @@ from jobtrail.job.errors import (
     IdempotencyKeyReusedError,
     InvalidArgumentsError,
     InvalidInputError,
+    OutcomeUnknownError,
     UnknownTaskError,
 )
 from jobtrail.job.ids import new_job_id
@@ -32,11 +33,20 @@ from jobtrail.store.transitions.insert import Inserted, insert_all, insert_keyed
 async def submit(desk: Desk, wanted: Submission, *, by: str, trace_id: str | None = None) -> Job:
     """Store one job; committed when this returns.
 
-    Raises OverloadedError, UnknownTaskError, InvalidArgumentsError, UnavailableError (the outcome is then unknown).
+    Raises OverloadedError, UnknownTaskError, InvalidArgumentsError, UnavailableError: nothing is stored, unless it is
+    an OutcomeUnknownError.
     """
     with desk.waiting.room_for(1):
         new = prepare(desk, wanted, by=by, trace_id=trace_id)
-        return born(new, await desk.inserts.put(new))
+        return born(new, await insert(desk, new))
+
+
+async def insert(desk: Desk, new: NewJob) -> Inserted:
+    """Store a row without a key, together with others. Raises UnavailableError, as `submit`."""
+    try:
+        return await desk.inserts.put(new)
+    except OutcomeUnknownError as error:
+        raise OutcomeUnknownError("the database did not answer in time", new.id) from error
 
 
 async def submit_keyed(

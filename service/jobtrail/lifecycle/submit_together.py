@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.job.record import NewJob
 from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.submit import insert_once
+from jobtrail.lifecycle.submit import insert, insert_once
 from jobtrail.store.transitions.insert import Inserted, insert_all
 
 
@@ -15,11 +15,12 @@ async def submit_together(desk: Desk, jobs: Sequence[NewJob]) -> Sequence[UUID]:
     """The ids under which they are stored, in their order; committed when this returns.
 
     An id is another than that of the NewJob where its idempotency key was there already.
-    Raises IdempotencyKeyReusedError, OverloadedError, UnavailableError (the outcome is then unknown).
+    Raises IdempotencyKeyReusedError, OverloadedError, UnavailableError: nothing is stored, unless it is an
+    OutcomeUnknownError.
     """
     with desk.waiting.room_for(len(jobs)):
         if len(jobs) == 1 and jobs[0].idempotency_key is None:
-            await desk.inserts.put(jobs[0])
+            await insert(desk, jobs[0])
             return [jobs[0].id]
         async with desk.transaction() as session:
             found = await _insert(session, jobs)

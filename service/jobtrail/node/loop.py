@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from jobtrail.job.errors import UnavailableError
 from jobtrail.job.storable import clip
-from jobtrail.store.faults import Fault, fault_of
+from jobtrail.store.faults import PASSING, fault_of
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, UnavailableError) and error.__cause__ is not None:
         error = error.__cause__
     said = _first_line(error)
-    if fault_of(error) is Fault.CONNECTION:
+    if fault_of(error) in PASSING:
         return f"the database does not answer ({said or type(error).__name__})"
     if isinstance(error, DBAPIError):
         return f"the database refuses: {said}"

@@ -17,6 +17,7 @@ class Server(NamedTuple):
     connections: int
     connected: int
     is_standby: bool
+    is_read_only: bool = False
 
 
 class Stranded(NamedTuple):
@@ -40,7 +41,8 @@ _CLOCK: Final = text("SELECT clock_timestamp()")
 _SERVER: Final = text("""
 SELECT current_setting('server_version_num')::int, current_setting('server_version'),
        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
-       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), pg_is_in_recovery()
+       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), pg_is_in_recovery(),
+       current_setting('transaction_read_only') = 'on'
 """)
 
 # Grouped first: the backlog may be long, its tasks are few.

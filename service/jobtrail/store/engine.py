@@ -9,15 +9,16 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import AssertionPool, StaticPool
 
 from jobtrail.job.errors import SettingsError
-from jobtrail.job.storable import dump
-from jobtrail.store.faults import quote_no_row
+from jobtrail.store.connecting import ISOLATION, Limits, connect, limit_each_transaction
+from jobtrail.store.faults import Fault, NotConnectedError, fault_of, quote_no_row
 from jobtrail.store.job_connection import note_preparation, watch
-from jobtrail.store.lent import ISOLATION, SPARE, Lent, beside, like
+from jobtrail.store.lent import SPARE, Lent, beside, like
 
 GROUPS: Final = 10
 """Connections for single statements: inserts, both claims, ends, cancels, progress, lines, the watch and keys."""
@@ -39,10 +40,22 @@ class Database:
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[AsyncConnection]:
-        async with self.grouped.connect() as connection:
-            yield connection
-            if self.grouped not in self.own:  # on a lent engine all of it is one transaction
-                await connection.commit()
+        """For single statements. Raises NotConnectedError: nothing was sent; TimeoutError after LONGEST."""
+        is_connected = False
+        try:
+            async with asyncio.timeout(LONGEST), committing(self.grouped) as connection:
+                is_connected = True
+                yield connection
+        except (SQLAlchemyError, OSError) as error:
+            if is_connected or fault_of(error) is not Fault.CONNECTION:
+                raise
+            raise NotConnectedError(str(error)) from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """It commits at its end. Raises TimeoutError after LONGEST."""
+        async with asyncio.timeout(LONGEST), self.sessions.begin() as session:
+            yield session
 
     async def dispose(self) -> None:
         """Close what is open; a server that does not answer a goodbye is left without one."""
@@ -65,34 +78,27 @@ GROUP_LOCK_TIMEOUT: Final = 0.5
 LOCK_TIMEOUT: Final = 3.0
 """Seconds that a transaction waits for a row; then its caller is told to try again."""
 
+STATEMENT_TIMEOUT: Final = 10.0
+"""Seconds after which PostgreSQL ends a statement of ours; those of tasks have no limit of ours."""
+
+LONGEST: Final = 15.0
+"""Seconds for a connection, a statement and its commit: what has no answer by then is on a connection that is dead."""
+
+_GROUPED: Final = Limits(GROUP_LOCK_TIMEOUT, STATEMENT_TIMEOUT)
+_TRANSACTIONS: Final = Limits(LOCK_TIMEOUT, STATEMENT_TIMEOUT)
+_JOBS: Final = Limits(LOCK_TIMEOUT, None)
+
 
 def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10) -> Database:
     """The pools for a `postgresql+asyncpg://` URL; connections are made when first used, in `connect_timeout` s.
 
     `pool_size` counts for transactions and for job sessions, each.
     """
-    shared: dict[str, Any] = {
-        "json_serializer": dump,
-        "pool_timeout": 10,
-        "max_overflow": 0,
-        "hide_parameters": True,  # an error is logged with its text, and args may be secrets
-    }
-    grouped = create_async_engine(
-        url,
-        isolation_level="AUTOCOMMIT",
-        pool_size=GROUPS,
-        connect_args=_connect_args(connect_timeout, GROUP_LOCK_TIMEOUT),
-        **shared,
-    )
-    pinged: dict[str, Any] = {
-        **shared,
-        "pool_pre_ping": True,
-        "pool_size": pool_size,
-        "connect_args": _connect_args(connect_timeout, LOCK_TIMEOUT),
-    }
-    engine = create_async_engine(url, **pinged)
+    grouped = connect(url, _GROUPED, connect_timeout, isolation_level="AUTOCOMMIT", pool_size=GROUPS)
+    pinged: dict[str, Any] = {"pool_pre_ping": True, "pool_size": pool_size}
+    engine = connect(url, _TRANSACTIONS, connect_timeout, **pinged)
     # Whatever the database's default is: above READ COMMITTED a renewal of the lease would fail the end of the job.
-    jobs = create_async_engine(url, **{**pinged, "pool_timeout": None}, isolation_level="READ COMMITTED")
+    jobs = connect(url, _JOBS, connect_timeout, **pinged, pool_timeout=None, isolation_level=ISOLATION)
     watch(jobs)
     for each in (grouped, engine):
         quote_no_row(each)
@@ -101,16 +107,8 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10) 
 
 
 def open_single(url: str) -> AsyncEngine:
-    """One connection, kept, for a thread with a loop of its own; each statement is its own transaction."""
-    single = create_async_engine(
-        url,
-        isolation_level="AUTOCOMMIT",
-        pool_pre_ping=True,
-        pool_size=1,
-        max_overflow=0,
-        hide_parameters=True,
-        connect_args=_connect_args(10, GROUP_LOCK_TIMEOUT),
-    )
+    """One connection, kept, for a thread with a loop of its own. Statements are to be put into `committing`."""
+    single = connect(url, _GROUPED, isolation_level="AUTOCOMMIT", pool_pre_ping=True, pool_size=1)
     quote_no_row(single)
     return single
 
@@ -130,8 +128,8 @@ def lend_database(engine: AsyncEngine, *, pool_size: int = 5) -> Database:
     jobs = like(host, pool_size=pool_size)
     watch(jobs)
     note_preparation(jobs)
-    for each, seconds in ((grouped, GROUP_LOCK_TIMEOUT), (transactions, LOCK_TIMEOUT), (jobs, LOCK_TIMEOUT)):
-        _begin(each, lock_timeout=seconds)
+    for each, limits in ((grouped, _GROUPED), (transactions, _TRANSACTIONS), (jobs, _JOBS)):
+        limit_each_transaction(each, limits)
     for each in (grouped, transactions):
         quote_no_row(each)
     sessions = async_sessionmaker(transactions, expire_on_commit=False)
@@ -139,9 +137,9 @@ def lend_database(engine: AsyncEngine, *, pool_size: int = 5) -> Database:
 
 
 def lend_single(engine: AsyncEngine) -> AsyncEngine:
-    """As `open_single`, connecting as a host's engine does. Statements are to be put into `committing`."""
+    """As `open_single`, connecting as a host's engine does."""
     single = AsyncEngine(beside(_lendable(engine), pool_size=1, timeout=10))
-    _begin(single, lock_timeout=GROUP_LOCK_TIMEOUT)
+    limit_each_transaction(single, _GROUPED)
     quote_no_row(single)
     return single
 
@@ -166,21 +164,3 @@ def _lendable(engine: object) -> Engine:
             "JOBTRAIL_DATABASE_URL"
         )
     return host
-
-
-def _begin(engine: AsyncEngine, *, lock_timeout: float) -> None:
-    """Say how each transaction of this engine begins, and of no other on the same pool; `lock_timeout` in seconds."""
-    statement = f"SET LOCAL lock_timeout = '{int(lock_timeout * 1000)}ms'"
-
-    def begin(connection: Connection) -> None:
-        # here, since of two engines that set it by their options the outer one's does not count
-        raw: Any = connection.connection.dbapi_connection
-        connection.dialect.set_isolation_level(raw, ISOLATION)
-        connection.exec_driver_sql(statement)
-
-    event.listen(engine.sync_engine, "begin", begin)
-
-
-def _connect_args(connect_timeout: float, lock_timeout: float) -> dict[str, Any]:
-    settings = {"application_name": "jobtrail", "lock_timeout": f"{int(lock_timeout * 1000)}ms"}
-    return {"timeout": connect_timeout, "server_settings": settings}

@@ -33,20 +33,20 @@ DELETE FROM jobtrail.nodes WHERE heartbeat_at < clock_timestamp() - CAST(:age AS
 
 async def purge(database: Database, *, actor: str, most: int) -> int:
     """Remove one batch of expired rows, oldest first; other nodes may do the same at the same time. How many went."""
-    async with database.sessions.begin() as session:
+    async with database.transaction() as session:
         await session.execute(_ACTOR, {"actor": actor})
         return _count(await session.execute(_PURGE, {"most": most}))
 
 
 async def forget(database: Database, *, age: timedelta, most: int) -> int:
     """Remove the history of at most `most` jobs that were purged longer than `age` ago. How many rows went."""
-    async with database.sessions.begin() as session:
+    async with database.transaction() as session:
         return _count(await session.execute(_FORGET, {"age": age, "most": most}))
 
 
 async def forget_nodes(database: Database, *, age: timedelta) -> int:
     """Remove nodes that have been silent for `age`. How many went."""
-    async with database.sessions.begin() as session:
+    async with database.transaction() as session:
         return _count(await session.execute(_FORGET_NODES, {"age": age}))
 
 

@@ -18,11 +18,23 @@ class Fault(Enum):
     DATA = auto()  # this row cannot be stored; others can
     COLLISION = auto()  # deadlock or serialization failure: the same again will do
     CONNECTION = auto()  # nobody answered: the statement may or may not have been committed
+    AWAY = auto()  # nothing was done, and later it may be: no connection, read-only, out of something
+    SLOW = auto()  # nothing was done: it took longer than the statement timeout
     LOCKED = auto()  # somebody else holds a row longer than the lock timeout
     OTHER = auto()
 
 
+PASSING: Final = frozenset({Fault.CONNECTION, Fault.AWAY, Fault.SLOW})
+"""Faults of the database that say nothing of what was asked: later the same may do."""
+
+
+class NotConnectedError(ConnectionError):
+    """No connection was to be had, so nothing was sent; the cause says why."""
+
+
 def fault_of(error: BaseException) -> Fault:
+    if isinstance(error, NotConnectedError):
+        return Fault.AWAY
     if (state := _state_of(error)) is not None:
         return _of_state(state)
     if isinstance(error, PoolTimeoutError | OSError | TimeoutError):
@@ -59,13 +71,24 @@ def unavailable() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
-        match fault_of(error):
-            case Fault.CONNECTION | Fault.LOCKED:
-                raise UnavailableError("the database did not answer in time") from error
-            case Fault.COLLISION:
-                raise UnavailableError("somebody else was about to change the same; nothing was stored") from error
-            case _:
-                raise
+        if (unavailable := unavailability(error)) is None:
+            raise
+        raise unavailable from error
+
+
+def unavailability(error: BaseException) -> UnavailableError | None:
+    """What a caller is told of a failure that has nothing to do with what was asked."""
+    match fault_of(error):
+        case Fault.COLLISION:
+            return UnavailableError("somebody else was about to change the same; nothing was stored")
+        case Fault.AWAY if _state_of(error) == _READ_ONLY:
+            return UnavailableError("the database is read-only for now")
+        case Fault.AWAY:
+            return UnavailableError("the database is away or out of room for now")
+        case Fault.CONNECTION | Fault.SLOW | Fault.LOCKED:
+            return UnavailableError("the database did not answer in time")
+        case _:
+            return None
 
 
 def quote_no_row(engine: AsyncEngine) -> None:
@@ -89,16 +112,28 @@ def quote_no_row(engine: AsyncEngine) -> None:
 _DETAIL: Final = "\nDETAIL:"
 
 
+_READ_ONLY: Final = "25006"
+
+_STATES: Final = {
+    "55P03": Fault.LOCKED,
+    "57014": Fault.SLOW,  # query_canceled
+    "57P03": Fault.AWAY,  # cannot_connect_now: it starts up, or shuts down
+    _READ_ONLY: Fault.AWAY,  # a standby, or it is made read-only for a while
+    "25P03": Fault.CONNECTION,  # idle_in_transaction_session_timeout
+}
+
+
 def _of_state(state: str) -> Fault:
-    if state == "55P03":
-        return Fault.LOCKED
+    if state in _STATES:
+        return _STATES[state]
     match state[:2]:
         case "22" | "23" | "54":
             return Fault.DATA
         case "40":
             return Fault.COLLISION
-        case "08" | "57" | "53":
-            # 53: out of connections or memory, 57: shutting down or terminated; both pass
+        case "53":  # out of connections, memory, disk
+            return Fault.AWAY
+        case "08" | "57":  # terminated, shutting down
             return Fault.CONNECTION
         case _:
             return Fault.OTHER

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from jobtrail.job.errors import UnavailableError
-from jobtrail.store.faults import Fault, fault_of
+from jobtrail.job.errors import OutcomeUnknownError
+from jobtrail.store.faults import PASSING, Fault, fault_of, unavailability
 
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
@@ -28,9 +28,10 @@ class Group(Generic[Row, Answer]):
     """One statement at a time; there is no timer, so a lone row goes at once.
 
     `write` stores the rows in one transaction and returns an answer for each, in their order. It must be repeatable:
-    after a lost connection the same rows come again. `weigh` tells the bytes of a row. `patience`, in seconds, is how
-    long a lost connection is retried before the callers get `UnavailableError`; after `longest`, in seconds, they get
-    it whatever happens, since a database may be reached and say nothing.
+    after a lost connection the same rows come again, and in halves when they took too long together. `weigh` tells the
+    bytes of a row. `patience`, in seconds, is how long a database that is away is retried before the callers get
+    `UnavailableError`; after `longest`, in seconds, they get it whatever happens, since a database may be reached and
+    say nothing. It is an `OutcomeUnknownError` unless it is certain that nothing was committed.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Group(Generic[Row, Answer]):
         except TimeoutError as error:
             if not answer.cancelled():  # it is the database's own
                 raise
-            raise UnavailableError(f"the database did not answer within {self._longest:g} s") from error
+            raise OutcomeUnknownError(f"the database did not answer within {self._longest:g} s") from error
 
     async def settle(self) -> None:
         """Wait until nothing is in flight."""
@@ -97,13 +98,19 @@ class Group(Generic[Row, Answer]):
 
     async def _commit(self, entries: Sequence[_Entry[Row, Answer]]) -> None:
         began = time.monotonic()
-        pause = 0.01
+        pause, is_unknown = 0.01, False
         while True:
             try:
                 answers = await self._write([entry.row for entry in entries])
             except Exception as error:  # noqa: BLE001 - every failure belongs to the callers, none to this task
-                if not self._again(error, began):
-                    await self._refuse(entries, error)
+                fault = fault_of(error)
+                is_unknown |= fault is Fault.CONNECTION
+                if fault is Fault.SLOW and len(entries) > 1:
+                    await self._commit(entries[: len(entries) // 2])
+                    await self._commit(entries[len(entries) // 2 :])
+                    return
+                if not self._again(fault, began):
+                    await self._refuse(entries, error, is_unknown=is_unknown)
                     return
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
                 pause = min(pause * 2, _LONGEST_PAUSE)
@@ -113,26 +120,25 @@ class Group(Generic[Row, Answer]):
                         entry.answer.set_result(answer)
                 return
 
-    def _again(self, error: Exception, began: float) -> bool:
-        match fault_of(error):
-            case Fault.COLLISION:
-                return True
-            case Fault.CONNECTION:
-                return time.monotonic() - began < self._patience
-            case _:
-                return False
+    def _again(self, fault: Fault, began: float) -> bool:
+        if fault in PASSING:
+            return time.monotonic() - began < self._patience
+        return fault is Fault.COLLISION
 
-    async def _refuse(self, entries: Sequence[_Entry[Row, Answer]], error: Exception) -> None:
+    async def _refuse(self, entries: Sequence[_Entry[Row, Answer]], error: Exception, *, is_unknown: bool) -> None:
         """A bad row fails its own caller only: what failed together is tried one by one."""
         fault = fault_of(error)
         if fault in (Fault.DATA, Fault.LOCKED) and len(entries) > 1:
             for entry in entries:
                 await self._commit([entry])
             return
-        if fault in (Fault.CONNECTION, Fault.LOCKED):
-            unavailable = UnavailableError("the database did not answer in time")
-            unavailable.__cause__ = error
-            error = unavailable
+        told: Exception = error
+        if is_unknown:
+            told = OutcomeUnknownError("the database did not answer in time")
+        elif (unavailable := unavailability(error)) is not None:
+            told = unavailable
+        if told is not error:
+            told.__cause__ = error
         for entry in entries:
             if not entry.answer.done():
-                entry.answer.set_exception(error)
+                entry.answer.set_exception(told)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from jobtrail.job.errors import CommitFailedError, JobSessionError, UnavailableError
 from jobtrail.store.engine import Database
-from jobtrail.store.faults import Fault, fault_of, unavailable
+from jobtrail.store.faults import PASSING, Fault, fault_of, unavailable
 from jobtrail.store.job_connection import IN_FAILED_TRANSACTION, USE, Use, leave
 from jobtrail.store.transitions.finish import Ending, Landing, ask, finish_within
 
@@ -100,15 +100,20 @@ async def open_job_session(database: Database, *, lease: timedelta) -> JobSessio
 async def complete(database: Database, session: JobSession, ending: Ending, *, node: UUID) -> Landing:
     """Commit what the task wrote, and the end of its attempt as the last statement of the same transaction.
 
-    STALE: the attempt was no longer ours, and nothing of it remains. However long a lock or an outage lasts, it waits.
+    STALE: the attempt was no longer ours, and nothing of it remains. For a lock it waits as long as a lease, for an
+    outage however long it lasts.
     Raises CommitFailedError when neither landed and the attempt still runs: it is to be ended in another way.
     """
-    sent, refusal = False, None
+    sent = False
+    refusal: Exception | None = None
     try:
-        if await _finish(session, ending, node):
-            sent = True
-            await session.own.commit()
-            return Landing.LANDED
+        async with asyncio.timeout(max(session.use.most_idle.total_seconds(), _PATIENCE)):
+            if await _finish(session, ending, node):
+                sent = True
+                await session.own.commit()
+                return Landing.LANDED
+    except TimeoutError:
+        refusal = UnavailableError("the database did not answer, or somebody kept the row of the job locked")
     except Exception as error:  # noqa: BLE001 - whatever it was: what counts is what the row says
         refusal = error
     finally:
@@ -131,6 +136,10 @@ async def abandon(session: JobSession) -> None:
     except asyncio.CancelledError:
         await asyncio.wait({session.leaving})
         raise
+
+
+_PATIENCE: Final = 30.0
+"""Seconds that the end of an attempt waits for its row, or for an answer, at least."""
 
 
 async def _finish(session: JobSession, ending: Ending, node: UUID) -> bool:
@@ -179,7 +188,7 @@ def _reason(session: JobSession, refusal: Exception | None) -> str:
             "let the error out, or put what may fail into `async with session.begin_nested():`"
         )
     said = " ".join(str(refusal.orig if isinstance(refusal, DBAPIError) else refusal).split())
-    passing = fault_of(refusal) in (Fault.COLLISION, Fault.CONNECTION)
+    passing = fault_of(refusal) in PASSING | {Fault.COLLISION}
     return f"what the task wrote was not committed: {said}" + ("; another attempt may succeed" if passing else "")
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, Pool, QueuePool
 
-ISOLATION: Final = "READ COMMITTED"
+from jobtrail.store.connecting import ISOLATION
 
 SPARE: Final = 3
 """Connections for when a host has all of its own in use. Requests that each hold one while their jobs are stored would

@@ -11,9 +11,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from jobtrail.store.connecting import connect_once
 from jobtrail.store.tables import SCHEMA
 
 _REVISION: Final = text(f"SELECT version_num FROM {SCHEMA}.alembic_version")  # noqa: S608 - a constant of ours
@@ -36,6 +36,14 @@ async def revision(session: AsyncSession) -> str | None:
     if not (await session.execute(_EXISTS)).scalar_one():
         return None
     return (await session.execute(_REVISION)).scalar_one_or_none()
+
+
+_IS_WRITABLE: Final = text("SELECT current_setting('transaction_read_only') = 'off'")
+
+
+async def is_writable(session: AsyncSession) -> bool:
+    """A standby is not, nor a database that somebody made read-only for a while."""
+    return bool((await session.execute(_IS_WRITABLE)).scalar_one())
 
 
 async def state(session: AsyncSession) -> Schema:
@@ -63,7 +71,7 @@ def _known() -> frozenset[str]:
 async def migrate(url: str, target: str = "head") -> None:
     """Bring the database behind a `postgresql+asyncpg://` URL to `target`; a later revision is left alone."""
     settings = config()
-    settings.attributes["connection"] = create_async_engine(url, poolclass=NullPool)
+    settings.attributes["connection"] = connect_once(url)
     # alembic drives a loop of its own
     await asyncio.to_thread(_upgrade, settings, target)
 

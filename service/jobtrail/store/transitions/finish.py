@@ -105,7 +105,7 @@ async def settle(database: Database, ending: Ending, *, node: UUID) -> Landing:
     Raises UnavailableError while somebody holds the row, or the database does not answer.
     """
     with unavailable():
-        async with database.sessions.begin() as session:
+        async with database.transaction() as session:
             landing = await _ask(session, ending, node)
             if landing is not Landing.UNSETTLED:
                 return landing
@@ -119,7 +119,7 @@ async def ask(database: Database, ending: Ending, *, node: UUID) -> Landing:
     It writes nothing, and waits for a commit that is on its way. Raises UnavailableError as `settle` does.
     """
     with unavailable():
-        async with database.sessions.begin() as session:
+        async with database.transaction() as session:
             return await _ask(session, ending, node)
 
 

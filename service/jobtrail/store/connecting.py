@@ -1,0 +1,92 @@
+"""How a connection to a database of our own is made, and what limits it has: directly, or through PgBouncer.
+
+Directly the limits are settings of the connection. Behind PgBouncer in transaction mode each transaction may be on
+another connection of the server, so the limits are said anew in each, everything is a transaction, and no prepared
+statement has a name that somebody else could meet (PgBouncer 1.21 and later keep names apart, older ones do not).
+"""
+
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, event, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from jobtrail.job.database_url import POOLER
+from jobtrail.job.storable import dump
+
+ISOLATION: Final = "READ COMMITTED"
+
+
+class Limits(NamedTuple):
+    """In seconds; None leaves the server's own."""
+
+    lock: float
+    statement: float | None
+
+
+def connect(url: str, limits: Limits, connect_timeout: float = 10, **options: Any) -> AsyncEngine:
+    """An engine for a `postgresql+asyncpg://` URL, as `DatabaseUrl.sqlalchemy` has it; `options` are the engine's."""
+    shared: dict[str, Any] = {
+        "json_serializer": dump,
+        "pool_timeout": 10,
+        "max_overflow": 0,
+        "hide_parameters": True,  # an error is logged with its text, and args may be secrets
+        **options,
+    }
+    if not is_pooled(url):
+        settings = {"application_name": "jobtrail", "lock_timeout": _ms(limits.lock)}
+        if limits.statement is not None:
+            settings["statement_timeout"] = _ms(limits.statement)
+        return create_async_engine(
+            url, **shared, connect_args={"timeout": connect_timeout, "server_settings": settings}
+        )
+    shared["isolation_level"] = ISOLATION
+    engine = create_async_engine(_direct(url), **shared, connect_args=_unnamed(connect_timeout))
+    limit_each_transaction(engine, limits)
+    return engine
+
+
+def connect_once(url: str) -> AsyncEngine:
+    """For migrations: without a pool, and without limits."""
+    if is_pooled(url):
+        return create_async_engine(_direct(url), poolclass=NullPool, connect_args=_unnamed(10))
+    return create_async_engine(url, poolclass=NullPool)
+
+
+def is_pooled(url: str) -> bool:
+    """Whether PgBouncer stands between."""
+    return POOLER in make_url(url).query
+
+
+def limit_each_transaction(engine: AsyncEngine, limits: Limits) -> None:
+    """Say how each transaction of this engine begins, and of no other on the same pool."""
+    said = [f"set_config('lock_timeout', '{_ms(limits.lock)}', true)"]
+    if limits.statement is not None:
+        said.append(f"set_config('statement_timeout', '{_ms(limits.statement)}', true)")
+    statement = f"SELECT {', '.join(said)}"
+
+    def begin(connection: Connection) -> None:
+        # here, since of two engines that set it by their options the outer one's does not count
+        raw: Any = connection.connection.dbapi_connection
+        connection.dialect.set_isolation_level(raw, ISOLATION)
+        connection.exec_driver_sql(statement)
+
+    event.listen(engine.sync_engine, "begin", begin)
+
+
+def _direct(url: str) -> Any:
+    return make_url(url).difference_update_query([POOLER, "prepared_statement_cache_size"])
+
+
+def _unnamed(connect_timeout: float) -> dict[str, Any]:
+    return {
+        "timeout": connect_timeout,
+        "server_settings": {"application_name": "jobtrail"},
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+        "prepared_statement_name_func": str,  # the unnamed statement, which the next one replaces
+    }
+
+
+def _ms(seconds: float) -> str:
+    return f"{int(seconds * 1000)}ms"
