@@ -1,5 +1,6 @@
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,15 @@ import pytest
 from jobtrail.settings import PREFIX
 from jobtrail.store.embedded import EmbeddedPostgres
 from support import database, servers
+from support.bouncer import pgbouncer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--postgres", choices=["embedded", "system"], default="embedded", help="the PostgreSQL that the tests run on"
+        "--postgres",
+        choices=["embedded", "system", "pgbouncer"],
+        default="embedded",
+        help="the PostgreSQL that the tests run on; pgbouncer: the embedded one, behind PgBouncer in transaction mode",
     )
 
 
@@ -23,10 +28,14 @@ def postgres(pytestconfig: pytest.Config) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session")
-async def kept_place(postgres: EmbeddedPostgres) -> AsyncIterator[database.Place]:
+async def kept_place(pytestconfig: pytest.Config, postgres: EmbeddedPostgres) -> AsyncIterator[database.Place]:
     """A migrated database, with whatever is in it."""
-    async with database.migrated(postgres) as place:
-        yield place
+    with ExitStack() as stack:
+        bouncer = None
+        if pytestconfig.getoption("--postgres") == "pgbouncer":
+            bouncer = stack.enter_context(pgbouncer(postgres))
+        async with database.migrated(postgres, bouncer) as place:
+            yield place
 
 
 @pytest.fixture

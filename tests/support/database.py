@@ -13,6 +13,7 @@ from jobtrail.store import scratch
 from jobtrail.store.embedded import EmbeddedPostgres
 from jobtrail.store.engine import Database, open_database
 from jobtrail.testing import ScratchDatabase, scratch_database
+from support.bouncer import through
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,11 @@ async def create(server: EmbeddedPostgres) -> str:
 
 
 @asynccontextmanager
-async def migrated(server: EmbeddedPostgres) -> AsyncIterator[Place]:
+async def migrated(server: EmbeddedPostgres, bouncer: str | None = None) -> AsyncIterator[Place]:
+    """`bouncer`, a host and port, is between all but the plain connection."""
     with scratch_database(server.url) as made:
-        url = normalize(made.url)
-        database, connection = open_database(url.sqlalchemy), await asyncpg.connect(url.libpq)
+        url = normalize(made.url if bouncer is None else through(bouncer, made.url))
+        database, connection = open_database(url.sqlalchemy), await asyncpg.connect(made.url)
         try:
             yield Place(url, database, connection, made)
         finally:

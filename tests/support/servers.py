@@ -30,7 +30,7 @@ def reachable_folder() -> Iterator[Path]:
 
 @contextmanager
 def server(which: str) -> Iterator[EmbeddedPostgres]:
-    """A server of its own; `which` is `embedded` or `system`. Its durability is PostgreSQL's own."""
+    """A server of its own; `which` is `system`, or else the embedded one. Its durability is PostgreSQL's own."""
     binaries = system_binaries()[0] if which == "system" else None
     with embedded_server({"max_connections": "200"}, binaries=binaries) as running:
         yield running

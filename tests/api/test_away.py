@@ -1,0 +1,58 @@
+"""What callers are told while the database takes nothing, or says nothing."""
+
+from uuid import UUID
+
+import pytest
+
+from jobtrail.job.catalog import Catalog
+from jobtrail.lifecycle import desk as desks
+from jobtrail.lifecycle.desk import Desk
+from jobtrail.store.engine import open_database
+from support import service, tasks
+from support.database import Place
+from support.proxy import Proxy
+from support.service import Service
+
+
+async def test_a_read_only_database_is_not_ready_and_takes_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desks, "PATIENCE", 0.1)
+    name = await place.value("SELECT current_database()")
+    await place.psql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    database = open_database(place.url.sqlalchemy)
+    try:
+        closed = Service(Desk(database, Catalog.from_modules([tasks])))
+        service.install(closed.app, closed.door)
+        ready = await closed.client.get("/health/ready")
+        refused = await closed.client.post("/v1/jobs", json={"task": "noop"})
+        keyed = await closed.client.post("/v1/jobs", json={"task": "noop"}, headers={"Idempotency-Key": "k"})
+        read = await closed.client.get("/v1/jobs")
+    finally:
+        await place.psql.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        await database.dispose()
+    for answer in (ready, refused, keyed):
+        assert (answer.status_code, answer.json()["type"]) == (503, "/v1/problems/unavailable")
+        assert answer.json()["detail"] == "the database is read-only for now"
+        assert int(answer.headers["Retry-After"]) >= 1
+    assert (read.status_code, read.json()["items"]) == (200, [])
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0
+
+
+async def test_a_submit_whose_outcome_is_unknown_says_so(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desks, "SILENCE", 0.3)
+    async with Proxy.before(place) as wire:
+        database = open_database(wire.url)
+        silent = Service(Desk(database, Catalog.from_modules([tasks])))
+        service.install(silent.app, silent.door)
+        await silent.submitted()
+        wire.mute = True
+        answer = await silent.client.post("/v1/jobs", json={"task": "noop"})
+        wire.go_away()
+        await database.dispose()
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (503, "/v1/problems/outcome-unknown")
+    assert "not known whether" in problem["detail"]
+    assert answer.headers["Retry-After"] == "1"
+    there = await place.value("SELECT count(*) FROM jobtrail.jobs WHERE id = $1", UUID(problem["job_id"]))
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 1 + there
