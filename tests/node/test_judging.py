@@ -1,5 +1,6 @@
 """Who may say that another node went silent: only who was heard of all the time, by the database's clock."""
 
+import asyncio
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -91,3 +92,17 @@ async def test_it_waits_for_those_with_a_longer_lease(place: Place) -> None:
 async def test_a_stranger_judges_nobody(place: Place) -> None:
     job_id = await one_silent(place)
     assert not await is_rescued(place, job_id, uuid4())
+
+
+async def test_a_renewal_that_is_on_its_way_keeps_its_job(place: Place) -> None:
+    """A rescue in two statements would read the old lease, and wait for the renewal only to overwrite it."""
+    job_id, judge = await one_silent(place), uuid4()
+    await beat(place, judge)
+    await place.psql.execute(AGO.format("steady_since", 60), judge)
+    transaction = place.psql.transaction()
+    await transaction.start()
+    await place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now() + interval '1 h' WHERE id = $1", job_id)
+    rescuing = asyncio.create_task(is_rescued(place, job_id, judge))
+    await asyncio.wait({rescuing}, timeout=0.2)
+    await transaction.commit()
+    assert not await rescuing

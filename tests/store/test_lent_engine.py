@@ -66,7 +66,7 @@ async def test_each_way_in_has_its_own_lock_timeout_and_leaves_none(place: Place
         assert [grouped, within, jobs] == ["500ms", "3s", "3s"]
         assert [await locks_of(engine) for _ in range(3)] == ["7s"] * 3
         single = lend_single(engine)
-        assert await locks_of(single) == "500ms"
+        assert await locks_of(single) == "100ms"
         await single.dispose()
 
 

@@ -98,18 +98,18 @@ class Leases:
         await engine.dispose()
 
     async def _beat(self, engine: AsyncEngine) -> None:
-        if self._main_loop_answers():
-            await asyncio.wait_for(self._exchange(engine), self._terms.lease.total_seconds() / 3)
-
-    async def _exchange(self, engine: AsyncEngine) -> None:
-        async with committing(engine) as connection:
+        if not self._main_loop_answers():
+            return
+        # a connection that says nothing is given up in time for another one
+        patience = self._terms.lease.total_seconds() / 3
+        async with asyncio.timeout(patience), committing(engine) as connection:
             held = list(self._held())
             await renew(connection, held, node=self._id, lease=self._terms.lease)
             running = await running_of(connection, self._id)
         self._tell(self._report, held, running)
         # last and apart: whoever locks the row of this node shall not cost its jobs their leases
         try:
-            async with committing(engine) as connection:
+            async with asyncio.timeout(patience), committing(engine) as connection:
                 await nodes.beat(connection, self._node, self._counts())
         except DBAPIError as error:
             if fault_of(error) is not Fault.LOCKED:

@@ -46,11 +46,11 @@ def connect(url: str, limits: Limits, connect_timeout: float = 10, **options: An
     return engine
 
 
-def connect_once(url: str) -> AsyncEngine:
-    """For migrations: without a pool, and without limits."""
+def connect_once(url: str, **options: Any) -> AsyncEngine:
+    """For migrations, and for who makes databases: without a pool, and without limits."""
     if is_pooled(url):
-        return create_async_engine(_direct(url), poolclass=NullPool, connect_args=_unnamed(10))
-    return create_async_engine(url, poolclass=NullPool)
+        options["connect_args"] = _unnamed(10)
+    return create_async_engine(_direct(url), poolclass=NullPool, **options)
 
 
 def is_pooled(url: str) -> bool:
@@ -75,7 +75,7 @@ def limit_each_transaction(engine: AsyncEngine, limits: Limits) -> None:
 
 
 def _direct(url: str) -> Any:
-    return make_url(url).difference_update_query([POOLER, "prepared_statement_cache_size"])
+    return make_url(url).difference_update_query([POOLER])
 
 
 def _unnamed(connect_timeout: float) -> dict[str, Any]:

@@ -84,6 +84,10 @@ STATEMENT_TIMEOUT: Final = 10.0
 LONGEST: Final = 15.0
 """Seconds for a connection, a statement and its commit: what has no answer by then is on a connection that is dead."""
 
+LEASE_LOCK_TIMEOUT: Final = 0.1
+"""Seconds; a renewal has no time for a row that somebody locked, and goes round it."""
+
+_LEASES: Final = Limits(LEASE_LOCK_TIMEOUT, STATEMENT_TIMEOUT)
 _GROUPED: Final = Limits(GROUP_LOCK_TIMEOUT, STATEMENT_TIMEOUT)
 _TRANSACTIONS: Final = Limits(LOCK_TIMEOUT, STATEMENT_TIMEOUT)
 _JOBS: Final = Limits(LOCK_TIMEOUT, None)
@@ -107,8 +111,8 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10) 
 
 
 def open_single(url: str) -> AsyncEngine:
-    """One connection, kept, for a thread with a loop of its own. Statements are to be put into `committing`."""
-    single = connect(url, _GROUPED, isolation_level="AUTOCOMMIT", pool_pre_ping=True, pool_size=1)
+    """One connection, kept, for the thread of the leases. Statements are to be put into `committing`."""
+    single = connect(url, _LEASES, isolation_level="AUTOCOMMIT", pool_pre_ping=True, pool_size=1)
     quote_no_row(single)
     return single
 
@@ -139,7 +143,7 @@ def lend_database(engine: AsyncEngine, *, pool_size: int = 5) -> Database:
 def lend_single(engine: AsyncEngine) -> AsyncEngine:
     """As `open_single`, connecting as a host's engine does."""
     single = AsyncEngine(beside(_lendable(engine), pool_size=1, timeout=10))
-    limit_each_transaction(single, _GROUPED)
+    limit_each_transaction(single, _LEASES)
     quote_no_row(single)
     return single
 

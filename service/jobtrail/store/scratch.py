@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.job.database_url import DatabaseUrl, normalize
 from jobtrail.job.errors import SettingsError
-from jobtrail.store.engine import open_single
+from jobtrail.store.connecting import connect_once
 from jobtrail.store.tables import metadata
 
 PREFIX: Final = "jobtrail_test_"
@@ -104,7 +104,7 @@ async def hasten(session: AsyncSession, ids: Sequence[UUID] = ()) -> bool:
 
 @asynccontextmanager
 async def _connected(server: DatabaseUrl) -> AsyncIterator[AsyncConnection]:
-    engine = open_single(server.sqlalchemy)
+    engine = connect_once(server.sqlalchemy, isolation_level="AUTOCOMMIT")
     try:
         async with engine.connect() as connection:
             yield connection

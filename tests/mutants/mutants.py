@@ -1,0 +1,145 @@
+"""Each breaks one thing that the promise stands on."""
+
+from typing import Final, NamedTuple
+
+
+class Change(NamedTuple):
+    """`old` stands in the file, and becomes `new`."""
+
+    file: str
+    old: str
+    new: str
+
+
+class Mutant(NamedTuple):
+    """`guard`: the tests of which one must go red."""
+
+    name: str
+    guard: str
+    changes: tuple[Change, ...]
+
+
+FENCE: Final = "service/jobtrail/store/transitions/fence.py"
+RESCUE: Final = "service/jobtrail/store/transitions/rescue.py"
+FINISH: Final = "service/jobtrail/store/transitions/finish.py"
+SUBMIT: Final = "service/jobtrail/lifecycle/submit.py"
+LEASES: Final = "service/jobtrail/node/leases.py"
+WORKER: Final = "service/jobtrail/node/worker.py"
+GROUP: Final = "service/jobtrail/store/group.py"
+SESSION: Final = "service/jobtrail/store/job_session.py"
+EXPIRY: Final = "service/jobtrail/store/expiry.py"
+MIGRATION: Final = "migrations/versions/2026-11-22-0300_jobs.py"
+
+LATE = """        loop = asyncio.get_running_loop()
+        loop.call_later(0.05, lambda: asyncio.ensure_future(desk.inserts.put(new)))
+        return Inserted(datetime.now(UTC), datetime.now(UTC))
+"""
+
+THREAD = """name="jobtrail-leases", daemon=True)
+        self._thread.start()
+"""
+
+FIND = """        silent = "SELECT id FROM jobtrail.jobs WHERE status = 'running' AND lease_until < now()"
+        found = [row.id for row in await connection.execute(text(silent))]
+        rows = (await connection.execute(_RESCUE, {"found": found, """
+
+ENDED_BEFORE = """    await session.own.commit()
+    await session.own.begin()
+    return await finish_within"""
+
+MUTANTS: Final = (
+    Mutant(
+        "the fence's predicate removed",
+        "tests/node/test_leases.py",
+        (Change(FENCE, "{row}attempt = u.attempt AND {row}node_id = :node", "CAST(:node AS uuid) IS NOT NULL"),),
+    ),
+    Mutant(
+        "rescue split in two statements",
+        "tests/node/test_judging.py",
+        (
+            Change(
+                RESCUE,
+                "         WHERE status = 'running' AND lease_until < statement",
+                "         WHERE lease_until < statement",
+            ),
+            Change(
+                RESCUE,
+                "         WHERE lease_until < statement_timestamp()\n",
+                "         WHERE id = ANY(CAST(:found AS uuid[]))\n",
+            ),
+            Change(RESCUE, " FOR UPDATE SKIP LOCKED", ""),
+            Change(RESCUE, "   AND j.lease_until < statement_timestamp()\n", ""),
+            Change(RESCUE, "        rows = (await connection.execute(_RESCUE, {", FIND),
+        ),
+    ),
+    Mutant(
+        "the guard trigger dropped",
+        "tests/store/test_guard.py",
+        (Change(MIGRATION, "WHEN ((OLD.id, OLD.status", "WHEN (false AND (OLD.id, OLD.status"),),
+    ),
+    Mutant(
+        "the commit moved after the answer",
+        "tests/lifecycle/test_submit.py",
+        (
+            Change(SUBMIT, "        return await desk.inserts.put(new)\n", LATE),
+            Change(SUBMIT, "import hashlib\n", "import asyncio\nimport hashlib\n"),
+            Change(SUBMIT, "from datetime import timedelta\n", "from datetime import UTC, datetime, timedelta\n"),
+        ),
+    ),
+    Mutant(
+        "renewal on the main loop",
+        "tests/node/test_watchdog.py",
+        (
+            Change(
+                LEASES,
+                THREAD,
+                (
+                    "daemon=True)\n"
+                    "        self._thread, self._task = threading.main_thread(), asyncio.create_task(self._run())\n"
+                ),
+            ),
+            Change(LEASES, "await asyncio.to_thread(thread.join, 5.0)", "await asyncio.wait({self._task}, timeout=5)"),
+        ),
+    ),
+    Mutant(
+        "a plain read instead of FOR UPDATE after an unknown commit",
+        "tests/node/test_leases.py",
+        (Change(FINISH, "WHERE id = :id FOR UPDATE", "WHERE id = :id"),),
+    ),
+    Mutant(
+        "rescue without a judge",
+        "tests/node/test_judging.py",
+        (
+            Change(RESCUE, "           AND EXISTS (", "           AND (CAST(:node AS uuid) IS NOT NULL OR EXISTS ("),
+            Change(RESCUE, "FROM jobtrail.nodes))\n", "FROM jobtrail.nodes)))\n"),
+        ),
+    ),
+    Mutant(
+        "a group that is not repeated after a lost connection",
+        "tests/store/test_group.py",
+        (Change(GROUP, "return time.monotonic() - began < self._patience", "return False"),),
+    ),
+    Mutant(
+        "a claim whose answer was lost is not adopted",
+        "tests/node/test_leases.py",
+        (Change(WORKER, "        if orphans:\n", "        if orphans and False:\n"),),
+    ),
+    Mutant(
+        "the effects of a job session committed before its end",
+        "tests/store/test_job_session.py",
+        (Change(SESSION, "    return await finish_within", ENDED_BEFORE),),
+    ),
+    Mutant(
+        "a purge that does not look at the expiry",
+        "tests/lifecycle/test_purge.py",
+        (
+            Change(
+                EXPIRY, "WHERE expires_at <= statement_timestamp()\n", "WHERE finished_at <= statement_timestamp()\n"
+            ),
+            Change(EXPIRY, "   AND expires_at <= statement_timestamp()\n", ""),
+            Change(
+                MIGRATION, "WHEN (OLD.expires_at IS NULL OR OLD.expires_at > clock", "WHEN (OLD.finished_at > clock"
+            ),
+        ),
+    ),
+)
