@@ -1,6 +1,5 @@
 """From settings to a desk, and to a node: what every process puts together, the web service and the CLI alike."""
 
-import asyncio
 import importlib
 import os
 import socket
@@ -8,10 +7,10 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -135,15 +134,13 @@ def build_node(settings: Settings, desk: Desk, leases: Callable[[], AsyncEngine]
     return Node(desk, leases, work, upkeep, Terms(settings.lease, settings.stall), version=version("jobtrail"))
 
 
-async def stop_node(node: Node, grace: timedelta, hurry: asyncio.Event) -> None:
-    """Let what runs go on for the grace, or until `hurry` is set; then as `Node.stop` does."""
-    stopping = asyncio.create_task(node.stop(grace.total_seconds()))
-    hurrying = asyncio.create_task(hurry.wait())
-    await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
-    if not stopping.done():
-        await node.stop(0)
-    hurrying.cancel()
-    await stopping
+def require_ends(node: Node) -> None:
+    """Of a node that has stopped. Raises UnavailableError when ends of its jobs could not be recorded."""
+    if node.unrecorded:
+        raise UnavailableError(
+            f"the database was away while the node stopped: the ends of {node.unrecorded} jobs could not be recorded; "
+            "another node takes them for lost when their leases are over"
+        )
 
 
 async def require_schema(
@@ -183,6 +180,10 @@ async def find_schema(desk: Desk, url: DatabaseUrl) -> schema.Schema:
             return await schema.state(session)
 
 
+_PGBOUNCER: Final = "unsupported startup parameter"
+"""What it says to the settings of a connection."""
+
+
 @contextmanager
 def answering(url: DatabaseUrl) -> Iterator[None]:
     """Raises UnavailableError when nobody answers at the URL, SettingsError when the server refuses who comes."""
@@ -190,6 +191,10 @@ def answering(url: DatabaseUrl) -> Iterator[None]:
         with unavailable():
             yield
     except UnavailableError as error:
+        if _PGBOUNCER in str(error.__cause__):
+            raise SettingsError(
+                f"JOBTRAIL_DATABASE_URL: PgBouncer answers at {url.shown}: write ?pgbouncer=true at the end of the URL"
+            ) from error
         raise UnavailableError(
             f"JOBTRAIL_DATABASE_URL: nothing answers at {url.shown} ({error.__cause__}): is PostgreSQL running there?"
         ) from error

@@ -27,7 +27,7 @@ def folder() -> Iterator[Path]:
 
 @asynccontextmanager
 async def served(folder: Path, place: Place, **settings: str) -> AsyncIterator[Served]:
-    async with Served.start(folder, place.url.libpq, **CHECKOUT, **settings) as service:
+    async with Served.start(folder, place.setting, **CHECKOUT, **settings) as service:
         yield service
 
 

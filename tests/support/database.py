@@ -10,6 +10,7 @@ import asyncpg
 
 from jobtrail.job.database_url import DatabaseUrl, normalize
 from jobtrail.store import scratch
+from jobtrail.store.connecting import is_pooled
 from jobtrail.store.embedded import EmbeddedPostgres
 from jobtrail.store.engine import Database, open_database
 from jobtrail.testing import ScratchDatabase, scratch_database
@@ -24,6 +25,11 @@ class Place:
     database: Database
     psql: asyncpg.Connection
     scratch: ScratchDatabase
+
+    @property
+    def setting(self) -> str:
+        """As JOBTRAIL_DATABASE_URL names it."""
+        return self.url.libpq + "?pgbouncer=true" * is_pooled(self.url.sqlalchemy)
 
     async def rows(self, query: str, *args: Any) -> list[dict[str, Any]]:
         return [dict(row) for row in await self.psql.fetch(query, *args)]
