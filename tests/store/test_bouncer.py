@@ -1,11 +1,20 @@
 """Behind PgBouncer in transaction mode, when it is installed; `pytest --postgres=pgbouncer` runs far more there."""
 
-import pytest
+from functools import partial
 
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import normalize
 from jobtrail.job.errors import SettingsError
+from jobtrail.job.status import Status
+from jobtrail.lifecycle.desk import Desk
 from jobtrail.store.connecting import connect_once, is_pooled
+from jobtrail.store.engine import lend_database, lend_single
 from jobtrail.wiring import answering
+from support import house, tasks
+from support.database import Place
 
 URL = "postgresql://ann@db:6432/app"
 
@@ -25,3 +34,23 @@ def test_who_forgot_to_say_so_is_told() -> None:
         answering(normalize(URL)),
     ):
         raise ConnectionError("unsupported startup parameter: lock_timeout")
+
+
+async def test_a_host_s_engine_with_the_settings_that_the_docs_name(place: Place) -> None:
+    engine = create_async_engine(
+        connect_once(place.url.sqlalchemy).url,
+        connect_args={
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": str,
+        },
+    )
+    database = lend_database(engine)
+    desk = Desk(database, Catalog.from_modules([tasks]))
+    try:
+        job = await house.submitted(desk, "about")
+        async with house.node_at(desk, place, connect=partial(lend_single, engine)):
+            assert (await house.ended(desk, job.id)).status is Status.SUCCEEDED
+    finally:
+        await database.dispose()
+        await engine.dispose()
