@@ -118,7 +118,7 @@ async def complete(database: Database, session: JobSession, ending: Ending, *, n
         refusal = error
     finally:
         await abandon(session)
-    landing = await _asked(database, ending, node)
+    landing = await _asked(database, session, ending, node)
     if landing is Landing.UNSETTLED:
         raise CommitFailedError(_reason(session, refusal)) from refusal
     return landing if sent else Landing.STALE
@@ -166,11 +166,11 @@ async def _check(session: JobSession, statement: TextClause) -> None:
         )
 
 
-async def _asked(database: Database, ending: Ending, node: UUID) -> Landing:
+async def _asked(database: Database, session: JobSession, ending: Ending, node: UUID) -> Landing:
     pause = 0.05
     while True:
         try:
-            return await ask(database, ending, node=node)
+            return await ask(database, ending, node=node, transaction=session.transaction)
         except UnavailableError:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)

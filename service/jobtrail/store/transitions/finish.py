@@ -38,10 +38,6 @@ class Ending:
     progress: str | None = None
 
 
-RESCUED: Final = "rescued"
-"""The reason of a move that rescue made; no end of an attempt has it."""
-
-
 class Landing(Enum):
     LANDED = auto()  # this attempt's end is what the row and the history say
     STALE = auto()  # the attempt is no longer ours: nothing was changed
@@ -82,7 +78,8 @@ SELECT status, node_id, attempt FROM jobtrail.jobs WHERE id = :id FOR UPDATE
 """)
 
 _ENDED_BY: Final = text("""
-SELECT to_status, node_id, reason FROM jobtrail.transitions
+SELECT to_status, node_id, reason, error IS NOT DISTINCT FROM CAST(:error AS jsonb) AS is_same, xact::text
+  FROM jobtrail.transitions
  WHERE job_id = :id AND attempt = :attempt AND from_status = 'running' ORDER BY seq LIMIT 1
 """)
 
@@ -106,30 +103,32 @@ async def settle(database: Database, ending: Ending, *, node: UUID) -> Landing:
     """
     with unavailable():
         async with database.transaction() as session:
-            landing = await _ask(session, ending, node)
+            landing = await _ask(session, ending, node, None)
             if landing is not Landing.UNSETTLED:
                 return landing
             await finish_within(await session.connection(), ending, node=node)  # `_ask` holds the row
         return Landing.LANDED
 
 
-async def ask(database: Database, ending: Ending, *, node: UUID) -> Landing:
+async def ask(database: Database, ending: Ending, *, node: UUID, transaction: str) -> Landing:
     """What became of an end whose commit was not answered. UNSETTLED: the attempt still runs, and is still ours.
 
-    It writes nothing, and waits for a commit that is on its way. Raises UnavailableError as `settle` does.
+    `transaction` is the id of the one that was to commit: an end that another wrote is not its. It writes nothing, and
+    waits for a commit that is on its way. Raises UnavailableError as `settle` does.
     """
     with unavailable():
         async with database.transaction() as session:
-            return await _ask(session, ending, node)
+            return await _ask(session, ending, node, transaction)
 
 
-async def _ask(session: AsyncSession, ending: Ending, node: UUID) -> Landing:
+async def _ask(session: AsyncSession, ending: Ending, node: UUID, transaction: str | None) -> Landing:
     row = (await session.execute(_ROW, {"id": ending.id})).one_or_none()
     if row is not None and (row.status, row.node_id, row.attempt) == (Status.RUNNING, node, ending.attempt):
         return Landing.UNSETTLED
     # The history says who ended this attempt, also after the row went on or was purged.
-    ended = (await session.execute(_ENDED_BY, {"id": ending.id, "attempt": ending.attempt})).one_or_none()
-    if ended is not None and _is_ours(ended, ending, node):
+    asked = {"id": ending.id, "attempt": ending.attempt, "error": ending.error}
+    ended = (await session.execute(_ENDED_BY, asked)).one_or_none()
+    if ended is not None and _is_ours(ended, ending, node) and transaction in (None, ended.xact):
         return Landing.LANDED
     now = "gone" if row is None else f"{row.status} at attempt {row.attempt}"
     log.warning(
@@ -143,12 +142,16 @@ async def _ask(session: AsyncSession, ending: Ending, node: UUID) -> Landing:
 
 
 def _is_ours(ended: Row[Any], ending: Ending, node: UUID) -> bool:
-    """Whether the history's end of this attempt is the one we tried to write."""
-    if ended.node_id != node:
+    """Whether the history's end of this attempt is the one we tried to write; rescue and psql write other errors."""
+    if ended.node_id != node or ended.reason == _BY_HAND or not ended.is_same:
         return False
     if ended.to_status == Status.CANCELLED:
         return ending.status in (Status.CANCELLED, Status.PENDING)
-    return bool(ended.to_status == ending.status and ended.reason != RESCUED)
+    return bool(ended.to_status == ending.status)
+
+
+_BY_HAND: Final = "sql"
+"""The reason that the database gives a move which came from outside."""
 
 
 def _parameters(endings: Sequence[Ending], node: UUID) -> Mapping[str, Any]:

@@ -1,0 +1,19 @@
+"""Whatever order the verbs come in, a job is what the rules of its life make of it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from jobtrail.store.embedded import EmbeddedPostgres
+from model import machine
+from model.driver import Driver, driven
+
+
+@pytest.fixture(scope="module")
+def driver(postgres: EmbeddedPostgres) -> Iterator[Driver]:
+    with driven(postgres) as made:
+        yield made
+
+
+def test_every_verb_in_any_order(driver: Driver) -> None:
+    assert machine.run(driver, examples=60, steps=30) > 1000

@@ -1,0 +1,182 @@
+"""What two may want of one job at once: each verb as the node or a caller uses it, and where a job stands before."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import text
+
+from jobtrail.job.status import Status
+from jobtrail.job.submission import Amendment, Submission
+from jobtrail.lifecycle.amend import amend
+from jobtrail.lifecycle.cancel import cancel
+from jobtrail.lifecycle.desk import Desk
+from jobtrail.lifecycle.finish import finish
+from jobtrail.lifecycle.purge import purge
+from jobtrail.lifecycle.rescue import rescue
+from jobtrail.lifecycle.retry import retry
+from jobtrail.lifecycle.submit import submit_keyed
+from jobtrail.store.engine import committing
+from jobtrail.store.group import Group
+from jobtrail.store.job_session import complete, open_job_session
+from jobtrail.store.transitions.claim import claim_next, claim_these
+from jobtrail.store.transitions.finish import Ending, finish_group, settle
+from jobtrail.store.transitions.renew import Held, renew, running_of
+from support.judges import JUDGE
+
+ONE: Final = UUID(int=11)
+"""The node of the first attempt."""
+
+OTHER: Final = UUID(int=12)
+LEASE: Final = timedelta(hours=1)
+LATER: Final = datetime(2999, 1, 1, tzinfo=UTC).isoformat()
+_WANTED: Final = Submission(task="noop", max_attempts=2, ttl=0)
+
+
+async def _claim_next(desk: Desk, _job_id: UUID) -> Sequence[int]:
+    wanted = {"lease": LEASE, "tasks": ["noop"], "queues": (), "free": 5, "salt": ""}
+    return [each.attempt for each in await claim_next(desk.database, node=OTHER, **wanted)]
+
+
+async def _claim_it(desk: Desk, job_id: UUID) -> Sequence[int]:
+    return [each.attempt for each in await claim_these(desk.database, [job_id], node=OTHER, lease=LEASE)]
+
+
+async def _renew(desk: Desk, job_id: UUID) -> bool:
+    """Whether the node still runs it, as it hears with each renewal."""
+    async with committing(desk.database.engine) as connection:
+        await renew(connection, [Held(job_id, 1)], node=ONE, lease=LEASE)
+        return job_id in {each.id for each in await running_of(connection, ONE)}
+
+
+async def _end(desk: Desk, ending: Ending) -> str:
+    endings = Group(partial(finish_group, desk.database, node=ONE), patience=3)
+    return (await finish(endings, partial(settle, desk.database, node=ONE), ending)).name
+
+
+async def _succeed(desk: Desk, job_id: UUID) -> str:
+    return await _end(desk, Ending(job_id, 1, Status.SUCCEEDED, "succeeded", result="1"))
+
+
+async def _try_again(desk: Desk, job_id: UUID) -> str:
+    return await _end(desk, Ending(job_id, 1, Status.PENDING, "ValueError", error='{"type": "ValueError"}'))
+
+
+async def _fail(desk: Desk, job_id: UUID) -> str:
+    return await _end(desk, Ending(job_id, 1, Status.FAILED, "ValueError", error='{"type": "ValueError"}'))
+
+
+async def _complete(desk: Desk, job_id: UUID) -> str:
+    session = await open_job_session(desk.database, lease=LEASE)
+    await session.execute(text("INSERT INTO effects VALUES (:id, 1)"), {"id": job_id})
+    ending = Ending(job_id, 1, Status.SUCCEEDED, "succeeded", result="2")
+    return (await complete(desk.database, session, ending, node=ONE)).name
+
+
+async def _cancel(desk: Desk, job_id: UUID) -> bool:
+    """Not its answer, which is read after it: until then the job may have gone on."""
+    return bool(await cancel(desk, job_id, by="bob", reason="enough"))
+
+
+async def _retry(desk: Desk, job_id: UUID) -> str:
+    return (await retry(desk, job_id, by="bob")).status
+
+
+async def _rescue(desk: Desk, _job_id: UUID) -> Sequence[str]:
+    return [each.status for each in await rescue(desk.database, node=JUDGE, by="node x")]
+
+
+async def _purge(desk: Desk, _job_id: UUID) -> int:
+    return (await purge(desk.database, by="node x", history_ttl=None)).jobs
+
+
+async def _amend(desk: Desk, job_id: UUID) -> Sequence[str]:
+    return (await amend(desk, job_id, Amendment(tags=["seen"]))).tags
+
+
+async def _put_off(desk: Desk, job_id: UUID) -> str:
+    return (await amend(desk, job_id, Amendment(run_at=LATER))).status
+
+
+async def _submit(desk: Desk, _job_id: UUID) -> bool:
+    _, replayed = await submit_keyed(desk, _WANTED, by="ann", key="k")
+    return replayed
+
+
+Act = Callable[[Desk, UUID], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """It moves or writes a job that stands at one of `at`. What somebody holds it may leave for its next turn; then it
+    answers with `nothing`.
+    """
+
+    act: Act
+    at: Sequence[str]
+    nothing: Any = "UnavailableError"
+
+
+VERBS: Final = {
+    "claim next": Verb(_claim_next, ["given back"], nothing=[]),
+    "claim it": Verb(_claim_it, ["given back"], nothing=[]),
+    "renew": Verb(_renew, ["silent"], nothing=True),
+    "succeed": Verb(_succeed, ["silent"]),
+    "try again": Verb(_try_again, ["silent"]),
+    "complete": Verb(_complete, ["silent"]),
+    "cancel": Verb(_cancel, ["given back", "silent"]),
+    "retry": Verb(_retry, ["over"]),
+    "rescue": Verb(_rescue, ["silent"], nothing=[]),
+    "purge": Verb(_purge, ["over"], nothing=0),
+    "amend": Verb(_amend, ["given back", "silent", "over"]),
+    "put off": Verb(_put_off, ["given back"]),
+    "submit": Verb(_submit, ["unborn"]),
+}
+
+ENDS: Final = frozenset({"succeed", "try again"})
+"""What a node says of the end of an attempt; of one attempt it says only one of them."""
+
+APART: Final = {
+    ("submit", other): "a row that is not committed is there for nobody but another with its key"
+    for other in VERBS
+    if other != "submit"
+}
+
+
+_SILENT: Final = text("UPDATE jobtrail.jobs SET lease_until = now() - interval '1 s'")
+_EXPIRED: Final = text("UPDATE jobtrail.jobs SET expires_at = now() - interval '1 s'")
+
+
+async def _unborn(_desk: Desk) -> None:
+    pass
+
+
+async def _silent(desk: Desk) -> UUID:
+    job, _ = await submit_keyed(desk, _WANTED, by="ann", key="k")
+    assert await claim_these(desk.database, [job.id], node=ONE, lease=LEASE)
+    async with desk.transaction() as session:
+        await session.execute(_SILENT)
+    return job.id
+
+
+async def _given_back(desk: Desk) -> None:
+    await _silent(desk)
+    assert await _rescue(desk, JUDGE) == ["pending"]
+
+
+async def _over(desk: Desk) -> None:
+    assert await _fail(desk, await _silent(desk)) == "LANDED"
+    async with desk.transaction() as session:
+        await session.execute(_EXPIRED)
+
+
+STARTS: Final[Mapping[str, Callable[[Desk], Awaitable[object]]]] = {
+    "unborn": _unborn,
+    "given back": _given_back,
+    "silent": _silent,
+    "over": _over,
+}
+"""How a job comes to stand there. Its first attempt is ONE's, which goes on as if it still held the job."""
