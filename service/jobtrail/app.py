@@ -22,7 +22,10 @@ from jobtrail.api.routes import install
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.redaction import Redaction
+from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.key_ring import KeyRing
+from jobtrail.node.node import Node
+from jobtrail.node.notice import Notice
 from jobtrail.settings import Settings, is_loopback
 from jobtrail.store.engine import open_single
 from jobtrail.wiring import (
@@ -32,8 +35,8 @@ from jobtrail.wiring import (
     open_desk,
     reach,
     require_access,
+    require_ends,
     require_schema,
-    stop_node,
 )
 
 VERSION: Final = version("jobtrail")
@@ -42,21 +45,13 @@ DESCRIPTION: Final = "BackgroundTasks that survive a restart: every job is one P
 
 
 def create_app(
-    settings: Settings,
-    url: DatabaseUrl,
-    catalog: Catalog,
-    *,
-    loopback: bool,
-    hurry: asyncio.Event | None = None,
-    connections: Callable[[], int] = lambda: 0,
+    settings: Settings, desk: Desk, node: Node, *, loopback: bool, connections: Callable[[], int] = lambda: 0
 ) -> FastAPI:
-    """The stand-alone service. Its node lives as long as the app's lifespan; `hurry` ends the grace at its end.
+    """The stand-alone service. Its node lives as long as the app's lifespan, and stops earlier if it is drained.
 
     `loopback`: nobody but this machine reaches it, and callers need no key as long as there is none. `connections`: how
     many are open.
     """
-    desk = open_desk(settings, url, catalog)
-    node = build_node(settings, desk, partial(open_single, url.sqlalchemy))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -64,7 +59,7 @@ def create_app(
         try:
             yield
         finally:
-            await stop_node(node, settings.grace, hurry or asyncio.Event())
+            await node.stop(settings.grace.total_seconds())
             await desk.database.dispose()
 
     app = FastAPIOffline(title="Jobtrail", version=VERSION, description=DESCRIPTION, lifespan=lifespan)
@@ -84,15 +79,17 @@ def create_app(
 def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: None) -> None:
     """Serve until a signal says to stop. `ready` is called with the service's URL once it answers.
 
-    Raises SettingsError, UnavailableError, before anything is served.
+    Raises SettingsError, UnavailableError, before anything is served, and UnavailableError when ends could not be
+    recorded.
     """
     catalog = load_catalog(settings.tasks)
     with listen(settings.host, settings.port) as listening, reach(settings) as url:
         # the address that was bound, since a name may lead anywhere
         loopback = is_loopback(listening.getsockname()[0])
         asyncio.run(_check(settings, url, catalog, loopback=loopback))
-        hurry = asyncio.Event()
-        app = create_app(settings, url, catalog, loopback=loopback, hurry=hurry, connections=lambda: server.connections)
+        desk = open_desk(settings, url, catalog)
+        node = build_node(settings, desk, partial(open_single, url.sqlalchemy))
+        app = create_app(settings, desk, node, loopback=loopback, connections=lambda: server.connections)
         config = uvicorn.Config(
             app,
             lifespan="on",
@@ -101,8 +98,11 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
             server_header=False,
             timeout_graceful_shutdown=max(1, math.ceil(settings.grace.total_seconds())),
         )
-        server = _Server(config, ready, hurry, Silent(settings.body_timeout))
-        server.run(sockets=[listening])
+        server = _Server(config, ready, Notice(node, settings.grace), Silent(settings.body_timeout))
+        try:
+            server.run(sockets=[listening])  # it ends by the signal that ended it, for whoever was there before
+        finally:
+            require_ends(node)
 
 
 async def _check(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, loopback: bool) -> None:
@@ -115,14 +115,12 @@ async def _check(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, loop
 
 
 class _Server(uvicorn.Server):
-    """Says where it serves, once it does. A second signal hurries its end but skips none of it."""
+    """Says where it serves, once it does. A repeated signal hurries its end but skips none of it."""
 
-    def __init__(
-        self, config: uvicorn.Config, ready: Callable[[str], None], hurry: asyncio.Event, silent: Silent
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[str], None], notice: Notice, silent: Silent) -> None:
         super().__init__(config)
         self._ready = ready
-        self._hurry = hurry
+        self._notice = notice
         self._silent = silent
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -144,9 +142,15 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._hurry.set)
         super().handle_exit(sig, frame)
+        if self._notice(sig) and self._loop is not None:
+            self.force_exit = True  # uvicorn does so for a SIGINT alone
+            self._loop.call_soon_threadsafe(self._hang_up)
+
+    def _hang_up(self) -> None:
+        """From Python 3.12 on a server that is closed waits for its connections."""
+        for each in list(self.server_state.connections):
+            each.transport.abort()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)

@@ -24,16 +24,21 @@ async def test_what_was_claimed_while_the_node_began_to_stop_goes_back(place: Pl
     desk = house.desk_at(place)
     async with house.node_at(desk, place, poll_every=timedelta(seconds=60)) as node:
         await node.worker.claim_loop.ticked(after=0)
-        async with place.psql.transaction():
-            await place.psql.execute("LOCK TABLE jobtrail.pauses")  # a claim reads it, so it waits
+        # not by a lock: a claim waits for none
+        await place.psql.execute("""
+            CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END';
+            CREATE TRIGGER linger BEFORE UPDATE ON jobtrail.jobs FOR EACH ROW
+                WHEN (NEW.status = 'running') EXECUTE FUNCTION linger()""")
+        try:
             job = await house.submitted(desk, "hold")
             node.launch(job.id, job.task, job.queue)
-            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%claimed%'"
-            await until(lambda: place.value(waiting))
+            await until(lambda: place.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
             stopping = asyncio.create_task(node.stop(10))
             await asyncio.sleep(0)
             assert not node.accepting()
-        await asyncio.wait_for(stopping, 5)
+            await asyncio.wait_for(stopping, 5)
+        finally:
+            await place.psql.execute("DROP FUNCTION linger() CASCADE")
     assert await _facts(desk, job.id) == RELEASED
 
 

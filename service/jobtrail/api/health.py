@@ -26,8 +26,10 @@ class HealthRoutes:
     async def ready(self) -> Response:
         """Jobs can be submitted: the database answers, its schema is usable, the process is not shutting down."""
         if not self.door.accepting():
-            raise UnavailableError("this process is shutting down")
+            raise UnavailableError("draining: this process is shutting down")
         found = await self._schema()
+        if found is None:
+            raise UnavailableError("the database is read-only for now")
         if not found.is_usable:
             lack = "no Jobtrail schema" if found is Schema.MISSING else "an older revision of the schema"
             raise UnavailableError(f"the database has {lack}: run `jobtrail migrate`")
@@ -37,10 +39,11 @@ class HealthRoutes:
         """The same as ready, for whoever knows only one address."""
         return await self.ready()
 
-    async def _schema(self) -> Schema:
+    async def _schema(self) -> Schema | None:
+        """None where nothing can be written."""
         try:
             async with asyncio.timeout(PATIENCE), self.door.desk.session() as session:
-                return await schema.state(session)
+                return await schema.state(session) if await schema.is_writable(session) else None
         except TimeoutError as error:
             raise UnavailableError(f"the database did not answer within {PATIENCE:g} s") from error
         except Exception as error:

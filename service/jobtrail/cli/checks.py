@@ -110,6 +110,9 @@ def check_server(found: Found) -> Finding:
         return Finding("server", Level.FAULT, said, f"Jobtrail needs PostgreSQL {OLDEST_SERVER} or later: upgrade it")
     if found.server.is_standby:
         return Finding("server", Level.FAULT, f"{said} is a standby and read-only", "name the primary in the URL")
+    if found.server.is_read_only:
+        fix = "let it write again: look at default_transaction_read_only of the server, the database and the role"
+        return Finding("server", Level.FAULT, f"{said} is read-only", fix)
     return Finding("server", Level.OK, said)
 
 

@@ -2,12 +2,11 @@
 
 import json
 import signal
-import sys
+from contextlib import suppress
 
 import typer
 
 from jobtrail import app
-from jobtrail.cli import exits
 from jobtrail.cli.errand import Json, configured_to_stay
 
 
@@ -18,11 +17,9 @@ def serve(as_json: Json = False) -> None:
     """
     settings = configured_to_stay()
     # The server shuts down first and raises the signal again afterwards, for whoever was there before.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(exits.DONE))
-    try:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
         app.serve(settings, ready=lambda url: _say(url, only_accepts=settings.only_accepts, as_json=as_json))
-    except KeyboardInterrupt:
-        sys.exit(exits.DONE)
 
 
 def _say(url: str, *, only_accepts: bool, as_json: bool) -> None:

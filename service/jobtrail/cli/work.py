@@ -3,23 +3,22 @@
 import asyncio
 import json
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Annotated, Final
 
 import typer
 
-from jobtrail.cli import exits
 from jobtrail.cli.errand import Json, configured_to_stay, require_tasks
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import SettingsError
 from jobtrail.node.node import Node
+from jobtrail.node.notice import Notice
 from jobtrail.settings import Settings
 from jobtrail.store.engine import open_single
-from jobtrail.wiring import build_node, load_catalog, open_desk, reach, require_schema, stop_node
+from jobtrail.wiring import build_node, load_catalog, open_desk, reach, require_ends, require_schema
 
 _TOLD: Final = 10
 """Tasks that are told by name."""
@@ -39,11 +38,9 @@ def work(
     """
     said = {"queues": tuple(queue or ()) or None, "slots": slots, "threads": threads, "processes": processes}
     settings = configured_to_stay(**{name: value for name, value in said.items() if value is not None})
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(exits.DONE))
-    try:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
         _run(settings, as_json=as_json)
-    except KeyboardInterrupt:
-        sys.exit(exits.DONE)
 
 
 def _run(settings: Settings, *, as_json: bool) -> None:
@@ -64,33 +61,34 @@ def _require_places(settings: Settings, catalog: Catalog) -> None:
 
 
 async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready: Callable[[Node], None]) -> None:
-    """Until a signal asks to stop. Raises SettingsError, UnavailableError, before any job is run."""
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    """Until a signal asks to stop.
+
+    Raises SettingsError, UnavailableError, before any job is run; UnavailableError, when ends could not be recorded.
+    """
+    stop = asyncio.Event()
     desk = open_desk(settings, url, catalog)
     try:
         await require_schema(desk, settings, url)
         node = build_node(settings, desk, partial(open_single, url.sqlalchemy))
-        with _signals_ask(stop, hurry):
+        with _signals_ask(stop, Notice(node, settings.grace)):
             node.start()
             try:
                 ready(node)
                 await stop.wait()
             finally:
-                await stop_node(node, settings.grace, hurry)
+                await node.stop(settings.grace.total_seconds())
+        require_ends(node)
     finally:
         await desk.database.dispose()
 
 
 @contextmanager
-def _signals_ask(stop: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
-    """The first one asks to stop, each later one to hurry."""
+def _signals_ask(stop: asyncio.Event, notice: Notice) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
-    def ask() -> None:
-        (hurry if stop.is_set() else stop).set()
-
-    def signalled(_which: int, _frame: object) -> None:
-        loop.call_soon_threadsafe(ask)
+    def signalled(which: int, _frame: object) -> None:
+        notice(which)
+        loop.call_soon_threadsafe(stop.set)
 
     # not the loop's own way, which would leave the process without any handler afterwards
     before = {which: signal.signal(which, signalled) for which in (signal.SIGINT, signal.SIGTERM)}

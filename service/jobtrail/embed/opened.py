@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
+from jobtrail.embed.signals import overheard
 from jobtrail.job.access import Caller
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl, normalize
@@ -21,9 +22,10 @@ from jobtrail.job.redaction import Redaction
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.node.node import Node
+from jobtrail.node.notice import Notice
 from jobtrail.settings import Settings
 from jobtrail.store.engine import lend_single, open_single
-from jobtrail.wiring import build_node, lend_desk, load_catalog, open_desk, reach, require_schema, stop_node
+from jobtrail.wiring import build_node, lend_desk, load_catalog, open_desk, reach, require_schema
 
 log = logging.getLogger(__name__)
 
@@ -99,15 +101,25 @@ async def opening(parts: Parts, *, made_at: str, runs: bool) -> AsyncIterator[Op
             await require_schema(desk, settings, url, command=command)
             node = build_node(settings, desk, leases) if runs else None
             opened = Opened(settings, desk, node, parts.who, Redaction(settings.redact))
-            if node is not None:
-                node.start()
-            _process.opened = opened
             try:
-                yield opened
+                async with _running(node, settings):
+                    _process.opened = opened
+                    yield opened
             finally:
-                if node is not None:
-                    await stop_node(node, settings.grace, asyncio.Event())
                 opened.is_closed = True
+
+
+@asynccontextmanager
+async def _running(node: Node | None, settings: Settings) -> AsyncIterator[None]:
+    if node is None:
+        yield
+        return
+    node.start()
+    with overheard(Notice(node, settings.grace)):
+        try:
+            yield
+        finally:
+            await node.stop(settings.grace.total_seconds())
 
 
 class _Process:

@@ -11,6 +11,7 @@ from jobtrail.job.status import Status
 from jobtrail.job.storable import dump
 from jobtrail.store.group import Group
 from jobtrail.store.transitions.finish import Ending, Landing
+from jobtrail.store.transitions.renew import Held
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,12 @@ Settle = Callable[[Ending], Awaitable[Landing]]
 async def finish(endings: Group[Ending, Landing], settle: Settle, ending: Ending) -> Landing:
     """LANDED, or STALE when the attempt was no longer ours. However long a lock or an outage lasts, it waits."""
     landing = await endings.put(ending)
-    pause = 0.05
+    return await finish_alone(settle, ending) if landing is Landing.UNSETTLED else landing
+
+
+async def finish_alone(settle: Settle, ending: Ending) -> Landing:
+    """The same without others, where the group's own task is not there any more."""
+    landing, pause = Landing.UNSETTLED, 0.05
     while landing is Landing.UNSETTLED:
         try:
             landing = await settle(ending)
@@ -44,7 +50,7 @@ def ending_of(claimed: Claimed, outcome: Outcome) -> Ending:
             return released(claimed)
 
 
-def released(claimed: Claimed) -> Ending:
+def released(claimed: Claimed | Held) -> Ending:
     """An attempt that never began goes back whole."""
     return Ending(claimed.id, claimed.attempt, Status.PENDING, "released", more=1)
 

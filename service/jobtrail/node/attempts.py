@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
+from jobtrail.job.outcome import Interrupted, judge, raised
 from jobtrail.job.record import Claimed
 from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.finish import finish
-from jobtrail.lifecycle.run import Run, run
+from jobtrail.lifecycle.finish import ending_of, finish, finish_alone, released
+from jobtrail.lifecycle.run import Run, recorded, run
 from jobtrail.logs import bind, collect
 from jobtrail.node.attempt import Attempt, Equipment
 from jobtrail.node.handover import Handover
@@ -26,8 +27,11 @@ log = logging.getLogger(__name__)
 
 _FOREVER: Final = float("inf")
 
-_LAST_WORDS: Final = 10.0
+_LAST_WORDS: Final = 5.0
 """Seconds that a stopping node waits for its ends to be recorded, should the database be away."""
+
+_LOOK: Final = 0.1
+"""Seconds between two looks of a stopping node: a second signal may have shortened the grace."""
 
 
 class Attempts:
@@ -42,15 +46,20 @@ class Attempts:
         self._reports = reports
         self._freed = freed
         self._endings = Group(partial(finish_group, desk.database, node=node_id), weigh=_weigh, patience=_FOREVER)
+        self._settle = partial(settle, desk.database, node=node_id)
         self._held: dict[UUID, Attempt] = {}
         self._running: set[Attempt] = set()
         self._context = contextvars.copy_context()
         self._runs: set[asyncio.Task[None]] = set()
+        self._open: dict[Held, Ending] = {}
+        self._until = _FOREVER
+        self._gave_up = False
         self.left_behind = 0
         self.stale_ends = 0
 
-    def __contains__(self, job_id: object) -> bool:
-        return job_id in self._held
+    def knows(self, held: Held) -> bool:
+        """Whether it was begun or is given back here: a claim that is not known is one whose answer was lost."""
+        return held.id in self._held or held in self._open
 
     def held(self) -> Sequence[Held]:
         """Callable from any thread."""
@@ -69,6 +78,7 @@ class Attempts:
         attempt = Attempt(claimed, self._desk.catalog[claimed.task], self._reports.open(held), self._equipment)
         self._held[claimed.id] = attempt
         self._running.add(attempt)
+        self._open[held] = _lost(claimed)
         self.keep(self._run(attempt))
 
     def keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -95,35 +105,50 @@ class Attempts:
         attempt.finishing = True
         attempt.execution.interrupt()
 
-    async def record(self, ending: Ending) -> Landing:
-        """Offer the end of an attempt until the database says whose it was."""
-        return await finish(self._endings, partial(settle, self._desk.database, node=self._node_id), ending)
+    async def give_back(self, held: Held) -> None:
+        """An attempt that never began here is given back unused."""
+        await recorded(self._record(released(held)))
 
-    async def stop(self, grace: float) -> None:
-        """Give what runs `grace` seconds, then tell it to end, and wait until every end is recorded.
+    def limit(self, grace: float) -> None:
+        """What runs has `grace` seconds from now, or as little as was said before. Callable from a signal handler."""
+        self._until = min(self._until, time.monotonic() + grace)
 
-        A database that stays away keeps nobody from stopping: after a while it is told in the log.
+    async def stop(self) -> int:
+        """Wait for what runs until its limit, then tell it to end, and wait until every end is recorded.
+
+        How many could not be: a database that stays away keeps nobody from stopping.
         """
-        until = time.monotonic() + grace
-        while self._runs and (left := until - time.monotonic()) > 0:
-            await asyncio.wait(self._runs, timeout=left)
-        give_up = time.monotonic() + self._equipment.grace.total_seconds() + _LAST_WORDS
-        while self._runs and time.monotonic() < give_up:
-            for attempt in list(self._running):
-                attempt.execution.interrupt()
-            await asyncio.wait(self._runs, timeout=0.1)
+        patience = self._equipment.grace.total_seconds() + _LAST_WORDS
+        while self._runs and (now := time.monotonic()) < self._until + patience:
+            if now >= self._until:
+                for attempt in list(self._running):
+                    attempt.execution.interrupt()
+            await asyncio.wait(self._runs, timeout=min(_LOOK, self._until - now) if now < self._until else _LOOK)
         if self._runs:
+            self._gave_up = True
             log.error("%d ends could not be recorded; their leases will tell the other nodes", len(self._runs))
+        return len(self._runs)
+
+    async def give_up(self, said: Sequence[Running]) -> None:
+        """Nothing runs here any more. What the database still says that this node runs is ended: as it was offered
+        before, or unused if its claim was never answered.
+        """
+        left = [Held(each.id, each.attempt) for each in said]
+        await asyncio.gather(*(self._record(self._open.get(each) or released(each)) for each in left))
 
     async def _run(self, attempt: Attempt) -> None:
         claimed, execution = attempt.claimed, attempt.execution
-        handover = Handover(attempt, self._reports, self._desk.database, self._node_id, self.record)
+        handover = Handover(attempt, self._reports, self._desk.database, self._node_id, self._record)
         steps = Run(claimed, attempt.task, execution.perform, handover, lambda: execution.cancel_delivered)
         try:
             ids = bind(job_id=str(claimed.id), task=claimed.task, attempt=claimed.attempt, trace_id=claimed.trace_id)
             with ids, collect(attempt.words.line):
                 landing = await run(steps)
             self.stale_ends += landing is Landing.STALE
+            self._open.pop(attempt.held, None)
+        except asyncio.CancelledError:
+            await self._cut_off(attempt, handover)
+            raise
         except Exception:
             # the lease is no longer renewed, so rescue will see to the row
             log.exception("attempt %d of job %s could not be recorded", claimed.attempt, claimed.id)
@@ -133,6 +158,30 @@ class Attempts:
                 del self._held[claimed.id]
             self._free(attempt)
 
+    async def _cut_off(self, attempt: Attempt, handover: Handover) -> None:
+        """A loop that is closed cancels all that is on it: a server that was told to hurry does so, without the end of
+        its lifespan. What had been cancelled of this is made anew, and the closing loop waits for it.
+        """
+        if self._gave_up:
+            return
+        attempt.finishing = True
+        try:
+            async with asyncio.timeout(self._equipment.grace.total_seconds() + _LAST_WORDS):
+                had_begun = await attempt.execution.cut_off()
+                await handover.abandon()
+                if (ending := self._open.get(attempt.held)) is not None:
+                    await finish_alone(self._settle, ending if had_begun else released(attempt.held))
+        except TimeoutError:
+            log.warning("the end of job %s could not be recorded; its lease will tell the other nodes", attempt.held.id)
+
+    async def _record(self, ending: Ending) -> Landing:
+        """Offer the end of an attempt until the database says whose it was."""
+        held = Held(ending.id, ending.attempt)
+        self._open[held] = ending
+        landing = await finish(self._endings, self._settle, ending)
+        self._open.pop(held, None)
+        return landing
+
     def _free(self, attempt: Attempt) -> None:
         if attempt.execution.left_behind:
             self.left_behind += 1
@@ -141,6 +190,13 @@ class Attempts:
     def _give_back(self, attempt: Attempt) -> None:
         self.left_behind -= attempt.execution.left_behind
         self._freed(attempt.task.runs_in)
+
+
+def _lost(claimed: Claimed) -> Ending:
+    """What an attempt ends as of which nothing more is heard."""
+    error = asyncio.CancelledError("the process ended")
+    unheard = Interrupted(raised(error, claimed.attempt, None))
+    return ending_of(claimed, judge(unheard, claimed, None, cancel_delivered=False))
 
 
 def _weigh(ending: Ending) -> int:

@@ -60,12 +60,23 @@ class Execution:
         # A task of its own: a cancel hits the job, not the bookkeeping around it.
         name = f"{JOB}{self._assignment.claimed.id}"
         performing = self._performing = asyncio.create_task(self._place.perform(), name=name)
+        # a loop that is closed would cancel it, and wait for ever for one that swallows that: see `cut_off`
+        asyncio._unregister_task(performing)  # noqa: SLF001 - documented (Python, "asyncio: Extending")
         stopping = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({performing, stopping}, timeout=self._seconds, return_when=FIRST_COMPLETED)
         finally:
             stopping.cancel()
         return self._ended(performing) if performing.done() else await self._end(performing)
+
+    async def cut_off(self) -> bool:
+        """The loop is being closed, which ended `perform`: tell the task to end, give it its grace, and leave it.
+
+        False: it had not begun.
+        """
+        if self._performing is not None and not self._performing.done():
+            await self._end(self._performing)
+        return self._performing is not None
 
     def _not_begun(self) -> Performance:
         if not self.cancel_delivered:

@@ -1,5 +1,6 @@
 """One process that runs jobs, from its first beat to its last."""
 
+import asyncio
 import logging
 import os
 import socket
@@ -65,7 +66,12 @@ class Node:
         )
         self.janitor: Final = Janitor(desk.database, upkeep, node_id=self.id, lease=work.lease)
 
+        self.unrecorded = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Task[None] | None = None
+
     def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._watchdog.attach()
         self.leases.start()
         self.worker.start()
@@ -74,13 +80,35 @@ class Node:
             log.warning("no place here for %s: see JOBTRAIL_SLOTS, _THREADS and _PROCESSES", ", ".join(left_out))
         log.info("node started", extra={"node_id": str(self.id), "tasks": len(self.tasks)})
 
+    def drain(self, grace: float) -> None:
+        """Begin to stop: nothing is accepted or claimed any more, and what runs has `grace` seconds from now.
+
+        Again with less: to hurry; an earlier limit holds. Callable from a signal handler; `stop` waits for the end.
+        """
+        self.worker.drain(grace)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._begin_to_stop)
+
     async def stop(self, grace: float) -> None:
-        """Idempotent. When it returns, every end of an attempt is recorded and the node is off the list."""
-        facts = {"node_id": str(self.id), "running": len(self.worker.held()), "grace": grace}
-        log.info("node stopping", extra=facts)
-        self.worker.draining = True
-        await self.janitor.stop()
-        await self.worker.stop(grace)
+        """Idempotent. When it returns, the node is off the list, and every end of an attempt is recorded but for
+        `unrecorded` many, should the database be away.
+        """
+        self.worker.drain(grace)
+        stopping = self._begin_to_stop()
+        await asyncio.wait({stopping})
+        if stopping.cancelled():  # the loop is being closed, and everything on it was cancelled
+            await self._stop()
+        else:
+            await stopping
+
+    def _begin_to_stop(self) -> "asyncio.Task[None]":
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(), name="jobtrail-stop")
+        return self._stopping
+
+    async def _stop(self) -> None:
+        log.info("node stopping", extra={"node_id": str(self.id), "running": len(self.worker.held())})
+        _, self.unrecorded = await asyncio.gather(self.janitor.stop(), self.worker.stop())
         await self.leases.stop()
         log.info("node stopped", extra={"node_id": str(self.id)})
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -58,6 +60,17 @@ class Place(Protocol):
         """It did not end: kill it where that is possible."""
 
 
+@contextmanager
+def _one_process() -> Iterator[None]:
+    """A fork that comes back from a task ends here: it would be a second node with the id and connections of this."""
+    this = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != this:
+            os._exit(0)
+
+
 class OnLoop:
     """A coroutine of the main loop: it is cancelled, and left behind when it swallows that."""
 
@@ -71,10 +84,18 @@ class OnLoop:
 
     async def perform(self) -> Ended:
         try:
-            return self._assignment.returned(await self._assignment.bind()())
+            with _one_process():
+                result = await self._assignment.bind()()
+            ended = self._assignment.returned(result)
         # SystemExit and KeyboardInterrupt would leave an asyncio task through the loop and end the service
         except BaseException as error:  # noqa: BLE001 - every exception of the task is its job's error
-            return self._assignment.raised(error)
+            ended = self._assignment.raised(error)
+        this = asyncio.current_task()
+        if this is not None and this.cancelling():
+            # it may have cancelled itself just before its end, and asyncio would tell that instead of the end
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        return ended
 
     def tell(self, performing: "asyncio.Task[Ended]", /) -> None:
         performing.cancel()
@@ -108,7 +129,8 @@ class InThread:
 
     def _call(self) -> Ended:
         try:
-            result = self._assignment.bind()()
+            with _one_process():
+                result = self._assignment.bind()()
             if inspect.iscoroutine(result):
                 result.close()
                 raise TypeError("the task returned a coroutine, which nobody awaits: write async def")  # noqa: TRY301

@@ -1,5 +1,6 @@
 """What claims jobs for the places that are free, and hands them to be run."""
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Sequence
@@ -10,8 +11,6 @@ from uuid import UUID
 
 from jobtrail.job.record import Claimed
 from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.finish import released
-from jobtrail.lifecycle.run import recorded
 from jobtrail.node.attempt import Equipment, Submit
 from jobtrail.node.attempts import Attempts
 from jobtrail.node.loop import Loop, reason
@@ -24,6 +23,9 @@ from jobtrail.store.transitions.claim import claim_next, claim_these, held_by
 from jobtrail.store.transitions.renew import Held, Running, running_of
 
 log = logging.getLogger(__name__)
+
+_LAST_LOOK: Final = 3.0
+"""Seconds that a stopping node takes to ask what the database says that it still runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +123,37 @@ class Worker:
                 self._attempts.lose(each)
         self._attempts.obey(running)
         # A claim whose answer is under way looks the same as one whose answer was lost: wait for the next beat.
-        unclaimed = frozenset(each for each in said.difference(held) if each.id not in self._attempts)
+        unclaimed = frozenset(each for each in said.difference(held) if not self._attempts.knows(each))
         orphans = unclaimed & self._unclaimed if not self._claiming else frozenset()
         self._unclaimed = unclaimed
         if orphans:
             self._attempts.keep(self._adopt(sorted(orphans)))
 
-    async def stop(self, grace: float) -> None:
-        """Claim no more, give what runs `grace` seconds, then end it, and wait until every end is recorded."""
+    def drain(self, grace: float) -> None:
+        """Claim no more, and give what runs `grace` seconds from now, or as little as was said before."""
         self.draining = True
-        await self.claim_loop.stop()
-        await self._attempts.stop(grace)
-        await self._reports.loop.stop()
-        await self.watch_loop.stop()
+        self._attempts.limit(grace)
+
+    async def stop(self) -> int:
+        """Wait for what runs until its grace is over, then end it; how many ends could not be recorded."""
+        self._attempts.keep(self.claim_loop.stop())  # a claim under way is no reason for others to go on longer
+        unrecorded = await self._attempts.stop()
+        if not unrecorded:
+            await self._look_back()
+        await asyncio.gather(self._reports.loop.stop(), self.watch_loop.stop())
         self._threads.close()
         await self._processes.close()
+        return unrecorded
+
+    async def _look_back(self) -> None:
+        """A claim whose answer never came would else be this node's until its lease is over."""
+        try:
+            async with asyncio.timeout(_LAST_LOOK):
+                async with self._desk.database.autocommit() as connection:
+                    said = await running_of(connection, self._node_id)
+                await self._attempts.give_up(said)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the leases tell the other nodes
+            log.warning("jobtrail: what this node may still hold could not be asked: %s", reason(error))
 
     async def _claim(self) -> bool:
         """One tick of the claim loop: as many due jobs of each kind as have a place; again if one came in between."""
@@ -184,21 +202,24 @@ class Worker:
         except Exception as error:  # the row is committed: the claim loop will find it
             log.warning("jobtrail: launch of job %s: %s; it is claimed later", job_id, reason(error))
             log.debug("jobtrail: launch failed", exc_info=error)
-        if claimed is None:
-            self._free(kind)
-        else:
+        finally:
+            if claimed is None:
+                self._free(kind)
+        if claimed is not None:
             self._start(claimed)
 
     def _start(self, claimed: Claimed) -> None:
         """What was claimed while the node began to stop goes back: it would not have the whole grace."""
         if self.draining:
-            self._attempts.keep(self._release(claimed))
+            self._attempts.keep(self._give_back(claimed))
         else:
             self._attempts.begin(claimed)
 
-    async def _release(self, claimed: Claimed) -> None:
-        await recorded(self._attempts.record(released(claimed)))
-        self._free(self._desk.catalog[claimed.task].runs_in)
+    async def _give_back(self, claimed: Claimed) -> None:
+        try:
+            await self._attempts.give_back(Held(claimed.id, claimed.attempt))
+        finally:
+            self._free(self._desk.catalog[claimed.task].runs_in)
 
     def _free(self, kind: Kind) -> None:
         self._slots.give_back(kind)
@@ -214,11 +235,12 @@ class Worker:
     async def _adopt(self, orphans: Sequence[Held]) -> None:
         """Claims whose answer never came: start them where there is room, else hand them back unused."""
         for claimed in await held_by(self._desk.database, orphans, node=self._node_id):
-            if claimed.id in self._attempts:  # an earlier beat saw to it while this one asked
+            # an earlier beat saw to it while this one asked
+            if self._attempts.knows(Held(claimed.id, claimed.attempt)):
                 continue
             kind = self._desk.catalog[claimed.task].runs_in
             self._slots.take(kind)
             if self._slots.free(kind) < 0:
-                await self._release(claimed)
+                await self._give_back(claimed)
             else:
                 self._start(claimed)

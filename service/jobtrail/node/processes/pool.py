@@ -45,8 +45,9 @@ class Processes:
         self._closed = True
         for each in self._all:
             each.kill()
-        await asyncio.gather(*(each.death for each in self._all))
-        await asyncio.gather(*self._burials)
+        # a loop that is closed has cancelled these
+        await asyncio.gather(*(each.death for each in self._all), return_exceptions=True)
+        await asyncio.gather(*self._burials, return_exceptions=True)
 
     def _mourn(self, spawned: Spawned) -> None:
         self._all.discard(spawned)
