@@ -12,7 +12,7 @@ FIRST_AT_THE_FLOOR := tests/api/test_host.py tests/api/test_openapi.py tests/emb
 FLOOR := 'fastapi=='$(shell sed -n 's/.*"fastapi>=\(.*\)".*/\1/p' pyproject.toml)'.*' 'starlette==0.46.*'
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-doors test-rest floor check format pictures clean
+.PHONY: help run test test-doors test-rest floor chaos mutants check format pictures clean
 
 help:            ## what can be made
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 16
@@ -35,6 +35,12 @@ test-rest: .venv/dev
 
 floor: .venv-floor/made ## what another FastAPI could answer differently, on the oldest one that is promised
 	.venv-floor/bin/python -m pytest $(AT_THE_FLOOR)
+
+chaos: .venv/dev  ## kill everything, in full size, and write what was left of it into docs/chaos.md (half an hour)
+	PYTHONPATH=service:tests $(BIN)/python -m chaos --page
+
+mutants: .venv/dev ## break the promise in eleven ways, and see its tests go red for each
+	PYTHONPATH=service:tests $(BIN)/python -m mutants
 
 check: .venv/dev  ## format, lint, types, import contracts, then every test
 	$(BIN)/ruff format --check .

@@ -1,0 +1,175 @@
+"""Who submits over HTTP, and the ledger of what was promised."""
+
+import asyncio
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple, Self
+from uuid import UUID
+
+import httpx
+
+ONCE = "once"
+"""The tag of a job that may be started once, for those whose 202 was not heard too."""
+
+
+class Promise(NamedTuple):
+    """A job that was answered 202. `n` is the request's number, which the job has among its arguments."""
+
+    id: UUID
+    n: int
+
+
+class Ledger:
+    """A 202 counts once it is on the disk. Kept apart are the numbers of requests that were refused, so that nothing
+    may be stored of them, and the reasons of those of which nobody knows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.acknowledged: list[Promise] = []
+        self.refused: list[int] = []
+        self.unknown: Counter[str] = Counter()
+        self._file = path.open("ab", buffering=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def acknowledge(self, promise: Promise) -> None:
+        self._write(promise._asdict())
+        self.acknowledged.append(promise)
+
+    def refuse(self, n: int) -> None:
+        self._write({"n": n, "refused": True})
+        self.refused.append(n)
+
+    def forget(self, n: int, reason: str) -> None:
+        """It may be stored or not."""
+        self._write({"n": n, "unknown": reason})
+        self.unknown[reason] += 1
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        self._file.write(json.dumps(entry, default=str).encode() + b"\n")
+        os.fsync(self._file.fileno())
+
+
+REFUSED = "refused"
+
+LONGEST = 120.0
+"""Seconds for which a request is offered to whoever may be there."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A kind of job, with a share of all: a nap between two lengths, in seconds, and what else the request says."""
+
+    task: str
+    seconds: tuple[float, float] = (0.02, 0.3)
+    share: float = 1.0
+    max_attempts: int = 50
+    wanted: dict[str, Any] = field(default_factory=dict)
+
+
+class Client:
+    """`services` gives the addresses that are up now. A request that one of them does not take goes to another.
+
+    `keyed` is the share of requests with an Idempotency-Key: those are sent again until somebody says 202. `first`: the
+    number of the first request; no two may have the same.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        random: Random,
+        services: Callable[[], Sequence[str]],
+        asks: Sequence[Ask],
+        *,
+        keyed: float = 0.0,
+        patience: float = 3.0,
+        first: int = 1,
+    ) -> None:
+        self.nobody = 0
+        """How often nobody took a request, since it reached nobody."""
+        self._ledger = ledger
+        self._random = random
+        self._services = services
+        self._asks = asks
+        self._keyed = keyed
+        self._patience = patience
+        self._numbers = count(first)
+        self._due = 0.0
+
+    async def load(self, jobs: int, *, rate: float, during: asyncio.Task[Any] | None = None, at_once: int = 12) -> None:
+        """Submit until `jobs` are acknowledged and `during` is over, at most `rate` a second."""
+        wanted, self._due = len(self._ledger.acknowledged) + jobs, time.monotonic()
+
+        async def submit() -> None:
+            while len(self._ledger.acknowledged) < wanted or (during is not None and not during.done()):
+                if during is not None and during.done() and during.exception():
+                    return  # it is raised below
+                await self._turn(rate)
+                await self.submit(http)
+
+        try:
+            async with httpx.AsyncClient(trust_env=False, timeout=self._patience) as http, asyncio.TaskGroup() as group:
+                for _ in range(at_once):
+                    group.create_task(submit())
+            if during is not None:
+                await during
+        finally:
+            if during is not None:
+                during.cancel()
+
+    async def submit(self, http: httpx.AsyncClient) -> Promise | None:
+        """One request, to whoever takes it; None when it is refused, or its outcome is not known."""
+        n = next(self._numbers)
+        [ask] = self._random.choices(self._asks, [each.share for each in self._asks])
+        key = {"Idempotency-Key": f"request-{n}"} if self._random.random() < self._keyed else {}
+        args = {"n": n, "seconds": round(self._random.uniform(*ask.seconds), 3)}
+        body = {"task": ask.task, "args": args, "max_attempts": ask.max_attempts, **ask.wanted}
+        if ask.max_attempts == 1:
+            body["tags"] = [ONCE]
+        give_up = time.monotonic() + LONGEST
+        while True:
+            assert time.monotonic() < give_up, "nobody takes a request"
+            said = await self._send(http, body, key)
+            if isinstance(said, UUID):
+                promise = Promise(said, n)
+                self._ledger.acknowledge(promise)
+                return promise
+            if said is not None and not key:
+                self._ledger.refuse(n) if said == REFUSED else self._ledger.forget(n, said)
+                return None
+            await asyncio.sleep(0.05)
+
+    async def _send(self, http: httpx.AsyncClient, body: dict[str, Any], headers: dict[str, str]) -> UUID | str | None:
+        """The job's id; or REFUSED; or why it is not known whether it is stored; or None, since nobody was reached."""
+        services = self._services()
+        if not services:
+            return None
+        try:
+            answer = await http.post(f"{self._random.choice(services)}/v1/jobs", json=body, headers=headers)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            self.nobody += 1
+            return None
+        except httpx.TransportError as error:
+            return type(error).__name__
+        if answer.status_code == 503:
+            said = str(answer.json()["type"]).rpartition("/")[2]
+            return said if said == "outcome-unknown" else REFUSED
+        assert answer.status_code == 202, answer.text
+        return UUID(answer.json()["id"])
+
+    async def _turn(self, rate: float) -> None:
+        """Wait for a place in the row of requests."""
+        now = time.monotonic()
+        self._due = max(self._due + 1 / rate, now)  # what was missed is not made up for in a burst
+        await asyncio.sleep(self._due - now)

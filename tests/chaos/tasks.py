@@ -1,0 +1,61 @@
+"""What the fleet runs. Every task says which attempt it was, so that an end can be held against the row.
+
+`n` is the number of the request that asked for the job. Effects go to the tables that `world` makes: `inside` through
+the job session, `outside` by a connection that knows nothing of the job's end.
+"""
+
+import asyncio
+import os
+import time
+
+import asyncpg
+from sqlalchemy import text
+
+from jobtrail import JobContext, task
+
+URL = "CHAOS_URL"
+"""The variable that names the database of the effects, for libpq."""
+
+_INSIDE = text("INSERT INTO inside (job, attempt, token) VALUES (:job, :attempt, :token)")
+_OUTSIDE = "INSERT INTO outside (job, attempt, token) VALUES ($1, $2, $3)"
+
+_pools: list[asyncpg.Pool] = []
+
+
+@task(max_attempts=50)
+async def nap(context: JobContext, n: int, seconds: float = 0.02) -> dict[str, int]:
+    await asyncio.sleep(seconds)
+    return {"attempt": context.attempt, "n": n}
+
+
+@task(max_attempts=50)
+def nap_in_thread(context: JobContext, n: int, seconds: float = 0.02) -> dict[str, int]:
+    time.sleep(seconds)
+    return {"attempt": context.attempt, "n": n}
+
+
+@task(max_attempts=50)
+async def write_inside(context: JobContext, n: int, seconds: float = 0.02) -> dict[str, int]:
+    await asyncio.sleep(seconds)
+    session = await context.session()
+    values = {"job": context.job_id, "attempt": context.attempt, "token": context.idempotency_token}
+    await session.execute(_INSIDE, values)
+    await asyncio.sleep(min(seconds, 0.1))
+    return {"attempt": context.attempt, "n": n}
+
+
+@task(max_attempts=50)
+async def write_outside(context: JobContext, n: int, seconds: float = 0.02) -> dict[str, int]:
+    """The effect comes first: whoever runs the job again does it again."""
+    pool = await _pool()
+    await pool.execute(_OUTSIDE, context.job_id, context.attempt, context.idempotency_token)
+    await asyncio.sleep(seconds)
+    return {"attempt": context.attempt, "n": n}
+
+
+async def _pool() -> asyncpg.Pool:
+    """Of this process; two that ask at once may make two."""
+    if not _pools:
+        made = await asyncpg.create_pool(os.environ[URL], min_size=0, max_size=2)
+        _pools.append(made)
+    return _pools[0]
