@@ -3,7 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 # What another version of PostgreSQL could answer differently; the rest goes through the same statements.
 ON_THE_SYSTEM := tests/store tests/migrations tests/audit tests/node/test_leases.py tests/node/test_renewal.py --ignore=tests/store/embedded
+# What goes through PgBouncer in another way. Not its own are: who a role is there, its words for an end, and how many
+# statements a transaction has.
+BEHIND_PGBOUNCER := tests/store tests/lifecycle tests/node tests/api tests/e2e/test_service.py
+FIRST_BEHIND_PGBOUNCER := tests/store/test_bouncer.py tests/store/test_group.py tests/node/test_leases.py tests/node/test_running.py \
+	tests/node/test_job_session.py tests/e2e/test_service.py
+NOT_BEHIND_PGBOUNCER := $(addprefix --deselect=,tests/store/test_guard.py::test_a_move_made_in_sql_has_the_session_user \
+	tests/store/test_job_session.py::test_a_statement_that_another_ends_is_told_as_it_is \
+	tests/node/test_reports.py::test_a_quiet_job_costs_nothing)
 DOORS := tests/api tests/architecture tests/audit tests/cli tests/demo tests/embed tests/types
+WHOLE := tests/e2e tests/chaos tests/model tests/fuzz
 # What another FastAPI could answer differently. The oldest one that is promised, on the oldest Starlette that it takes.
 AT_THE_FLOOR ?= tests/embed tests/api tests/e2e/test_service.py tests/e2e/test_host_app.py
 # Of these, where FastAPI has most to say: half a minute, so that it is not forgotten.
@@ -12,26 +21,33 @@ FIRST_AT_THE_FLOOR := tests/api/test_host.py tests/api/test_openapi.py tests/emb
 FLOOR := 'fastapi=='$(shell sed -n 's/.*"fastapi>=\(.*\)".*/\1/p' pyproject.toml)'.*' 'starlette==0.46.*'
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-doors test-rest floor chaos mutants check format pictures clean
+.PHONY: help run test test-doors test-rest test-whole pgbouncer floor chaos mutants check format pictures clean
 
 help:            ## what can be made
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 16
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 20
 
 run: .venv/run    ## the service with sample jobs, on an embedded PostgreSQL, until Ctrl-C
 	@exec $(BIN)/jobtrail demo
 
-test: .venv/dev   ## every test, on the embedded PostgreSQL and on the system's when it has one; then a few on the oldest FastAPI
-	$(MAKE) --jobs=2 test-doors test-rest
+test: .venv/dev   ## every test; then some on the system's PostgreSQL and PgBouncer if it has them, and on the oldest FastAPI
+	$(MAKE) --jobs=3 test-doors test-rest test-whole
 
-# In two halves at once, since one test at a time leaves a second CPU idle; each starts a PostgreSQL of its own, and their
+# In three parts at once, since one test at a time leaves a second CPU idle; each starts a PostgreSQL of its own, and their
 # lines come as they are ready.
 test-doors: .venv/dev
 	$(BIN)/python -m pytest $(DOORS)
 	$(MAKE) floor AT_THE_FLOOR="$(FIRST_AT_THE_FLOOR)"
 
 test-rest: .venv/dev
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(DOORS))
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(DOORS) $(WHOLE))
+
+test-whole: .venv/dev
+	$(BIN)/python -m pytest $(WHOLE)
 	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then set -x; $(BIN)/python -m pytest --postgres=system $(ON_THE_SYSTEM); fi
+	@if PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null; then $(MAKE) pgbouncer BEHIND_PGBOUNCER="$(FIRST_BEHIND_PGBOUNCER)"; fi
+
+pgbouncer: .venv/dev ## what goes through PgBouncer in another way, behind it, in transaction mode
+	$(BIN)/python -m pytest --postgres=pgbouncer $(BEHIND_PGBOUNCER) --ignore=tests/store/embedded $(NOT_BEHIND_PGBOUNCER)
 
 floor: .venv-floor/made ## what another FastAPI could answer differently, on the oldest one that is promised
 	.venv-floor/bin/python -m pytest $(AT_THE_FLOOR)
@@ -57,7 +73,7 @@ pictures: .venv/run ## the pictures of the README, of a demo that runs for them 
 	$(BIN)/python docs/pictures/make.py
 
 clean:           ## remove the virtual environment and caches (the embedded database stays in .jobtrail)
-	rm -rf .venv .venv-floor .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage dist build
+	rm -rf .venv .venv-floor .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage dist build
 
 # A stamp is written last, so an installation that was interrupted is done again.
 .venv/run: pyproject.toml constraints.txt
