@@ -134,7 +134,7 @@ REFUSED: dict[str, tuple[object, str, str]] = {
     "limit 10001": (body(limit=10_001), "/limit", "Input should be less than or equal to 10000"),
     "limit a text": (body(limit="5"), "/limit", "Input should be a valid integer"),
     "limit true": (body(limit=True), "/limit", "Input should be a valid integer"),
-    "limit 5.0": (body(limit=5.0), "/limit", "Input should be a valid integer"),
+    "limit 5.5": (body(limit=5.5), "/limit", "Input should be a valid integer"),
     "reason a number": (body(reason=1), "/reason", "Input should be a valid string"),
     "reason too long": (body(reason="x" * 1001), "/reason", "String should have at most 1000 characters"),
     "reason of a retry": (body(action="retry", reason="x"), "/reason", "only a cancel has a reason"),

@@ -84,6 +84,9 @@ async def test_a_wrong_method_is_told_all_the_right_ones(service: Service) -> No
     assert (await service.client.put("/v1/jobs")).headers["Allow"] == "GET, HEAD, POST"
     job = await service.client.put("/v1/jobs/00000000-0000-0000-0000-000000000000")
     assert job.headers["Allow"] == "GET, HEAD, PATCH, DELETE"
+    for concrete in ("batch", "bulk"):  # no id of a job, though it stands where one would be
+        refused = await service.client.patch(f"/v1/jobs/{concrete}", json={})
+        assert (refused.status_code, refused.headers["Allow"]) == (405, "POST")
 
 
 async def test_other_routes_of_the_service_answer_with_problems(service: Service) -> None:

@@ -124,7 +124,7 @@ CALLS = {
     "a limit of a question": ("GET", "audit/slowest_jobs?limit=x", None, 422, "invalid-input"),
     "a parameter twice": ("GET", "audit/slowest_jobs?limit=1&limit=2", None, 422, "invalid-input"),
     "a parameter with NUL": ("GET", "audit/slowest_jobs?task=%00", None, 422, "invalid-input"),
-    "a kind of problem": ("GET", "problems/nope", None, 404, "not-found"),
+    "a kind of problem": ("GET", "problems/nope", None, 404, "problem-not-found"),
 }  # fmt: skip
 
 

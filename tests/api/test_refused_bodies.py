@@ -51,7 +51,7 @@ BODIES = {
     "priority true": ('{"task":"noop","priority":true}', 422, "invalid-input", "/priority"),
     "priority a text": ('{"task":"noop","priority":"5"}', 422, "invalid-input", "/priority"),
     "priority 1.5": ('{"task":"noop","priority":1.5}', 422, "invalid-input", "/priority"),
-    "priority 5.0": ('{"task":"noop","priority":5.0}', 422, "invalid-input", "/priority"),
+    "priority 5.5": ('{"task":"noop","priority":5.5}', 422, "invalid-input", "/priority"),
     "priority 10": ('{"task":"noop","priority":10}', 422, "invalid-input", "/priority"),
     "priority -1": ('{"task":"noop","priority":-1}', 422, "invalid-input", "/priority"),
     "priority huge": (f'{{"task":"noop","priority":{"9" * 300}}}', 422, "invalid-input", "/priority"),
@@ -73,6 +73,8 @@ BODIES = {
     "run_at a word": ('{"task":"noop","run_at":"tomorrow"}', 422, "invalid-input", "/run_at"),
     "run_at a date": ('{"task":"noop","run_at":"2030-01-31"}', 422, "invalid-input", "/run_at"),
     "run_at no day": ('{"task":"noop","run_at":"2030-02-30T12:00:00Z"}', 422, "invalid-input", "/run_at"),
+    "run_at on the last day": ('{"task":"noop","run_at":"9999-12-31T00:00:00Z"}', 422, "invalid-input", "/run_at"),
+    "run_at on the first day": ('{"task":"noop","run_at":"0001-01-01T09:20:05Z"}', 422, "invalid-input", "/run_at"),
     "run_at true": ('{"task":"noop","run_at":true}', 422, "invalid-input", "/run_at"),
     "run_at after all years": (
         '{"task":"noop","run_at":"9999-12-31T23:59:59-01:00"}', 422, "invalid-input", "/run_at"

@@ -33,6 +33,11 @@ async def test_everything_that_can_be_said(service: Service) -> None:
     assert await service.job(job["id"]) == job
 
 
+async def test_a_whole_number_may_have_a_point(service: Service) -> None:
+    job = await service.submitted("noop", priority=8.0, max_attempts=2.0)
+    assert (repr(job["priority"]), repr(job["max_attempts"])) == ("8", "2")
+
+
 @pytest.mark.parametrize("said", [None, 0, 0.25, 3600])
 async def test_ttl_is_in_seconds_and_null_keeps(service: Service, said: float | None) -> None:
     assert (await service.submitted(ttl=said))["ttl"] == said

@@ -119,7 +119,7 @@ async def test_a_healthy_process(service: Service, path: str) -> None:
 async def test_a_process_that_shuts_down_is_not_ready(service: Service, path: str) -> None:
     service.accepting = False
     answer = await service.client.get(path)
-    assert (answer.status_code, answer.json()["detail"]) == (503, "this process is shutting down")
+    assert (answer.status_code, answer.json()["detail"]) == (503, "draining: this process is shutting down")
     assert answer.headers["Retry-After"] == "1"
     assert (await service.client.get("/health/live")).status_code == 200
 

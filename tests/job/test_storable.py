@@ -1,5 +1,6 @@
 import dataclasses
 import enum
+import itertools
 import json
 from datetime import date
 from typing import Any
@@ -263,3 +264,28 @@ def test_a_long_text_keeps_its_head_and_its_tail(letter: str, limit: int) -> Non
 
 def test_a_limit_below_the_length_of_the_mark_still_holds() -> None:
     assert len(clip("a" * 100, 10).encode()) <= 10
+
+
+def _ten_times_over(times: int) -> list[object]:
+    found: list[object] = ["ha"]
+    for _ in range(times):
+        found = [found] * 10
+    return found
+
+
+@pytest.mark.parametrize(
+    "value",
+    [(n for n in itertools.count()), _ten_times_over(30), [1] * 20_000_000, ["x" * 100_001], {"a": ("x" * 100_001,)}],
+    ids=["a generator without an end", "few lists, many values", "long", "a long text", "a long text deep within"],
+)
+def test_a_result_that_is_huge_is_refused_before_it_is_converted(value: object) -> None:
+    with pytest.raises(ResultTooLargeError, match="at least"):
+        result_to_json(value, 100_000)
+
+
+@pytest.mark.parametrize("value", ["", [], {}, [""], {"": ""}, [[]], [{}], ("a", 1, None), {"a": [1, {"b": ""}]}])
+def test_the_least_size_is_never_more_than_the_size(value: object) -> None:
+    size = len(result_to_json(value, 100))
+    assert result_to_json(value, size)
+    with pytest.raises(ResultTooLargeError):
+        result_to_json(value, size - 1)

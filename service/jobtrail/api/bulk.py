@@ -1,7 +1,7 @@
 """Many jobs in one call: those that a filter names."""
 
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Body
 from pydantic import ConfigDict, Field, StrictBool, field_validator
@@ -16,18 +16,31 @@ from jobtrail.api.schemas import AnyAction
 from jobtrail.api.submissions import refuse_while_closing
 from jobtrail.job.documented import Documented
 from jobtrail.job.errors import Flaw, InvalidInputError
+from jobtrail.job.submission import WHOLE
 from jobtrail.lifecycle.bulk import Action, bulk
 
 MOST: Final = 10_000
 """Jobs of one call, so that its answer comes within seconds."""
 
 
+_LISTS: Final = ("status", "task", "queue", "tag", "trace_id")
+_TIMES: Final = ("created_after", "created_before")
+
+
+def _name_something(said: dict[str, Any]) -> None:
+    """What the validators ask for, as JSON Schema."""
+    for name in _LISTS:
+        said["properties"][name]["minItems"] = 1
+    times = [{"properties": {name: {"type": "string"}}, "required": [name]} for name in _TIMES]
+    said["anyOf"] = [*({"required": [name]} for name in _LISTS), *times]
+
+
 class BulkFilter(Documented, Filters):
     """Which jobs, as in the list; it must name something."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_name_something)
 
-    @field_validator("status", "task", "queue", "tag", "trace_id")
+    @field_validator(*_LISTS)
     @classmethod
     def _names_one(cls, values: list[str]) -> list[str]:
         if not values:
@@ -35,16 +48,25 @@ class BulkFilter(Documented, Filters):
         return values
 
 
+def _fitting(action: Action) -> dict[str, Any]:
+    """What can be said with it, as JSON Schema."""
+    statuses = {"items": {"enum": [str(each) for each in action.statuses]}}
+    said = {"action": {"const": str(action)}, "filter": {"properties": {"status": statuses}}}
+    return {"properties": said if action is Action.CANCEL else {**said, "reason": {"type": "null"}}}
+
+
 class BulkBody(Documented):
     """What to do with which jobs. `limit` jobs at most are changed, the oldest first; call again for the rest."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra={"anyOf": [_fitting(action) for action in Action]}
+    )
 
     action: AnyAction
     filter: BulkFilter
     dry_run: Annotated[StrictBool, Field(description="Only count.")] = False
     reason: Annotated[Reason | None, Field(description="Of a cancel: kept in the rows and the history.")] = None
-    limit: Annotated[int, Field(strict=True, ge=1, le=MOST, description="How many jobs at most.")] = MOST
+    limit: Annotated[int, Field(strict=True, ge=1, le=MOST, description="How many jobs at most."), WHOLE] = MOST
 
 
 @dataclass(frozen=True)

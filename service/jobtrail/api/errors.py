@@ -26,6 +26,14 @@ class TaskNotFoundError(UnknownTaskError):
     """The path names a task that is not registered here."""
 
 
+class ProblemNotFoundError(JobtrailError):
+    """The path names no kind of problem."""
+
+    def __init__(self, slug: str) -> None:
+        self.slug: Final = slug
+        super().__init__(f"there is no such kind of problem: {slug!r:.200}; the list is one level up")
+
+
 class BodyTooSlowError(JobtrailError):
     """The body did not arrive within `seconds`."""
 

@@ -3,11 +3,11 @@
 from http import HTTPStatus
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from jobtrail.api import links, representation
+from jobtrail.api.errors import ProblemNotFoundError
 from jobtrail.api.kinds import BY_SLUG, Kind
 
 
@@ -23,7 +23,7 @@ class ProblemRoutes:
         """One kind of problem: what it means and what to do about it."""
         kind = BY_SLUG.get(slug)
         if kind is None:
-            raise HTTPException(404, "there is no such kind of problem; the list is one level up")
+            raise ProblemNotFoundError(slug)
         return representation.answer(_explained(request, kind))
 
 

@@ -11,6 +11,9 @@ from jobtrail.job.trace import parse_traceparent
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
+IDEMPOTENCY_PATTERN: Final = rf'^("([ !#-\[\]-~]|\\["\\]){{1,{MAX_KEY}}}"|[!#-~]{{1,{MAX_KEY}}})$'
+"""What `idempotency_key_of` takes, for the documentation."""
+
 # RFC 8941, section 3.3.3; and bare: visible ASCII without a quote.
 _QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _BARE: Final = re.compile(r"[\x21\x23-\x7e]+")

@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import Body
 from fastapi.openapi.models import Example
 from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -29,10 +30,16 @@ EXAMPLES: Final[dict[str, Example]] = {
 }
 
 
+_ENDS_TWICE: Final[JsonDict] = {
+    "properties": {"expires_in": {"type": "number"}, "expires_at": {"type": "string"}},
+    "required": ["expires_in", "expires_at"],
+}
+
+
 class KeyBody(Documented):
     """A key that is wanted. Without an end it lives until it is revoked."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"not": _ENDS_TWICE})
 
     name: Annotated[
         str, Field(strict=True, pattern=NAME_PATTERN, description="Of the caller, which will be `key:NAME`.")

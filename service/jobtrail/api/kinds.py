@@ -11,6 +11,7 @@ from jobtrail.api.errors import (
     BodyTooSlowError,
     ContentTypeError,
     NotThisMachineError,
+    ProblemNotFoundError,
     TaskNotFoundError,
     TooManyConnectionsError,
 )
@@ -84,6 +85,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     errors.UnknownQueueError: Kind(
         404, "queue-not-found", "No such queue", "No node names it, no task goes there, and no job is in it."
     ),
+    ProblemNotFoundError: Kind(404, "problem-not-found", "No such kind of problem", "`GET /problems` lists them."),
     errors.UnknownQuestionError: Kind(404, "question-not-found", "No such audit question", "`detail` names them all."),
     BodyTooSlowError: Kind(
         408, "body-too-slow", "The body took too long", "Nothing was stored. The connection is closed; send it again."
@@ -131,8 +133,16 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
         503,
         "unavailable",
         "The service cannot do this now",
-        "The database did not answer, or this process is shutting down. Try again after the seconds of Retry-After; "
-        "with an Idempotency-Key a repeat is safe.",
+        "The database did not answer, or this process is shutting down. Nothing was stored. Try again after the "
+        "seconds of Retry-After.",
+    ),
+    errors.OutcomeUnknownError: Kind(
+        503,
+        "outcome-unknown",
+        "It is not known whether this was done",
+        "The database did not answer after the request was sent to it, so it may have been carried out. `job_id`, if "
+        "given, is that of the job which may be stored: ask for it before you send the request again. With an "
+        "Idempotency-Key a repeat is safe, and so it is for what is no new job.",
     ),
     TooManyConnectionsError: Kind(
         503,

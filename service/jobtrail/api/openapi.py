@@ -12,6 +12,7 @@ from jobtrail.api.errors import (
     NotThisMachineError,
     TooManyConnectionsError,
 )
+from jobtrail.api.headers import IDEMPOTENCY_KEY, IDEMPOTENCY_PATTERN
 from jobtrail.api.kinds import KINDS, Kind
 from jobtrail.api.problems import MEDIA_TYPE
 from jobtrail.job.access import Scope
@@ -59,6 +60,8 @@ _WITH_STATUS: Final[Mapping[int, Sequence[str]]] = {
     503: ("Retry-After",),
 }
 
+_FORMS: Final[Mapping[str, dict[str, Any]]] = {IDEMPOTENCY_KEY: {**_TEXT, "pattern": IDEMPOTENCY_PATTERN}}
+
 _PARAMETERS: Final[Mapping[str, str]] = {
     "Idempotency-Key": (
         'One job per caller and key, however often it is sent: `"k"` (RFC 8941) or bare, at most 255 characters.'
@@ -71,7 +74,10 @@ _PARAMETERS: Final[Mapping[str, str]] = {
 
 def parameters(names: Sequence[str]) -> dict[str, Any]:
     """Headers that a call reads, in the form of `openapi_extra`: as arguments each would cost every request a look."""
-    listed = [{"name": name, "in": "header", "schema": _TEXT, "description": _PARAMETERS[name]} for name in names]
+    listed = [
+        {"name": name, "in": "header", "schema": _FORMS.get(name, _TEXT), "description": _PARAMETERS[name]}
+        for name in names
+    ]
     return {"parameters": listed} if listed else {}
 
 

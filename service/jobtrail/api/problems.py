@@ -60,6 +60,8 @@ def answer(request: Request, error: Exception) -> Response:
         "instance": quote(request.scope["path"], errors="replace"),
         "trace_id": trace_id,
     }
+    if isinstance(error, errors.OutcomeUnknownError) and error.job_id is not None:
+        content["job_id"] = str(error.job_id)
     if kind.status == HTTPStatus.UNPROCESSABLE_ENTITY:
         content["errors"] = [
             {"pointer": clip(flaw.pointer, 1000), "detail": clip(flaw.detail, 1000)} for flaw in _flaws(error)

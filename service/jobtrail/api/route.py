@@ -1,12 +1,14 @@
 """What every call passes through: its errors become problems, and its answer says its trace."""
 
 from collections.abc import Callable, Collection, Coroutine
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from urllib.parse import unquote_to_bytes
 
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope as HttpScope
 
 from jobtrail.api import problems
 from jobtrail.api.body import read
@@ -16,6 +18,9 @@ from jobtrail.api.headers import trace_of
 from jobtrail.job.access import Scope
 from jobtrail.job.errors import Flaw, InvalidInputError
 from jobtrail.job.trace import new_trace_id
+
+CONCRETE: Final = frozenset({"batch", "bulk"})
+"""What stands in the path of other calls where the id of a job would be."""
 
 Answer = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -36,6 +41,13 @@ class ProblemRoute(APIRoute):
         A class and not arguments, since FastAPI makes the routes by itself, and again when it includes a router.
         """
         return type(cls.__name__, (cls,), {"door": door, "needs": tuple(needs)})
+
+    def matches(self, scope: HttpScope) -> tuple[Match, HttpScope]:
+        """Concrete paths come before templated ones (OpenAPI 3.1, section 4.8.8.2), whatever the method."""
+        match, found = super().matches(scope)
+        if match is not Match.NONE and found.get("path_params", {}).get("job_id") in CONCRETE:
+            return Match.NONE, {}
+        return match, found
 
     def get_route_handler(self) -> Answer:
         proceed = super().get_route_handler()

@@ -16,7 +16,7 @@ from starlette.routing import Match
 from jobtrail.api import key_shapes, links, openapi, problems, schemas
 from jobtrail.api.bulk import BulkRoutes
 from jobtrail.api.door import Door
-from jobtrail.api.errors import TaskNotFoundError
+from jobtrail.api.errors import ProblemNotFoundError, TaskNotFoundError
 from jobtrail.api.explain import ProblemRoutes
 from jobtrail.api.health import HealthRoutes
 from jobtrail.api.jobs import JobRoutes
@@ -173,7 +173,7 @@ def _calls(door: Door) -> Sequence[Row]:
         Row(_NOTHING, "GET", "/problems", explain.list_problems, 200, schemas.ProblemKindList, "problems",
             "List the kinds of problems"),
         Row(_NOTHING, "GET", "/problems/{slug}", explain.get_problem, 200, schemas.ProblemKind, "problems",
-            "Explain a kind of problem", (InvalidInputError,)),
+            "Explain a kind of problem", (ProblemNotFoundError, InvalidInputError)),
     ]  # fmt: skip
 
 

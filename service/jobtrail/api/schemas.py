@@ -274,6 +274,7 @@ class JobtrailProblem(Shape):
     instance: Annotated[str, Field(description="The path that was called.")]
     trace_id: Annotated[str, Field(description="The same as the header X-Trace-Id.")]
     errors: Annotated[list[JobtrailFlaw] | None, Field(description="With status 422.")] = None
+    job_id: Annotated[UUID | None, Field(description="The job that may be stored, if that is not known.")] = None
 
 
 class ProblemKind(Shape):

@@ -71,10 +71,13 @@ class ResultTooLargeError(JobtrailError):
 
     type: ClassVar = "result-too-large"
 
-    def __init__(self, size: int, limit: int) -> None:
+    def __init__(self, size: int, limit: int, *, at_least: bool = False) -> None:
         self.size: Final = size
         self.limit: Final = limit
-        super().__init__(f"the result is {size} bytes of JSON, more than the limit of {limit}; store it elsewhere")
+        least = "at least " if at_least else ""
+        super().__init__(
+            f"the result is {least}{size} bytes of JSON, more than the limit of {limit}; store it elsewhere"
+        )
 
 
 class ContextError(JobtrailError):

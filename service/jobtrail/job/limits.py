@@ -1,5 +1,6 @@
 """The ranges of what a job may say, once for every door. Lengths in characters, durations in seconds."""
 
+from datetime import UTC, datetime
 from typing import Final
 
 MAX_TASK: Final = 200
@@ -17,6 +18,9 @@ DEFAULT_PRIORITY: Final = 5
 MIN_TIMEOUT: Final = 0.001
 MAX_TIMEOUT: Final = 30 * 86_400
 MAX_TTL: Final = 10 * 365 * 86_400
+FIRST_TIME: Final = datetime(1, 1, 2, tzinfo=UTC)
+LAST_TIME: Final = datetime(9999, 12, 30, tzinfo=UTC)
+"""Of a job's times: a day from the ends of what Python has, so that any zone can show them."""
 MAX_BATCH: Final = 1000
 MAX_NESTING: Final = 64
 MAX_DIGITS: Final = 400

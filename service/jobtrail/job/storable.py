@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from types import GeneratorType
 from typing import Any, Final
 
 from pydantic_core import to_jsonable_python
@@ -22,6 +23,9 @@ MAX_FLAWS: Final = 100
 
 _SMALL: Final = 2**63
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+# made once: a task may put something else in the place of json.dumps
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 _Container = dict[Any, Any] | list[Any]
 
@@ -65,7 +69,7 @@ def names_in(value: object) -> frozenset[str]:
 
 def dump(value: object) -> str:
     """Compact JSON text of a value that `check` found fit; raises ValueError or TypeError for what is not JSON."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def result_to_json(value: object, limit: int) -> str:
@@ -74,7 +78,12 @@ def result_to_json(value: object, limit: int) -> str:
     Raises ResultNotJsonError, and ResultTooLargeError above `limit` bytes of UTF-8.
     """
     try:
+        if isinstance(value, GeneratorType):
+            value = list(islice(value, limit))  # it may never end
+        _refuse_huge(value, limit)
         plain = to_jsonable_python(value)
+    except ResultTooLargeError:
+        raise
     except Exception as error:  # a model's serializer is the task's own code and may raise anything
         raise ResultNotJsonError(f"the result is not JSON: {message_of(error)}") from error
     try:
@@ -91,6 +100,33 @@ def result_to_json(value: object, limit: int) -> str:
     if flaws := check(plain):
         raise ResultNotJsonError(f"the result is not JSON: {InvalidInputError(flaws[:3])}")
     return text
+
+
+def _refuse_huge(value: object, limit: int) -> None:
+    """Counts the bytes of JSON that a result has at least, until they are more than `limit`.
+
+    To convert something huge would take seconds; for a list that holds another ten times over, and so on, for ever.
+    """
+    size = 1  # of each value one byte is counted where it stands, of what is weighed the rest when its turn comes
+    todo: list[tuple[object, int]] = [(value, 0)]
+    while todo and size <= limit:
+        each, depth = todo.pop()
+        if depth > MAX_NESTING:
+            continue
+        inner: Iterable[object] = ()
+        if type(each) is str:
+            size += len(each) + 1
+        elif type(each) is list or type(each) is tuple:
+            size, inner = size + 2 * len(each), each
+        elif type(each) is dict:
+            size, inner = size + 5 * len(each), each.values()
+        if size <= limit:
+            todo.extend((one, depth + 1) for one in inner if type(one) in _WEIGHED)
+    if size > limit:
+        raise ResultTooLargeError(size, limit, at_least=True)
+
+
+_WEIGHED: Final = frozenset({str, list, tuple, dict})
 
 
 def message_of(error: BaseException) -> str:

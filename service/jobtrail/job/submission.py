@@ -26,9 +26,22 @@ def _in_utc(value: datetime) -> datetime:
         raise ValueError("in UTC this is not within the years 1 to 9999") from None
 
 
+def _storable(value: datetime) -> datetime:
+    if not limits.FIRST_TIME <= value <= limits.LAST_TIME:
+        raise ValueError("write a time from 0001-01-02T00:00Z to 9999-12-30T00:00Z")
+    return value
+
+
+def _whole(value: object) -> object:
+    """What JSON Schema calls an integer: 8.0 too (Validation, section 6.1.1). Not true, and no text."""
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
 Seconds = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_only_text), AfterValidator(_in_utc)]
-Priority = Annotated[int, Field(strict=True, ge=limits.MIN_PRIORITY, le=limits.MAX_PRIORITY)]
+Due = Annotated[Moment, AfterValidator(_storable)]
+WHOLE: Final = BeforeValidator(_whole)
+Priority = Annotated[int, Field(strict=True, ge=limits.MIN_PRIORITY, le=limits.MAX_PRIORITY), WHOLE]
 Tag = Annotated[str, Field(strict=True, min_length=1, max_length=limits.MAX_TAG_LENGTH)]
 Tags = Annotated[list[Tag], Field(max_length=limits.MAX_TAGS)]
 Ttl = Annotated[Seconds, Field(ge=0, le=limits.MAX_TTL)]
@@ -50,7 +63,7 @@ class Submission(Documented):
     queue: Annotated[Queue | None, Field(description="The queue that nodes serve; the task's own by default.")] = None
     priority: Annotated[Priority | None, Field(description="0 to 9, higher first; 5 by default.")] = None
     tags: Annotated[Tags, Field(description="Words to find the job by.")] = Field(default_factory=list)
-    run_at: Annotated[Moment | None, Field(description="Not before this time (RFC 3339 with a zone).")] = None
+    run_at: Annotated[Due | None, Field(description="Not before this time (RFC 3339 with a zone).")] = None
     ttl: Annotated[
         Ttl | None,
         Field(description="Seconds that the finished row is kept; null keeps it for ever."),
@@ -60,7 +73,7 @@ class Submission(Documented):
         Field(description="Seconds that one attempt may take; null for no limit."),
     ] = None
     max_attempts: Annotated[
-        Annotated[int, Field(strict=True, ge=1, le=limits.MAX_ATTEMPTS)] | None,
+        Annotated[int, Field(strict=True, ge=1, le=limits.MAX_ATTEMPTS), WHOLE] | None,
         Field(description="How often the job may be started; 1 unless the task says otherwise."),
     ] = None
 
@@ -72,7 +85,7 @@ class Amendment(Documented):
 
     ttl: Annotated[Ttl | None, Field(description="Seconds from the finish; null keeps the row.")] = None
     priority: Annotated[Priority, Field(description="Pending jobs only.")] = limits.DEFAULT_PRIORITY
-    run_at: Annotated[Moment | None, Field(description="Pending jobs only; null: now.")] = None
+    run_at: Annotated[Due | None, Field(description="Pending jobs only; null: now.")] = None
     tags: Annotated[Tags, Field(description="Replace all tags.")] = Field(default_factory=list)
 
 
