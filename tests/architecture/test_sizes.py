@@ -65,7 +65,7 @@ def test_only_the_store_and_the_audit_speak_sql() -> None:
 LOOPS = {
     "node/loop.py": 1,
     # these have an end of their own
-    "node/attempts.py": 2,  # a node that stops waits for what runs, and gives up after a while
+    "node/attempts.py": 1,  # a node that stops tells what runs to end, and gives up after a while
     "node/processes/child.py": 1,  # a process waits for its next job
     "node/processes/line.py": 3,  # a process reads and writes its line
     "node/processes/pool.py": 1,  # what a process says, to the end of its job

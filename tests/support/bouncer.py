@@ -41,7 +41,9 @@ def pgbouncer(server: EmbeddedPostgres) -> Iterator[str]:
         owner = Path(place["host"][0], f".s.PGSQL.{place['port'][0]}").owner()  # root is refused, others cannot get in
         said = _CONFIGURATION.format(host=place["host"][0], port=place["port"][0], listen=listen, folder=folder)
         (folder / "pgbouncer.ini").write_text(said + (f"user = {owner}\n" if os.geteuid() == 0 else ""))
-        process = subprocess.Popen([PROGRAM, str(folder / "pgbouncer.ini")], env=environment(), stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [PROGRAM, str(folder / "pgbouncer.ini")], env=environment(), stderr=subprocess.DEVNULL
+        )
         try:
             wait_until(lambda: _answers(listen))
             yield f"127.0.0.1:{listen}"
