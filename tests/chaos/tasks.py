@@ -11,13 +11,16 @@ import time
 import asyncpg
 from sqlalchemy import text
 
-from jobtrail import JobContext, task
+from jobtrail import JobContext, Retry, task
 
 URL = "CHAOS_URL"
 """The variable that names the database of the effects, for libpq."""
 
 _INSIDE = text("INSERT INTO inside (job, attempt, token) VALUES (:job, :attempt, :token)")
 _OUTSIDE = "INSERT INTO outside (job, attempt, token) VALUES ($1, $2, $3)"
+
+_SOON = Retry(base=0.2, max=1.0)
+"""The database is away again and again: the usual waits would add up to minutes."""
 
 _pools: list[asyncpg.Pool] = []
 
@@ -34,7 +37,7 @@ def nap_in_thread(context: JobContext, n: int, seconds: float = 0.02) -> dict[st
     return {"attempt": context.attempt, "n": n}
 
 
-@task(max_attempts=50)
+@task(max_attempts=50, retry=_SOON)
 async def write_inside(context: JobContext, n: int, seconds: float = 0.02) -> dict[str, int]:
     await asyncio.sleep(seconds)
     session = await context.session()
@@ -44,7 +47,7 @@ async def write_inside(context: JobContext, n: int, seconds: float = 0.02) -> di
     return {"attempt": context.attempt, "n": n}
 
 
-@task(max_attempts=50)
+@task(max_attempts=50, retry=_SOON)
 async def write_outside(context: JobContext, n: int, seconds: float = 0.02) -> dict[str, int]:
     """The effect comes first: whoever runs the job again does it again."""
     pool = await _pool()
