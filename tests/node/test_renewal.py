@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -12,12 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
 from jobtrail.lifecycle.submit import submit_batch
-from jobtrail.store.engine import GROUP_LOCK_TIMEOUT
+from jobtrail.store.engine import GROUP_LOCK_TIMEOUT, open_single
 from jobtrail.store.transitions.claim import claim_next
 from jobtrail.store.transitions.renew import Held, renew
 from jobtrail.store.transitions.report import Said, report
 from support import house, tasks
 from support.database import Place
+from support.judges import judge
+from support.proxy import Proxy
+from support.rescuer import rescuing
 from support.until import until
 
 
@@ -95,3 +99,22 @@ async def test_renewals_and_reports_lock_the_rows_in_one_order(place: Place) -> 
             write(lambda connection: report(connection, said, node=node)),
         )
     assert longest < GROUP_LOCK_TIMEOUT, "they waited for each other"
+
+
+async def test_a_connection_that_says_nothing_costs_no_job_its_lease(place: Place) -> None:
+    desk, lease = house.desk_at(place), timedelta(seconds=2)
+    async with Proxy.before(place) as wire:
+        with rescuing(place, await judge(place)):
+            async with house.node_at(desk, place, connect=partial(open_single, wire.url), lease=lease) as node:
+                job = await house.submitted(desk, "hold")
+                await house.reached(desk, job.id, Status.RUNNING)
+                for _ in range(3):
+                    before = await until(lambda: place.value(HEARD, node.id))
+                    assert wire.hang()
+                    await until(lambda before=before: place.value(HEARD_SINCE, node.id, before))  # type: ignore[misc]
+                tasks.GATE.set()
+                assert (await house.ended(desk, job.id)).attempt == 1
+
+
+HEARD = "SELECT heartbeat_at FROM jobtrail.nodes WHERE id = $1"
+HEARD_SINCE = "SELECT heartbeat_at > $2 FROM jobtrail.nodes WHERE id = $1"

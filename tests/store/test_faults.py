@@ -1,8 +1,11 @@
+from typing import Any
+
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from jobtrail.job.errors import UnavailableError
+from jobtrail.store.engine import open_database
 from jobtrail.store.faults import unavailable
 from support.database import Place
 
@@ -27,3 +30,26 @@ async def test_what_passes_by_itself_is_worth_another_try(place: Place, state: s
     async with place.database.sessions() as session:
         with pytest.raises(UnavailableError if told else DBAPIError, match=told), unavailable():
             await session.execute(failing)
+
+
+async def test_a_connection_that_ends_as_it_is_taken_over(place: Place) -> None:
+    """The driver's own error comes through then, without SQLAlchemy's around it."""
+    database = open_database(place.url.sqlalchemy)
+
+    def cut(dialect: Any, _record: object, args: Any, options: Any) -> Any:
+        made = dialect.connect(*args, **options)
+        made.driver_connection.terminate()
+        return made
+
+    for engine in (database.grouped, database.engine):
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))  # the first of an engine is another matter
+        await engine.dispose()
+        event.listen(engine.sync_engine, "do_connect", cut)
+    with pytest.raises(UnavailableError, match="away or out of room"), unavailable():
+        async with database.autocommit():
+            raise AssertionError("it is not connected")
+    with pytest.raises(UnavailableError, match="did not answer"), unavailable():
+        async with database.transaction() as session:
+            await session.execute(text("SELECT 1"))
+    await database.dispose()

@@ -21,7 +21,7 @@ class Proxy:
     answer does not reach the client, whose connection is cut while it would `wait`, after the `answer`, or not at all:
     `silence`.
 
-    `away`: nobody new is let through. `mute`: whoever is there is not heard any more.
+    `away`: nobody new is let through. `mute`: nobody is heard any more.
     """
 
     host: str
@@ -32,6 +32,7 @@ class Proxy:
     mute: bool = False
     _lost: asyncio.Event = field(default_factory=asyncio.Event)
     _clients: set[asyncio.StreamWriter] = field(default_factory=set)
+    _unheard: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @classmethod
     @asynccontextmanager
@@ -52,6 +53,11 @@ class Proxy:
         for writer in self._clients:
             writer.close()
 
+    def hang(self) -> int:
+        """Who is there is not heard any more, who comes is; how many there are."""
+        self._unheard |= self._clients
+        return len(self._unheard)
+
     async def lost(self) -> None:
         """Wait until a COMMIT was lost."""
         await asyncio.wait_for(self._lost.wait(), 10)
@@ -63,7 +69,7 @@ class Proxy:
             self._clients.add(writer)
             with suppress(ConnectionError):
                 while data := await reader.read(_CHUNK):
-                    if self.mute:
+                    if self.mute or writer in self._unheard:
                         continue
                     if self.loses and _COMMIT in data:
                         answers.cancel()

@@ -29,7 +29,7 @@ from jobtrail.job.record import NewJob
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.read import are_there
 from jobtrail.lifecycle.submit_together import submit_together
-from jobtrail.store.faults import unavailable
+from jobtrail.store.faults import FAILURES, unavailable
 from jobtrail.store.row import add
 
 log = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ def _answered(jobs: RequestJobs) -> Iterator[None]:
     try:
         try:
             yield
-        except (SQLAlchemyError, OSError) as error:
+        except FAILURES as error:
             if not (jobs.are_lost and _is_of_database(error)):  # the host's own affair
                 raise
             with unavailable():

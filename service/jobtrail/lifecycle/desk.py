@@ -8,7 +8,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.job.catalog import Catalog
@@ -17,7 +16,7 @@ from jobtrail.job.record import NewJob
 from jobtrail.job.status import Status
 from jobtrail.lifecycle.waiting import Waiting
 from jobtrail.store.engine import Database
-from jobtrail.store.faults import Fault, fault_of, unavailable
+from jobtrail.store.faults import FAILURES, Fault, fault_of, unavailable
 from jobtrail.store.group import Group
 from jobtrail.store.transitions.cancel import Cancellation, cancel_group
 from jobtrail.store.transitions.insert import Inserted, insert_group
@@ -74,7 +73,7 @@ class Desk:
                 async with asyncio.timeout(SILENCE), self.database.sessions.begin() as session:
                     yield session
                     committing = True
-            except (SQLAlchemyError, OSError) as error:
+            except FAILURES as error:
                 if committing and fault_of(error) is Fault.CONNECTION:
                     raise OutcomeUnknownError("the database did not answer in time") from error
                 raise

@@ -18,6 +18,7 @@ from jobtrail.node.processes.pool import Processes
 from jobtrail.node.reports import Reports
 from jobtrail.node.slots import KINDS, Kind, Slots
 from jobtrail.node.threads import Threads
+from jobtrail.store.faults import FAILURES
 from jobtrail.store.group import Group
 from jobtrail.store.transitions.claim import claim_next, claim_these, held_by
 from jobtrail.store.transitions.renew import Held, Running, running_of
@@ -234,7 +235,14 @@ class Worker:
 
     async def _adopt(self, orphans: Sequence[Held]) -> None:
         """Claims whose answer never came: start them where there is room, else hand them back unused."""
-        for claimed in await held_by(self._desk.database, orphans, node=self._node_id):
+        try:
+            ours = await held_by(self._desk.database, orphans, node=self._node_id)
+        except FAILURES as error:
+            log.warning(
+                "jobtrail: %d claims without an answer: %s; the next beat sees to them", len(orphans), reason(error)
+            )
+            return
+        for claimed in ours:
             # an earlier beat saw to it while this one asked
             if self._attempts.knows(Held(claimed.id, claimed.attempt)):
                 continue

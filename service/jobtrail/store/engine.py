@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import AssertionPool, StaticPool
 
 from jobtrail.job.errors import SettingsError
 from jobtrail.store.connecting import ISOLATION, Limits, connect, limit_each_transaction
-from jobtrail.store.faults import Fault, NotConnectedError, fault_of, quote_no_row
+from jobtrail.store.faults import FAILURES, Fault, NotConnectedError, fault_of, quote_no_row
 from jobtrail.store.job_connection import note_preparation, watch
 from jobtrail.store.lent import SPARE, Lent, beside, like
 
@@ -46,7 +45,7 @@ class Database:
             async with asyncio.timeout(LONGEST), committing(self.grouped) as connection:
                 is_connected = True
                 yield connection
-        except (SQLAlchemyError, OSError) as error:
+        except FAILURES as error:
             if is_connected or fault_of(error) is not Fault.CONNECTION:
                 raise
             raise NotConnectedError(str(error)) from error
@@ -70,6 +69,20 @@ async def committing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     async with engine.connect() as connection:
         yield connection
         await connection.commit()
+
+
+@asynccontextmanager
+async def briefly(engine: AsyncEngine, seconds: float) -> AsyncIterator[AsyncConnection]:
+    """As `committing`, for so many seconds. Then the connection is broken, without the goodbye that it would not hear
+    either, and what waits for it raises.
+    """
+    async with asyncio.timeout(seconds), committing(engine) as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        breaking = asyncio.get_running_loop().call_later(0.95 * seconds, driver.terminate)
+        try:
+            yield connection
+        finally:
+            breaking.cancel()
 
 
 GROUP_LOCK_TIMEOUT: Final = 0.5
@@ -111,8 +124,10 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10) 
 
 
 def open_single(url: str) -> AsyncEngine:
-    """One connection, kept, for the thread of the leases. Statements are to be put into `committing`."""
-    single = connect(url, _LEASES, isolation_level="AUTOCOMMIT", pool_pre_ping=True, pool_size=1)
+    """One connection, kept, for the thread of the leases. Statements are to be put into `briefly`, and repeated:
+    without a ping a connection that died is noticed by them.
+    """
+    single = connect(url, _LEASES, isolation_level="AUTOCOMMIT", pool_size=1)
     quote_no_row(single)
     return single
 
@@ -142,7 +157,7 @@ def lend_database(engine: AsyncEngine, *, pool_size: int = 5) -> Database:
 
 def lend_single(engine: AsyncEngine) -> AsyncEngine:
     """As `open_single`, connecting as a host's engine does."""
-    single = AsyncEngine(beside(_lendable(engine), pool_size=1, timeout=10))
+    single = AsyncEngine(beside(_lendable(engine), pool_size=1, timeout=10, pre_ping=False))
     limit_each_transaction(single, _LEASES)
     quote_no_row(single)
     return single

@@ -28,6 +28,11 @@ PASSING: Final = frozenset({Fault.CONNECTION, Fault.AWAY, Fault.SLOW})
 """Faults of the database that say nothing of what was asked: later the same may do."""
 
 
+# The driver's own too: a connection that ends as SQLAlchemy takes it over fails with them as they are.
+FAILURES: Final = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What the database, or the way to it, may raise."""
+
+
 class NotConnectedError(ConnectionError):
     """No connection was to be had, so nothing was sent; the cause says why."""
 
@@ -37,7 +42,7 @@ def fault_of(error: BaseException) -> Fault:
         return Fault.AWAY
     if (state := _state_of(error)) is not None:
         return _of_state(state)
-    if isinstance(error, PoolTimeoutError | OSError | TimeoutError):
+    if isinstance(error, PoolTimeoutError | OSError | asyncpg.InterfaceError):
         return Fault.CONNECTION
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return Fault.CONNECTION
@@ -70,7 +75,7 @@ def unavailable() -> Iterator[None]:
     """Turn a database that does not answer, a row that stays locked, or a deadlock into UnavailableError."""
     try:
         yield
-    except (SQLAlchemyError, OSError) as error:
+    except FAILURES as error:
         if (unavailable := unavailability(error)) is None:
             raise
         raise unavailable from error

@@ -47,7 +47,7 @@ def like(host: Engine, *, pool_size: int) -> AsyncEngine:
     return AsyncEngine(engine)
 
 
-def beside(host: Engine, *, pool_size: int, timeout: float | None) -> Engine:
+def beside(host: Engine, *, pool_size: int, timeout: float | None, pre_ping: bool = True) -> Engine:
     """With a pool of its own; `timeout` in seconds, None waits however long. Its errors quote no parameter, whatever
     the host's do.
     """
@@ -58,7 +58,7 @@ def beside(host: Engine, *, pool_size: int, timeout: float | None) -> Engine:
         max_overflow=0,
         timeout=timeout,  # type: ignore[arg-type]  # None is what its queue understands
         recycle=theirs._recycle,  # noqa: SLF001 - the same
-        pre_ping=True,
+        pre_ping=pre_ping,
         dialect=host.dialect,
         _dispatch=theirs.dispatch,
     )
