@@ -17,8 +17,8 @@ from jobtrail import JobContext, task
 @task(runs_in="process")
 def told(context: JobContext, how: str = "sleep") -> str:
     """Says where it is before it waits, and what it heard when it cleans up."""
-    context.progress(1, note=str(os.getpid()))
     try:
+        context.progress(1, note=str(os.getpid()))
         _WAITS[how](context)
     finally:
         context.log.warning("cleaned up: %s", context.cancelled)
