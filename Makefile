@@ -40,10 +40,10 @@ test-doors: .venv/dev
 
 test-rest: .venv/dev
 	$(BIN)/python -m pytest $(addprefix --ignore=,$(DOORS) $(WHOLE))
+	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then set -x; $(BIN)/python -m pytest --postgres=system $(ON_THE_SYSTEM); fi
 
 test-whole: .venv/dev
 	$(BIN)/python -m pytest $(WHOLE)
-	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then set -x; $(BIN)/python -m pytest --postgres=system $(ON_THE_SYSTEM); fi
 	@if PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null; then $(MAKE) pgbouncer BEHIND_PGBOUNCER="$(FIRST_BEHIND_PGBOUNCER)"; fi
 
 pgbouncer: .venv/dev ## what goes through PgBouncer in another way, behind it, in transaction mode

@@ -58,7 +58,10 @@ class App:
     async def result(self) -> str:
         """Of a new job."""
         with suppress(httpx.TransportError):
-            job = (await self.client.post("/go")).json()["job"]
+            answer = await self.client.post("/go")
+            if answer.status_code == 503:  # one that drains
+                return ""
+            job = answer.json()["job"]
 
             async def ended() -> Any:
                 found = await self.get(f"/jobs/{job}")

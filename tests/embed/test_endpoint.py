@@ -135,7 +135,7 @@ async def test_a_database_that_is_away_is_503_and_nothing_is_stored(place: Place
         answer = await host.client.post("/signup")
         wire.away = False
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-    assert answer.json() == {"detail": "the database did not answer in time"}
+    assert answer.json() == {"detail": "the database is away or out of room for now"}
     assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0
 
 

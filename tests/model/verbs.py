@@ -19,9 +19,9 @@ from jobtrail.lifecycle.purge import purge
 from jobtrail.lifecycle.rescue import rescue
 from jobtrail.lifecycle.retry import retry
 from jobtrail.lifecycle.submit import submit_keyed
-from jobtrail.store.engine import committing
 from jobtrail.store.group import Group
 from jobtrail.store.job_session import complete, open_job_session
+from jobtrail.store.limited import connected
 from jobtrail.store.transitions.claim import claim_next, claim_these
 from jobtrail.store.transitions.finish import Ending, finish_group, settle
 from jobtrail.store.transitions.renew import Held, renew, running_of
@@ -47,7 +47,7 @@ async def _claim_it(desk: Desk, job_id: UUID) -> Sequence[int]:
 
 async def _renew(desk: Desk, job_id: UUID) -> bool:
     """Whether the node still runs it, as it hears with each renewal."""
-    async with committing(desk.database.engine) as connection:
+    async with connected(desk.database.engine, 10) as connection:
         await renew(connection, [Held(job_id, 1)], node=ONE, lease=LEASE)
         return job_id in {each.id for each in await running_of(connection, ONE)}
 

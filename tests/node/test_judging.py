@@ -47,12 +47,12 @@ async def is_rescued(place: Place, job_id: UUID, judge: UUID) -> bool:
 
 @pytest.mark.parametrize(
     ("steady", "heard", "may"),
-    [(1, 0, False), (2.4, 0, True), (2.4, 1, True), (2.4, 2.4, False), (0, 2.4, False)],
+    [(2, 0, False), (3.4, 0, True), (3.4, 1, True), (3.4, 2.4, False), (0, 2.4, False)],
 )
 async def test_a_node_judges_once_it_was_heard_of_for_a_lease(
     place: Place, steady: float, heard: float, may: bool
 ) -> None:
-    """Its first beat counts for half of one. `steady`, `heard`: seconds since the first and the last beat."""
+    """Its first beat counts for a quarter of one. `steady`, `heard`: seconds since the first and the last beat."""
     job_id, judge = await one_silent(place), uuid4()
     await beat(place, judge)
     await place.psql.execute(AGO.format("steady_since", steady), judge)
@@ -72,20 +72,22 @@ async def test_a_node_that_was_away_begins_anew_with_its_next_beat(place: Place)
     await place.psql.execute(AGO.format("heartbeat_at", 2.4), judge)
     await beat(place, judge)
     assert not await is_rescued(place, job_id, judge)
-    await place.psql.execute(AGO.format("steady_since", 2), judge)
+    await place.psql.execute(AGO.format("steady_since", 3), judge)
     assert not await is_rescued(place, job_id, judge)
-    await place.psql.execute(AGO.format("steady_since", 2.4), judge)
+    await place.psql.execute(AGO.format("steady_since", 1.4), judge)
     assert await is_rescued(place, job_id, judge)
 
 
-async def test_it_waits_for_those_with_a_longer_lease(place: Place) -> None:
-    """They beat less often, so they are back later."""
-    job_id, judge = await one_silent(place), uuid4()
+async def test_it_waits_as_long_as_the_one_that_it_judges_may_need(place: Place) -> None:
+    """Who has a longer lease beats less often, so is back later. What others have says nothing of this one."""
+    job_id, judge, owner = await one_silent(place), uuid4(), uuid4()
+    await place.psql.execute("UPDATE jobtrail.jobs SET node_id = $1", owner)
     await beat(place, judge)
     await beat(place, uuid4(), timedelta(hours=1))
+    await beat(place, owner, timedelta(hours=1))
     await place.psql.execute(AGO.format("steady_since", 60), judge)
     assert not await is_rescued(place, job_id, judge)
-    await place.psql.execute("DELETE FROM jobtrail.nodes WHERE id <> $1", judge)
+    await place.psql.execute("DELETE FROM jobtrail.nodes WHERE id = $1", owner)
     assert await is_rescued(place, job_id, judge)
 
 

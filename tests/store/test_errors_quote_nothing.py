@@ -8,7 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from jobtrail.store.engine import committing, lend_single, open_single
+from jobtrail.store.engine import lend_single, open_single
+from jobtrail.store.limited import connected
 from support.database import Place
 from support.lent import lent
 
@@ -42,7 +43,7 @@ async def engines(place: Place) -> AsyncIterator[dict[str, AsyncEngine]]:
 async def told(engine: AsyncEngine, statement: str) -> str:
     """All that a log would say."""
     with pytest.raises(DBAPIError) as failed:
-        async with committing(engine) as connection:
+        async with connected(engine, 10) as connection:
             await connection.execute(NO_TABLE if statement == "no table" else NO_PRIORITY, ARGS)
     return str(failed.value) + "".join(traceback.format_exception(failed.value))
 

@@ -3,19 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.errors import OutcomeUnknownError, UnavailableError
+from jobtrail.job.record import NewJob
 from jobtrail.job.submission import Submission
 from jobtrail.lifecycle import desk as desks
 from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.submit import submit, submit_batch, submit_keyed
+from jobtrail.lifecycle.submit import prepare, submit, submit_batch, submit_keyed
 from jobtrail.store import engine
 from jobtrail.store.engine import open_database
 from jobtrail.store.group import Group
+from jobtrail.store.transitions.insert import Inserted, insert_group
 from support import tasks
 from support.database import Place
 from support.proxy import Proxy
@@ -32,14 +35,20 @@ class Line:
     wire: Proxy
     place: Place
 
+    def idle(self) -> bool:
+        """Whether no connection is out."""
+        engines = (self.desk.database.grouped, self.desk.database.engine)
+        pools: list[Any] = [each.sync_engine.pool for each in engines]
+        return not any(each.checkedout() for each in pools)
+
     async def stored(self) -> int:
         return int(await self.place.value("SELECT count(*) FROM jobtrail.jobs"))
 
 
 @pytest.fixture
 async def line(place: Place, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Line]:
-    monkeypatch.setattr(engine, "LONGEST", 0.4)
-    monkeypatch.setattr(desks, "SILENCE", 0.3)
+    monkeypatch.setattr(engine, "LONGEST", 0.8)
+    monkeypatch.setattr(desks, "SILENCE", 0.6)
     monkeypatch.setattr(desks, "PATIENCE", 0.1)
     async with Proxy.before(place) as wire:
         database = open_database(wire.url, connect_timeout=0.2)
@@ -59,7 +68,7 @@ async def test_a_silent_connection_is_given_up_and_the_rows_go_again(
     await submit(patient, NOOP, by="ann")
     line.wire.mute = True
     submitting = asyncio.create_task(submit(patient, NOOP, by="ann"))
-    done, _ = await asyncio.wait({submitting}, timeout=0.6)
+    done, _ = await asyncio.wait({submitting}, timeout=1.2)
     assert not done
     line.wire.mute = False
     job = await submitting
@@ -87,7 +96,7 @@ async def test_what_was_never_sent_is_not_stored(line: Line) -> None:
     assert await line.stored() == 0
 
 
-@pytest.mark.parametrize(("loses", "stored"), [("request", 0), ("answer", 1), ("wait", 1)])
+@pytest.mark.parametrize(("loses", "stored"), [("request", 0), ("answer", 1), ("wait", 1), ("silence", 1)])
 async def test_a_commit_without_an_answer_is_an_unknown_outcome(line: Line, loses: str, stored: int) -> None:
     line.wire.loses = loses  # type: ignore[assignment]
     with pytest.raises(OutcomeUnknownError):
@@ -107,10 +116,66 @@ async def _is(line: Line, stored: int) -> bool:
 
 async def test_who_reads_is_told_too(line: Line) -> None:
     await submit_batch(line.desk, [NOOP], by="ann")
-    line.wire.mute = True
     with pytest.raises(UnavailableError):
-        async with line.desk.session() as session:
-            await session.execute(text("SELECT 1"))
+        await _read_in_silence(line)
+    assert line.idle()
+
+
+async def _read_in_silence(line: Line) -> None:
+    async with line.desk.session() as session:
+        line.wire.mute = True
+        await session.execute(text("SELECT 1"))
+
+
+async def test_a_rollback_without_an_answer_holds_nobody_up(line: Line) -> None:
+    await submit_batch(line.desk, [NOOP], by="ann")
+    async with asyncio.timeout(5):
+        with pytest.raises(UnavailableError):
+            await _fail_in_silence(line)
+    assert line.idle()
+
+
+async def _fail_in_silence(line: Line) -> None:
+    async with line.desk.transaction() as session:
+        await session.execute(text("SELECT 1"))
+        line.wire.mute = True
+        raise LookupError
+
+
+async def test_what_a_try_without_an_answer_may_have_stored_stays_unknown(line: Line) -> None:
+    """Also when what comes after it refuses them one by one."""
+    rows = [prepare(line.desk, NOOP, by="ann", trace_id=None) for _ in range(3)]
+    tries = 0
+
+    async def write(rows: Sequence[NewJob]) -> Sequence[Inserted]:
+        nonlocal tries
+        tries += 1
+        if tries > 1:
+            await line.place.psql.execute("DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '55P03'; END $$")
+        await insert_group(line.place.database, rows)
+        raise ConnectionResetError
+
+    told = await asyncio.gather(*map(Group(write, patience=5).put, rows), return_exceptions=True)
+    assert [type(each) for each in told] == [OutcomeUnknownError] * 3
+    assert (tries, await line.stored()) == (5, 3)
+
+
+async def test_what_was_not_sent_in_time_is_not_sent_later() -> None:
+    go_on, written = asyncio.Event(), list[int]()
+
+    async def write(rows: Sequence[int]) -> Sequence[int]:
+        await go_on.wait()
+        written.extend(rows)
+        return rows
+
+    group = Group(write, patience=1, longest=0.05)
+    first = asyncio.create_task(group.put(1))
+    await asyncio.sleep(0)
+    told = await asyncio.gather(first, group.put(2), group.put(3), return_exceptions=True)
+    assert [type(each) for each in told] == [OutcomeUnknownError, UnavailableError, UnavailableError]
+    go_on.set()
+    await group.settle()
+    assert written == [1]
 
 
 async def test_what_is_too_slow_together_goes_in_halves(place: Place) -> None:

@@ -1,6 +1,5 @@
 """Whether the process answers, and whether it can do its work."""
 
-import asyncio
 from dataclasses import dataclass
 
 from starlette.responses import Response
@@ -42,7 +41,7 @@ class HealthRoutes:
     async def _schema(self) -> Schema | None:
         """None where nothing can be written."""
         try:
-            async with asyncio.timeout(PATIENCE), self.door.desk.session() as session:
+            async with self.door.desk.session(PATIENCE) as session:
                 return await schema.state(session) if await schema.is_writable(session) else None
         except TimeoutError as error:
             raise UnavailableError(f"the database did not answer within {PATIENCE:g} s") from error

@@ -1,7 +1,8 @@
 """The questions of `sql/`, asked from Python with the parameters, defaults and words of the files themselves."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -71,7 +72,7 @@ async def ask(
     *,
     time_limit: timedelta = timedelta(seconds=5),
 ) -> Answer:
-    """The answer, read in a transaction of its own that cannot write; `session` must have none open.
+    """The answer, read in a transaction of its own that cannot write and ends in a rollback, which `session` survives.
 
     Raises InvalidInputError with the pointers of the parameters that are unknown or make no sense, AuditTimeoutError.
     """
@@ -115,10 +116,18 @@ async def _answer(
     session: AsyncSession, statement: TextClause, values: Mapping[str, str], time_limit: timedelta
 ) -> Answer:
     milliseconds = max(1, time_limit // timedelta(milliseconds=1))
-    async with session.begin():
+    async with _undone(session):
         await session.execute(_TERMS, {"time_limit": f"{milliseconds}ms"})
         found = await session.execute(statement, values)
         return Answer(tuple(found.keys()), tuple(tuple(row) for row in found))
+
+
+@asynccontextmanager
+async def _undone(session: AsyncSession) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await session.rollback()
 
 
 _KINDS: Final = {
@@ -144,7 +153,7 @@ async def _is_refused(session: AsyncSession, kind: str, value: str) -> bool:
     # an interval is good only if there is a time that far away
     use = "statement_timestamp() - {0} < statement_timestamp() + {0}" if kind == "interval" else "{0} IS NULL"
     try:
-        async with session.begin():
+        async with _undone(session):
             await session.execute(_statement("SELECT " + use.format(f":'value'::{kind}")), {"value": value})
     except DBAPIError as error:
         if _is_about_data(error):

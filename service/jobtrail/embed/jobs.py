@@ -80,8 +80,8 @@ class RequestJobs:
     async def commit(self) -> None:
         """Store at once what was added without a session, so that it stays whatever happens later in the request.
 
-        Raises IdempotencyKeyReusedError, OverloadedError, UnavailableError: then nothing of it is stored, and the
-        request cannot succeed any more, since it may have spoken of these jobs.
+        Raises IdempotencyKeyReusedError, OverloadedError, UnavailableError: then nothing of it is stored, unless it is
+        an OutcomeUnknownError, and the request cannot succeed any more, since it may have spoken of these jobs.
         """
         self._refuse_when_closed()
         if self._failure is not None:
@@ -218,7 +218,7 @@ def _answered(jobs: RequestJobs) -> Iterator[None]:
                 raise error  # noqa: TRY201 - as `unavailable` understands it
     except UnavailableError as error:
         status = 429 if isinstance(error, OverloadedError) else 503
-        log.warning("jobs of %s %s were not stored: %s", *jobs.call, error)
+        log.warning("jobs of %s %s: %s", *jobs.call, error)
         raise HTTPException(status, str(error), {"Retry-After": str(error.retry_after)}) from error
     except IdempotencyKeyReusedError as error:
         raise HTTPException(422, str(error)) from error

@@ -120,7 +120,8 @@ class Jobtrail:
     async def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Store a job; committed when this returns. In an endpoint take `Jobs`, in a task `context.submit`.
 
-        Raises TypeError, InvalidArgumentsError, UnavailableError (the outcome is then unknown).
+        Raises TypeError, InvalidArgumentsError, UnavailableError: nothing is stored, unless it is an
+        OutcomeUnknownError.
         """
         handle: JobHandle[R] = await self._submit({}, task, args, kwargs)
         return handle

@@ -56,10 +56,10 @@ class Desk:
         object.__setattr__(self, "cancels", cancels)
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[AsyncSession]:
-        """A session for reading; UnavailableError when the database does not answer."""
+    async def session(self, seconds: float | None = None) -> AsyncIterator[AsyncSession]:
+        """A session for reading; UnavailableError when the database does not answer within SILENCE, or `seconds`."""
         with unavailable():
-            async with asyncio.timeout(SILENCE), self.database.sessions() as session:
+            async with self.database.reading(seconds or SILENCE) as session:
                 yield session
 
     @asynccontextmanager
@@ -70,9 +70,10 @@ class Desk:
         committing = False
         with unavailable():
             try:
-                async with asyncio.timeout(SILENCE), self.database.sessions.begin() as session:
+                async with self.database.reading(SILENCE) as session:
                     yield session
                     committing = True
+                    await session.commit()
             except FAILURES as error:
                 if committing and fault_of(error) is Fault.CONNECTION:
                     raise OutcomeUnknownError("the database did not answer in time") from error

@@ -48,10 +48,10 @@ class KeyRing:
         self._has_keys = desk.has_keys
         # in groups, so that a storm of forged keys has one connection and not all
         self._lookups: Group[str, Lookup | None] = Group(
-            partial(keys.look_up_group, desk.database), patience=PATIENCE, longest=SILENCE
+            partial(keys.look_up_group, desk.database), patience=PATIENCE, longest=SILENCE, reads=True
         )
         self._counts: Group[None, bool] = Group(
-            partial(keys.any_group, desk.database), patience=PATIENCE, longest=SILENCE
+            partial(keys.any_group, desk.database), patience=PATIENCE, longest=SILENCE, reads=True
         )
         self._clock = clock
         self._known: dict[bytes, _Known] = {}

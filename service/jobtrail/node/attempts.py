@@ -113,10 +113,15 @@ class Attempts:
         """What runs has `grace` seconds from now, or as little as was said before. Callable from a signal handler."""
         self._until = min(self._until, time.monotonic() + grace)
 
-    async def stop(self) -> int:
+    @property
+    def unrecorded(self) -> int:
+        """Attempts whose end is not recorded, or that are not given back yet."""
+        return len(self._open)
+
+    async def stop(self) -> bool:
         """Wait for what runs until its limit, then tell it to end, and wait until every end is recorded.
 
-        How many could not be: a database that stays away keeps nobody from stopping.
+        Whether they are: a database that stays away keeps nobody from stopping.
         """
         patience = self._equipment.grace.total_seconds() + _LAST_WORDS
         while self._runs and (now := time.monotonic()) < self._until + patience:
@@ -124,16 +129,15 @@ class Attempts:
                 for attempt in list(self._running):
                     attempt.execution.interrupt()
             await asyncio.wait(self._runs, timeout=min(_LOOK, self._until - now) if now < self._until else _LOOK)
-        if self._runs:
-            self._gave_up = True
-            log.error("%d ends could not be recorded; their leases will tell the other nodes", len(self._runs))
-        return len(self._runs)
+        self._gave_up = bool(self._running)
+        return not self._gave_up
 
     async def give_up(self, said: Sequence[Running]) -> None:
         """Nothing runs here any more. What the database still says that this node runs is ended: as it was offered
         before, or unused if its claim was never answered.
         """
         left = [Held(each.id, each.attempt) for each in said]
+        self._open = {each: ending for each, ending in self._open.items() if each in left}
         await asyncio.gather(*(self._record(self._open.get(each) or released(each)) for each in left))
 
     async def _run(self, attempt: Attempt) -> None:

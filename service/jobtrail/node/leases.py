@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.node.loop import Loop
 from jobtrail.store import nodes
-from jobtrail.store.engine import briefly
 from jobtrail.store.faults import FAILURES, Fault, fault_of
+from jobtrail.store.limited import connected
 from jobtrail.store.nodes import Counts
 from jobtrail.store.transitions.renew import Held, Running, renew, running_of
 
@@ -109,14 +109,14 @@ class Leases:
     async def _exchange(self, engine: AsyncEngine) -> None:
         # a connection that died or says nothing is given up in time for another one
         patience = self._terms.lease.total_seconds() / 3
-        async with briefly(engine, patience) as connection:
+        async with connected(engine, patience) as connection:
             held = list(self._held())
             await renew(connection, held, node=self._id, lease=self._terms.lease)
             running = await running_of(connection, self._id)
         self._tell(self._report, held, running)
         # last and apart: whoever locks the row of this node shall not cost its jobs their leases
         try:
-            async with briefly(engine, patience) as connection:
+            async with connected(engine, patience) as connection:
                 await nodes.beat(connection, self._node, self._counts())
         except DBAPIError as error:
             if fault_of(error) is not Fault.LOCKED:
@@ -125,7 +125,7 @@ class Leases:
 
     async def _say_goodbye(self, engine: AsyncEngine) -> None:
         try:
-            async with briefly(engine, 2) as connection:
+            async with connected(engine, 2) as connection:
                 await nodes.leave(connection, self._id)
         except Exception as error:  # noqa: BLE001 - the list forgets silent nodes by itself
             log.debug("the node could not sign off: %s", error)

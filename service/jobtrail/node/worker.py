@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import math
 import secrets
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -70,8 +73,8 @@ class Worker:
         self._claims = Group(self._claim_group, patience=0)
         self._nothing_waits = dict.fromkeys(KINDS, False)
         self._passed_by = 0
-        self._claiming = 0
-        self._unclaimed: frozenset[Held] = frozenset()
+        self._claiming: list[float] = []  # when each that is under way began
+        self._unclaimed: dict[Held, float] = {}  # since when the database says that it runs here
 
     @property
     def slots(self) -> dict[str, int]:
@@ -123,10 +126,12 @@ class Worker:
             if each not in said:
                 self._attempts.lose(each)
         self._attempts.obey(running)
-        # A claim whose answer is under way looks the same as one whose answer was lost: wait for the next beat.
-        unclaimed = frozenset(each for each in said.difference(held) if not self._attempts.knows(each))
-        orphans = unclaimed & self._unclaimed if not self._claiming else frozenset()
-        self._unclaimed = unclaimed
+        # A claim whose answer is under way looks the same as one whose answer was lost: wait for those that were under
+        # way when it was seen first.
+        now, oldest = time.monotonic(), min(self._claiming, default=math.inf)
+        unclaimed = [each for each in said.difference(held) if not self._attempts.knows(each)]
+        self._unclaimed = {each: self._unclaimed.get(each, now) for each in unclaimed}
+        orphans = [each for each, seen in self._unclaimed.items() if seen < min(now, oldest)]
         if orphans:
             self._attempts.keep(self._adopt(sorted(orphans)))
 
@@ -138,9 +143,10 @@ class Worker:
     async def stop(self) -> int:
         """Wait for what runs until its grace is over, then end it; how many ends could not be recorded."""
         self._attempts.keep(self.claim_loop.stop())  # a claim under way is no reason for others to go on longer
-        unrecorded = await self._attempts.stop()
-        if not unrecorded:
+        if await self._attempts.stop():
             await self._look_back()
+        if unrecorded := self._attempts.unrecorded:
+            log.error("%d ends could not be recorded; their leases will tell the other nodes", unrecorded)
         await asyncio.gather(self._reports.loop.stop(), self.watch_loop.stop())
         self._threads.close()
         await self._processes.close()
@@ -168,19 +174,18 @@ class Worker:
         free, passed_by = self._slots.free(kind), self._passed_by
         claimed: Sequence[Claimed] = ()
         self._slots.take(kind, free)
-        self._claiming += 1
         try:
-            claimed = await claim_next(
-                self._desk.database,
-                node=self._node_id,
-                lease=self._work.lease,
-                tasks=self._tasks[kind],
-                queues=self._work.queues,
-                free=free,
-                salt=secrets.token_hex(4),
-            )
+            with self._a_claim():
+                claimed = await claim_next(
+                    self._desk.database,
+                    node=self._node_id,
+                    lease=self._work.lease,
+                    tasks=self._tasks[kind],
+                    queues=self._work.queues,
+                    free=free,
+                    salt=secrets.token_hex(4),
+                )
         finally:
-            self._claiming -= 1
             self._slots.give_back(kind, free - len(claimed))
         for each in claimed:
             self._start(each)
@@ -188,13 +193,19 @@ class Worker:
         return passed_by != self._passed_by and self._slots.free(kind) > 0
 
     async def _claim_group(self, ids: Sequence[UUID]) -> Sequence[Claimed | None]:
-        self._claiming += 1
-        try:
+        with self._a_claim():
             found = await claim_these(self._desk.database, ids, node=self._node_id, lease=self._work.lease)
-        finally:
-            self._claiming -= 1
         by_id = {each.id: each for each in found}
         return [by_id.get(each) for each in ids]
+
+    @contextmanager
+    def _a_claim(self) -> Iterator[None]:
+        began = time.monotonic()
+        self._claiming.append(began)
+        try:
+            yield
+        finally:
+            self._claiming.remove(began)
 
     async def _claim_and_run(self, job_id: UUID, kind: Kind) -> None:
         claimed: Claimed | None = None
@@ -236,7 +247,7 @@ class Worker:
     async def _adopt(self, orphans: Sequence[Held]) -> None:
         """Claims whose answer never came: start them where there is room, else hand them back unused."""
         try:
-            ours = await held_by(self._desk.database, orphans, node=self._node_id)
+            ours = await held_by(self._desk.database, orphans, node=self._node_id, lease=self._work.lease)
         except FAILURES as error:
             log.warning(
                 "jobtrail: %d claims without an answer: %s; the next beat sees to them", len(orphans), reason(error)

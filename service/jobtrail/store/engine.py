@@ -15,9 +15,10 @@ from sqlalchemy.pool import AssertionPool, StaticPool
 
 from jobtrail.job.errors import SettingsError
 from jobtrail.store.connecting import ISOLATION, Limits, connect, limit_each_transaction
-from jobtrail.store.faults import FAILURES, Fault, NotConnectedError, fault_of, quote_no_row
+from jobtrail.store.faults import quote_no_row
 from jobtrail.store.job_connection import note_preparation, watch
 from jobtrail.store.lent import SPARE, Lent, beside, like
+from jobtrail.store.limited import connected, session_of
 
 GROUPS: Final = 10
 """Connections for single statements: inserts, both claims, ends, cancels, progress, lines, the watch and keys."""
@@ -38,22 +39,22 @@ class Database:
     own: Sequence[AsyncEngine]
 
     @asynccontextmanager
-    async def autocommit(self) -> AsyncIterator[AsyncConnection]:
-        """For single statements. Raises NotConnectedError: nothing was sent; TimeoutError after LONGEST."""
-        is_connected = False
-        try:
-            async with asyncio.timeout(LONGEST), committing(self.grouped) as connection:
-                is_connected = True
-                yield connection
-        except FAILURES as error:
-            if is_connected or fault_of(error) is not Fault.CONNECTION:
-                raise
-            raise NotConnectedError(str(error)) from error
+    async def autocommit(self, seconds: float | None = None) -> AsyncIterator[AsyncConnection]:
+        """For single statements. Raises NotConnectedError: nothing was sent. `seconds`: LONGEST, unless it is said."""
+        async with connected(self.grouped, seconds or LONGEST) as connection:
+            yield connection
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """It commits at its end. Raises TimeoutError after LONGEST."""
-        async with asyncio.timeout(LONGEST), self.sessions.begin() as session:
+    async def transaction(self, seconds: float | None = None) -> AsyncIterator[AsyncSession]:
+        """It commits at its end. Raises as `autocommit`."""
+        async with self.reading(seconds) as session:
+            yield session
+            await session.commit()
+
+    @asynccontextmanager
+    async def reading(self, seconds: float | None = None) -> AsyncIterator[AsyncSession]:
+        """It is rolled back at its end. Raises as `autocommit`."""
+        async with session_of(self.sessions, seconds or LONGEST) as session:
             yield session
 
     async def dispose(self) -> None:
@@ -61,28 +62,6 @@ class Database:
         for engine in self.own:
             with suppress(TimeoutError):
                 await asyncio.wait_for(engine.dispose(), 3)
-
-
-@asynccontextmanager
-async def committing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """What is done within is committed at its end, unless it raises; with AUTOCOMMIT each statement was already."""
-    async with engine.connect() as connection:
-        yield connection
-        await connection.commit()
-
-
-@asynccontextmanager
-async def briefly(engine: AsyncEngine, seconds: float) -> AsyncIterator[AsyncConnection]:
-    """As `committing`, for so many seconds. Then the connection is broken, without the goodbye that it would not hear
-    either, and what waits for it raises.
-    """
-    async with asyncio.timeout(seconds), committing(engine) as connection:
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-        breaking = asyncio.get_running_loop().call_later(0.95 * seconds, driver.terminate)
-        try:
-            yield connection
-        finally:
-            breaking.cancel()
 
 
 GROUP_LOCK_TIMEOUT: Final = 0.5
@@ -124,7 +103,7 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10) 
 
 
 def open_single(url: str) -> AsyncEngine:
-    """One connection, kept, for the thread of the leases. Statements are to be put into `briefly`, and repeated:
+    """One connection, kept, for the thread of the leases. Statements are to be put into `connected`, and repeated:
     without a ping a connection that died is noticed by them.
     """
     single = connect(url, _LEASES, isolation_level="AUTOCOMMIT", pool_size=1)

@@ -27,7 +27,7 @@ DELETE FROM jobtrail.transitions
 """)
 
 _FORGET_NODES: Final = text("""
-DELETE FROM jobtrail.nodes WHERE heartbeat_at < clock_timestamp() - CAST(:age AS interval)
+DELETE FROM jobtrail.nodes WHERE heartbeat_at < clock_timestamp() - greatest(CAST(:age AS interval), lease)
 """)
 
 

@@ -125,6 +125,7 @@ _STATES: Final = {
     "57P03": Fault.AWAY,  # cannot_connect_now: it starts up, or shuts down
     _READ_ONLY: Fault.AWAY,  # a standby, or it is made read-only for a while
     "25P03": Fault.CONNECTION,  # idle_in_transaction_session_timeout
+    "25P04": Fault.CONNECTION,  # transaction_timeout
 }
 
 
@@ -136,7 +137,7 @@ def _of_state(state: str) -> Fault:
             return Fault.DATA
         case "40":
             return Fault.COLLISION
-        case "53":  # out of connections, memory, disk
+        case "53" | "58":  # out of connections, memory, disk; the disk failed
             return Fault.AWAY
         case "08" | "57":  # terminated, shutting down
             return Fault.CONNECTION

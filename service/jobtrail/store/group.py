@@ -6,9 +6,10 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
-from jobtrail.job.errors import OutcomeUnknownError
+from jobtrail.job.errors import OutcomeUnknownError, UnavailableError
 from jobtrail.store.faults import PASSING, Fault, fault_of, unavailability
 
 Row = TypeVar("Row")
@@ -19,9 +20,14 @@ MOST_BYTES: Final = 4 * 1024 * 1024
 _LONGEST_PAUSE: Final = 1.0
 
 
-class _Entry(NamedTuple, Generic[Row, Answer]):
+@dataclass(eq=False, slots=True)
+class _Entry(Generic[Row, Answer]):
+    """`is_given_up`: its caller was told that it is not done, or that nobody knows."""
+
     row: Row
     answer: asyncio.Future[Answer]
+    is_sent: bool = False
+    is_given_up: bool = False
 
 
 class Group(Generic[Row, Answer]):
@@ -31,7 +37,8 @@ class Group(Generic[Row, Answer]):
     after a lost connection the same rows come again, and in halves when they took too long together. `weigh` tells the
     bytes of a row. `patience`, in seconds, is how long a database that is away is retried before the callers get
     `UnavailableError`; after `longest`, in seconds, they get it whatever happens, since a database may be reached and
-    say nothing. It is an `OutcomeUnknownError` unless it is certain that nothing was committed.
+    say nothing. It is an `OutcomeUnknownError` unless it is certain that nothing was committed. `reads`: `write` does
+    not.
     """
 
     def __init__(
@@ -41,11 +48,13 @@ class Group(Generic[Row, Answer]):
         weigh: Callable[[Row], int] = lambda _row: 0,
         patience: float,
         longest: float | None = None,
+        reads: bool = False,
     ) -> None:
         self._write = write
         self._weigh = weigh
         self._patience = patience
         self._longest = longest
+        self._reads = reads
         self._waiting: deque[_Entry[Row, Answer]] = deque()
         self._writer: asyncio.Task[None] | None = None
         # rows of many callers: the context variables of the first one say nothing of the others
@@ -54,20 +63,24 @@ class Group(Generic[Row, Answer]):
     async def put(self, row: Row) -> Answer:
         """The answer of the commit that carried the row.
 
-        A caller that is cancelled, or has waited for longest, stops waiting; its row is written all the same.
+        A caller that is cancelled stops waiting; its row is written all the same. One that has waited for longest was
+        told so: what was not sent by then is not.
         Raises what the database said of this row, or `UnavailableError`.
         """
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Entry(row, answer))
+        entry = _Entry(row, answer)
+        self._waiting.append(entry)
         if self._writer is None:
             self._writer = asyncio.create_task(self._write_all(), name="jobtrail-group", context=self._context.copy())
         try:
             async with asyncio.timeout(self._longest):
                 return await answer
         except TimeoutError as error:
-            if not answer.cancelled():  # it is the database's own
-                raise
-            raise OutcomeUnknownError(f"the database did not answer within {self._longest:g} s") from error
+            if answer.done() and not answer.cancelled():  # it came in the last moment, or it is the database's own
+                return answer.result()
+            entry.is_given_up = True
+            kind = OutcomeUnknownError if entry.is_sent and not self._reads else UnavailableError
+            raise kind(f"the database did not answer within {self._longest:g} s") from error
 
     async def settle(self) -> None:
         """Wait until nothing is in flight."""
@@ -90,27 +103,35 @@ class Group(Generic[Row, Answer]):
         taken: list[_Entry[Row, Answer]] = []
         size = 0
         while self._waiting and len(taken) < MOST_ROWS:
+            if self._waiting[0].is_given_up:
+                self._waiting.popleft()
+                continue
             size += self._weigh(self._waiting[0].row)
             if taken and size > MOST_BYTES:
                 break
             taken.append(self._waiting.popleft())
         return taken
 
-    async def _commit(self, entries: Sequence[_Entry[Row, Answer]]) -> None:
-        began = time.monotonic()
-        pause, is_unknown = 0.01, False
-        while True:
+    async def _commit(
+        self, entries: Sequence[_Entry[Row, Answer]], *, is_unknown: bool = False, began: float | None = None
+    ) -> None:
+        """`is_unknown`: a try whose answer was lost may have stored them, since `began`."""
+        began = began or time.monotonic()
+        pause = 0.01
+        while entries := [entry for entry in entries if not entry.is_given_up]:
+            for entry in entries:
+                entry.is_sent = True
             try:
                 answers = await self._write([entry.row for entry in entries])
             except Exception as error:  # noqa: BLE001 - every failure belongs to the callers, none to this task
                 fault = fault_of(error)
                 is_unknown |= fault is Fault.CONNECTION
                 if fault is Fault.SLOW and len(entries) > 1:
-                    await self._commit(entries[: len(entries) // 2])
-                    await self._commit(entries[len(entries) // 2 :])
+                    for half in (entries[: len(entries) // 2], entries[len(entries) // 2 :]):
+                        await self._commit(half, is_unknown=is_unknown, began=began)
                     return
                 if not self._again(fault, began):
-                    await self._refuse(entries, error, is_unknown=is_unknown)
+                    await self._refuse(entries, error, is_unknown=is_unknown, began=began)
                     return
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
                 pause = min(pause * 2, _LONGEST_PAUSE)
@@ -125,15 +146,17 @@ class Group(Generic[Row, Answer]):
             return time.monotonic() - began < self._patience
         return fault is Fault.COLLISION
 
-    async def _refuse(self, entries: Sequence[_Entry[Row, Answer]], error: Exception, *, is_unknown: bool) -> None:
+    async def _refuse(
+        self, entries: Sequence[_Entry[Row, Answer]], error: Exception, *, is_unknown: bool, began: float
+    ) -> None:
         """A bad row fails its own caller only: what failed together is tried one by one."""
         fault = fault_of(error)
         if fault in (Fault.DATA, Fault.LOCKED) and len(entries) > 1:
             for entry in entries:
-                await self._commit([entry])
+                await self._commit([entry], is_unknown=is_unknown, began=began)
             return
         told: Exception = error
-        if is_unknown:
+        if is_unknown and not self._reads:
             told = OutcomeUnknownError("the database did not answer in time")
         elif (unavailable := unavailability(error)) is not None:
             told = unavailable

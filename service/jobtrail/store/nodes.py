@@ -22,13 +22,14 @@ class Counts(NamedTuple):
 
 _NONE: Final = Counts()
 
-# By the database's clock alone, so that a node that slept notices it too. The first beat counts as half a lease of
-# being heard of: in that time those are back who lost the database together with a node that was restarted meanwhile.
+# By the database's clock alone, so that a node that slept notices it too. The first beat counts as a quarter of a
+# lease of being heard of: in the rest those are back who lost the database while this node was started. (An unlucky one
+# needs 0.6 of a lease: two tries of nearly a third each, or one of them and the pause between two beats.)
 _BEAT: Final = text("""
 INSERT INTO jobtrail.nodes AS n (
        id, host, pid, version, queues, tasks, slots, left_behind, stale_ends, lease, steady_since)
 VALUES (:id, :host, :pid, :version, CAST(:queues AS text[]), CAST(:tasks AS text[]), CAST(:slots AS jsonb),
-        :left_behind, :stale_ends, CAST(:lease AS interval), clock_timestamp() - CAST(:lease AS interval) / 2)
+        :left_behind, :stale_ends, CAST(:lease AS interval), clock_timestamp() - CAST(:lease AS interval) / 4)
 ON CONFLICT (id) DO UPDATE SET heartbeat_at = clock_timestamp(),
        left_behind = excluded.left_behind, stale_ends = excluded.stale_ends,
        steady_since = CASE WHEN n.heartbeat_at < clock_timestamp() - n.lease / 2

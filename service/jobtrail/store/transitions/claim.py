@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import TextualSelect, text
 
 from jobtrail.job.record import Claimed
-from jobtrail.store.engine import Database
+from jobtrail.store.engine import LONGEST, Database
 from jobtrail.store.tables import Json
 from jobtrail.store.transitions.renew import Held
 
@@ -101,10 +101,15 @@ async def claim_these(database: Database, ids: Sequence[UUID], *, node: UUID, le
 
 
 async def _claim(database: Database, statement: TextualSelect, parameters: Mapping[str, Any]) -> Sequence[Claimed]:
-    async with database.autocommit() as connection:
+    async with database.autocommit(answering_within(parameters["lease"])) as connection:
         rows = (await connection.execute(statement, parameters)).all()
     rows = sorted(rows, key=lambda row: (-row.priority, row.run_at, row.id))
     return [claimed_of(row) for row in rows]
+
+
+def answering_within(lease: timedelta) -> float:
+    """Seconds: the node must learn what it has claimed while there is time to renew it."""
+    return min(max(lease.total_seconds() / 3, 0.5), LONGEST)
 
 
 def claimed_of(row: Any) -> Claimed:
@@ -119,8 +124,8 @@ SELECT j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_
 """).columns(args=Json)
 
 
-async def held_by(database: Database, held: Sequence[Held], *, node: UUID) -> Sequence[Claimed]:
+async def held_by(database: Database, held: Sequence[Held], *, node: UUID, lease: timedelta) -> Sequence[Claimed]:
     """Those of these attempts that the database still says this node runs: claims whose answer was lost."""
     parameters = {"ids": [each.id for each in held], "attempts": [each.attempt for each in held], "node": node}
-    async with database.autocommit() as connection:
+    async with database.autocommit(answering_within(lease)) as connection:
         return [claimed_of(row) for row in (await connection.execute(_HELD, parameters)).all()]

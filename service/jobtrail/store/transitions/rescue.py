@@ -20,9 +20,9 @@ class Rescued(NamedTuple):
 # One statement with the fence checked again under the lock: an end that arrives in between wins.
 #
 # `judge`: only who was heard of without a gap for a lease may say that others were silent, and PostgreSQL must have
-# been up for as long; else everybody may be reconnecting. It is the longest lease of all nodes, since each comes back
-# at its own pace. The database alone judges, by the start of the statement: a node, or a server, that was stopped just
-# here would otherwise go on with what it knew of the time before.
+# been up for as long; else everybody may be reconnecting. It is the lease of the node that is judged, if that is known,
+# since each comes back at its own pace. The database alone judges, by the start of the statement: a node, or a server,
+# that was stopped just here would otherwise go on with what it knew of the time before.
 _RESCUE: Final = text("""
 UPDATE jobtrail.jobs j
    SET status = r.status, seq = j.seq + 1, lease_until = NULL, node_id = NULL,
@@ -44,7 +44,8 @@ UPDATE jobtrail.jobs j
                SELECT FROM jobtrail.nodes judge
                 WHERE judge.id = :node AND judge.heartbeat_at >= statement_timestamp() - judge.lease / 2
                   AND greatest(judge.steady_since, pg_postmaster_start_time())
-                      <= statement_timestamp() - (SELECT max(lease) FROM jobtrail.nodes))
+                      <= statement_timestamp() - coalesce((
+                          SELECT lease FROM jobtrail.nodes WHERE id = jobtrail.jobs.node_id), judge.lease))
          ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED) r
  WHERE j.id = r.id AND j.attempt = r.attempt AND j.node_id = r.node_id AND j.status = 'running'
    AND j.lease_until < statement_timestamp()
