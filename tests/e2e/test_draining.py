@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,19 +15,12 @@ from jobtrail.store.schema import migrate
 from support.database import Place
 from support.hosting import TASKS, Unfinished, ends, never_ending, nobody_is_in, running, submitted
 from support.served import CHECKOUT, Served, Started, Working
-from support.servers import reachable_folder
 from support.until import until
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 QUICK = {**CHECKOUT, **TASKS, "JOBTRAIL_CANCEL_GRACE": "0.3s", "JOBTRAIL_PROCESSES": "3"}
 SUCCEEDED, LOST, AGAIN = ("succeeded", None), ("failed", "lost"), ("pending", "lost")
 ADD = {"task": "add", "args": {"a": 1, "b": 2}}
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with reachable_folder() as folder:
-        yield folder
 
 
 @asynccontextmanager

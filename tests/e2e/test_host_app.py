@@ -19,7 +19,7 @@ from jobtrail.store.schema import migrate
 from support.demo import free_port
 from support.embedded import postmaster_of
 from support.readme import blocks
-from support.servers import environment, reachable_folder
+from support.servers import environment
 from support.until import until
 
 TOP = Path(__file__).parents[2]
@@ -39,12 +39,6 @@ class App:
         except httpx.TransportError:
             assert self.process.returncode is None
             return False
-
-
-@pytest.fixture
-async def folder() -> AsyncIterator[Path]:
-    with reachable_folder() as folder:
-        yield folder
 
 
 @pytest.fixture

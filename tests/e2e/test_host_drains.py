@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -10,17 +10,10 @@ import pytest
 
 from support.database import Place
 from support.hosting import Hosted, Unfinished, ends, never_ending, running, submitted
-from support.servers import reachable_folder
 from support.until import until
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 SUCCEEDED, LOST, AGAIN = ("succeeded", None), ("failed", "lost"), ("pending", "lost")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with reachable_folder() as folder:
-        yield folder
 
 
 async def test_it_drains_at_the_signal_however_long_a_request_is_open(folder: Path, place: Place) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +15,6 @@ import pytest
 from support.database import Place
 from support.house import desk_at, node_at
 from support.served import CHECKOUT, Served, Working
-from support.servers import reachable_folder
 from support.until import until
 
 NODES = 3
@@ -58,12 +57,6 @@ SELECT task, max(running) AS most FROM (
       FROM jobtrail.transitions WHERE node_id IS NOT NULL) AS moves (node_id, task, running)
  GROUP BY node_id, task
 """
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with reachable_folder() as folder:
-        yield folder
 
 
 @pytest.fixture

@@ -2,12 +2,10 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-import pytest
 
 from jobtrail.job.database_url import normalize
 from jobtrail.store.embedded import EmbeddedPostgres
@@ -15,14 +13,7 @@ from jobtrail.store.schema import migrate
 from support.database import Place
 from support.embedded import servers_in
 from support.served import CHECKOUT, Served
-from support.servers import reachable_folder
 from support.until import until
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with reachable_folder() as folder:
-        yield folder
 
 
 @asynccontextmanager
