@@ -127,5 +127,6 @@ SCENARIOS = (
         Size(jobs=500, faults=8, rate=15, serve=1, work=1),
         Size(jobs=60, faults=3, rate=25, lease=1.0, serve=0, work=1),
         be_wrong,
+        shows=("rescued before the lease was over", "wrong deletes", "started before run_at"),
     ),
 )

@@ -58,5 +58,6 @@ SCENARIOS = (
         Size(jobs=1000, faults=120, rate=20),
         Size(jobs=60, faults=12, rate=25, lease=1.0, serve=1, work=1),
         trouble_the_wire,
+        shows=("acknowledged and lost", "requests stored twice", "effects inside doubled"),
     ),
 )

@@ -112,6 +112,7 @@ SCENARIOS = (
         Size(jobs=5000, faults=10, rate=50),
         Size(jobs=30, faults=1, rate=40, lease=1.0, serve=1, work=1),
         kill_postgres,
+        shows=("acknowledged and lost", "rescued though alive", "processes that did not live all the time"),
     ),
     Scenario(
         "frozen",
@@ -119,6 +120,7 @@ SCENARIOS = (
         Size(jobs=1000, faults=8, rate=20, work=1),
         Size(jobs=30, faults=1, rate=25, lease=1.0, serve=1, work=2),
         freeze_postgres,
+        shows=("acknowledged and lost", "rescued though alive"),
     ),
     Scenario(
         "backends",
@@ -126,5 +128,6 @@ SCENARIOS = (
         Size(jobs=2000, faults=100, rate=40),
         Size(jobs=30, faults=6, rate=40, lease=1.0, serve=1, work=1),
         end_backends,
+        shows=("acknowledged and lost", "connections more than the pools hold", "connections left by those that ended"),
     ),
 )

@@ -185,5 +185,6 @@ SCENARIOS = (
         Rows(jobs=1000, faults=len(KINDS), rate=25, serve=1, work=2, rows=100_000),
         Rows(jobs=50, faults=len(KINDS), rate=25, lease=1.0, serve=1, work=1, rows=2000),
         purge_beside_load,
+        shows=("wrong deletes", "unfinished rows missing", "kept or not expired and missing"),
     ),
 )

@@ -116,5 +116,10 @@ SCENARIOS = (
         Size(jobs=1000, faults=8, rate=20, work=1),
         Size(jobs=30, faults=2, rate=20, lease=1.0, serve=1, work=1),
         refuse,
+        shows=(
+            "submits that were not refused as they must be",
+            "jobs that ran when it began and did not go on",
+            "refused and stored all the same",
+        ),
     ),
 )

@@ -120,5 +120,6 @@ SCENARIOS = (
         Size(jobs=1000, faults=12, rate=20),
         Size(jobs=60, faults=2, rate=25, lease=2.0, serve=2, work=0),
         roll_out,
+        shows=("submits with an error", "reads with an error", "acknowledged and lost"),
     ),
 )
