@@ -31,7 +31,9 @@ async def connected(engine: AsyncEngine, seconds: float) -> AsyncIterator[AsyncC
             yield connection
             await connection.commit()
     except FAILURES as error:
-        raise limit.told(error) from error
+        if limit.was_never_connected(error):
+            raise NotConnectedError(str(error)) from error
+        raise
     finally:
         limit.end()
 
@@ -45,7 +47,9 @@ async def session_of(sessions: async_sessionmaker[AsyncSession], seconds: float)
             await limit.begin(await session.connection())
             yield session
     except FAILURES as error:
-        raise limit.told(error) from error
+        if limit.was_never_connected(error):
+            raise NotConnectedError(str(error)) from error
+        raise
     finally:
         limit.end()
 
@@ -68,10 +72,8 @@ class _Limit:
         self._connecting.reschedule(None)
         self._breaking = self._loop.call_at(self._until, driver.terminate)
 
-    def told(self, error: Exception) -> Exception:
-        if self._breaking is None and fault_of(error) in PASSING:
-            return NotConnectedError(str(error))
-        return error
+    def was_never_connected(self, error: Exception) -> bool:
+        return self._breaking is None and fault_of(error) in PASSING
 
     def end(self) -> None:
         if self._breaking is not None:
