@@ -34,10 +34,8 @@ def main() -> int:
 
 def show(mutant: Mutant, folder: Path) -> bool:
     top, began = copied(folder / mutant.name.replace("/", "-")), time.monotonic()
-    for change in mutant.changes:
-        text = (top / change.file).read_text()
-        assert change.old in text, f"{mutant.name}: {change.file} has no {change.old!r}"
-        (top / change.file).write_text(text.replace(change.old, change.new))
+    for name, text in mutant.applied(top).items():
+        (top / name).write_text(text)
     code, said = run(top, [mutant.guard], "-x")
     failed = next((line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))), said[-2000:])
     print(

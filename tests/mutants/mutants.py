@@ -1,5 +1,6 @@
 """Each breaks one thing that the promise stands on."""
 
+from pathlib import Path
 from typing import Final, NamedTuple
 
 
@@ -17,6 +18,15 @@ class Mutant(NamedTuple):
     name: str
     guard: str
     changes: tuple[Change, ...]
+
+    def applied(self, top: Path) -> dict[str, str]:
+        """The files below `top` that it changes, and their texts then."""
+        texts: dict[str, str] = {}
+        for file, old, new in self.changes:
+            text = texts.get(file) or (top / file).read_text()
+            assert old in text, f"{self.name}: {file} has no {old!r}"
+            texts[file] = text.replace(old, new)
+        return texts
 
 
 FENCE: Final = "service/jobtrail/store/transitions/fence.py"
@@ -111,7 +121,7 @@ MUTANTS: Final = (
         "tests/node/test_judging.py",
         (
             Change(RESCUE, "           AND EXISTS (", "           AND (CAST(:node AS uuid) IS NOT NULL OR EXISTS ("),
-            Change(RESCUE, "FROM jobtrail.nodes))\n", "FROM jobtrail.nodes)))\n"),
+            Change(RESCUE, ".node_id), judge.lease))\n", ".node_id), judge.lease)))\n"),
         ),
     ),
     Mutant(
