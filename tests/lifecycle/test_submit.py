@@ -14,9 +14,11 @@ from jobtrail.job.errors import (
 )
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
+from jobtrail.lifecycle import desk as desks
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.read import read, read_history
 from jobtrail.lifecycle.submit import submit, submit_batch, submit_keyed
+from jobtrail.store import limited
 from jobtrail.store.engine import open_database
 from support import house
 from support.database import Place
@@ -82,7 +84,10 @@ async def test_fifty_clients_on_one_key_make_one_job(place: Place) -> None:
     assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 1
 
 
-async def test_two_hundred_crossing_keys_make_no_deadlock(place: Place) -> None:
+async def test_two_hundred_crossing_keys_make_no_deadlock(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes: 800 submits wait for 80 connections."""
+    monkeypatch.setattr(limited, "CONNECTING", 60)
+    monkeypatch.setattr(desks, "SILENCE", 60)
     catalog = house.desk_at(place).catalog
     desks = [Desk(open_database(place.url.sqlalchemy, pool_size=20), catalog) for _ in range(4)]
     keys = [f"k{number}" for number in range(200)]
