@@ -14,7 +14,7 @@ from jobtrail.job.errors import (
 )
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
-from jobtrail.lifecycle import desk as desks
+from jobtrail.lifecycle import desk as lifecycle_desk
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.read import read, read_history
 from jobtrail.lifecycle.submit import submit, submit_batch, submit_keyed
@@ -87,7 +87,7 @@ async def test_fifty_clients_on_one_key_make_one_job(place: Place) -> None:
 async def test_two_hundred_crossing_keys_make_no_deadlock(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it takes: 800 submits wait for 80 connections."""
     monkeypatch.setattr(limited, "CONNECTING", 60)
-    monkeypatch.setattr(desks, "SILENCE", 60)
+    monkeypatch.setattr(lifecycle_desk, "SILENCE", 60)
     catalog = house.desk_at(place).catalog
     desks = [Desk(open_database(place.url.sqlalchemy, pool_size=20), catalog) for _ in range(4)]
     keys = [f"k{number}" for number in range(200)]
