@@ -68,7 +68,7 @@ async def ended(kept_place: Place) -> AsyncIterator[dict[tuple[str, str], UUID]]
     desk = Desk(kept_place.database, Catalog.from_modules([kinds]))
     jobs: dict[tuple[str, str], UUID] = {}
     grace = timedelta(seconds=0.5)
-    async with house.node_at(desk, kept_place, grace=0, cancel_grace=grace, slots=9, threads=9, processes=3):
+    async with house.node_at(desk, kept_place, grace=0, cancel_grace=grace, slots=9, threads=9, processes=3) as node:
         for kind in KINDS:
             for name, case in CASES.items():
                 job = await house.submitted(
@@ -83,7 +83,11 @@ async def ended(kept_place: Place) -> AsyncIterator[dict[tuple[str, str], UUID]]
         for kind in KINDS:
             await _has_said_something(desk, jobs[kind, "node stopped"])
     yield jobs
-    await asyncio.sleep(0)
+
+    async def is_over() -> bool:
+        return node.worker.left_behind == 0
+
+    await until(is_over)  # the deaf go on for a while
 
 
 @pytest.mark.parametrize("kind", KINDS)

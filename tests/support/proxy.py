@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 from support.database import Place
@@ -33,6 +33,7 @@ class Proxy:
     _lost: asyncio.Event = field(default_factory=asyncio.Event)
     _clients: set[asyncio.StreamWriter] = field(default_factory=set)
     _unheard: set[asyncio.StreamWriter] = field(default_factory=set)
+    _open: set["asyncio.Task[Any]"] = field(default_factory=set)
 
     @classmethod
     @asynccontextmanager
@@ -46,6 +47,10 @@ class Proxy:
             yield made
         finally:
             server.close()
+            if made._open:
+                for each in made._open:
+                    each.cancel()
+                await asyncio.wait(made._open)
 
     def go_away(self) -> None:
         """Whoever is there is cut off, and nobody new is let through."""
@@ -63,6 +68,10 @@ class Proxy:
         await asyncio.wait_for(self._lost.wait(), 10)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A task that the loop alone knows may be collected while it waits."""
+        if (task := asyncio.current_task()) is not None:
+            self._open.add(task)
+            task.add_done_callback(self._open.discard)
         if not self.away:
             there, back = await asyncio.open_unix_connection(f"{self.host}/.s.PGSQL.{self.port}")
             answers = asyncio.create_task(_pass(there, writer))
