@@ -6,8 +6,8 @@ it then meets a lost connection, and the pool takes all that are older for lost 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
@@ -24,28 +24,28 @@ async def connected(engine: AsyncEngine, seconds: float) -> AsyncIterator[AsyncC
 
     Raises NotConnectedError: nothing was sent.
     """
-    limit = _Limit(seconds)
-    try:
-        async with limit.connecting(), engine.connect() as connection:
+    with _limited(seconds) as limit:
+        async with limit.connecting, engine.connect() as connection:
             await limit.begin(connection)
             yield connection
             await connection.commit()
-    except FAILURES as error:
-        if limit.was_never_connected(error):
-            raise NotConnectedError(str(error)) from error
-        raise
-    finally:
-        limit.end()
 
 
 @asynccontextmanager
 async def session_of(sessions: async_sessionmaker[AsyncSession], seconds: float) -> AsyncIterator[AsyncSession]:
     """A session that is rolled back at its end, if it is not committed within. Raises as `connected`."""
-    limit = _Limit(seconds)
-    try:
-        async with limit.connecting(), sessions() as session:
+    with _limited(seconds) as limit:
+        async with limit.connecting, sessions() as session:
             await limit.begin(await session.connection())
             yield session
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator["_Limit"]:
+    """It holds until the connection was given back."""
+    limit = _Limit(seconds)
+    try:
+        yield limit
     except FAILURES as error:
         if limit.was_never_connected(error):
             raise NotConnectedError(str(error)) from error
@@ -58,18 +58,15 @@ class _Limit:
     def __init__(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._until = self._loop.time() + seconds
-        self._connecting = asyncio.timeout_at(min(self._until, self._loop.time() + CONNECTING))
+        self.connecting: Final = asyncio.timeout_at(min(self._until, self._loop.time() + CONNECTING))
         self._breaking: asyncio.TimerHandle | None = None
-
-    def connecting(self) -> asyncio.Timeout:
-        return self._connecting
 
     async def begin(self, connection: AsyncConnection) -> None:
         """Where PgBouncer or a host's pool stands between, only the first statement shows that the server answers."""
         if not connection.in_transaction():
             await connection.begin()
         driver: Any = (await connection.get_raw_connection()).driver_connection
-        self._connecting.reschedule(None)
+        self.connecting.reschedule(None)
         self._breaking = self._loop.call_at(self._until, driver.terminate)
 
     def was_never_connected(self, error: Exception) -> bool:
