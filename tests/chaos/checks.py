@@ -121,6 +121,7 @@ async def ask_all(world: World) -> list[Answer]:
         Answer("acknowledged", len(world.ledger.acknowledged)),
         Answer("of unknown outcome", _told(world.ledger.unknown)),
         Answer("refused", len(world.ledger.refused)),
+        Answer("submits that were not answered as they must be", _told(world.ledger.wrong), "0"),
         Answer("refused and stored all the same", await world.value(REFUSED_AND_STORED, world.ledger.refused), 0),
         Answer("acknowledged and lost", await world.value(LOST), 0),
         Answer("not terminal", await world.value(NOT_TERMINAL), 0),

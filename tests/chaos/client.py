@@ -28,13 +28,14 @@ class Promise(NamedTuple):
 
 class Ledger:
     """A 202 counts once it is on the disk. Kept apart are the numbers of requests that were refused, so that nothing
-    may be stored of them, and the reasons of those of which nobody knows.
+    may be stored of them, and the reasons of those of which nobody knows. `wrong`: answers that nobody should get.
     """
 
     def __init__(self, path: Path) -> None:
         self.acknowledged: list[Promise] = []
         self.refused: list[int] = []
         self.unknown: Counter[str] = Counter()
+        self.wrong: Counter[str] = Counter()
         self._file = path.open("ab", buffering=0)
 
     def __enter__(self) -> Self:
@@ -65,6 +66,13 @@ REFUSED = "refused"
 
 LONGEST = 120.0
 """Seconds for which a request is offered to whoever may be there."""
+
+
+def wrong_of(answer: httpx.Response, *, right: int) -> str | None:
+    """What is wrong with an answer that is neither that nor 503, with the seconds until one may come again."""
+    if answer.status_code == 503 and not answer.headers.get("Retry-After", "").isdigit():
+        return "503 without Retry-After"
+    return None if answer.status_code in (right, 503) else f"status {answer.status_code}"
 
 
 @dataclass(frozen=True)
@@ -162,11 +170,13 @@ class Client:
             return None
         except httpx.TransportError as error:
             return type(error).__name__
+        assert answer.status_code == 202 or answer.is_server_error, answer.text
+        if wrong := wrong_of(answer, right=202):
+            self._ledger.wrong[wrong] += 1
         if answer.status_code == 503:
             said = str(answer.json()["type"]).rpartition("/")[2]
             return said if said == "outcome-unknown" else REFUSED
-        assert answer.status_code == 202, answer.text
-        return UUID(answer.json()["id"])
+        return UUID(answer.json()["id"]) if answer.is_success else wrong
 
     async def _turn(self, rate: float) -> None:
         """Wait for a place in the row of requests."""

@@ -56,6 +56,15 @@ async def write_outside(context: JobContext, n: int, seconds: float = 0.02) -> d
     return {"attempt": context.attempt, "n": n}
 
 
+@task(max_attempts=50)
+async def nap_and_tell(context: JobContext, n: int, seconds: float = 0.02) -> dict[str, int]:
+    """The effect comes last, and fails as little as the nap: whoever has made it has succeeded."""
+    await asyncio.sleep(seconds)
+    pool = await _pool()
+    await pool.execute(_OUTSIDE, context.job_id, context.attempt, context.idempotency_token)
+    return {"attempt": context.attempt, "n": n}
+
+
 async def _pool() -> asyncpg.Pool:
     """Of this process; two that ask at once may make two."""
     if not _pools:

@@ -100,6 +100,10 @@ async def refused(run: Run) -> None:
     run.world.ledger.refuse(1)
 
 
+async def answered_wrongly(run: Run) -> None:
+    run.world.ledger.wrong["status 500"] += 1
+
+
 async def without_effect(run: Run) -> None:
     await run.sql("UPDATE jobtrail.jobs SET task = 'write_outside' WHERE id = $1")
     await run.sql("DELETE FROM outside WHERE job = $1")
@@ -121,6 +125,7 @@ OTHERS = {
     unfinished: "not terminal",
     stored_twice: "requests stored twice",
     refused: "refused and stored all the same",
+    answered_wrongly: "submits that were not answered as they must be",
     without_effect: "successes without their effect outside",
     refused_without_a_rescue: "attempts ended by others than a rescue",
     begun_twice: "started twice with max_attempts = 1",

@@ -1,11 +1,12 @@
-"""A TCP wire between the fleet and PostgreSQL that cuts, hangs, and swallows the answer to what was just committed.
+"""A TCP wire between the fleet and PostgreSQL that cuts, hangs, refuses, and swallows the answer to what was just
+committed.
 
 It reads the messages (PostgreSQL, chapter "Frontend/Backend Protocol") no further than to know which answer that is.
 """
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -14,9 +15,9 @@ from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 from chaos.world import World
+from support.startup import begun, refusal
 
 _CHUNK = 65536
-_NO_TLS = 80877103
 _WRITES = (b"INSERT INTO jobtrail.jobs", b"UPDATE jobtrail.jobs")
 _READY, _IDLE = ord("Z"), ord("I")
 
@@ -84,17 +85,20 @@ class Wire:
         self._numbers = count(1)
         self._to_swallow = 0
         self._to_welcome = 0
+        self._refusal: str | None = None
+        self._refused = 0
         self._hanging: set[asyncio.Task[None]] = set()
         self._running: set[asyncio.Task[None]] = set()
         self.url = ""
 
     @classmethod
     @asynccontextmanager
-    async def before(cls, world: World) -> AsyncIterator[Self]:
+    async def before(cls, world: World, *, role: str = "postgres") -> AsyncIterator[Self]:
+        """`role`: whom the fleet comes as."""
         made = cls(world)
         server = await asyncio.start_server(made._connected, "127.0.0.1", 0)
         path = urlsplit(world.url.sqlalchemy).path
-        made.url = f"postgresql://postgres@127.0.0.1:{server.sockets[0].getsockname()[1]}{path}"
+        made.url = f"postgresql://{role}@127.0.0.1:{server.sockets[0].getsockname()[1]}{path}"
         try:
             yield made
         finally:
@@ -132,6 +136,15 @@ class Wire:
         """The next commit that changes jobs is not heard of by whoever asked for it."""
         self._to_swallow += 1
 
+    @asynccontextmanager
+    async def refusing(self, state: str) -> AsyncIterator[Callable[[], int]]:
+        """Whoever comes is refused with this SQLSTATE; how many were so far."""
+        before, self._refusal = self._refused, state
+        try:
+            yield lambda: self._refused - before
+        finally:
+            self._refusal = None
+
     def _any(self) -> Link | None:
         links = sorted((link for link in self._links if link.open.is_set()), key=lambda link: link.number)
         return self._random.choice(links) if links else None
@@ -151,7 +164,12 @@ class Wire:
         task.add_done_callback(self._running.discard)
         link = None
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            start = await _start(reader, writer)
+            start = await begun(reader, writer)
+            if self._refusal:
+                self._refused += 1
+                writer.write(refusal(self._refusal, "refused by the suite"))
+                writer.close()
+                return
             there, back = await asyncio.open_unix_connection(self._place)
             back.write(start)
             link = Link(next(self._numbers), writer, back)
@@ -201,16 +219,6 @@ class Wire:
                 link.client.write(held)
                 held = b""
         link.client.close()
-
-
-async def _start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-    """The first message, which has no type; TLS is declined."""
-    while True:
-        length = await reader.readexactly(4)
-        body = await reader.readexactly(struct.unpack("!I", length)[0] - 4)
-        if struct.unpack_from("!I", body)[0] != _NO_TLS:
-            return length + body
-        writer.write(b"N")
 
 
 def _tag(answer: bytes) -> str | None:

@@ -1,8 +1,18 @@
 """Every scenario by its name."""
 
 from chaos.scenario import Scenario
-from chaos.scenarios import clock, commit_launch, connections, database, processes, purge, refusals, revisions
+from chaos.scenarios import (
+    clock,
+    commit_launch,
+    connections,
+    database,
+    processes,
+    purge,
+    refusals,
+    refused_and_locked,
+    revisions,
+)
 
-_MODULES = (processes, commit_launch, database, connections, refusals, revisions, purge, clock)
+_MODULES = (processes, commit_launch, database, connections, refusals, refused_and_locked, revisions, purge, clock)
 
 SCENARIOS: dict[str, Scenario] = {each.name: each for module in _MODULES for each in module.SCENARIOS}
