@@ -10,6 +10,8 @@ from jobtrail.cli.entry import VERBS
 from jobtrail.cli.exits import CODES, code_of
 from jobtrail.job.errors import JobtrailError
 from support.command import Command, ended
+from support.database import Place
+from support.proxy import Proxy
 
 NOBODY = "postgresql://ann:secret@127.0.0.1:1/app"
 
@@ -68,6 +70,16 @@ async def test_a_server_that_refuses(bare: Command, empty_url: str) -> None:
         assert done.code == 2
         assert done.err.startswith("jobtrail: JOBTRAIL_DATABASE_URL: PostgreSQL at postgresql://")
         assert done.err.endswith(f"refuses: {refusal}\n")
+
+
+@pytest.mark.parametrize("verb", ["serve", "work", "ls"])
+async def test_a_wrong_password_is_told_at_the_start(jobtrail: Command, place: Place, verb: str) -> None:
+    async with Proxy.before(place) as wire:
+        wire.refuse("28P01")
+        done = await jobtrail(verb, JOBTRAIL_DATABASE_URL=wire.url)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("jobtrail: JOBTRAIL_DATABASE_URL: PostgreSQL at postgresql://")
+    assert done.err.endswith("refuses: refused by the test\n")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 from support.database import Place
+from support.startup import begun, refusal
 
 _COMMIT = b"COMMIT;"
 _CHUNK = 65536
@@ -21,7 +22,8 @@ class Proxy:
     answer does not reach the client, whose connection is cut while it would `wait`, after the `answer`, or not at all:
     `silence`.
 
-    `away`: nobody new is let through. `mute`: nobody is heard any more.
+    `away`: nobody new is let through. `mute`: nobody is heard any more. `refuses`: the SQLSTATE that everybody
+    new is refused with; `refused`: how many were.
     """
 
     host: str
@@ -30,6 +32,8 @@ class Proxy:
     loses: Loss | None = None
     away: bool = False
     mute: bool = False
+    refuses: str | None = None
+    refused: int = 0
     _lost: asyncio.Event = field(default_factory=asyncio.Event)
     _clients: set[asyncio.StreamWriter] = field(default_factory=set)
     _unheard: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -55,13 +59,21 @@ class Proxy:
     def go_away(self) -> None:
         """Whoever is there is cut off, and nobody new is let through."""
         self.away = True
-        for writer in self._clients:
-            writer.close()
+        self._cut_off()
+
+    def refuse(self, state: str) -> None:
+        """Whoever is there is cut off, and nobody new is let in."""
+        self.refuses = state
+        self._cut_off()
 
     def hang(self) -> int:
         """Who is there is not heard any more, who comes is; how many there are."""
         self._unheard |= self._clients
         return len(self._unheard)
+
+    def _cut_off(self) -> None:
+        for writer in self._clients:
+            writer.close()
 
     async def lost(self) -> None:
         """Wait until a COMMIT was lost."""
@@ -72,7 +84,9 @@ class Proxy:
         if (task := asyncio.current_task()) is not None:
             self._open.add(task)
             task.add_done_callback(self._open.discard)
-        if not self.away:
+        if self.refuses:
+            await self._refuse(self.refuses, reader, writer)
+        elif not self.away:
             there, back = await asyncio.open_unix_connection(f"{self.host}/.s.PGSQL.{self.port}")
             answers = asyncio.create_task(_pass(there, writer))
             self._clients.add(writer)
@@ -90,6 +104,12 @@ class Proxy:
             back.close()
             self._clients.discard(writer)
         writer.close()
+
+    async def _refuse(self, state: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await begun(reader, writer)
+            writer.write(refusal(state))
+            self.refused += 1
 
     async def _lose(
         self, data: bytes, there: asyncio.StreamReader, back: asyncio.StreamWriter, writer: asyncio.StreamWriter
