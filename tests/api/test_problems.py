@@ -19,6 +19,7 @@ NEVER_OVER_HTTP = {
     errors.ResultNotJsonError,  # the end of an attempt
     errors.ResultTooLargeError,  # the end of an attempt
     errors.CommitFailedError,  # the end of an attempt
+    errors.NotStorableError,  # the end of an attempt
     errors.ProcessDiedError,  # the end of an attempt
     errors.LeftBehindError,  # the end of an attempt
     errors.ContextError,  # in a task

@@ -3,51 +3,36 @@
 import asyncio
 import logging
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
 from jobtrail.job.status import Status
-from jobtrail.lifecycle.finish import finish
+from jobtrail.lifecycle.finish import Endings
 from jobtrail.lifecycle.read import read
 from jobtrail.lifecycle.run import recorded
-from jobtrail.store.group import Group
 from jobtrail.store.transitions.claim import claim_next
-from jobtrail.store.transitions.finish import Ending, Landing, finish_group, settle
+from jobtrail.store.transitions.finish import Ending, Landing
 from support import house, tasks
 from support.database import Place
 from support.rows import taken_away
 from support.until import until
 
 
-class Hand:
-    """What a worker hands its ends in with."""
-
-    def __init__(self, place: Place, node: UUID) -> None:
-        self.place, self.node = place, node
-        self.endings: Group[Ending, Landing] = Group(self._write, patience=60)
-
-    async def _write(self, rows: object) -> object:
-        return await finish_group(self.place.database, rows, node=self.node)  # type: ignore[arg-type]
-
-    async def settle(self, ending: Ending) -> Landing:
-        return await settle(self.place.database, ending, node=self.node)
-
-
-async def running(place: Place) -> tuple[Ending, Hand]:
+async def running(place: Place) -> tuple[Ending, Endings]:
     job = await house.submitted(house.desk_at(place), "noop")
     node = uuid4()
     lease = timedelta(seconds=60)
     await claim_next(place.database, node=node, lease=lease, tasks=["noop"], queues=(), free=1, salt="")
-    return Ending(job.id, 1, Status.SUCCEEDED, "succeeded", result="1"), Hand(place, node)
+    return Ending(job.id, 1, Status.SUCCEEDED, "succeeded", result="1"), Endings(place.database, node)
 
 
 async def test_a_locked_row_is_waited_for_however_long(place: Place) -> None:
-    ending, hand = await running(place)
+    ending, endings = await running(place)
     transaction = place.psql.transaction()
     await transaction.start()
     await place.psql.execute("UPDATE jobtrail.jobs SET tags = '{mine}'")
-    finishing = asyncio.create_task(finish(hand.endings, hand.settle, ending))
+    finishing = asyncio.create_task(endings.finish(ending))
     done, _ = await asyncio.wait({finishing}, timeout=4.5)  # longer than both lock timeouts
     assert not done
     await transaction.commit()
@@ -57,8 +42,8 @@ async def test_a_locked_row_is_waited_for_however_long(place: Place) -> None:
 
 
 async def test_a_cancelled_runner_waits_until_its_end_is_written(place: Place) -> None:
-    ending, hand = await running(place)
-    waiting = asyncio.create_task(recorded(finish(hand.endings, hand.settle, ending)))
+    ending, endings = await running(place)
+    waiting = asyncio.create_task(recorded(endings.finish(ending)))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):

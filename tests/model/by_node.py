@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -14,12 +13,11 @@ from sqlalchemy import text
 from jobtrail.job.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded
 from jobtrail.job.record import Claimed, Failure
 from jobtrail.job.status import Status
-from jobtrail.lifecycle.finish import ending_of, finish
+from jobtrail.lifecycle.finish import Endings, ending_of
 from jobtrail.lifecycle.rescue import rescue
-from jobtrail.store.group import Group
 from jobtrail.store.job_session import abandon, complete, open_job_session
 from jobtrail.store.transitions.claim import claim_next, claim_these
-from jobtrail.store.transitions.finish import Ending, Landing, finish_group, settle
+from jobtrail.store.transitions.finish import Ending, Landing
 from jobtrail.store.transitions.renew import Held, renew, running_of
 from jobtrail.store.transitions.report import Said, report
 from model.expected import Expected
@@ -94,8 +92,7 @@ class ByNode(World):
         if how == "cancelled" and self.holds(fence) and job.cancel is None:
             return  # no node ends like this what nobody asked to stop
         known = job.was_ended_by(fence.node, fence.attempt, ending.status, json.loads(ending.error or "null"))
-        endings = Group(partial(finish_group, self.database, node=fence.node), patience=3)
-        landing = self.run(finish(endings, partial(settle, self.database, node=fence.node), ending))
+        landing = self.run(Endings(self.database, fence.node).finish(ending))
         assert landing is (Landing.LANDED if self.holds(fence) or known else Landing.STALE)
         if self.holds(fence):
             self._end(job, how)

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,16 +13,15 @@ from jobtrail.job.submission import Amendment, Submission
 from jobtrail.lifecycle.amend import amend
 from jobtrail.lifecycle.cancel import cancel
 from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.finish import finish
+from jobtrail.lifecycle.finish import Endings
 from jobtrail.lifecycle.purge import purge
 from jobtrail.lifecycle.rescue import rescue
 from jobtrail.lifecycle.retry import retry
 from jobtrail.lifecycle.submit import submit_keyed
-from jobtrail.store.group import Group
 from jobtrail.store.job_session import complete, open_job_session
 from jobtrail.store.limited import connected
 from jobtrail.store.transitions.claim import claim_next, claim_these
-from jobtrail.store.transitions.finish import Ending, finish_group, settle
+from jobtrail.store.transitions.finish import Ending
 from jobtrail.store.transitions.renew import Held, renew, running_of
 from support.judges import JUDGE
 
@@ -53,8 +51,7 @@ async def _renew(desk: Desk, job_id: UUID) -> bool:
 
 
 async def _end(desk: Desk, ending: Ending) -> str:
-    endings = Group(partial(finish_group, desk.database, node=ONE), patience=3)
-    return (await finish(endings, partial(settle, desk.database, node=ONE), ending)).name
+    return (await Endings(desk.database, ONE).finish(ending)).name
 
 
 async def _succeed(desk: Desk, job_id: UUID) -> str:

@@ -12,9 +12,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from jobtrail.job.errors import UnavailableError
 from jobtrail.node import loop as loop_module
-from jobtrail.node.loop import Loop, reason
+from jobtrail.node.loop import Loop
 from jobtrail.node.threads import Threads
 from jobtrail.store.engine import open_database
+from jobtrail.store.faults import reason
 from support.database import Place
 
 

@@ -38,6 +38,7 @@ CODES: Final[Mapping[type[JobtrailError], int]] = {
     errors.LeftBehindError: FAILED,
     errors.NotJsonError: USAGE,
     errors.NotRunningError: USAGE,
+    errors.NotStorableError: FAILED,
     errors.PreconditionError: FAILED,
     errors.ProcessDiedError: FAILED,
     errors.ResultNotJsonError: FAILED,

@@ -94,6 +94,12 @@ class CommitFailedError(JobtrailError):
     type: ClassVar = "commit-failed"
 
 
+class NotStorableError(JobtrailError):
+    """The outcome of an attempt holds texts that this database can never hold, in its encoding for instance."""
+
+    type: ClassVar = "result-not-storable"
+
+
 class ProcessDiedError(JobtrailError):
     """The process that ran a task ended under it: a crash, an exit, a kill, no memory left."""
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Final
 
 from jobtrail.job import asks
-from jobtrail.job.errors import JobtrailError, ResultNotJsonError, ResultTooLargeError
+from jobtrail.job.errors import JobtrailError, NotStorableError, ResultNotJsonError, ResultTooLargeError
 from jobtrail.job.record import Claimed, Failure
 from jobtrail.job.retry import Retry
 from jobtrail.job.storable import clip, message_of, result_to_json
@@ -139,6 +139,26 @@ def judge(performance: Performance, claimed: Claimed, retry: Retry | None, *, ca
     if ended.retried and claimed.attempt < claimed.max_attempts:
         return Again(ended.failure, timedelta(seconds=_delay(ended, claimed, retry)))
     return Failed(ended.failure)
+
+
+def in_ascii(outcome: Outcome, error: NotStorableError, attempt: int) -> Outcome:
+    """The same in ASCII alone, which a database of any encoding holds. A result is not rewritten: it becomes a failure,
+    which no attempt would mend.
+    """
+    match outcome:
+        case Succeeded():
+            return Failed(Failure(error.type, _ascii(str(error)), None, attempt))
+        case Released():
+            return outcome
+        case _:
+            failure = outcome.failure
+            told = failure.traceback and _ascii(failure.traceback)
+            ascii_failure = Failure(_ascii(failure.type), _ascii(failure.message), told, failure.attempt)
+            return replace(outcome, failure=ascii_failure)
+
+
+def _ascii(text: str) -> str:
+    return clip(text.encode("ascii", "backslashreplace").decode())
 
 
 def failure_of(error: BaseException, attempt: int) -> Failure:

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
-from jobtrail.job.errors import CommitFailedError
-from jobtrail.job.outcome import Outcome, Performance, Released, Succeeded, judge, raised
+from jobtrail.job.errors import CommitFailedError, NotStorableError
+from jobtrail.job.outcome import Outcome, Performance, Released, Succeeded, in_ascii, judge, raised
 from jobtrail.job.record import Claimed
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.finish import ending_of
@@ -34,7 +34,10 @@ class Handover(Protocol):
         """Undo what the task wrote through its job session."""
 
     async def finish(self, ending: Ending) -> Landing:
-        """Record an ending that has no such effects."""
+        """Record an ending that has no such effects.
+
+        Raises NotStorableError for one that this database can never hold.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,11 @@ async def _record(attempt: Run, outcome: Outcome) -> tuple[Landing, Outcome]:
                 return landing, outcome
     else:
         await attempt.handover.abandon()
-    return await attempt.handover.finish(ending_of(attempt.claimed, outcome)), outcome
+    try:
+        return await attempt.handover.finish(ending_of(attempt.claimed, outcome)), outcome
+    except NotStorableError as error:
+        outcome = in_ascii(outcome, error, attempt.claimed.attempt)
+        return await attempt.handover.finish(ending_of(attempt.claimed, outcome)), outcome
 
 
 def _judge(attempt: Run, performance: Performance) -> Outcome:

@@ -12,15 +12,14 @@ from uuid import UUID
 from jobtrail.job.outcome import Interrupted, judge, raised
 from jobtrail.job.record import Claimed
 from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.finish import ending_of, finish, finish_alone, released
+from jobtrail.lifecycle.finish import Endings, ending_of, released
 from jobtrail.lifecycle.run import Run, recorded, run
 from jobtrail.logs import bind, collect
 from jobtrail.node.attempt import Attempt, Equipment
 from jobtrail.node.handover import Handover
 from jobtrail.node.reports import Reports
 from jobtrail.node.slots import Kind
-from jobtrail.store.group import Group
-from jobtrail.store.transitions.finish import Ending, Landing, finish_group, settle
+from jobtrail.store.transitions.finish import Ending, Landing
 from jobtrail.store.transitions.renew import Held, Running
 
 log = logging.getLogger(__name__)
@@ -45,8 +44,7 @@ class Attempts:
         self._equipment = equipment
         self._reports = reports
         self._freed = freed
-        self._endings = Group(partial(finish_group, desk.database, node=node_id), weigh=_weigh, patience=_FOREVER)
-        self._settle = partial(settle, desk.database, node=node_id)
+        self._endings = Endings(desk.database, node_id)
         self._held: dict[UUID, Attempt] = {}
         self._running: set[Attempt] = set()
         self._context = contextvars.copy_context()
@@ -174,7 +172,7 @@ class Attempts:
                 had_begun = await attempt.execution.cut_off()
                 await handover.abandon()
                 if (ending := self._open.get(attempt.held)) is not None:
-                    await finish_alone(self._settle, ending if had_begun else released(attempt.held))
+                    await self._endings.finish_alone(ending if had_begun else released(attempt.held))
         except TimeoutError:
             log.warning("the end of job %s could not be recorded; its lease will tell the other nodes", attempt.held.id)
 
@@ -182,7 +180,7 @@ class Attempts:
         """Offer the end of an attempt until the database says whose it was."""
         held = Held(ending.id, ending.attempt)
         self._open[held] = ending
-        landing = await finish(self._endings, self._settle, ending)
+        landing = await self._endings.finish(ending)
         self._open.pop(held, None)
         return landing
 
@@ -201,7 +199,3 @@ def _lost(claimed: Claimed) -> Ending:
     error = asyncio.CancelledError("the process ended")
     unheard = Interrupted(raised(error, claimed.attempt, None))
     return ending_of(claimed, judge(unheard, claimed, None, cancel_delivered=False))
-
-
-def _weigh(ending: Ending) -> int:
-    return len(ending.result or "") + len(ending.error or "")

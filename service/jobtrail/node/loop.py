@@ -6,11 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-
-from jobtrail.job.errors import UnavailableError
-from jobtrail.job.storable import clip
-from jobtrail.store.faults import PASSING, fault_of
+from jobtrail.store.faults import reason
 
 log = logging.getLogger(__name__)
 
@@ -96,24 +92,3 @@ class Loop:
             self.ticks += 1
             async with self._ticked:
                 self._ticked.notify_all()
-
-
-def reason(error: BaseException) -> str:
-    """What went wrong in one line, for logs that show nothing else: without the statement and what it was given."""
-    if isinstance(error, UnavailableError) and error.__cause__ is not None:
-        error = error.__cause__
-    said = _first_line(error)
-    if fault_of(error) in PASSING:
-        return f"the database does not answer ({said or type(error).__name__})"
-    if isinstance(error, DBAPIError):
-        return f"the database refuses: {said}"
-    return f"{type(error).__name__}: {said}"
-
-
-def _first_line(error: BaseException) -> str:
-    """The driver's own words; below the first line are values of the row, and hints."""
-    if isinstance(error, DBAPIError) and error.orig is not None:
-        # SQLAlchemy's copy of the driver's error begins with the name of its class
-        error = error.orig.__cause__ or error.orig
-    words = str(error.args[0]) if isinstance(error, SQLAlchemyError) and error.args else str(error)
-    return clip(words.partition("\n")[0], 300)

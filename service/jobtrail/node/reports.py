@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from jobtrail.node.loop import Loop, reason
+from jobtrail.node.loop import Loop
 from jobtrail.node.report import Report
 from jobtrail.store.engine import Database
-from jobtrail.store.faults import Fault, fault_of
+from jobtrail.store.faults import Fault, fault_of, reason
 from jobtrail.store.group import Group
 from jobtrail.store.log_lines import NewLine, add_lines, trim
 from jobtrail.store.transitions.renew import Held

@@ -16,12 +16,12 @@ from jobtrail.job.record import Claimed
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.node.attempt import Equipment, Submit
 from jobtrail.node.attempts import Attempts
-from jobtrail.node.loop import Loop, reason
+from jobtrail.node.loop import Loop
 from jobtrail.node.processes.pool import Processes
 from jobtrail.node.reports import Reports
 from jobtrail.node.slots import KINDS, Kind, Slots
 from jobtrail.node.threads import Threads
-from jobtrail.store.faults import FAILURES
+from jobtrail.store.faults import FAILURES, reason
 from jobtrail.store.group import Group
 from jobtrail.store.transitions.claim import claim_next, claim_these, held_by
 from jobtrail.store.transitions.renew import Held, Running, running_of

@@ -16,6 +16,9 @@ from jobtrail.job.storable import dump
 
 ISOLATION: Final = "READ COMMITTED"
 
+_RECYCLE: Final = 1800
+"""Seconds after which a connection is made anew, so that none leads for ever to where the URL once led."""
+
 
 class Limits(NamedTuple):
     """In seconds; None leaves the server's own."""
@@ -30,6 +33,7 @@ def connect(url: str, limits: Limits, connect_timeout: float = 10, **options: An
         "json_serializer": dump,
         "pool_timeout": 10,
         "max_overflow": 0,
+        "pool_recycle": _RECYCLE,
         "hide_parameters": True,  # an error is logged with its text, and args may be secrets
         **options,
     }

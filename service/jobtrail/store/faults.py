@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.job.errors import UnavailableError
+from jobtrail.job.storable import clip
 
 
 class Fault(Enum):
@@ -21,7 +22,7 @@ class Fault(Enum):
     AWAY = auto()  # nothing was done, and later it may be: no connection, read-only, out of something
     SLOW = auto()  # nothing was done: it took longer than the statement timeout
     LOCKED = auto()  # somebody else holds a row longer than the lock timeout
-    OTHER = auto()
+    OTHER = auto()  # whatever else: what was asked cannot be done as the database is now
 
 
 PASSING: Final = frozenset({Fault.CONNECTION, Fault.AWAY, Fault.SLOW})
@@ -29,7 +30,7 @@ PASSING: Final = frozenset({Fault.CONNECTION, Fault.AWAY, Fault.SLOW})
 
 
 # The driver's own too: a connection that ends as SQLAlchemy takes it over fails with them as they are.
-FAILURES: Final = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+FAILURES: Final = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What the database, or the way to it, may raise."""
 
 
@@ -37,12 +38,23 @@ class NotConnectedError(ConnectionError):
     """No connection was to be had, so nothing was sent; the cause says why."""
 
 
+@contextmanager
+def connecting() -> Iterator[None]:
+    """Turn whatever keeps a connection from being made into NotConnectedError: nothing was sent. A password that is
+    being rotated and a pooler at its limit have SQLSTATEs too, and say as little of what was asked.
+    """
+    try:
+        yield
+    except FAILURES as error:
+        raise NotConnectedError(str(error)) from error
+
+
 def fault_of(error: BaseException) -> Fault:
     if isinstance(error, NotConnectedError):
         return Fault.AWAY
     if (state := _state_of(error)) is not None:
         return _of_state(state)
-    if isinstance(error, PoolTimeoutError | OSError | asyncpg.InterfaceError):
+    if isinstance(error, PoolTimeoutError | OSError | asyncpg.InterfaceError | asyncpg.InternalClientError):
         return Fault.CONNECTION
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return Fault.CONNECTION
@@ -96,6 +108,27 @@ def unavailability(error: BaseException) -> UnavailableError | None:
             return None
 
 
+def reason(error: BaseException) -> str:
+    """What went wrong in one line, for logs that show nothing else: without the statement and what it was given."""
+    if isinstance(error, UnavailableError) and error.__cause__ is not None:
+        error = error.__cause__
+    said = _first_line(error)
+    if fault_of(error) in PASSING:
+        return f"the database does not answer ({said or type(error).__name__})"
+    if isinstance(error, DBAPIError):
+        return f"the database refuses: {said}"
+    return f"{type(error).__name__}: {said}"
+
+
+def _first_line(error: BaseException) -> str:
+    """The driver's own words; below the first line are values of the row, and hints."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        # SQLAlchemy's copy of the driver's error begins with the name of its class
+        error = error.orig.__cause__ or error.orig
+    words = str(error.args[0]) if isinstance(error, SQLAlchemyError) and error.args else str(error)
+    return clip(words.partition("\n")[0], 300)
+
+
 def quote_no_row(engine: AsyncEngine) -> None:
     """Cut from the errors of this engine, and of no other of the same dialect, the DETAIL of a constraint that was
     broken (class 23): it has the whole row, and so the args.
@@ -112,6 +145,18 @@ def quote_no_row(engine: AsyncEngine) -> None:
                     link.detail = None
 
     event.listen(engine.sync_engine, "handle_error", cut)
+
+
+def give_up_read_only(engine: AsyncEngine) -> None:
+    """Take a connection of this engine that says 25006 for lost, and all older ones of its pool: after a failover they
+    lead to the old primary, which answers as if all were well but for the writing.
+    """
+
+    def lose(context: ExceptionContext) -> None:
+        if context.engine is engine.sync_engine and _state_of(context.original_exception) == _READ_ONLY:
+            context.is_disconnect = True
+
+    event.listen(engine.sync_engine, "handle_error", lose)
 
 
 _DETAIL: Final = "\nDETAIL:"

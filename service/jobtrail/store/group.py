@@ -151,7 +151,7 @@ class Group(Generic[Row, Answer]):
     ) -> None:
         """A bad row fails its own caller only: what failed together is tried one by one."""
         fault = fault_of(error)
-        if fault in (Fault.DATA, Fault.LOCKED) and len(entries) > 1:
+        if fault in (Fault.DATA, Fault.LOCKED, Fault.OTHER) and len(entries) > 1:
             for entry in entries:
                 await self._commit([entry], is_unknown=is_unknown, began=began)
             return

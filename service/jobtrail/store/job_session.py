@@ -1,6 +1,7 @@
 """The session of a task, whose writes commit in one transaction with the end of its attempt, or not at all."""
 
 import asyncio
+import logging
 from datetime import timedelta
 from typing import Final, NoReturn
 from uuid import UUID
@@ -12,9 +13,11 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from jobtrail.job.errors import CommitFailedError, JobSessionError, UnavailableError
 from jobtrail.store.engine import Database
-from jobtrail.store.faults import PASSING, Fault, fault_of, unavailable
+from jobtrail.store.faults import PASSING, Fault, connecting, fault_of, unavailable
 from jobtrail.store.job_connection import IN_FAILED_TRANSACTION, USE, Use, leave
 from jobtrail.store.transitions.finish import Ending, Landing, ask, finish_within
+
+log = logging.getLogger(__name__)
 
 
 class _Kept(Session):
@@ -69,8 +72,10 @@ class JobSession(AsyncSession):
         """Ends nothing: `async with session:` may stand in code that was written for other sessions."""
 
 
+# A standby has no transaction ids to give, so it is asked for what it is first.
 _OPEN: Final = text("""
-SELECT pg_current_xact_id()::text, set_config('idle_in_transaction_session_timeout', :idle, true)
+SELECT CASE WHEN current_setting('transaction_read_only') = 'off' THEN pg_current_xact_id()::text END,
+       set_config('idle_in_transaction_session_timeout', :idle, true)
 """)
 
 _PATIENT: Final = text("""
@@ -82,19 +87,34 @@ async def open_job_session(database: Database, *, lease: timedelta) -> JobSessio
     """Wait for a connection, however long, and begin. PostgreSQL ends the session when it is idle for a lease:
     else the open transaction of a node that was stopped would block its successor.
 
-    Raises UnavailableError.
+    Raises UnavailableError, also where the database is read-only: there nothing could be committed.
     """
     with unavailable():
+        if (session := await _open(database, lease)) is None:
+            await database.jobs.dispose()  # those that are kept lead to the old primary too
+            session = await _open(database, lease)
+    if session is None:
+        raise UnavailableError("the database is read-only for now")
+    return session
+
+
+async def _open(database: Database, lease: timedelta) -> JobSession | None:
+    """None where it is read-only."""
+    with connecting():
         connection = await database.jobs.connect()
-        try:
-            use = Use(lease)
-            await connection.execution_options(**{USE: use})
-            idle = f"{max(1, round(lease.total_seconds() * 1000))}ms"
-            transaction = (await connection.execute(_OPEN, {"idle": idle})).scalar_one()
-        except BaseException:
-            await leave(connection)
-            raise
-    return JobSession(connection, use, transaction)
+    try:
+        use = Use(lease)
+        await connection.execution_options(**{USE: use})
+        idle = f"{max(1, round(lease.total_seconds() * 1000))}ms"
+        transaction = (await connection.execute(_OPEN, {"idle": idle})).scalar_one()
+    except BaseException:
+        await leave(connection)
+        raise
+    if transaction is not None:
+        return JobSession(connection, use, transaction)
+    await connection.invalidate()
+    await leave(connection)
+    return None
 
 
 async def complete(database: Database, session: JobSession, ending: Ending, *, node: UUID) -> Landing:
@@ -171,7 +191,8 @@ async def _asked(database: Database, session: JobSession, ending: Ending, node: 
     while True:
         try:
             return await ask(database, ending, node=node, transaction=session.transaction)
-        except UnavailableError:
+        except Exception as error:  # noqa: BLE001 - whatever the database says, it is asked until it answers
+            log.debug("what became of the end of job %s is asked again: %s", ending.id, error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
 

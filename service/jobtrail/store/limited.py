@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
-from jobtrail.store.faults import FAILURES, PASSING, NotConnectedError, fault_of
+from jobtrail.store.faults import FAILURES, NotConnectedError
 
 CONNECTING: Final = 8.0
 """Seconds until a connection is there and answers, at most; shorter than what any caller waits."""
@@ -22,7 +22,7 @@ CONNECTING: Final = 8.0
 async def connected(engine: AsyncEngine, seconds: float) -> AsyncIterator[AsyncConnection]:
     """What is done within is committed at its end, unless it raises; with AUTOCOMMIT each statement was already.
 
-    Raises NotConnectedError: nothing was sent.
+    Raises NotConnectedError, whatever the server said to who came in: nothing was sent.
     """
     with _limited(seconds) as limit:
         async with limit.connecting, engine.connect() as connection:
@@ -47,7 +47,7 @@ def _limited(seconds: float) -> Iterator["_Limit"]:
     try:
         yield limit
     except FAILURES as error:
-        if limit.was_never_connected(error):
+        if not limit.is_connected:
             raise NotConnectedError(str(error)) from error
         raise
     finally:
@@ -69,8 +69,9 @@ class _Limit:
         self.connecting.reschedule(None)
         self._breaking = self._loop.call_at(self._until, driver.terminate)
 
-    def was_never_connected(self, error: Exception) -> bool:
-        return self._breaking is None and fault_of(error) in PASSING
+    @property
+    def is_connected(self) -> bool:
+        return self._breaking is not None
 
     def end(self) -> None:
         if self._breaking is not None:

@@ -42,8 +42,13 @@ _IS_WRITABLE: Final = text("SELECT current_setting('transaction_read_only') = 'o
 
 
 async def is_writable(session: AsyncSession) -> bool:
-    """A standby is not, nor a database that somebody made read-only for a while."""
-    return bool((await session.execute(_IS_WRITABLE)).scalar_one())
+    """A standby is not, nor a database that somebody made read-only for a while. A connection to one is given up: the
+    next may lead to the new primary.
+    """
+    writable = bool((await session.execute(_IS_WRITABLE)).scalar_one())
+    if not writable:
+        await (await session.connection()).invalidate()
+    return writable
 
 
 async def state(session: AsyncSession) -> Schema:

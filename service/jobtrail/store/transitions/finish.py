@@ -5,15 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Row, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.job.status import Status
 from jobtrail.store.engine import Database
-from jobtrail.store.faults import unavailable
+from jobtrail.store.faults import Fault, fault_of, unavailable
 from jobtrail.store.transitions.fence import execute, execute_within, fenced, in_order, keys
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,38 @@ async def finish_group(database: Database, endings: Sequence[Ending], *, node: U
 async def finish_within(connection: AsyncConnection, ending: Ending, *, node: UUID) -> bool:
     """Record an end as part of the connection's open transaction; False when the attempt is no longer ours."""
     return bool(await execute_within(connection, _FINISH, _parameters([ending], node)))
+
+
+class Unfit(NamedTuple):
+    """The texts of an ending that the database can never hold, and its words for it."""
+
+    names: frozenset[str]
+    said: str
+
+
+# Asked apart from the table: there a trigger, or a lock, may be what refuses an end, and only for a while.
+_HOLDS: Final = {
+    name: text(f"SELECT CAST(:value AS {kind}) IS NULL")
+    for name, kind in {"result": "jsonb", "error": "jsonb", "progress": "jsonb", "reason": "text"}.items()
+}
+
+
+async def unfit(database: Database, ending: Ending) -> Unfit | None:
+    """Find what this database can never hold of an ending, for its encoding or its limits; None: it holds all of it.
+
+    Raises whatever else the database says.
+    """
+    names, said = set(), ""
+    for name, statement in _HOLDS.items():
+        try:
+            async with database.autocommit() as connection:
+                await connection.execute(statement, {"value": getattr(ending, name)})
+        except DBAPIError as error:
+            if fault_of(error) is not Fault.DATA:
+                raise
+            names.add(name)
+            said = str((error.orig and error.orig.__cause__) or error.orig)
+    return Unfit(frozenset(names), said) if names else None
 
 
 async def settle(database: Database, ending: Ending, *, node: UUID) -> Landing:

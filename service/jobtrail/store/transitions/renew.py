@@ -37,9 +37,12 @@ SELECT id, attempt, cancel_requested_at IS NOT NULL AS cancel_requested
 
 
 async def renew(connection: AsyncConnection, held: Sequence[Held], *, node: UUID, lease: timedelta) -> None:
-    """Put off the end of the leases that are still ours; the others stay as they are."""
-    if held:
-        await execute(connection, _RENEW, {**keys(in_order(held), node), "lease": lease})
+    """Put off the end of the leases that are still ours; the others stay as they are.
+
+    Asked of nothing too: a node that holds nothing so finds out that nobody can renew just now, while the table is
+    locked for instance, and is not heard of either. So it does not judge those who hold something.
+    """
+    await execute(connection, _RENEW, {**keys(in_order(held), node), "lease": lease})
 
 
 async def running_of(connection: AsyncConnection, node: UUID) -> Sequence[Running]:
