@@ -145,7 +145,7 @@ SCENARIOS = (
         "refused-and-locked",
         "tables locked, ends and connections refused with any SQLSTATE, for up to 5 s each",
         Size(jobs=500, faults=36, rate=8),
-        Size(jobs=25, faults=6, rate=12, lease=1.0, serve=1, work=1),
+        Size(jobs=25, faults=5, rate=12, lease=1.0, serve=1, work=1),
         refuse_and_lock,
         shows=(
             "recorded wrongly",
