@@ -55,7 +55,7 @@ floor: .venv-floor/made ## what another FastAPI could answer differently, on the
 chaos: .venv/dev  ## kill everything, in full size, and write what was left of it into docs/chaos.md (half an hour)
 	PYTHONPATH=service:tests $(BIN)/python -m chaos --page
 
-mutants: .venv/dev ## break the promise in eleven ways, and see its tests go red for each
+mutants: .venv/dev ## break the promise in thirteen ways, and see its tests go red for each
 	PYTHONPATH=service:tests $(BIN)/python -m mutants
 
 check: .venv/dev  ## format, lint, types, import contracts, then every test

@@ -32,6 +32,8 @@ class Mutant(NamedTuple):
 FENCE: Final = "service/jobtrail/store/transitions/fence.py"
 RESCUE: Final = "service/jobtrail/store/transitions/rescue.py"
 FINISH: Final = "service/jobtrail/store/transitions/finish.py"
+OFFER: Final = "service/jobtrail/lifecycle/finish.py"
+LIMITED: Final = "service/jobtrail/store/limited.py"
 SUBMIT: Final = "service/jobtrail/lifecycle/submit.py"
 LEASES: Final = "service/jobtrail/node/leases.py"
 WORKER: Final = "service/jobtrail/node/worker.py"
@@ -149,6 +151,27 @@ MUTANTS: Final = (
             Change(EXPIRY, "   AND expires_at <= statement_timestamp()\n", ""),
             Change(
                 MIGRATION, "WHEN (OLD.expires_at IS NULL OR OLD.expires_at > clock", "WHEN (OLD.finished_at > clock"
+            ),
+        ),
+    ),
+    Mutant(
+        "an end dropped at an SQLSTATE that is on no list",
+        "tests/embed/test_kept_ends.py",
+        (
+            Change(
+                OFFER,
+                "            except Exception as error:  # as above\n",
+                "            except UnavailableError as error:\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a refused password told as a mistake of the service",
+        "tests/embed/test_refused.py",
+        (
+            Change(LIMITED, "if not limit.is_connected:", "if not limit.is_connected and fault_of(error) in PASSING:"),
+            Change(
+                LIMITED, "import FAILURES, NotConnectedError", "import FAILURES, PASSING, NotConnectedError, fault_of"
             ),
         ),
     ),
