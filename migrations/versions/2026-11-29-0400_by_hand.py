@@ -1,4 +1,4 @@
-"""A move that somebody types in psql fills in what he left out; what cannot be meant is refused with what to do instead.
+"""A move that somebody types in psql fills in what he left out; what cannot be meant is refused with what to do.
 
 Only for moves that leave `seq` alone: those of a node count it up themselves and are as they were, those of the release
 before too. A column that was given a value keeps it; the CHECKs judge it. Days are 86,400 s, in whatever zone psql is.

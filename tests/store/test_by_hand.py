@@ -33,8 +33,8 @@ async def test_an_end_that_is_typed(place: Place, before: Status, after: Status,
     assert await place.value("SELECT finished_at > now() - interval '1 min' FROM jobtrail.jobs WHERE id = $1", other)
     user = await place.value("SELECT session_user")
     (last,) = await place.rows(
-        "SELECT from_status, to_status, actor, reason, error FROM jobtrail.transitions WHERE job_id = $1 ORDER BY seq DESC "
-        "LIMIT 1",
+        "SELECT from_status, to_status, actor, reason, error FROM jobtrail.transitions "
+        "WHERE job_id = $1 ORDER BY seq DESC LIMIT 1",
         job_id,
     )
     assert (last["from_status"], last["to_status"], last["actor"], last["reason"]) == (before, after, user, "sql")
@@ -68,8 +68,8 @@ async def test_a_job_that_is_set_back_can_run(place: Place, before: Status) -> N
 
 async def test_what_was_typed_stays(place: Place) -> None:
     job_id = await in_status(place, Status.RUNNING)
-    ended = ", finished_at = '2026-01-02Z', expires_at = '2999-01-02Z', cancel_requested_by = 'bob', cancel_reason = 'twice'"
-    await typed(place, job_id, "cancelled", ended)
+    ended = ", finished_at = '2026-01-02Z', expires_at = '2999-01-02Z'"
+    await typed(place, job_id, "cancelled", f"{ended}, cancel_requested_by = 'bob', cancel_reason = 'twice'")
     (row,) = await place.rows("SELECT *, finished_at::text, expires_at::text FROM jobtrail.jobs WHERE id = $1", job_id)
     assert (row["finished_at"][:10], row["expires_at"][:10]) == ("2026-01-02", "2999-01-02")
     assert (row["cancel_requested_by"], row["cancel_reason"]) == ("bob", "twice")

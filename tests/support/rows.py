@@ -68,4 +68,4 @@ async def trail(place: Place, job_id: UUID) -> list[tuple[int, str | None, str]]
 
 async def taken_away(place: Place, job_id: UUID) -> None:
     """End a running job in SQL, under the hands of the node that runs it."""
-    await moved(place, job_id, Status.FAILED)
+    await typed(place, job_id, Status.FAILED)
