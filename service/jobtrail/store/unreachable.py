@@ -14,6 +14,8 @@ _PGBOUNCER = "unsupported startup parameter"
 _NO_TLS = "rejected SSL upgrade"
 """What asyncpg says of a server that was asked for TLS and has none."""
 
+_OF_FILES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ssl.SSLError)
+
 STANDBY = (
     "this server is a standby (read-only): give the primary's URL, or target_session_attrs=read-write with all hosts"
 )
@@ -28,7 +30,7 @@ def explain(url: DatabaseUrl, error: BaseException) -> str | None:
     if (refusal := refusal_of(error)) is not None:
         hint = "; write sslmode=require" if "no encryption" in refusal else ""
         return f"PostgreSQL at {at} refuses: {refusal}{hint}"
-    if (unreadable := _unreadable(url)) is not None:
+    if any(isinstance(link, _OF_FILES) for link in causes(error)) and (unreadable := _unreadable(url)) is not None:
         return unreadable
     return next((f"{at}: {said}" for link in causes(error) if (said := _of(link)) is not None), None)
 
