@@ -32,6 +32,8 @@ def explain(url: DatabaseUrl, error: BaseException) -> str | None:
         return f"PostgreSQL at {at} refuses: {refusal}{hint}"
     if any(isinstance(link, _OF_FILES) for link in causes(error)) and (unreadable := _unreadable(url)) is not None:
         return unreadable
+    if any(_PGBOUNCER in str(link) for link in causes(error)):
+        return f"PgBouncer answers at {at}: write ?pgbouncer=true at the end of the URL"
     return next((f"{at}: {said}" for link in causes(error) if (said := _of(link)) is not None), None)
 
 
@@ -46,8 +48,6 @@ def _unreadable(url: DatabaseUrl) -> str | None:
 
 def _of(link: BaseException) -> str | None:
     said = " ".join(str(link).split())
-    if _PGBOUNCER in said:
-        return "PgBouncer answers: write ?pgbouncer=true at the end of the URL"
     if _NO_TLS in said:
         return "the server has no TLS, and sslmode asks for it: write sslmode=prefer or disable, or switch its ssl on"
     if isinstance(link, ssl.SSLCertVerificationError):
