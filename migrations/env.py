@@ -16,6 +16,8 @@ from jobtrail.store.tables import SCHEMA, Xid8, metadata
 # SQLAlchemy has no type of this name, and autogenerate would warn of it
 ischema_names["xid8"] = Xid8
 
+_HAS_SCHEMA = f"SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}')"  # noqa: S608 - a constant of ours
+
 
 def include_name(name: str | None, kind: str, _parents: object) -> bool:
     return kind != "schema" or name == SCHEMA
@@ -36,7 +38,9 @@ def run_migrations(connection: Connection | None) -> None:
     with context.begin_transaction():
         # two operators, or two nodes with an embedded database, may migrate at the same moment
         context.execute("SELECT pg_advisory_xact_lock(hashtext('jobtrail migrations'))")
-        context.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        # IF NOT EXISTS asks for the right to make one before it looks
+        if connection is None or not connection.exec_driver_sql(_HAS_SCHEMA).scalar():
+            context.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         context.run_migrations()
 
 

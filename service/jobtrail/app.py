@@ -24,6 +24,7 @@ from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.redaction import Redaction
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.key_ring import KeyRing
+from jobtrail.lifecycle.rights import look_at_start
 from jobtrail.node.node import Node
 from jobtrail.node.notice import Notice
 from jobtrail.settings import Settings, is_loopback
@@ -55,6 +56,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await look_at_start(desk)
         node.start()
         try:
             yield

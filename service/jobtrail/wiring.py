@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -25,10 +24,11 @@ from jobtrail.node.leases import Terms
 from jobtrail.node.node import Node
 from jobtrail.node.worker import Work
 from jobtrail.settings import EMBEDDED, Settings
-from jobtrail.store import schema
+from jobtrail.store import rights, schema
 from jobtrail.store.embedded import EmbeddedPostgres, default_folder
 from jobtrail.store.engine import Database, lend_database, open_database
-from jobtrail.store.faults import refusal_of, unavailable
+from jobtrail.store.faults import FAILURES, unavailable
+from jobtrail.store.unreachable import explain
 
 
 def locate(settings: Settings) -> DatabaseUrl:
@@ -174,31 +174,34 @@ async def require_access(desk: Desk, settings: Settings, *, loopback: bool) -> N
 
 
 async def find_schema(desk: Desk, url: DatabaseUrl) -> schema.Schema:
-    """Raises as `answering` does."""
+    """Raises as `answering` does, and SettingsError for a database that cannot hold every text, or is closed to us."""
     with answering(url):
         async with desk.database.sessions() as session:
-            return await schema.state(session)
-
-
-_PGBOUNCER: Final = "unsupported startup parameter"
-"""What it says to the settings of a connection."""
+            misfit = (await schema.nature(session)).misfit
+            found = await schema.state(session)
+            if found is schema.Schema.CLOSED:
+                misfit = misfit or rights.told(await rights.lacking(session))
+    if misfit:
+        raise SettingsError(f"JOBTRAIL_DATABASE_URL: {url.shown}: {misfit}")
+    return found
 
 
 @contextmanager
 def answering(url: DatabaseUrl) -> Iterator[None]:
-    """Raises UnavailableError when nobody answers at the URL, SettingsError when the server refuses who comes."""
+    """Raises UnavailableError when nobody answers at the URL, SettingsError when the server refuses who comes, or the
+    URL leads to what cannot do.
+    """
     try:
         with unavailable():
             yield
     except UnavailableError as error:
-        if _PGBOUNCER in str(error.__cause__):
-            raise SettingsError(
-                f"JOBTRAIL_DATABASE_URL: PgBouncer answers at {url.shown}: write ?pgbouncer=true at the end of the URL"
-            ) from error
+        cause = error.__cause__ or error
+        if (reason := explain(url, cause)) is not None:
+            raise SettingsError(f"JOBTRAIL_DATABASE_URL: {reason}") from error
         raise UnavailableError(
-            f"JOBTRAIL_DATABASE_URL: nothing answers at {url.shown} ({error.__cause__}): is PostgreSQL running there?"
+            f"JOBTRAIL_DATABASE_URL: nothing answers at {url.shown} ({cause}): is PostgreSQL running there?"
         ) from error
-    except Exception as error:
-        if (refusal := refusal_of(error)) is None:
+    except FAILURES as error:
+        if (reason := explain(url, error)) is None:
             raise
-        raise SettingsError(f"JOBTRAIL_DATABASE_URL: PostgreSQL at {url.shown} refuses: {refusal}") from error
+        raise SettingsError(f"JOBTRAIL_DATABASE_URL: {reason}") from error

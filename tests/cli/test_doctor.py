@@ -15,6 +15,7 @@ from jobtrail.job.record import NodeRecord, Pause
 from jobtrail.job.status import Status
 from jobtrail.settings import Settings
 from jobtrail.store.diagnosis import Lapsed, Server, Stranded
+from jobtrail.store.rights import Lack
 from jobtrail.store.schema import Schema
 from support import tasks
 from support.command import Command
@@ -48,6 +49,20 @@ def node(**more: Any) -> NodeRecord:
         (checks.check_server, {}, Level.OK, "PostgreSQL 18.0 at postgresql://there"),
         (checks.check_server, {"server": Server(140011, "14.11", 97, 3, False)}, Level.FAULT, "15 or later: upgrade"),
         (checks.check_server, {"server": Server(150004, "15.4", 97, 3, True)}, Level.FAULT, "name the primary"),
+        (
+            checks.check_server,
+            {"server": Server(150004, "15.4", 97, 3, False, encoding="LATIN1")},
+            Level.FAULT,
+            "is in LATIN1, which cannot hold every text",
+        ),
+        (checks.check_revision, {"schema": Schema.CLOSED}, Level.FAULT, "may not be read see `rights`"),
+        (checks.check_rights, {}, Level.OK, "may do all"),
+        (
+            checks.check_rights,
+            {"lacks": [Lack("jobtrail.jobs", "UPDATE", "app"), Lack("SCHEMA jobtrail", "USAGE", "app")]},
+            Level.FAULT,
+            "the role app lacks UPDATE on jobtrail.jobs; USAGE on jobtrail GRANT UPDATE ON jobtrail.jobs TO app; GRANT",
+        ),
         (checks.check_revision, {}, Level.OK, "is at 1, as this version needs it"),
         (checks.check_revision, {"schema": Schema.LATER}, Level.WARN, "made for a later one"),
         (checks.check_revision, {"schema": Schema.OLDER}, Level.FAULT, "run `jobtrail migrate`"),
@@ -142,11 +157,12 @@ async def test_a_set_up_that_is_well(jobtrail: Command, place: Place) -> None:
     told = found(document.json["checks"])
     assert (words.code, words.err, document.code, document.json["ok"]) == (0, "", 0, True)
     assert set(told) == {
-        "settings", "variables", "tasks", "port", "folder", "server", "revision", "clock", "connections",
+        "settings", "variables", "tasks", "port", "folder", "server", "revision", "rights", "clock",
+        "connections",
         "nodes", "left behind", "rescue", "running", "pending", "pauses",
     }  # fmt: skip
     assert {each.level for each in told.values()} == {"ok"}
-    assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 15]
+    assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 16]
 
 
 async def test_what_is_left_behind(jobtrail: Command, place: Place) -> None:

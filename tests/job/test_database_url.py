@@ -61,6 +61,18 @@ FORMS = {
         "postgresql+asyncpg://db/app?prepared_statement_cache_size=0",
         "postgresql://db/app",
     ),
+    "postgres://ann:pw@ep-1.aws.neon.tech/app?sslmode=require&channel_binding=prefer&options=endpoint%3Dep-1": (
+        "postgresql+asyncpg://ann:pw@ep-1.aws.neon.tech/app?ssl=require&dsn=postgresql%3A//%3Foptions%3Dendpoint%253Dep-1",
+        "postgresql://ann:pw@ep-1.aws.neon.tech/app?sslmode=require&channel_binding=prefer&options=endpoint%3Dep-1",
+    ),
+    "postgres://p.x:pw@aws-0.pooler.supabase.com:6543/postgres?pgbouncer=true&connection_limit=1&supa=base-pooler.x": (
+        "postgresql+asyncpg://p.x:pw@aws-0.pooler.supabase.com:6543/postgres?pgbouncer=true",
+        "postgresql://p.x:pw@aws-0.pooler.supabase.com:6543/postgres",
+    ),
+    "postgresql://ann@db/app?schema=public&pool_timeout=0&statement_cache_size=0&uselibpqcompat=true": (
+        "postgresql+asyncpg://ann@db/app",
+        "postgresql://ann@db/app",
+    ),
     "postgresql://db/app?application_name=&": ("postgresql+asyncpg://db/app", "postgresql://db/app"),
 }
 
@@ -155,7 +167,10 @@ REFUSED = {
     "postgresql://db/app?=sekret": "a parameter that has no name",
     "postgresql://db/app?search_path=x": r"the parameter search_path is unknown; .*options=-c%20name%3Dvalue",
     "postgresql://db/app?connect_timeout=soon": "connect_timeout is a whole number",
-    "postgresql://db/app?channel_binding=require": "asyncpg cannot bind channels: leave the parameter out",
+    "postgresql://db/app?channel_binding=require": "asyncpg cannot bind channels: .* sslmode=verify-full",
+    "postgresql://db/app?sslmode=no-verify": "write sslmode=require, which is the same",
+    "postgresql://db/app?sslaccept=strict": "sslaccept is Prisma's: write sslmode=verify-full for strict",
+    "postgresql://db/app?pool_mode=transaction": "pool_mode is PgBouncer's: write pgbouncer=true",
     "postgresql://db/app?gssencmode=require": "asyncpg cannot encrypt by GSSAPI",
     "postgresql://db/app?sslrootcert=system": "asyncpg needs the name of a file",
 }

@@ -64,4 +64,4 @@ async def test_a_stale_end_is_told_in_the_log(place: Place, caplog: pytest.LogCa
                 return f"stale: attempt 1 of job {job.id} ended as" in caplog.text
 
             await until(told)
-    assert (await read(desk, job.id)).error == {"type": "E"}
+    assert (await read(desk, job.id)).error["type"] == "by-hand"

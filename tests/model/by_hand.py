@@ -20,7 +20,7 @@ from jobtrail.lifecycle.retry import retry
 from jobtrail.lifecycle.submit import submit, submit_keyed
 from model.expected import DAY, PAST, Expected
 from model.world import World, callers, ids, ttls
-from support.rows import moved
+from support.rows import moved, typed
 
 LATER: Final = datetime(2999, 1, 1, tzinfo=UTC).isoformat()
 
@@ -151,17 +151,24 @@ class ByHand(World):
             waited, job.expiry = "expires_at = now() - interval '1 s'", PAST
         self.run(self.place.psql.execute(f"UPDATE jobtrail.jobs SET {waited} WHERE id = $1", job_id))
 
-    @rule(job_id=ids, to=st.sampled_from(Status))
-    def move_in_sql(self, job_id: UUID, to: Status) -> None:
-        """Most such moves are refused; one that is legal is told of in the history as any other."""
-        job, moving = self.jobs[job_id], moved(self.place, job_id, to)
-        if job.gone or to is job.status or (to is Status.RUNNING and job.status is Status.PENDING):
+    @rule(job_id=ids, to=st.sampled_from(Status), bare=st.booleans())
+    def move_in_sql(self, job_id: UUID, to: Status, bare: bool) -> None:
+        """Most such moves are refused; one that is legal is told of in the history as any other. `bare`: only the
+        status is typed, and the database fills in the rest.
+        """
+        job, moving = self.jobs[job_id], (typed if bare else moved)(self.place, job_id, to)
+        started = to is Status.RUNNING and job.status is Status.PENDING
+        if job.gone or to is job.status or (started and not bare):
             moving.close()
-        elif not is_legal(job.status, to):
+        elif started or not is_legal(job.status, to):
             self._refused(asyncpg.CheckViolationError, moving)
         else:
             self.run(moving)
-            job.move_in_sql(to, self._user(), _WRITTEN[to] | self._asked(job, to))
+            user = self._user()
+            written = self._filled(job, to, user) if bare else _WRITTEN[to] | self._asked(job, to)
+            if to is Status.PENDING:
+                job.allow_one_more(self.now)
+            job.move_in_sql(to, user, written)
 
     @rule(job_id=ids, statement=st.sampled_from(_REFUSED))
     def tamper(self, job_id: UUID, statement: str) -> None:
@@ -175,6 +182,17 @@ class ByHand(World):
     def _asked(self, job: Expected, to: Status) -> dict[str, Any]:
         """Whoever cancels in SQL puts himself in the place of who asked before."""
         return {"cancel": ("me", job.cancel and job.cancel[1])} if to is Status.CANCELLED else {}
+
+    def _filled(self, job: Expected, to: Status, user: str) -> dict[str, Any]:
+        """What the database makes of a status alone."""
+        message = f"ended in SQL by {user}"
+        by_hand = {"type": "by-hand", "traceback": None, "attempt": job.attempt, "message": message}
+        filled: dict[Status, dict[str, Any]] = {
+            Status.PENDING: _NOTHING_LEFT,
+            Status.FAILED: {"error": by_hand},
+            Status.CANCELLED: {"cancel": job.cancel or (user, None)},
+        }
+        return filled.get(to, {})
 
     def _user(self) -> str:
         user: str = self.run(self.place.value("SELECT session_user"))

@@ -102,10 +102,14 @@ class Expected:
             self.expiry = self._expiry()
             self._move(Status.CANCELLED, by, reason or "cancelled")
 
-    def retry(self, by: str, now: int) -> None:
+    def allow_one_more(self, now: int) -> None:
         self.max_attempts = max(self.max_attempts, self.attempt + 1)
-        self.since, ran = now, self.node
-        self.result = self.error = self.progress = self.node = self.cancel = self.expiry = None
+        self.since, self.progress = now, None
+
+    def retry(self, by: str, now: int) -> None:
+        self.allow_one_more(now)
+        ran = self.node
+        self.result = self.error = self.node = self.cancel = self.expiry = None
         self._move(Status.PENDING, by, "retried by hand", node=ran)
 
     def move_in_sql(self, to: Status, user: str, changed: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from jobtrail.store.transitions.renew import Held, renew
 from support import house
 from support.database import Place
 from support.judges import judge
-from support.rows import taken_away, trail
+from support.rows import trail, typed
 from support.until import until
 
 
@@ -193,18 +193,20 @@ async def test_a_claim_whose_answer_was_lost_goes_back_where_there_is_no_room(pl
     assert (await read_history(desk, job.id))[-1].reason == "released"
 
 
-async def test_a_node_that_lost_a_job_stops_it(place: Place) -> None:
+@pytest.mark.parametrize("status", ["failed", "cancelled", "succeeded"])
+async def test_a_node_that_lost_a_job_stops_it(place: Place, status: str) -> None:
     desk = house.desk_at(place)
     async with house.node_at(desk, place):
         job = await house.submitted(desk, "sleep_long")
         await house.reached(desk, job.id, Status.RUNNING)
-        await taken_away(place, job.id)
+        await typed(place, job.id, status)
 
         async def stopped() -> bool:
             return not any(each.get_name() == f"job-{job.id}" for each in asyncio.all_tasks())
 
         await until(stopped)
-    assert (await read(desk, job.id)).error == {"type": "E"}
+    last = (await read_history(desk, job.id))[-1]
+    assert (last.to_status, last.reason) == (status, "sql")
 
 
 @pytest.mark.parametrize(("max_attempts", "status"), [(1, Status.FAILED), (2, Status.PENDING)])

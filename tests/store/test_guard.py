@@ -7,7 +7,7 @@ import pytest
 
 from jobtrail.job.status import MOVES, PURGED, Status, is_legal
 from support.database import Place
-from support.rows import PATHS, WHOLE, born, in_status, moved, trail
+from support.rows import PATHS, WHOLE, born, in_status, moved, trail, typed
 
 PAIRS = [(before, after) for before, after in itertools.product(Status, Status) if before is not after]
 
@@ -20,8 +20,10 @@ async def test_every_pair_of_statuses(place: Place, before: Status, after: Statu
         await moved(place, job_id, after)
         assert await trail(place, job_id) == [*known, (len(known) + 1, before, after)]
     else:
-        with pytest.raises(asyncpg.CheckViolationError, match=f"cannot move from {before} to {after}"):
-            await moved(place, job_id, after)
+        for move in (moved, typed):
+            with pytest.raises(asyncpg.CheckViolationError, match=f"cannot move from {before} to {after}") as refused:
+                await move(place, job_id, after)
+            assert refused.value.hint
         assert await trail(place, job_id) == known
 
 

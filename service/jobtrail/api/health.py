@@ -1,6 +1,7 @@
 """Whether the process answers, and whether it can do its work."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from starlette.responses import Response
 
@@ -8,8 +9,14 @@ from jobtrail.api import representation
 from jobtrail.api.door import Door
 from jobtrail.job.errors import UnavailableError
 from jobtrail.lifecycle.desk import PATIENCE
+from jobtrail.lifecycle.rights import look
 from jobtrail.store import schema
 from jobtrail.store.schema import Schema
+
+_UNUSABLE: Final = {
+    Schema.MISSING: "the database has no Jobtrail schema: run `jobtrail migrate`",
+    Schema.OLDER: "the database has an older revision of the schema: run `jobtrail migrate`",
+}
 
 
 @dataclass(frozen=True)
@@ -26,23 +33,24 @@ class HealthRoutes:
         """Jobs can be submitted: the database answers, its schema is usable, the process is not shutting down."""
         if not self.door.accepting():
             raise UnavailableError("draining: this process is shutting down")
-        found = await self._schema()
-        if found is None:
-            raise UnavailableError("the database is read-only for now")
-        if not found.is_usable:
-            lack = "no Jobtrail schema" if found is Schema.MISSING else "an older revision of the schema"
-            raise UnavailableError(f"the database has {lack}: run `jobtrail migrate`")
+        if (obstacle := await self._obstacle()) is not None:
+            raise UnavailableError(obstacle)
         return representation.answer({"status": "ok", "checks": {"process": "ok", "database": "ok", "schema": "ok"}})
 
     async def health(self) -> Response:
         """The same as ready, for whoever knows only one address."""
         return await self.ready()
 
-    async def _schema(self) -> Schema | None:
-        """None where nothing can be written."""
+    async def _obstacle(self) -> str | None:
+        """Why no job could be accepted and run. All of it is asked each time: it is a few look-ups in the catalog."""
         try:
             async with self.door.desk.session(PATIENCE) as session:
-                return await schema.state(session) if await schema.is_writable(session) else None
+                nature = await schema.nature(session)
+                if not nature.is_writable:
+                    return "the database is read-only for now"
+                return (
+                    nature.misfit or await look(self.door.desk, session) or _UNUSABLE.get(await schema.state(session))
+                )
         except TimeoutError as error:
             raise UnavailableError(f"the database did not answer within {PATIENCE:g} s") from error
         except Exception as error:

@@ -16,6 +16,7 @@ from jobtrail.job.record import NodeRecord, Pause
 from jobtrail.settings import EMBEDDED, Settings, unknown_variables
 from jobtrail.store.diagnosis import Lapsed, Server, Stranded
 from jobtrail.store.engine import GROUPS
+from jobtrail.store.rights import Lack, told
 from jobtrail.store.schema import Schema
 from jobtrail.wiring import embedded, listen
 
@@ -56,11 +57,16 @@ class Found:
     ahead: timedelta
     schema: Schema
     revision: str | None
+    lacks: Sequence[Lack] = ()
     living: Sequence[NodeRecord] = ()
     silent: Sequence[NodeRecord] = ()
     stranded: Sequence[Stranded] = ()
     lapsed: Sequence[Lapsed] = ()
     pauses: Sequence[Pause] = ()
+
+    @property
+    def can_be_read(self) -> bool:
+        return self.schema.is_usable and not any("SELECT" in each.rights for each in self.lacks)
 
 
 def silence(settings: Settings) -> timedelta:
@@ -113,6 +119,10 @@ def check_server(found: Found) -> Finding:
     if found.server.is_read_only:
         fix = "let it write again: look at default_transaction_read_only of the server, the database and the role"
         return Finding("server", Level.FAULT, f"{said} is read-only", fix)
+    if found.server.encoding != "UTF8":
+        fix = "make a database that can, and name it: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+        detail = f"{said} is in {found.server.encoding}, which cannot hold every text that a job may have"
+        return Finding("server", Level.FAULT, detail, fix)
     return Finding("server", Level.OK, said)
 
 
@@ -131,6 +141,16 @@ def check_revision(found: Found) -> Finding:
             return Finding("revision", Level.OK, "no schema yet: `jobtrail serve` makes it")
         case Schema.MISSING:
             return Finding("revision", Level.FAULT, "the database has no Jobtrail schema", "run `jobtrail migrate`")
+        case Schema.CLOSED:
+            return Finding("revision", Level.FAULT, "which revision the schema is at may not be read", "see `rights`")
+
+
+def check_rights(found: Found) -> Finding:
+    """All that a process needs that accepts and runs jobs."""
+    if not found.lacks:
+        return Finding("rights", Level.OK, "the role may do all that jobs need")
+    detail, _, fix = told(found.lacks).partition(": ")
+    return Finding("rights", Level.FAULT, detail, fix)
 
 
 def check_clock(found: Found) -> Finding:
@@ -235,7 +255,7 @@ def check_pauses(found: Found) -> Finding:
 
 
 OF_DATABASE: Final[Sequence[Callable[[Found], Finding]]] = (
-    check_server, check_revision, check_clock, check_connections,
+    check_server, check_revision, check_rights, check_clock, check_connections,
 )  # fmt: skip
 
 OF_JOBS: Final[Sequence[Callable[[Found], Finding]]] = (

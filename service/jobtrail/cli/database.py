@@ -10,10 +10,11 @@ from jobtrail.cli import output
 from jobtrail.cli.errand import Json, configured
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
-from jobtrail.job.errors import UnavailableError
+from jobtrail.job.errors import SettingsError, UnavailableError
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.settings import EMBEDDED, Settings
-from jobtrail.store import schema
+from jobtrail.store import rights, schema
+from jobtrail.store.unreachable import READ_ONLY, STANDBY
 from jobtrail.wiring import answering, embedded, find_schema, locate, open_desk, reach
 
 
@@ -48,6 +49,8 @@ async def _migrate(settings: Settings, url: DatabaseUrl, target: str) -> tuple[s
     try:
         found = await find_schema(desk, url)
         before = await _revision(desk)
+        if (obstacle := await _obstacle(desk, found)) is not None:
+            raise SettingsError(f"JOBTRAIL_DATABASE_URL: {url.shown}: {obstacle}")
         if found is not schema.Schema.LATER:
             with answering(url):
                 await schema.migrate(url.sqlalchemy, target)
@@ -56,6 +59,17 @@ async def _migrate(settings: Settings, url: DatabaseUrl, target: str) -> tuple[s
         raise typer.BadParameter(f"--revision: {error}") from None
     finally:
         await desk.database.dispose()
+
+
+async def _obstacle(desk: Desk, found: schema.Schema) -> str | None:
+    """What keeps this database from being migrated from here: only what is needed for what there is to do."""
+    async with desk.session() as session:
+        nature = await schema.nature(session)
+        if nature.is_standby:
+            return STANDBY
+        if not nature.is_writable:
+            return READ_ONLY
+        return await rights.to_migrate(session) if found in (schema.Schema.MISSING, schema.Schema.OLDER) else None
 
 
 async def _revision(desk: Desk) -> str | None:

@@ -14,7 +14,7 @@ from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import DeclarationError, SettingsError, UnavailableError
 from jobtrail.settings import Settings
-from jobtrail.store import diagnosis, nodes, pauses, schema
+from jobtrail.store import diagnosis, nodes, pauses, rights, schema
 from jobtrail.wiring import answering, load_catalog, open_desk, reach
 
 
@@ -67,7 +67,7 @@ def _examine_database(settings: Settings, catalog: Catalog) -> Iterator[Finding]
         return
     for check in checks.OF_DATABASE:
         yield check(found)
-    if found.schema.is_usable:
+    if found.can_be_read:
         for check in checks.OF_JOBS:
             yield check(found)
 
@@ -82,10 +82,9 @@ async def _ask(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Found:
                 theirs = await diagnosis.clock(session)
                 ours = before + (datetime.now(UTC) - before) / 2
                 state = await schema.state(session)
-                found = Found(
-                    settings, catalog, url.shown, server, theirs - ours, state, await schema.revision(session)
-                )
-                if not state.is_usable:
+                revision, lacks = await schema.revision(session), await rights.lacking(session)
+                found = Found(settings, catalog, url.shown, server, theirs - ours, state, revision, lacks)
+                if not found.can_be_read:
                     return found
                 since = theirs - checks.silence(settings)
                 known = await nodes.all_nodes(session)

@@ -14,6 +14,7 @@ from jobtrail.cli.errand import Json, configured_to_stay, require_tasks
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import SettingsError
+from jobtrail.lifecycle.rights import require_rights_at_start
 from jobtrail.node.node import Node
 from jobtrail.node.notice import Notice
 from jobtrail.settings import Settings
@@ -69,6 +70,7 @@ async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready
     desk = open_desk(settings, url, catalog)
     try:
         await require_schema(desk, settings, url)
+        await require_rights_at_start(desk)
         node = build_node(settings, desk, partial(open_single, url.sqlalchemy))
         with _signals_ask(stop, Notice(node, settings.grace)):
             node.start()

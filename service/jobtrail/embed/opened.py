@@ -21,6 +21,7 @@ from jobtrail.job.errors import AlreadyRunningError, NotRunningError
 from jobtrail.job.redaction import Redaction
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.desk import Desk
+from jobtrail.lifecycle.rights import look_at_start
 from jobtrail.node.node import Node
 from jobtrail.node.notice import Notice
 from jobtrail.settings import Settings
@@ -99,6 +100,7 @@ async def opening(parts: Parts, *, made_at: str, runs: bool) -> AsyncIterator[Op
             if parts.engine is not None:  # a variable that nobody set says nothing of a host's own engine
                 command = f"JOBTRAIL_DATABASE_URL={url.shown} {command}"
             await require_schema(desk, settings, url, command=command)
+            await look_at_start(desk)
             node = build_node(settings, desk, leases) if runs else None
             opened = Opened(settings, desk, node, parts.who, Redaction(settings.redact))
             try:

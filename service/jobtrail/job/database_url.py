@@ -5,7 +5,7 @@ and what asyncpg reads only from a URI of its own travels inside `dsn`, which th
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote
@@ -53,6 +53,20 @@ _PSQL_ONLY: Final = frozenset(
         "sslsni",
     }
 )
+# What some object mapper or other driver reads: its own pool, and where its own tables lie.
+_OTHERS: Final = frozenset(
+    {
+        "connection_limit",
+        "pool_timeout",
+        "socket_timeout",
+        "statement_cache_size",
+        "max_idle_connection_lifetime",
+        "schema",
+        "supa",
+        "uselibpqcompat",
+    }
+)
+_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 # fmt: on
 POOLER: Final = "pgbouncer"
 """The parameter that tells, by `true`, that PgBouncer stands between, in transaction mode."""
@@ -62,9 +76,18 @@ _WHOLE_NUMBERS: Final = frozenset({"prepared_statement_cache_size", "connect_tim
 _SECRETS: Final = frozenset({"password", "sslpassword"})
 
 _BEYOND_ASYNCPG: Final = {
-    ("channel_binding", "require"): "asyncpg cannot bind channels: leave the parameter out",
+    ("channel_binding", "require"): (
+        "asyncpg cannot bind channels: leave the parameter out; to know that the server is who it says, write "
+        "sslmode=verify-full with its sslrootcert"
+    ),
     ("gssencmode", "require"): "asyncpg cannot encrypt by GSSAPI: leave the parameter out and use sslmode",
     ("sslrootcert", "system"): "asyncpg needs the name of a file, such as /etc/ssl/certs/ca-certificates.crt",
+}
+
+_MISNAMED: Final = {
+    "sslaccept": "is Prisma's: write sslmode=verify-full for strict, sslmode=require for accept_invalid_certs",
+    "sslidentity": "is Prisma's: write sslcert and sslkey",
+    "pool_mode": "is PgBouncer's: write pgbouncer=true for transaction mode, and nothing for session mode",
 }
 
 _PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9._:-]+")
@@ -81,12 +104,14 @@ class DatabaseUrl:
     libpq: str = field(repr=False)
     shown: str
     connect_timeout: int | None
+    files: Sequence[tuple[str, str]] = ()
+    """The files that it names, each with its parameter."""
 
 
 def normalize(url: str, variable: str = "JOBTRAIL_DATABASE_URL") -> DatabaseUrl:
     """Raises SettingsError, which names `variable` and the fix and never repeats what could be a password."""
     try:
-        parameters = read_uri(url.strip())
+        parameters = {name: value for name, value in read_uri(url.strip()).items() if name not in _OTHERS}
         for name, value in parameters.items():
             _check(name, value)
     except ValueError as wrong:
@@ -96,12 +121,17 @@ def normalize(url: str, variable: str = "JOBTRAIL_DATABASE_URL") -> DatabaseUrl:
         libpq=_render("postgresql", parameters, _for_psql(parameters)),
         shown=_render("postgresql", _masked(parameters), _masked(_for_psql(parameters))),
         connect_timeout=int(parameters.get("connect_timeout", "0")) or None,
+        files=tuple((name, parameters[name]) for name in _FILES if name in parameters),
     )
 
 
 def _check(name: str, value: str) -> None:
+    if name in _MISNAMED:
+        raise ValueError(f"{name} {_MISNAMED[name]}")
     if name not in _PLACE | _IN_DSN | _PSQL_ONLY | _SQLALCHEMY_ONLY | {"sslmode"}:
         raise ValueError(f"the parameter {name} is unknown; a setting of the server goes in options=-c%20name%3Dvalue")
+    if (name, value) == ("sslmode", "no-verify"):
+        raise ValueError("sslmode=no-verify is another driver's: write sslmode=require, which is the same")
     if name == "sslmode" and value not in _SSL_MODES:
         raise ValueError(f"sslmode is one of {', '.join(_SSL_MODES)}")
     if name == POOLER and value not in ("true", "false"):

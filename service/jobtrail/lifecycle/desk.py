@@ -48,6 +48,8 @@ class Desk:
     cancels: Group[Cancellation, Status | None] = field(init=False)
     has_keys: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set for good once this process knows of an access key."""
+    lacks_rights: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """Set while the database's role was last seen without a right that jobs need."""
 
     def __post_init__(self) -> None:
         inserts = Group(partial(insert_group, self.database), weigh=_weigh, patience=PATIENCE, longest=SILENCE)

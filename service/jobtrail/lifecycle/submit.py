@@ -26,6 +26,7 @@ from jobtrail.job.submission import Submission, seconds
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.read import read
+from jobtrail.lifecycle.rights import require_rights
 from jobtrail.store.amend import KEY_LIFE
 from jobtrail.store.transitions.insert import Inserted, insert_all, insert_keyed
 
@@ -38,6 +39,7 @@ async def submit(desk: Desk, wanted: Submission, *, by: str, trace_id: str | Non
     """
     with desk.waiting.room_for(1):
         new = prepare(desk, wanted, by=by, trace_id=trace_id)
+        await require_rights(desk)
         return born(new, await insert(desk, new))
 
 
@@ -59,6 +61,7 @@ async def submit_keyed(
     """
     with desk.waiting.room_for(1):
         new = keyed(prepare(desk, wanted, by=by, trace_id=trace_id), wanted, key)
+        await require_rights(desk)
         async with desk.transaction() as session:
             stored = await insert_once(session, new)
     return (born(new, stored), False) if isinstance(stored, Inserted) else (await read(desk, stored), True)
@@ -70,6 +73,7 @@ async def submit_batch(
     """Store all of these jobs or none, in one transaction. Raises as `submit`; pointers begin with `/jobs/INDEX`."""
     with desk.waiting.room_for(len(wanted)):
         new = [_prepare_at(f"/jobs/{index}", desk, each, by=by, trace_id=trace_id) for index, each in enumerate(wanted)]
+        await require_rights(desk)
         async with desk.transaction() as session:
             stored = await insert_all(session, new)
     return [born(each, times) for each, times in zip(new, stored, strict=True)]

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.job.record import NewJob
 from jobtrail.lifecycle.desk import Desk
+from jobtrail.lifecycle.rights import require_rights
 from jobtrail.lifecycle.submit import insert, insert_once
 from jobtrail.store.transitions.insert import Inserted, insert_all
 
@@ -19,6 +20,7 @@ async def submit_together(desk: Desk, jobs: Sequence[NewJob]) -> Sequence[UUID]:
     OutcomeUnknownError.
     """
     with desk.waiting.room_for(len(jobs)):
+        await require_rights(desk)
         if len(jobs) == 1 and jobs[0].idempotency_key is None:
             await insert(desk, jobs[0])
             return [jobs[0].id]

@@ -38,22 +38,24 @@ def connect(url: str, limits: Limits, connect_timeout: float = 10, **options: An
         **options,
     }
     if not is_pooled(url):
-        settings = {"application_name": "jobtrail", "lock_timeout": _ms(limits.lock)}
+        settings = {**_name(url), "lock_timeout": _ms(limits.lock)}
+        settings["default_transaction_isolation"] = ISOLATION.lower()  # AUTOCOMMIT's implicit ones have the session's
         if limits.statement is not None:
             settings["statement_timeout"] = _ms(limits.statement)
         return create_async_engine(
             url, **shared, connect_args={"timeout": connect_timeout, "server_settings": settings}
         )
     shared["isolation_level"] = ISOLATION
-    engine = create_async_engine(_direct(url), **shared, connect_args=_unnamed(connect_timeout))
+    engine = create_async_engine(_direct(url), **shared, connect_args=_unnamed(connect_timeout, url))
     limit_each_transaction(engine, limits)
     return engine
 
 
 def connect_once(url: str, **options: Any) -> AsyncEngine:
     """For migrations, and for who makes databases: without a pool, and without limits."""
+    options.setdefault("isolation_level", ISOLATION)  # who waited for another that migrates sees what that one did
     if is_pooled(url):
-        options["connect_args"] = _unnamed(10)
+        options["connect_args"] = _unnamed(10, url)
     return create_async_engine(_direct(url), poolclass=NullPool, **options)
 
 
@@ -82,10 +84,15 @@ def _direct(url: str) -> Any:
     return make_url(url).difference_update_query([POOLER])
 
 
-def _unnamed(connect_timeout: float) -> dict[str, Any]:
+def _name(url: str) -> dict[str, str]:
+    """The application_name of ours; the one that the URL has is kept."""
+    return {} if "application_name=" in str(make_url(url).query.get("dsn", "")) else {"application_name": "jobtrail"}
+
+
+def _unnamed(connect_timeout: float, url: str) -> dict[str, Any]:
     return {
         "timeout": connect_timeout,
-        "server_settings": {"application_name": "jobtrail"},
+        "server_settings": _name(url),
         "statement_cache_size": 0,
         "prepared_statement_cache_size": 0,
         "prepared_statement_name_func": str,  # the unnamed statement, which the next one replaces

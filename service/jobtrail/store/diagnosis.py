@@ -18,6 +18,7 @@ class Server(NamedTuple):
     connected: int
     is_standby: bool
     is_read_only: bool = False
+    encoding: str = "UTF8"
 
 
 class Stranded(NamedTuple):
@@ -42,7 +43,7 @@ _SERVER: Final = text("""
 SELECT current_setting('server_version_num')::int, current_setting('server_version'),
        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), pg_is_in_recovery(),
-       current_setting('transaction_read_only') = 'on'
+       current_setting('transaction_read_only') = 'on', current_setting('server_encoding')
 """)
 
 # Grouped first: the backlog may be long, its tasks are few.

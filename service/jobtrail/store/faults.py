@@ -64,17 +64,21 @@ def fault_of(error: BaseException) -> Fault:
 def refusal_of(error: BaseException) -> str | None:
     """What the server said to whom it does not let in: a wrong password, no such role or database, no right."""
     state = _state_of(error)
-    if state is None or not state.startswith(("28", "3D000", "42501")):
+    if state is None or not state.startswith(("28", "3D000", _NO_RIGHT)):
         return None
     return str(error.orig if isinstance(error, DBAPIError) else error)
 
 
 def _state_of(error: BaseException) -> str | None:
-    states = (getattr(link, "sqlstate", None) for link in _chain(error))
+    states = (getattr(link, "sqlstate", None) for link in causes(error))
     return next((state for state in states if isinstance(state, str)), None)
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def is_read_only(error: BaseException) -> bool:
+    return _state_of(error) == _READ_ONLY
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
     """The error of SQLAlchemy, the driver's beneath it, and what caused that."""
     link: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
     while link is not None:
@@ -104,6 +108,8 @@ def unavailability(error: BaseException) -> UnavailableError | None:
             return UnavailableError("the database is away or out of room for now")
         case Fault.CONNECTION | Fault.SLOW | Fault.LOCKED:
             return UnavailableError("the database did not answer in time")
+        case Fault.OTHER if _state_of(error) == _NO_RIGHT:
+            return UnavailableError(f"the database refuses: {refusal_of(error)}; `jobtrail doctor` says what to GRANT")
         case _:
             return None
 
@@ -138,7 +144,7 @@ def quote_no_row(engine: AsyncEngine) -> None:
         error = context.original_exception
         if context.engine is not engine.sync_engine or not (_state_of(error) or "").startswith("23"):
             return
-        for link in (context.sqlalchemy_exception, *_chain(error)):
+        for link in (context.sqlalchemy_exception, *causes(error)):
             if link is not None:
                 link.args = tuple(said.partition(_DETAIL)[0] if isinstance(said, str) else said for said in link.args)
                 if isinstance(link, asyncpg.PostgresError):  # it puts its text together when it is asked
@@ -163,6 +169,7 @@ _DETAIL: Final = "\nDETAIL:"
 
 
 _READ_ONLY: Final = "25006"
+_NO_RIGHT: Final = "42501"
 
 _STATES: Final = {
     "55P03": Fault.LOCKED,

@@ -5,7 +5,7 @@ import threading
 from enum import Enum, auto
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from alembic import command
 from alembic.config import Config
@@ -17,7 +17,12 @@ from jobtrail.store.connecting import connect_once
 from jobtrail.store.tables import SCHEMA
 
 _REVISION: Final = text(f"SELECT version_num FROM {SCHEMA}.alembic_version")  # noqa: S608 - a constant of ours
-_EXISTS: Final = text(f"SELECT to_regclass('{SCHEMA}.alembic_version') IS NOT NULL")
+_IS_OPEN: Final = text(f"""
+SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+  FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid
+ WHERE n.nspname = '{SCHEMA}' AND c.relname = 'alembic_version'
+""")  # noqa: S608 - the same
+"""For everybody to ask, in the catalog; no row: never migrated."""
 
 
 class Schema(Enum):
@@ -25,6 +30,7 @@ class Schema(Enum):
     LATER = auto()  # a revision this code has never heard of: migrated ahead of a rollout, and accepted
     OLDER = auto()
     MISSING = auto()
+    CLOSED = auto()  # the role may not read which revision it is
 
     @property
     def is_usable(self) -> bool:
@@ -32,26 +38,46 @@ class Schema(Enum):
 
 
 async def revision(session: AsyncSession) -> str | None:
-    """The revision of the database, None when it was never migrated."""
-    if not (await session.execute(_EXISTS)).scalar_one():
+    """The revision of the database, None when it was never migrated, or may not be read."""
+    if not (await session.execute(_IS_OPEN)).scalar_one_or_none():
         return None
     return (await session.execute(_REVISION)).scalar_one_or_none()
 
 
-_IS_WRITABLE: Final = text("SELECT current_setting('transaction_read_only') = 'off'")
+class Nature(NamedTuple):
+    """What nothing can be done about from here. A standby is read-only; so is what somebody made so for a while."""
+
+    is_writable: bool
+    is_standby: bool
+    encoding: str
+
+    @property
+    def misfit(self) -> str | None:
+        """What is wrong with its encoding, and the fix."""
+        if self.encoding == "UTF8":
+            return None
+        return (
+            f"the database is in {self.encoding}, which cannot hold every text that a job may have; make one that can: "
+            "CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+        )
 
 
-async def is_writable(session: AsyncSession) -> bool:
-    """A standby is not, nor a database that somebody made read-only for a while. A connection to one is given up: the
-    next may lead to the new primary.
-    """
-    writable = bool((await session.execute(_IS_WRITABLE)).scalar_one())
-    if not writable:
+_NATURE: Final = text(
+    "SELECT current_setting('transaction_read_only') = 'off', pg_is_in_recovery(), current_setting('server_encoding')"
+)
+
+
+async def nature(session: AsyncSession) -> Nature:
+    """A connection to a read-only server is given up: the next may lead to the new primary."""
+    found = Nature(*(await session.execute(_NATURE)).one())
+    if not found.is_writable:
         await (await session.connection()).invalidate()
-    return writable
+    return found
 
 
 async def state(session: AsyncSession) -> Schema:
+    if (await session.execute(_IS_OPEN)).scalar_one_or_none() is False:
+        return Schema.CLOSED
     found = await revision(session)
     if found is None:
         return Schema.MISSING

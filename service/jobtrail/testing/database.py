@@ -113,11 +113,13 @@ def _answering(url: DatabaseUrl) -> Iterator[None]:
     try:
         with unavailable():
             yield
-    except UnavailableError as error:
-        raise UnavailableError(f"{VARIABLE}: nothing answers at {url.shown}: is PostgreSQL running there?") from error
     except Exception as error:
-        if (refusal := refusal_of(error)) is None:
-            raise
+        cause = error.__cause__ if isinstance(error, UnavailableError) else error
+        if (refusal := refusal_of(cause or error)) is None:
+            if cause is error:
+                raise
+            said = f"{VARIABLE}: nothing answers at {url.shown}: is PostgreSQL running there?"
+            raise UnavailableError(said) from error
         raise SettingsError(
             f"{VARIABLE}: PostgreSQL at {url.shown} refuses: {refusal}; the tests need a user that may make databases "
             "(ALTER ROLE … CREATEDB)"
