@@ -7,7 +7,7 @@ before too. A column that was given a value keeps it; the CHECKs judge it. Days 
 from alembic import op
 
 revision = "202611290400"
-down_revision = "202611221200"
+down_revision = "202611290300"
 branch_labels = None
 depends_on = None
 

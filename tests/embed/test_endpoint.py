@@ -177,7 +177,7 @@ async def test_one_job_for_a_key(host: Host) -> None:
     first = await host.post("/orders/7?n=1", 200)
     assert await host.post("/orders/7?n=1", 200) == first
     assert await host.post("/orders/8?n=1", 200) != first
-    assert "another body" in (await host.post("/orders/7?n=2", 422))["detail"]
+    assert "other arguments" in (await host.post("/orders/7?n=2", 422))["detail"]
     jobs = await host.trail.list(limit=100)
     assert sorted(job.args["n"] for job in jobs) == [1, 1, 100, 100, 100]
 

@@ -63,7 +63,7 @@ async def test_a_commit_that_failed_fails_the_request(host: Host) -> None:
             await jobs.commit()
         return {"job": job.id}
 
-    assert "another body" in (await host.post("/caught", 422))["detail"]
+    assert "other arguments" in (await host.post("/caught", 422))["detail"]
     assert [job.args for job in await host.trail.list()] == [{"n": 1}]
 
 

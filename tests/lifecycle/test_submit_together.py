@@ -10,7 +10,7 @@ from jobtrail.job.errors import IdempotencyKeyReusedError
 from jobtrail.job.record import NewJob
 from jobtrail.job.submission import Submission
 from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.submit import keyed, prepare
+from jobtrail.lifecycle.submit import app_keyed, prepare
 from jobtrail.lifecycle.submit_together import submit_together
 from support.database import Place
 
@@ -18,7 +18,7 @@ from support.database import Place
 def job(desk: Desk, key: str | None = None, **args: Any) -> NewJob:
     wanted = Submission(task="noop", args=args)
     new = prepare(desk, wanted, by="ann", trace_id=None)
-    return new if key is None else keyed(new, wanted, key)
+    return new if key is None else app_keyed(new, key)
 
 
 async def test_all_or_none(desk: Desk, place: Place) -> None:

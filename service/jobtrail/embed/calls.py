@@ -17,7 +17,7 @@ from jobtrail.job.record import NewJob
 from jobtrail.job.submission import Submission
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.submit import keyed, prepare
+from jobtrail.lifecycle.submit import app_keyed, prepare
 from jobtrail.store.row import AnySession
 
 
@@ -56,7 +56,7 @@ class Call:
             ) from None
         new = prepare(desk, wanted, by=by, trace_id=trace_id)
         key = self.said.get("idempotency_key")
-        return new if key is None else keyed(new, wanted, _checked(key))
+        return new if key is None else app_keyed(new, _checked(key))
 
 
 _NOT_IN_A_BODY = frozenset({"idempotency_key", "session"})

@@ -183,7 +183,7 @@ def new_job(opened: Opened, wanted: Call, *, by: str, trace_id: str | None) -> t
     """A job that may be stored, and its handle. Raises as `Call.job`."""
     job = wanted.job(opened.desk, by=by, trace_id=trace_id)
     handle = JobHandle[Any](wanted.task, job.trace_id, opened.still)
-    if job.idempotency_key is None:
+    if job.app_key is None:
         handle.will_become(job.id)
     return job, handle
 

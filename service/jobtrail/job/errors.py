@@ -160,10 +160,21 @@ class PreconditionError(JobtrailError):
 class IdempotencyKeyReusedError(JobtrailError):
     """The key belongs to a job that was submitted with another body."""
 
+    words = "another body"
+
     def __init__(self, key: str, job_id: UUID) -> None:
         self.key: Final = key
         self.job_id: Final = job_id
-        super().__init__(f"the idempotency key {key!r} belongs to job {job_id}, which was submitted with another body")
+        super().__init__(f"the idempotency key {key!r} belongs to job {job_id}, which was submitted with {self.words}")
+
+
+class AppKeyReusedError(IdempotencyKeyReusedError):
+    """The key, which a developer gave, belongs to a job of another task or with other arguments."""
+
+    words = (
+        "another task or other arguments: such a key stands for one job of the whole app, whoever asks; put all that "
+        "tells the jobs apart into idempotency_key="
+    )
 
 
 class UnavailableError(JobtrailError):

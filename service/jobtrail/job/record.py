@@ -23,10 +23,20 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class AppKey:
+    """A key that a developer gave to a job, of the whole app, whoever asks; and the hash of its task and arguments."""
+
+    key: str
+    request_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
     """A job that was checked and may be stored. `run_at` None means now, by the database's clock.
 
     `ttl` is kept for a job that succeeds, `ttl_failed` for one that fails or is cancelled; None keeps the row.
+    `idempotency_key` is one that a client sent and belongs to `created_by`, `request_hash` is that of the client's
+    request; `app_key` is one that a developer wrote. A job has at most one of them.
     """
 
     id: UUID
@@ -45,6 +55,7 @@ class NewJob:
     args_json: str
     idempotency_key: str | None = None
     request_hash: bytes | None = None
+    app_key: AppKey | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.job.errors import (
+    AppKeyReusedError,
     Flaw,
     IdempotencyKeyReusedError,
     InvalidArgumentsError,
@@ -19,7 +20,7 @@ from jobtrail.job.errors import (
     UnknownTaskError,
 )
 from jobtrail.job.ids import new_job_id
-from jobtrail.job.record import Job, NewJob
+from jobtrail.job.record import AppKey, Job, NewJob
 from jobtrail.job.status import Status
 from jobtrail.job.storable import dump
 from jobtrail.job.submission import Submission, seconds
@@ -28,7 +29,7 @@ from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.read import read
 from jobtrail.lifecycle.rights import require_rights
 from jobtrail.store.amend import KEY_LIFE
-from jobtrail.store.transitions.insert import Inserted, insert_all, insert_keyed
+from jobtrail.store.transitions.insert import Inserted, insert_all, insert_app_keyed, insert_keyed
 
 
 async def submit(desk: Desk, wanted: Submission, *, by: str, trace_id: str | None = None) -> Job:
@@ -119,10 +120,25 @@ async def insert_once(session: AsyncSession, new: NewJob) -> Inserted | UUID:
     return stored.id
 
 
+async def insert_once_in_app(session: AsyncSession, new: NewJob, app_key: AppKey) -> Inserted | UUID:
+    """The same for a key of the app's. Raises AppKeyReusedError."""
+    stored = await insert_app_keyed(session, new, app_key)
+    if isinstance(stored, Inserted):
+        return stored
+    if stored.request_hash != app_key.request_hash:
+        raise AppKeyReusedError(app_key.key, stored.id)
+    return stored.id
+
+
 def keyed(new: NewJob, wanted: Submission, key: str) -> NewJob:
-    """The same with its idempotency key, and kept for a day at least: a key lives as long as its row."""
-    ttl, ttl_failed = (None if each is None else max(each, KEY_LIFE) for each in (new.ttl, new.ttl_failed))
-    return replace(new, ttl=ttl, ttl_failed=ttl_failed, idempotency_key=key, request_hash=_digest(wanted))
+    """The same with the key of a client, whose repeat is the same in every word."""
+    said = wanted.model_dump(mode="json", exclude_unset=True)
+    return replace(_remembered(new), idempotency_key=key, request_hash=_digest(said))
+
+
+def app_keyed(new: NewJob, key: str) -> NewJob:
+    """The same with a key of the app's: this task with these arguments, once, whoever asks and with which options."""
+    return replace(_remembered(new), app_key=AppKey(key, _digest({"task": new.task, "args": new.args})))
 
 
 def born(new: NewJob, times: Inserted) -> Job:
@@ -154,7 +170,12 @@ def _ttls(desk: Desk, wanted: Submission, task: Task[..., Any]) -> tuple[timedel
     return desk.defaults.ttl, desk.defaults.ttl_failed
 
 
-def _digest(wanted: Submission) -> bytes:
+def _remembered(new: NewJob) -> NewJob:
+    """The same, kept for a day at least: a key lives as long as its row."""
+    ttl, ttl_failed = (None if each is None else max(each, KEY_LIFE) for each in (new.ttl, new.ttl_failed))
+    return replace(new, ttl=ttl, ttl_failed=ttl_failed)
+
+
+def _digest(said: Mapping[str, Any]) -> bytes:
     """The same for the same JSON, whatever the order of its keys."""
-    said = wanted.model_dump(mode="json", exclude_unset=True)
     return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).digest()

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import case, func, update
+from sqlalchemy import case, exists, func, or_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from jobtrail.store.tables import jobs
+from jobtrail.store.tables import app_keys, jobs
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ async def amend(session: AsyncSession, job_id: UUID, change: Change) -> None:
         values["run_at"] = func.statement_timestamp()
     if "ttl" in change.fields:
         # a key must be remembered for a day, or a late repeat would run twice
-        kept = case((jobs.c.idempotency_key.is_(None), change.ttl), else_=func.greatest(change.ttl, KEY_LIFE))
+        has_app_key = exists().where(app_keys.c.job_id == jobs.c.id)
+        has_key = or_(jobs.c.idempotency_key.is_not(None), has_app_key)
+        kept = case((has_key, func.greatest(change.ttl, KEY_LIFE)), else_=change.ttl)
         ttl = None if change.ttl is None else kept
         values |= {"ttl": ttl, "ttl_failed": ttl, "expires_at": None if ttl is None else jobs.c.finished_at + ttl}
     await session.execute(update(jobs).where(jobs.c.id == job_id).values(**values))

@@ -16,6 +16,7 @@ TO_RUN: Final = {
     "alembic_version": "SELECT",
     "jobs": "SELECT, INSERT, UPDATE, DELETE",
     "transitions": "SELECT, DELETE",
+    "app_keys": "SELECT, INSERT",
     "log_lines": "SELECT, INSERT, DELETE",
     "nodes": "SELECT, INSERT, UPDATE, DELETE",
     "pauses": "SELECT, INSERT, UPDATE, DELETE",

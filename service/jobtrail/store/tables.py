@@ -170,6 +170,17 @@ jobs = Table(
     ),
 )
 
+app_keys = Table(
+    "app_keys",
+    metadata,
+    Column("key", Text, nullable=False),
+    Column("job_id", Uuid, nullable=False),
+    Column("request_hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("key"),
+    UniqueConstraint("job_id"),
+    CheckConstraint("length(key) BETWEEN 1 AND 255", name="texts"),
+)
+
 transitions = Table(
     "transitions",
     metadata,

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from jobtrail.job.record import NewJob
+from jobtrail.job.record import AppKey, NewJob
 from jobtrail.store.engine import Database
 
 
@@ -43,6 +43,13 @@ _BIRTHS: Final = text("SELECT id, created_at, run_at FROM jobtrail.jobs WHERE id
 _BY_KEY: Final = text("""
 SELECT id, request_hash FROM jobtrail.jobs WHERE created_by = :created_by AND idempotency_key = :key
 """).bindparams(bindparam("created_by"), bindparam("key"))
+
+_TAKE_APP_KEY: Final = text("""
+INSERT INTO jobtrail.app_keys (key, job_id, request_hash) VALUES (:key, :job_id, :request_hash)
+ON CONFLICT DO NOTHING RETURNING job_id
+""")
+
+_BY_APP_KEY: Final = text("SELECT job_id, request_hash FROM jobtrail.app_keys WHERE key = :key")
 
 
 async def insert_group(database: Database, rows: Sequence[NewJob]) -> Sequence[Inserted]:
@@ -89,6 +96,17 @@ async def insert_keyed(session: AsyncSession, row: NewJob) -> Inserted | KeyHold
         ).one_or_none()
         if holder is not None:
             return KeyHolder(holder.id, holder.request_hash)
+
+
+async def insert_app_keyed(session: AsyncSession, row: NewJob, app_key: AppKey) -> Inserted | KeyHolder:
+    """The same for a job with a key of the app's, which is taken before the row is stored."""
+    connection = await session.connection()
+    taken = {"key": app_key.key, "job_id": row.id, "request_hash": app_key.request_hash}
+    while (await connection.execute(_TAKE_APP_KEY, taken)).one_or_none() is None:
+        holder = (await connection.execute(_BY_APP_KEY, {"key": app_key.key})).one_or_none()
+        if holder is not None:
+            return KeyHolder(holder.job_id, holder.request_hash)
+    return (await _insert(connection, [row]))[row.id]
 
 
 async def _insert(connection: AsyncConnection, rows: Sequence[NewJob]) -> dict[UUID, Inserted]:
