@@ -1,6 +1,6 @@
 """How a connection to a database of our own is made, and what limits it has: directly, or through PgBouncer.
 
-Directly the limits are settings of the connection. Behind PgBouncer in transaction mode each transaction may be on
+Directly the limits and the zone are settings of the connection. Behind PgBouncer in transaction mode each transaction may be on
 another connection of the server, so the limits are said anew in each, everything is a transaction, and no prepared
 statement has a name that somebody else could meet (PgBouncer 1.21 and later keep names apart, older ones do not).
 """
@@ -19,12 +19,20 @@ ISOLATION: Final = "READ COMMITTED"
 _RECYCLE: Final = 1800
 """Seconds after which a connection is made anew, so that none leads for ever to where the URL once led."""
 
+UTC: Final = "UTC"
+"""Of every session but those of tasks: `timestamptz + interval` goes by the days of the session's zone, and where its
+clock changes a day has 23 hours.
+"""
+
 
 class Limits(NamedTuple):
-    """In seconds; None leaves the server's own."""
+    """In seconds; None leaves the server's own. `zone`: of the session; None leaves what the database, the role or the
+    host says.
+    """
 
     lock: float
     statement: float | None
+    zone: str | None = UTC
 
 
 def connect(url: str, limits: Limits, connect_timeout: float = 10, **options: Any) -> AsyncEngine:
@@ -42,6 +50,8 @@ def connect(url: str, limits: Limits, connect_timeout: float = 10, **options: An
         settings["default_transaction_isolation"] = ISOLATION.lower()  # AUTOCOMMIT's implicit ones have the session's
         if limits.statement is not None:
             settings["statement_timeout"] = _ms(limits.statement)
+        if limits.zone is not None:
+            settings["TimeZone"] = limits.zone
         return create_async_engine(
             url, **shared, connect_args={"timeout": connect_timeout, "server_settings": settings}
         )
@@ -69,6 +79,8 @@ def limit_each_transaction(engine: AsyncEngine, limits: Limits) -> None:
     said = [f"set_config('lock_timeout', '{_ms(limits.lock)}', true)"]
     if limits.statement is not None:
         said.append(f"set_config('statement_timeout', '{_ms(limits.statement)}', true)")
+    if limits.zone is not None:
+        said.append(f"set_config('TimeZone', '{limits.zone}', true)")
     statement = f"SELECT {', '.join(said)}"
 
     def begin(connection: Connection) -> None:

@@ -82,7 +82,7 @@ LEASE_LOCK_TIMEOUT: Final = 0.1
 _LEASES: Final = Limits(LEASE_LOCK_TIMEOUT, STATEMENT_TIMEOUT)
 _GROUPED: Final = Limits(GROUP_LOCK_TIMEOUT, STATEMENT_TIMEOUT)
 _TRANSACTIONS: Final = Limits(LOCK_TIMEOUT, STATEMENT_TIMEOUT)
-_JOBS: Final = Limits(LOCK_TIMEOUT, None)
+_JOBS: Final = Limits(LOCK_TIMEOUT, None, zone=None)
 
 
 def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10) -> Database:

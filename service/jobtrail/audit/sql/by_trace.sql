@@ -20,7 +20,8 @@ WITH trace AS MATERIALIZED (
      WHERE t.to_status = 'purged'
     UNION ALL
     SELECT t.* FROM trace JOIN jobtrail.transitions t ON t.job_id <> trace.id AND t.trace_id = trace.hex
-     WHERE t.to_status = 'purged' AND t.at >= statement_timestamp() - :'purged_since'::interval
+     WHERE t.to_status = 'purged'
+       AND t.at >= (statement_timestamp() AT TIME ZONE 'UTC' - :'purged_since'::interval) AT TIME ZONE 'UTC'
 )
 SELECT j.id AS job_id, j.task, j.status, j.attempt, j.created_by, j.created_at, j.started_at, j.finished_at,
        NULL::timestamptz AS purged_at, j.error ->> 'type' AS error_type

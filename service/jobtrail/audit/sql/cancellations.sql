@@ -20,14 +20,17 @@ WITH cancellations AS (
       FROM jobtrail.transitions t
       -- the row speaks of its last cancellation only
       LEFT JOIN jobtrail.jobs j ON j.id = t.job_id AND j.seq = t.seq
-     WHERE t.to_status = 'cancelled' AND t.at >= statement_timestamp() - :'since'::interval
+     WHERE t.to_status = 'cancelled'
+       AND t.at >= (statement_timestamp() AT TIME ZONE 'UTC' - :'since'::interval) AT TIME ZONE 'UTC'
     UNION ALL
     -- asking a running job is no move: when it ended otherwise, or did not end yet, only the row knows of it
     SELECT j.cancel_requested_at, j.cancel_requested_by, j.cancel_reason, j.id, j.task, 'running',
            nullif(j.status, 'running'), j.finished_at, CASE WHEN j.finished_at IS NOT NULL THEN j.moved_by END
       FROM jobtrail.jobs j
      WHERE j.cancel_requested_at IS NOT NULL AND j.status <> 'cancelled'
-       AND (j.status = 'running' OR j.cancel_requested_at >= statement_timestamp() - :'since'::interval)
+       AND (j.status = 'running'
+            OR j.cancel_requested_at
+               >= (statement_timestamp() AT TIME ZONE 'UTC' - :'since'::interval) AT TIME ZONE 'UTC')
 )
 SELECT *
   FROM cancellations

@@ -11,7 +11,7 @@ WITH ends AS MATERIALIZED (
     SELECT t.task, t.to_status, t.at, coalesce(t.error ->> 'type', 'unknown') AS error_type,
            left(t.error ->> 'message', 200) AS message
       FROM jobtrail.transitions t
-     WHERE t.at >= statement_timestamp() - :'since'::interval
+     WHERE t.at >= (statement_timestamp() AT TIME ZONE 'UTC' - :'since'::interval) AT TIME ZONE 'UTC'
        AND (t.to_status IN ('succeeded', 'failed', 'cancelled') OR (t.to_status = 'pending' AND t.error IS NOT NULL))
        AND (:'task' = '' OR t.task = :'task')
 ), ended AS (

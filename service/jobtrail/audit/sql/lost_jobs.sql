@@ -11,7 +11,7 @@ WITH lost AS (
     SELECT t.*
       FROM jobtrail.transitions t
      WHERE t.from_status = 'running' AND t.error ->> 'type' = 'lost'
-       AND t.at >= statement_timestamp() - :'since'::interval
+       AND t.at >= (statement_timestamp() AT TIME ZONE 'UTC' - :'since'::interval) AT TIME ZONE 'UTC'
        AND (:'task' = '' OR t.task = :'task')
      ORDER BY t.at DESC, t.job_id, t.seq
      LIMIT :'limit'::bigint

@@ -9,7 +9,8 @@
 WITH purged AS (
     SELECT t.*
       FROM jobtrail.transitions t
-     WHERE t.to_status = 'purged' AND t.at >= statement_timestamp() - :'since'::interval
+     WHERE t.to_status = 'purged'
+       AND t.at >= (statement_timestamp() AT TIME ZONE 'UTC' - :'since'::interval) AT TIME ZONE 'UTC'
        AND (:'task' = '' OR t.task = :'task')
      ORDER BY t.at DESC, t.job_id
      LIMIT :'limit'::bigint

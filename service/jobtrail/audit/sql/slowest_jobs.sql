@@ -13,7 +13,8 @@ WITH slowest AS (
     SELECT j.*, coalesce(j.finished_at, statement_timestamp()) - j.started_at AS run
       FROM jobtrail.jobs j
      WHERE j.started_at IS NOT NULL
-       AND (j.finished_at IS NULL OR j.finished_at >= statement_timestamp() - :'since'::interval)
+       AND (j.finished_at IS NULL
+            OR j.finished_at >= (statement_timestamp() AT TIME ZONE 'UTC' - :'since'::interval) AT TIME ZONE 'UTC')
        AND (:'task' = '' OR j.task = :'task')
        AND (:'queue' = '' OR j.queue = :'queue')
      ORDER BY run DESC, j.id

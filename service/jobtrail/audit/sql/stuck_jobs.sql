@@ -13,12 +13,14 @@ WITH known AS MATERIALIZED (
     -- what the living can run: a node that names no queue serves all of them
     SELECT task, bool_or(n.queues = '{}') AS everywhere, array_agg(queue) AS queues
       FROM jobtrail.nodes n CROSS JOIN unnest(n.tasks) AS task LEFT JOIN unnest(n.queues) AS queue ON true
-     WHERE n.heartbeat_at >= statement_timestamp() - :'silent'::interval
+     WHERE n.heartbeat_at >= (statement_timestamp() AT TIME ZONE 'UTC' - :'silent'::interval) AT TIME ZONE 'UTC'
      GROUP BY task
 ), candidates AS (
     SELECT j.id, j.task, j.started_at AS since,
            CASE WHEN j.lease_until < statement_timestamp() THEN 'its lease ran out: the node does not renew it'
-                WHEN j.started_at < statement_timestamp() - :'longer_than'::interval THEN 'it runs for long'
+                WHEN j.started_at
+                     < (statement_timestamp() AT TIME ZONE 'UTC' - :'longer_than'::interval) AT TIME ZONE 'UTC'
+                    THEN 'it runs for long'
            END AS why
       FROM jobtrail.jobs j
      WHERE j.status = 'running'
@@ -29,7 +31,8 @@ WITH known AS MATERIALIZED (
                 WHEN k.task IS NULL THEN 'no living node knows its task and has a place for it'
                 WHEN NOT k.everywhere AND (j.queue = ANY(k.queues)) IS NOT TRUE
                     THEN 'no living node that knows its task serves its queue'
-                WHEN greatest(j.run_at, j.created_at) < statement_timestamp() - :'longer_than'::interval
+                WHEN greatest(j.run_at, j.created_at)
+                     < (statement_timestamp() AT TIME ZONE 'UTC' - :'longer_than'::interval) AT TIME ZONE 'UTC'
                     THEN 'it waits for a slot for long'
            END
       FROM jobtrail.jobs j LEFT JOIN known k ON k.task = j.task

@@ -9,7 +9,8 @@
 WITH hours AS (
     -- downwards, so that the limit is reached before a long time has been gone through
     SELECT generate_series(date_trunc('hour', statement_timestamp(), 'UTC'),
-                           date_trunc('hour', statement_timestamp() - :'since'::interval, 'UTC'),
+                           date_trunc('hour', statement_timestamp() AT TIME ZONE 'UTC' - :'since'::interval)
+                               AT TIME ZONE 'UTC',
                            interval '-1 hour') AS hour
      LIMIT :'limit'::bigint
 ), moves AS (
@@ -22,7 +23,8 @@ WITH hours AS (
       FROM jobtrail.transitions t
      WHERE t.at >= (SELECT min(hour) FROM hours)
        -- the planner cannot guess the line above, but this one
-       AND t.at >= statement_timestamp() - :'since'::interval - interval '1 hour'
+       AND t.at >= (statement_timestamp() AT TIME ZONE 'UTC' - :'since'::interval) AT TIME ZONE 'UTC'
+                   - interval '1 hour'
        AND (:'task' = '' OR t.task = :'task')
      GROUP BY 1
 )

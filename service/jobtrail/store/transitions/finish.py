@@ -48,6 +48,10 @@ class Landing(Enum):
 # A row with a cancel request that went back to pending would start again what somebody wants stopped.
 _TO: Final = "CASE WHEN u.status = 'pending' AND j.cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE u.status END"
 
+# In seconds: this may be the last statement of a job session, whose zone is the task's own, and a day of it may have 23
+# hours.
+_IN_SECONDS: Final = "make_interval(secs => extract(epoch FROM {}))"
+
 _FINISH: Final = fenced(
     f"""
        status = {_TO}, seq = j.seq + 1, result = u.result, error = u.error, lease_until = NULL,
@@ -57,9 +61,10 @@ _FINISH: Final = fenced(
        started_at = CASE {_TO} WHEN 'pending' THEN NULL ELSE j.started_at END,
        finished_at = CASE {_TO} WHEN 'pending' THEN NULL ELSE statement_timestamp() END,
        expires_at = CASE {_TO} WHEN 'pending' THEN NULL
-                               WHEN 'succeeded' THEN statement_timestamp() + j.ttl
-                               ELSE statement_timestamp() + j.ttl_failed END,
-       run_at = CASE {_TO} WHEN 'pending' THEN statement_timestamp() + u.delay ELSE j.run_at END,
+                               WHEN 'succeeded' THEN statement_timestamp() + {_IN_SECONDS.format("j.ttl")}
+                               ELSE statement_timestamp() + {_IN_SECONDS.format("j.ttl_failed")} END,
+       run_at = CASE {_TO} WHEN 'pending' THEN statement_timestamp() + {_IN_SECONDS.format("u.delay")}
+                           ELSE j.run_at END,
        max_attempts = j.max_attempts + u.more, progress = coalesce(u.progress, j.progress)""",
     arrays={
         "status": "text",
