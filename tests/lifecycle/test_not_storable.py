@@ -59,7 +59,9 @@ async def test_it_becomes_a_failure_that_can_be_stored(latin: Place) -> None:
         "reports_it": Status.SUCCEEDED,
     }
     result, raised = ended["returns_it"].error, ended["raises_it"].error
-    assert result and result["type"] == "result-not-storable"
+    assert result
+    assert result["type"] == "result-not-storable"
     assert "LATIN1" in result["message"]
-    assert raised and (raised["type"], raised["message"]) == ("ValueError", r"\u65e5\u672c\u8a9e")
+    assert raised
+    assert (raised["type"], raised["message"]) == ("ValueError", r"\u65e5\u672c\u8a9e")
     assert (ended["reports_it"].result, ended["reports_it"].progress) == ("done", None)
