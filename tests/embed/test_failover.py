@@ -27,7 +27,8 @@ async def test_a_primary_that_became_read_only_is_left_for_the_other() -> None:
             await _make_read_only(first.url)
             for _ in range(8):
                 await until(lambda: _submitted(trail), within=20)
-            await until(lambda: _ended(second.url, 8), within=20)
+            await (await trail.submit(noop)).wait(timeout=20)
+            await until(lambda: _ended(second.url, 9), within=20)
         assert await _ended(first.url, 1)
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.pool import AssertionPool, StaticPool
 
 from jobtrail.job.errors import SettingsError
 from jobtrail.store.connecting import ISOLATION, Limits, connect, limit_each_transaction
-from jobtrail.store.faults import give_up_read_only, quote_no_row
+from jobtrail.store.faults import follow_the_primary, quote_no_row
 from jobtrail.store.job_connection import note_preparation, watch
 from jobtrail.store.lent import SPARE, Lent, beside, like
 from jobtrail.store.limited import connected, session_of
@@ -98,7 +98,7 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10) 
     watch(jobs)
     for each in (grouped, engine):
         quote_no_row(each)
-        give_up_read_only(each)
+    follow_the_primary(grouped, engine)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
     return Database(grouped, engine, sessions, jobs, own=(grouped, engine, jobs))
 
@@ -109,7 +109,7 @@ def open_single(url: str) -> AsyncEngine:
     """
     single = connect(url, _LEASES, isolation_level="AUTOCOMMIT", pool_size=1)
     quote_no_row(single)
-    give_up_read_only(single)
+    follow_the_primary(single)
     return single
 
 
@@ -132,7 +132,7 @@ def lend_database(engine: AsyncEngine, *, pool_size: int = 5) -> Database:
         limit_each_transaction(each, limits)
     for each in (grouped, transactions):
         quote_no_row(each)
-        give_up_read_only(each)
+    follow_the_primary(grouped, transactions)
     sessions = async_sessionmaker(transactions, expire_on_commit=False)
     return Database(grouped, transactions, sessions, jobs, own=(AsyncEngine(spare), jobs))
 
@@ -142,7 +142,7 @@ def lend_single(engine: AsyncEngine) -> AsyncEngine:
     single = AsyncEngine(beside(_lendable(engine), pool_size=1, timeout=10, pre_ping=False))
     limit_each_transaction(single, _LEASES)
     quote_no_row(single)
-    give_up_read_only(single)
+    follow_the_primary(single)
     return single
 
 

@@ -1,12 +1,13 @@
 """What a failure of the database means for the caller (PostgreSQL, Appendix A: error codes)."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 from typing import Final
 
 import asyncpg
-from sqlalchemy import ExceptionContext, event
+from sqlalchemy import Connection, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -153,16 +154,30 @@ def quote_no_row(engine: AsyncEngine) -> None:
     event.listen(engine.sync_engine, "handle_error", cut)
 
 
-def give_up_read_only(engine: AsyncEngine) -> None:
-    """Take a connection of this engine that says 25006 for lost, and all older ones of its pool: after a failover they
-    lead to the old primary, which answers as if all were well but for the writing.
+def follow_the_primary(*engines: AsyncEngine) -> None:
+    """Take a connection that says 25006 for lost, and every older one of these engines when it is used next: after a
+    failover they lead to the old primary, which answers as if all were well but for the writing.
     """
+    ours = {engine.sync_engine for engine in engines}
+    moved = 0.0
 
     def lose(context: ExceptionContext) -> None:
-        if context.engine is engine.sync_engine and _state_of(context.original_exception) == _READ_ONLY:
+        nonlocal moved
+        if context.engine in ours and _state_of(context.original_exception) == _READ_ONLY:
             context.is_disconnect = True
+            moved = time.monotonic()
 
-    event.listen(engine.sync_engine, "handle_error", lose)
+    def look(connection: Connection) -> None:
+        if connection.info.setdefault(_SEEN, time.monotonic()) < moved:
+            connection.invalidate()
+
+    for engine in ours:
+        event.listen(engine, "handle_error", lose)
+        event.listen(engine, "engine_connect", look)
+
+
+_SEEN: Final = "jobtrail_seen"
+"""When a connection was first used."""
 
 
 _DETAIL: Final = "\nDETAIL:"

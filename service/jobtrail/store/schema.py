@@ -68,11 +68,7 @@ _NATURE: Final = text(
 
 
 async def nature(session: AsyncSession) -> Nature:
-    """A connection to a read-only server is given up: the next may lead to the new primary."""
-    found = Nature(*(await session.execute(_NATURE)).one())
-    if not found.is_writable:
-        await (await session.connection()).invalidate()
-    return found
+    return Nature(*(await session.execute(_NATURE)).one())
 
 
 async def state(session: AsyncSession) -> Schema:
