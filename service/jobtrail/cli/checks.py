@@ -12,6 +12,7 @@ from typing import Final
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.duration import format_duration
 from jobtrail.job.errors import SettingsError
+from jobtrail.job.namesakes import HOW_TO_PART, Namesakes
 from jobtrail.job.record import NodeRecord, Pause
 from jobtrail.settings import EMBEDDED, Settings, unknown_variables
 from jobtrail.store.diagnosis import Lapsed, Server, Stranded
@@ -47,7 +48,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the database said. `ahead`: how far its clock is before ours; the last five are empty without a schema."""
+    """What the database said. `ahead`: how far its clock is before ours; the last six are empty without a schema."""
 
     settings: Settings
     catalog: Catalog
@@ -61,6 +62,7 @@ class Found:
     stranded: Sequence[Stranded] = ()
     lapsed: Sequence[Lapsed] = ()
     pauses: Sequence[Pause] = ()
+    namesakes: Sequence[Namesakes] = ()
 
 
 def silence(settings: Settings) -> timedelta:
@@ -234,12 +236,18 @@ def check_pauses(found: Found) -> Finding:
     return Finding("pauses", Level.WARN, f"paused: {told}", f"when they may go on: {fix}")
 
 
+def check_namesakes(found: Found) -> Finding:
+    if not found.namesakes:
+        return Finding("namesakes", Level.OK, f"one app: in schema {found.settings.schema} no task is known twice")
+    return Finding("namesakes", Level.WARN, "; ".join(map(str, found.namesakes)), HOW_TO_PART)
+
+
 OF_DATABASE: Final[Sequence[Callable[[Found], Finding]]] = (
     check_server, check_revision, check_clock, check_connections,
 )  # fmt: skip
 
 OF_JOBS: Final[Sequence[Callable[[Found], Finding]]] = (
-    check_nodes, check_left_behind, check_rescue, check_running, check_pending, check_pauses,
+    check_nodes, check_left_behind, check_rescue, check_running, check_pending, check_pauses, check_namesakes,
 )  # fmt: skip
 """Only with a schema that can be read."""
 

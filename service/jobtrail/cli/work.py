@@ -69,7 +69,7 @@ async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready
     desk = open_desk(settings, url, catalog)
     try:
         await require_schema(desk, settings, url)
-        node = build_node(settings, desk, partial(open_single, url.sqlalchemy))
+        node = build_node(settings, desk, partial(open_single, url.sqlalchemy, settings.schema))
         with _signals_ask(stop, Notice(node, settings.grace)):
             node.start()
             try:
