@@ -121,7 +121,11 @@ def check_server(found: Found) -> Finding:
 def check_revision(found: Found) -> Finding:
     match found.schema:
         case Schema.CURRENT:
-            return Finding("revision", Level.OK, f"the schema is at {found.revision}, as this version needs it")
+            return Finding(
+                "revision",
+                Level.OK,
+                f"the schema {found.settings.schema} is at {found.revision}, as this version needs it",
+            )
         case Schema.LATER:
             detail = f"the schema is at {found.revision}, which this version does not know: it was made for a later one"
             return Finding("revision", Level.WARN, detail, "upgrade Jobtrail here when the rollout comes to it")
@@ -132,7 +136,8 @@ def check_revision(found: Found) -> Finding:
         case Schema.MISSING if found.settings.database_url == EMBEDDED:
             return Finding("revision", Level.OK, "no schema yet: `jobtrail serve` makes it")
         case Schema.MISSING:
-            return Finding("revision", Level.FAULT, "the database has no Jobtrail schema", "run `jobtrail migrate`")
+            detail = f"the database has no Jobtrail schema, by the name of {found.settings.schema}"
+            return Finding("revision", Level.FAULT, detail, "run `jobtrail migrate`")
 
 
 def check_clock(found: Found) -> Finding:

@@ -27,8 +27,8 @@ class Namesakes(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"task {self.task!r} is {self.module} on {self.host} and {self.other_module} on {self.other_host}: if these "
-            "are two apps, each runs the other's jobs"
+            f"task {self.task!r} is {self.module} on {self.host} and {self.other_module} on {self.other_host}: if "
+            "these are two apps, each runs the other's jobs"
         )
 
 
@@ -45,13 +45,13 @@ def modules_of(tasks: Iterable[Task[..., object]]) -> dict[str, str]:
 
 def namesakes(nodes: Sequence[Known]) -> list[Namesakes]:
     """One for each task and pair of modules, in the order of the nodes."""
-    found: dict[tuple[str, str, str], Namesakes] = {}
+    found: dict[tuple[str, frozenset[str]], Namesakes] = {}
     for one, other in combinations(nodes, 2):
         for task in sorted(one.modules.keys() & other.modules.keys()):
             module, other_module = one.modules[task], other.modules[task]
             if not _alike(module, other_module):
-                key = (task, *sorted((module, other_module)))
-                found.setdefault(key, Namesakes(task, module, one.host, other_module, other.host))
+                pair = frozenset((module, other_module))
+                found.setdefault((task, pair), Namesakes(task, module, one.host, other_module, other.host))
     return list(found.values())
 
 

@@ -58,7 +58,7 @@ SELECT host, CAST(modules AS text) AS modules FROM jobtrail.nodes
 
 
 async def beat(connection: AsyncConnection, node: dict[str, Any], counts: Counts = _NONE) -> None:
-    """Say that this node is alive; the first beat enters it. `node` has the columns up to `slots`, `lease` and `modules`."""
+    """Say that this node is alive; the first beat enters it. `node`: the columns up to `slots`, `lease`, `modules`."""
     await connection.execute(
         _BEAT, {**node, **counts._asdict(), **{name: dump(node[name]) for name in ("slots", "modules")}}
     )
