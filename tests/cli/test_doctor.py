@@ -11,6 +11,7 @@ import pytest
 from jobtrail.cli import checks
 from jobtrail.cli.checks import Finding, Found, Level
 from jobtrail.job.catalog import Catalog
+from jobtrail.job.namesakes import Namesakes
 from jobtrail.job.record import NodeRecord, Pause
 from jobtrail.job.status import Status
 from jobtrail.settings import Settings
@@ -105,6 +106,13 @@ def node(**more: Any) -> NodeRecord:
             Level.FAULT,
             "1 of gone4 in queue q, …",
         ),
+        (checks.check_namesakes, {}, Level.OK, "one app: in schema jobtrail"),
+        (
+            checks.check_namesakes,
+            {"namesakes": [Namesakes("buy", "shop.tasks", "a", "mail.tasks", "b")]},
+            Level.WARN,
+            "task 'buy' is shop.tasks on a and mail.tasks on b: if these are two apps, each runs the other's jobs",
+        ),
         (checks.check_pauses, {}, Level.OK, "nothing is paused"),
         (
             checks.check_pauses,
@@ -143,10 +151,10 @@ async def test_a_set_up_that_is_well(jobtrail: Command, place: Place) -> None:
     assert (words.code, words.err, document.code, document.json["ok"]) == (0, "", 0, True)
     assert set(told) == {
         "settings", "variables", "tasks", "port", "folder", "server", "revision", "clock", "connections",
-        "nodes", "left behind", "rescue", "running", "pending", "pauses",
+        "nodes", "left behind", "rescue", "running", "pending", "pauses", "namesakes",
     }  # fmt: skip
     assert {each.level for each in told.values()} == {"ok"}
-    assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 15]
+    assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 16]
 
 
 async def test_what_is_left_behind(jobtrail: Command, place: Place) -> None:

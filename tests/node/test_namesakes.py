@@ -59,9 +59,10 @@ def test_a_script_is_the_module_of_its_file(one: str, other: str, alike: bool) -
     assert len(namesakes(nodes)) == (not alike)
 
 
-@pytest.mark.parametrize("module", ["__main__", "__mp_main__"])
-def test_a_script_is_known_by_its_file(module: str) -> None:
-    async def buy() -> None: ...
+async def buy() -> None: ...
 
-    buy.__module__ = module
+
+@pytest.mark.parametrize("module", ["__main__", "__mp_main__"])
+def test_a_script_is_known_by_its_file(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    monkeypatch.setattr(buy, "__module__", module)
     assert modules_of([Task(buy), tasks.noop]) == {"buy": "test_namesakes.py", "noop": "support.tasks"}
