@@ -43,7 +43,7 @@ class Question:
     note: str
     parameters: tuple[Parameter, ...]
     sql: str
-    file: str
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
