@@ -17,6 +17,7 @@ WRITTEN = re.compile(r"^(?P<comment># )?(?P<name>JOBTRAIL_[A-Z_]+)=(?P<value>\S*
 def test_the_defaults_are_those_of_the_contract() -> None:
     settings = load()
     assert settings.model_dump() == {
+        "schema": "jobtrail",
         "database_url": None,
         "data_dir": None,
         "pool_size": 5,
@@ -88,6 +89,7 @@ def test_the_example_gives_a_reason_before_each_setting() -> None:
     [
         ("DATABASE_URL", "embedded", "embedded"),
         ("DATABASE_URL", "postgres://u@h/d?sslmode=require", "postgres://u@h/d?sslmode=require"),
+        ("SCHEMA", "shop_2", "shop_2"),
         ("DATA_DIR", "~/x", Path.home() / "x"),
         ("PORT", "0", 0),
         ("TASKS", "shop.tasks, mail ,", ("shop.tasks", "mail")),

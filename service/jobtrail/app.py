@@ -90,7 +90,7 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
         loopback = is_loopback(listening.getsockname()[0])
         asyncio.run(_check(settings, url, catalog, loopback=loopback))
         desk = open_desk(settings, url, catalog)
-        node = build_node(settings, desk, partial(open_single, url.sqlalchemy))
+        node = build_node(settings, desk, partial(open_single, url.sqlalchemy, settings.schema))
         app = create_app(settings, desk, node, loopback=loopback, connections=lambda: server.connections)
         config = uvicorn.Config(
             app,

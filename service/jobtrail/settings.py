@@ -7,6 +7,7 @@ import difflib
 import ipaddress
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from jobtrail.job.database_url import normalize
 from jobtrail.job.duration import format_duration, parse_duration
 from jobtrail.job.errors import SettingsError
-from jobtrail.job.limits import MAX_TTL, QUEUE_PATTERN
+from jobtrail.job.limits import DEFAULT_SCHEMA, MAX_TTL, QUEUE_PATTERN, SCHEMA_PATTERN
 from jobtrail.job.redaction import WORDS
 from jobtrail.job.size import parse_size
 
@@ -92,7 +93,15 @@ def _shared_database_url() -> str | None:
     return url
 
 
-class Settings(BaseSettings):
+with warnings.catch_warnings():
+    # of the name, which is that of a deprecated method of pydantic's
+    warnings.simplefilter("ignore", UserWarning)
+
+    class _WithSchema(BaseSettings):
+        schema: str = DEFAULT_SCHEMA  # type: ignore[assignment]
+
+
+class Settings(_WithSchema):
     """Checked values. `database_url` may hold a password, so it is shown nowhere; None means that none was given."""
 
     model_config = SettingsConfigDict(
@@ -144,6 +153,16 @@ class Settings(BaseSettings):
         if url is not None and url != EMBEDDED:
             _refuse_wrong(url, f"{PREFIX}DATABASE_URL")
         return url
+
+    @field_validator("schema")
+    @classmethod
+    def _check_schema(cls, name: str) -> str:
+        if not re.fullmatch(SCHEMA_PATTERN, name):
+            raise ValueError(
+                f"{name!r:.60} is no name for Jobtrail's own schema: write up to 50 lower-case letters, digits and _, "
+                "beginning with a letter, such as shop_jobs; not pg_…, public or information_schema"
+            )
+        return name
 
     @field_validator("data_dir")
     @classmethod

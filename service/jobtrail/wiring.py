@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl, normalize
 from jobtrail.job.errors import SettingsError, UnavailableError
+from jobtrail.job.limits import DEFAULT_SCHEMA
 from jobtrail.lifecycle.desk import Defaults, Desk
 from jobtrail.lifecycle.keys import any_keys
 from jobtrail.lifecycle.waiting import Waiting
@@ -104,13 +105,13 @@ def _place(error: BaseException) -> str:
 def open_desk(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Desk:
     """The verbs' side of a process; nothing is connected before it is used. Dispose its database at the end."""
     timeout = {} if url.connect_timeout is None else {"connect_timeout": float(url.connect_timeout)}
-    database = open_database(url.sqlalchemy, pool_size=settings.pool_size, **timeout)
+    database = open_database(url.sqlalchemy, pool_size=settings.pool_size, schema=settings.schema, **timeout)
     return _desk_on(database, settings, catalog)
 
 
 def lend_desk(settings: Settings, engine: AsyncEngine, catalog: Catalog) -> Desk:
     """The same on a host's engine, which stays the host's. Raises SettingsError for one of another driver."""
-    database = lend_database(engine, pool_size=settings.pool_size)
+    database = lend_database(engine, pool_size=settings.pool_size, schema=settings.schema)
     return _desk_on(database, settings, catalog)
 
 
@@ -154,10 +155,18 @@ async def require_schema(
     if found.is_usable:
         return
     if settings.database_url == EMBEDDED:
-        await schema.migrate(url.sqlalchemy)
+        await schema.migrate(url.sqlalchemy, schema=settings.schema)
         return
-    what = "has no Jobtrail schema" if found is schema.Schema.MISSING else "has an older revision of the schema"
+    lacking = f"has no Jobtrail schema{_named(settings)}"
+    what = lacking if found is schema.Schema.MISSING else f"has an older revision of the schema{_named(settings)}"
+    if settings.schema != DEFAULT_SCHEMA:  # the code may have said it, and not the environment
+        command = f"JOBTRAIL_SCHEMA={settings.schema} {command}"
     raise SettingsError(f"JOBTRAIL_DATABASE_URL: the database {what}: run `{command}`, then start again")
+
+
+def _named(settings: Settings) -> str:
+    """Of a schema that not everybody has."""
+    return "" if settings.schema == DEFAULT_SCHEMA else f" {settings.schema!r}"
 
 
 async def require_access(desk: Desk, settings: Settings, *, loopback: bool) -> None:

@@ -9,6 +9,7 @@ import pytest
 from jobtrail.job.status import Status
 from support.command import Command, ended
 from support.database import Place
+from support.house import desk_at, node_at
 from support.rows import born, in_status
 from support.until import until
 
@@ -193,3 +194,16 @@ async def test_an_id_with_yes_is_still_one_job(jobtrail: Command, place: Place) 
     job_id = await in_status(place, Status.FAILED)
     done = await jobtrail("retry", str(job_id), "--yes")
     assert (done.code, done.out) == (0, f"{job_id} pending; attempt 2 of 2 comes next\n")
+
+
+async def test_a_copy_of_production_is_cancelled_before_any_node_starts(jobtrail: Command, place: Place) -> None:
+    """As the guide says; what was running ends when the first node takes it over."""
+    running = await in_status(place, Status.RUNNING)
+    await born(place)
+    copied = ("--status", "pending", "--status", "running", "--reason", "a copy of production", "--yes")
+    assert (await jobtrail("cancel", *copied)).code == 0
+    assert await statuses(place) == {"cancelled": 1, "running": 1}
+    await place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now() WHERE id = $1", running)
+    async with node_at(desk_at(place), place):
+        await until(lambda: place.value("SELECT count(*) = 2 FROM jobtrail.jobs WHERE status = 'cancelled'"))
+    assert await place.value("SELECT count(*) FROM jobtrail.transitions WHERE reason = 'a copy of production'") == 2

@@ -11,6 +11,7 @@ import pytest
 from jobtrail.cli import checks
 from jobtrail.cli.checks import Finding, Found, Level
 from jobtrail.job.catalog import Catalog
+from jobtrail.job.namesakes import Namesakes
 from jobtrail.job.record import NodeRecord, Pause
 from jobtrail.job.status import Status
 from jobtrail.settings import Settings
@@ -120,6 +121,13 @@ def node(**more: Any) -> NodeRecord:
             Level.FAULT,
             "1 of gone4 in queue q, …",
         ),
+        (checks.check_namesakes, {}, Level.OK, "one app: in schema jobtrail"),
+        (
+            checks.check_namesakes,
+            {"namesakes": [Namesakes("buy", "shop.tasks", "a", "mail.tasks", "b")]},
+            Level.WARN,
+            "task 'buy' is shop.tasks on a and mail.tasks on b: if these are two apps, each runs the other's jobs",
+        ),
         (checks.check_pauses, {}, Level.OK, "nothing is paused"),
         (
             checks.check_pauses,
@@ -159,7 +167,7 @@ async def test_a_set_up_that_is_well(jobtrail: Command, place: Place) -> None:
     assert set(told) == {
         "settings", "variables", "tasks", "port", "folder", "server", "revision", "rights", "clock",
         "connections",
-        "nodes", "left behind", "rescue", "running", "pending", "pauses",
+        "nodes", "left behind", "rescue", "running", "pending", "pauses", "namesakes",
     }  # fmt: skip
     assert {each.level for each in told.values()} == {"ok"}
     assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 16]

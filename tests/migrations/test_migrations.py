@@ -19,6 +19,13 @@ from support import database, psql, servers
 
 TOP = Path(__file__).parents[2]
 
+OTHER = "order"
+"""A schema by a word of SQL, so that a name which is not quoted is seen."""
+
+FUNCTIONS = """
+SELECT array_agg(pg_get_functiondef(oid) ORDER BY proname) FROM pg_proc WHERE pronamespace = to_regnamespace($1)
+"""
+
 DEFINITIONS = """
 SELECT 'constraint ' || c.conrelid::regclass || ' ' || c.conname || ' ' || pg_get_constraintdef(c.oid) AS definition
   FROM pg_constraint c WHERE c.connamespace = 'jobtrail'::regnamespace AND c.contype <> 'n'
@@ -34,20 +41,22 @@ SELECT 'column ' || a.attrelid::regclass || '.' || a.attname || ' ' || format_ty
 """
 
 
-async def definitions(url: str) -> set[str]:
+async def definitions(url: str, name: str = "jobtrail") -> set[str]:
+    """In the words of the schema `jobtrail`."""
     connection = await asyncpg.connect(url)
     try:
-        found = {row["definition"] for row in await connection.fetch(DEFINITIONS)}
+        asked = DEFINITIONS.replace("'jobtrail'", f"'\"{name}\"'", 2).replace("= 'jobtrail'", f"= '{name}'", 1)
+        found = {row["definition"] for row in await connection.fetch(asked)}
     finally:
         await connection.close()
     return {each for each in found if "alembic_version" not in each}
 
 
-def alembic(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
+def alembic(*arguments: str, url: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "alembic", *arguments],
         cwd=TOP,
-        env=servers.environment(JOBTRAIL_DATABASE_URL=url),
+        env=servers.environment(JOBTRAIL_DATABASE_URL=url, **settings),
         capture_output=True,
         text=True,
         check=False,
@@ -93,6 +102,34 @@ async def test_two_that_migrate_at_once_both_succeed(empty_url: str) -> None:
     done, *_ = await asyncio.gather(asyncio.gather(*processes), *inside)
     assert [each.returncode for each in done] == [0, 0, 0], done
     assert await definitions(empty_url)
+
+
+@pytest.mark.parametrize("first", ["jobtrail", OTHER])
+async def test_two_schemas_in_one_database_come_and_go_alone(empty_url: str, first: str) -> None:
+    url, second = normalize(empty_url).sqlalchemy, OTHER if first == "jobtrail" else "jobtrail"
+    await schema.migrate(url, schema=first)
+    alone = await definitions(empty_url, first)
+    for arguments in (["upgrade", "head"], ["check"]):
+        done = alembic(*arguments, url=empty_url, JOBTRAIL_SCHEMA=second)
+        assert done.returncode == 0, done.stderr
+    connection = await asyncpg.connect(empty_url)
+    ours, theirs = ["\n".join(await connection.fetchval(FUNCTIONS, name)) for name in ("jobtrail", OTHER)]
+    assert "jobtrail." not in theirs.replace("'jobtrail.actor'", "")
+    assert ours.count("jobtrail.") - 1 == theirs.count(f'"{OTHER}".') + theirs.count(f" {OTHER}.")
+    assert len(alone) == len(await definitions(empty_url, second))
+    done = alembic("downgrade", "base", url=empty_url, JOBTRAIL_SCHEMA=second)
+    assert done.returncode == 0, done.stderr
+    assert await definitions(empty_url, second) == set()
+    assert await definitions(empty_url, first) == alone
+    await connection.close()
+
+
+async def test_offline_sql_for_another_schema(empty_url: str, tmp_path: Path) -> None:
+    done = alembic("upgrade", "head", "--sql", url=empty_url, JOBTRAIL_SCHEMA=OTHER)
+    (tmp_path / "upgrade.sql").write_text(done.stdout)
+    psql.run(psql.PSQLS[0], empty_url, "-f", str(tmp_path / "upgrade.sql"))
+    assert alembic("check", url=empty_url, JOBTRAIL_SCHEMA=OTHER).returncode == 0
+    assert "jobtrail" not in psql.run(psql.PSQLS[0], empty_url, "-Atc", "SELECT nspname FROM pg_namespace")
 
 
 @pytest.mark.parametrize(

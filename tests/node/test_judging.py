@@ -28,7 +28,7 @@ async def server_that_is_up_for_a_lease(place: Place) -> None:
 
 
 async def beat(place: Place, node: UUID, lease: timedelta = LEASE) -> None:
-    entry = {"host": "here", "pid": 1, "version": "test", "queues": [], "tasks": [], "slots": {}}
+    entry = {"host": "here", "pid": 1, "version": "test", "queues": [], "tasks": [], "slots": {}, "modules": {}}
     async with place.database.autocommit() as connection:
         await nodes.beat(connection, {**entry, "id": node, "lease": lease})
 

@@ -50,7 +50,7 @@ class History:
         """A node that was heard of last `silent` minutes ago; alive for a day unless told otherwise."""
         self.nodes[name] = uuid4()
         entry = {
-            "id": self.nodes[name], "host": name, "pid": 1, "version": "test", "slots": {"loop": 1},
+            "id": self.nodes[name], "host": name, "pid": 1, "version": "test", "slots": {"loop": 1}, "modules": {},
             "lease": timedelta(0), "tasks": tasks.split(), "queues": queues.split(),
         }  # fmt: skip
         async with self.place.database.autocommit() as connection:

@@ -34,13 +34,16 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`title` is the question, `note` what to know about its answer; `sql` refers to a parameter as `:'name'`."""
+    """`title` is the question, `note` what to know about its answer; `sql` refers to a parameter as `:'name'`; `file`
+    is the whole, for psql.
+    """
 
     name: str
     title: str
     note: str
     parameters: tuple[Parameter, ...]
     sql: str
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def _read(name: str, source: str) -> Question:
     head, sql = source[: declared[0].start()], source[declared[-1].end() :]
     title, mark, note = " ".join(line.removeprefix("--").strip() for line in head.splitlines()).partition("?")
     parameters = tuple(Parameter(each[1], each[3], each[2]) for each in declared)
-    return Question(name, title + mark, note.strip(), parameters, sql.strip())
+    return Question(name, title + mark, note.strip(), parameters, sql.strip(), source)
 
 
 _VALUE: Final = re.compile(r":'(\w+)'")

@@ -9,18 +9,28 @@ from jobtrail.audit import questions as audits
 from jobtrail.audit.questions import Answer, Question
 from jobtrail.cli import output
 from jobtrail.cli.arguments import read_pairs
-from jobtrail.cli.errand import Errand, Json, run
+from jobtrail.cli.errand import Errand, Json, configured, run
+from jobtrail.store.namespace import of_schema
 
 
 def audit(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="A question; without one they are listed.")] = None,
     pairs: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Its parameters.")] = None,
+    sql: Annotated[
+        bool, typer.Option("--sql", help="Print the question instead of asking it: a file for psql.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
+    if sql and name is None:
+        raise typer.BadParameter("--sql prints one question: name it, such as `jobtrail audit lost_jobs --sql`")
     if name is None:
         _print_questions(as_json=as_json)
         return
     asked, given = audits.question(name), read_pairs(pairs or [])
+
+    if sql:
+        typer.echo(of_schema(asked.file, configured().schema), nl=False)
+        return
 
     async def act(errand: Errand) -> Answer:
         async with errand.desk.session() as session:

@@ -12,6 +12,7 @@ from typing import Final
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.duration import format_duration
 from jobtrail.job.errors import SettingsError
+from jobtrail.job.namesakes import HOW_TO_PART, Namesakes
 from jobtrail.job.record import NodeRecord, Pause
 from jobtrail.settings import EMBEDDED, Settings, unknown_variables
 from jobtrail.store.diagnosis import Lapsed, Server, Stranded
@@ -48,7 +49,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the database said. `ahead`: how far its clock is before ours; the last five are empty without a schema."""
+    """What the database said. `ahead`: how far its clock is before ours; the last six are empty without a schema."""
 
     settings: Settings
     catalog: Catalog
@@ -63,6 +64,7 @@ class Found:
     stranded: Sequence[Stranded] = ()
     lapsed: Sequence[Lapsed] = ()
     pauses: Sequence[Pause] = ()
+    namesakes: Sequence[Namesakes] = ()
 
     @property
     def can_be_read(self) -> bool:
@@ -129,7 +131,11 @@ def check_server(found: Found) -> Finding:
 def check_revision(found: Found) -> Finding:
     match found.schema:
         case Schema.CURRENT:
-            return Finding("revision", Level.OK, f"the schema is at {found.revision}, as this version needs it")
+            return Finding(
+                "revision",
+                Level.OK,
+                f"the schema {found.settings.schema} is at {found.revision}, as this version needs it",
+            )
         case Schema.LATER:
             detail = f"the schema is at {found.revision}, which this version does not know: it was made for a later one"
             return Finding("revision", Level.WARN, detail, "upgrade Jobtrail here when the rollout comes to it")
@@ -140,7 +146,8 @@ def check_revision(found: Found) -> Finding:
         case Schema.MISSING if found.settings.database_url == EMBEDDED:
             return Finding("revision", Level.OK, "no schema yet: `jobtrail serve` makes it")
         case Schema.MISSING:
-            return Finding("revision", Level.FAULT, "the database has no Jobtrail schema", "run `jobtrail migrate`")
+            detail = f"the database has no Jobtrail schema, by the name of {found.settings.schema}"
+            return Finding("revision", Level.FAULT, detail, "run `jobtrail migrate`")
         case Schema.CLOSED:
             return Finding("revision", Level.FAULT, "which revision the schema is at may not be read", "see `rights`")
 
@@ -254,12 +261,18 @@ def check_pauses(found: Found) -> Finding:
     return Finding("pauses", Level.WARN, f"paused: {told}", f"when they may go on: {fix}")
 
 
+def check_namesakes(found: Found) -> Finding:
+    if not found.namesakes:
+        return Finding("namesakes", Level.OK, f"one app: in schema {found.settings.schema} no task is known twice")
+    return Finding("namesakes", Level.WARN, "; ".join(map(str, found.namesakes)), HOW_TO_PART)
+
+
 OF_DATABASE: Final[Sequence[Callable[[Found], Finding]]] = (
     check_server, check_revision, check_rights, check_clock, check_connections,
 )  # fmt: skip
 
 OF_JOBS: Final[Sequence[Callable[[Found], Finding]]] = (
-    check_nodes, check_left_behind, check_rescue, check_running, check_pending, check_pauses,
+    check_nodes, check_left_behind, check_rescue, check_running, check_pending, check_pauses, check_namesakes,
 )  # fmt: skip
 """Only with a schema that can be read."""
 

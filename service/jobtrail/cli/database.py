@@ -53,7 +53,7 @@ async def _migrate(settings: Settings, url: DatabaseUrl, target: str) -> tuple[s
             raise SettingsError(f"JOBTRAIL_DATABASE_URL: {url.shown}: {obstacle}")
         if found is not schema.Schema.LATER:
             with answering(url):
-                await schema.migrate(url.sqlalchemy, target)
+                await schema.migrate(url.sqlalchemy, target, schema=settings.schema)
         return before, await _revision(desk)
     except CommandError as error:
         raise typer.BadParameter(f"--revision: {error}") from None

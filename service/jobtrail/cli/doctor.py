@@ -13,6 +13,7 @@ from jobtrail.cli.errand import Json, configured
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import DeclarationError, SettingsError, UnavailableError
+from jobtrail.job.namesakes import namesakes
 from jobtrail.settings import Settings
 from jobtrail.store import diagnosis, nodes, pauses, rights, schema
 from jobtrail.wiring import answering, load_catalog, open_desk, reach
@@ -95,6 +96,7 @@ async def _ask(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Found:
                     stranded=await diagnosis.stranded(session, checks.silence(settings)),
                     lapsed=await diagnosis.lapsed(session),
                     pauses=await pauses.all_pauses(session),
+                    namesakes=namesakes(await nodes.known(session)),
                 )
     finally:
         await desk.database.dispose()

@@ -11,6 +11,7 @@ from typing import Final
 
 from jobtrail.job.duration import format_duration
 from jobtrail.job.errors import SettingsError
+from jobtrail.job.limits import DEFAULT_SCHEMA
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.store.embedded.programs import installed_programs
 from jobtrail.wiring import embedded
@@ -38,7 +39,7 @@ From another terminal:
   {same_database}
   {command} ls
   {command} audit failures_by_task
-  {psql} "$({command} url)" -c 'TABLE jobtrail.transitions'
+  {psql} "$({command} url)" -c 'TABLE {schema}.transitions'
 
   # a job that survives: it takes a minute, and this process is killed in the middle of it ...
   {nap}
@@ -63,6 +64,7 @@ def hints(url: str, settings: Settings, *, samples: str, failed: str) -> str:
         same_database=_same_database(settings),
         command=_command(),
         psql=_psql(),
+        schema=settings.schema,
     )
 
 
@@ -74,7 +76,9 @@ def _post(jobs: str, task: str, args: Mapping[str, object], key: str | None = No
 def _same_database(settings: Settings) -> str:
     if settings.database_url != EMBEDDED:
         return "# (with the same JOBTRAIL_DATABASE_URL)"
-    return f"export JOBTRAIL_DATABASE_URL={EMBEDDED} JOBTRAIL_DATA_DIR={shlex.quote(str(embedded(settings).folder))}"
+    schema = "" if settings.schema == DEFAULT_SCHEMA else f" JOBTRAIL_SCHEMA={settings.schema}"
+    folder = shlex.quote(str(embedded(settings).folder))
+    return f"export JOBTRAIL_DATABASE_URL={EMBEDDED} JOBTRAIL_DATA_DIR={folder}{schema}"
 
 
 def _command() -> str:

@@ -71,7 +71,7 @@ async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready
     try:
         await require_schema(desk, settings, url)
         await require_rights_at_start(desk)
-        node = build_node(settings, desk, partial(open_single, url.sqlalchemy))
+        node = build_node(settings, desk, partial(open_single, url.sqlalchemy, settings.schema))
         with _signals_ask(stop, Notice(node, settings.grace)):
             node.start()
             try:

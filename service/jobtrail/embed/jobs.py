@@ -149,7 +149,7 @@ class RequestJobs:
         if session is None:
             self._waiting.append(_Added(job, handle))
         else:
-            self._in_sessions.append(_InSession(job, add(session, job)))
+            self._in_sessions.append(_InSession(job, add(session, job, self._opened.desk.database.schema)))
             handle.is_in_session()
         return handle
 

@@ -156,7 +156,7 @@ async def _desk(parts: Parts) -> AsyncIterator[tuple[Desk, DatabaseUrl, Settings
         desk, url = lend_desk(settings, parts.engine, catalog), url_of(parts.engine)
         settings = settings.model_copy(update={"database_url": url.libpq})  # so that it is no embedded one
         try:
-            yield desk, url, settings, partial(lend_single, parts.engine)
+            yield desk, url, settings, partial(lend_single, parts.engine, settings.schema)
         finally:
             await desk.database.dispose()
         return
@@ -166,7 +166,7 @@ async def _desk(parts: Parts) -> AsyncIterator[tuple[Desk, DatabaseUrl, Settings
     try:
         desk = open_desk(settings, url, catalog)
         try:
-            yield desk, url, settings, partial(open_single, url.sqlalchemy)
+            yield desk, url, settings, partial(open_single, url.sqlalchemy, settings.schema)
         finally:
             await desk.database.dispose()
     finally:

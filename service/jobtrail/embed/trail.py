@@ -190,7 +190,7 @@ class Jobtrail:
         opened = self._running()
         job, handle = new_job(opened, call(opened.desk, said, task, args, kwargs), by=_APP, trace_id=None)
         if (session := said.get("session")) is not None:
-            add(session, job)
+            add(session, job, opened.desk.database.schema)
             handle.is_in_session()
             return handle
         [job_id] = await submit_together(opened.desk, [job])

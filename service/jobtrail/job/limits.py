@@ -32,3 +32,7 @@ LOG_LINE_BYTES: Final = 8 * 1024
 TASK_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_.:-]{0,199}$"
 QUEUE_PATTERN: Final = r"^[A-Za-z0-9_.:-]{1,100}$"
 TRACE_PATTERN: Final = r"^[0-9a-f]{32}$"
+
+DEFAULT_SCHEMA: Final = "jobtrail"
+SCHEMA_PATTERN: Final = r"(?!pg_|public$|information_schema$)[a-z_][a-z0-9_]{0,49}"
+"""PostgreSQL keeps 63 bytes of a name, and names that begin with pg_ for itself; in `public` others have tables too."""

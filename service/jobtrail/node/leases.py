@@ -121,7 +121,7 @@ class Leases:
         except DBAPIError as error:
             if fault_of(error) is not Fault.LOCKED:
                 raise
-            log.warning("somebody holds the row of this node in jobtrail.nodes: its heartbeat is not written")
+            log.warning("somebody holds the row of this node in the table of nodes: its heartbeat is not written")
 
     async def _say_goodbye(self, engine: AsyncEngine) -> None:
         try:

@@ -11,12 +11,14 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.job.context import JobContext
+from jobtrail.job.namesakes import Known, modules_of
 from jobtrail.job.submission import Submission
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.submit import submit
 from jobtrail.node.janitor import Janitor, Upkeep
 from jobtrail.node.leases import Leases, Terms
+from jobtrail.node.neighbours import Neighbours
 from jobtrail.node.watchdog import Watchdog
 from jobtrail.node.worker import Work, Worker
 from jobtrail.store.nodes import Counts
@@ -44,15 +46,17 @@ class Node:
         self._desk = desk
         self.worker: Final = Worker(desk, self.id, work, self._submit)
         self.tasks: Final = [task.name for task in desk.catalog if self.worker.slots[task.runs_in]]
+        known = Known(socket.gethostname(), modules_of(desk.catalog))
         entry = {
             "id": self.id,
-            "host": socket.gethostname(),
+            "host": known.host,
             "pid": os.getpid(),
             "version": version,
             "queues": list(work.queues),
             "tasks": self.tasks,
             "slots": self.worker.slots,
             "lease": terms.lease,
+            "modules": known.modules,
         }
         self._watchdog = Watchdog(self.worker.task_of)
         self.leases: Final = Leases(
@@ -65,6 +69,7 @@ class Node:
             beside=[self._watchdog.loop],
         )
         self.janitor: Final = Janitor(desk.database, upkeep, node_id=self.id, lease=work.lease)
+        self.neighbours: Final = Neighbours(desk.database, known, node_id=self.id, every=work.lease)
 
         self.unrecorded = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -76,6 +81,7 @@ class Node:
         self.leases.start()
         self.worker.start()
         self.janitor.start()
+        self.neighbours.loop.start()
         if self.tasks and (left_out := sorted(set(self._desk.catalog.names) - set(self.tasks))):
             log.warning("no place here for %s: see JOBTRAIL_SLOTS, _THREADS and _PROCESSES", ", ".join(left_out))
         log.info("node started", extra={"node_id": str(self.id), "tasks": len(self.tasks)})
@@ -108,7 +114,9 @@ class Node:
 
     async def _stop(self) -> None:
         log.info("node stopping", extra={"node_id": str(self.id), "running": len(self.worker.held())})
-        _, self.unrecorded = await asyncio.gather(self.janitor.stop(), self.worker.stop())
+        _, self.unrecorded, _ = await asyncio.gather(
+            self.janitor.stop(), self.worker.stop(), self.neighbours.loop.stop()
+        )
         await self.leases.stop()
         log.info("node stopped", extra={"node_id": str(self.id)})
 

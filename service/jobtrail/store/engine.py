@@ -19,6 +19,7 @@ from jobtrail.store.faults import follow_the_primary, quote_no_row
 from jobtrail.store.job_connection import note_preparation, watch
 from jobtrail.store.lent import SPARE, Lent, beside, like
 from jobtrail.store.limited import connected, session_of
+from jobtrail.store.namespace import SCHEMA, keep_to
 
 GROUPS: Final = 10
 """Connections for single statements: inserts, both claims, ends, cancels, progress, lines, the watch and keys."""
@@ -29,7 +30,8 @@ class Database:
     """`grouped` runs each statement as its own transaction, in one round trip: AUTOCOMMIT and no ping before use,
     so its callers repeat a statement that met a dead connection. `sessions` pings first and commits when told.
     `jobs` is for job sessions, which tasks may hold for minutes: they wait for each other, and nobody else for them.
-    `own`: what is closed in the end, and not somebody else's.
+    `own`: what is closed in the end, and not somebody else's. `schema`: where the statements
+    of all but `jobs` are sent; those of tasks are sent as they are.
     """
 
     grouped: AsyncEngine
@@ -37,6 +39,7 @@ class Database:
     sessions: async_sessionmaker[AsyncSession]
     jobs: AsyncEngine
     own: Sequence[AsyncEngine]
+    schema: str = SCHEMA
 
     @asynccontextmanager
     async def autocommit(self, seconds: float | None = None) -> AsyncIterator[AsyncConnection]:
@@ -85,7 +88,7 @@ _TRANSACTIONS: Final = Limits(LOCK_TIMEOUT, STATEMENT_TIMEOUT)
 _JOBS: Final = Limits(LOCK_TIMEOUT, None, zone=None)
 
 
-def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10) -> Database:
+def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10, schema: str = SCHEMA) -> Database:
     """The pools for a `postgresql+asyncpg://` URL; connections are made when first used, in `connect_timeout` s.
 
     `pool_size` counts for transactions and for job sessions, each.
@@ -98,22 +101,24 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10) 
     watch(jobs)
     for each in (grouped, engine):
         quote_no_row(each)
+        keep_to(each, schema)
     follow_the_primary(grouped, engine)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
-    return Database(grouped, engine, sessions, jobs, own=(grouped, engine, jobs))
+    return Database(grouped, engine, sessions, jobs, own=(grouped, engine, jobs), schema=schema)
 
 
-def open_single(url: str) -> AsyncEngine:
+def open_single(url: str, schema: str = SCHEMA) -> AsyncEngine:
     """One connection, kept, for the thread of the leases. Statements are to be put into `connected`, and repeated:
     without a ping a connection that died is noticed by them.
     """
     single = connect(url, _LEASES, isolation_level="AUTOCOMMIT", pool_size=1)
     quote_no_row(single)
+    keep_to(single, schema)
     follow_the_primary(single)
     return single
 
 
-def lend_database(engine: AsyncEngine, *, pool_size: int = 5) -> Database:
+def lend_database(engine: AsyncEngine, *, pool_size: int = 5, schema: str = SCHEMA) -> Database:
     """Work on a host's engine and in its pool, and leave no trace on a connection: everything is a transaction, READ
     COMMITTED whatever the host's own are, and what is set is set for it alone. So PgBouncer may stand between, in
     transaction mode too. A group takes three more round trips than one of our own does.
@@ -132,16 +137,18 @@ def lend_database(engine: AsyncEngine, *, pool_size: int = 5) -> Database:
         limit_each_transaction(each, limits)
     for each in (grouped, transactions):
         quote_no_row(each)
+        keep_to(each, schema)
     follow_the_primary(grouped, transactions)
     sessions = async_sessionmaker(transactions, expire_on_commit=False)
-    return Database(grouped, transactions, sessions, jobs, own=(AsyncEngine(spare), jobs))
+    return Database(grouped, transactions, sessions, jobs, own=(AsyncEngine(spare), jobs), schema=schema)
 
 
-def lend_single(engine: AsyncEngine) -> AsyncEngine:
+def lend_single(engine: AsyncEngine, schema: str = SCHEMA) -> AsyncEngine:
     """As `open_single`, connecting as a host's engine does."""
     single = AsyncEngine(beside(_lendable(engine), pool_size=1, timeout=10, pre_ping=False))
     limit_each_transaction(single, _LEASES)
     quote_no_row(single)
+    keep_to(single, schema)
     follow_the_primary(single)
     return single
 

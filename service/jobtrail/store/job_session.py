@@ -128,7 +128,7 @@ async def complete(database: Database, session: JobSession, ending: Ending, *, n
     refusal: Exception | None = None
     try:
         async with asyncio.timeout(max(session.use.most_idle.total_seconds(), _PATIENCE)):
-            if await _finish(session, ending, node):
+            if await _finish(session, ending, node, database.schema):
                 sent = True
                 await session.own.commit()
                 return Landing.LANDED
@@ -162,7 +162,7 @@ _PATIENCE: Final = 30.0
 """Seconds that the end of an attempt waits for its row, or for an answer, at least."""
 
 
-async def _finish(session: JobSession, ending: Ending, node: UUID) -> bool:
+async def _finish(session: JobSession, ending: Ending, node: UUID, schema: str) -> bool:
     """Everything but the COMMIT; False when the attempt is no longer ours."""
     await session.connection()  # raises when a flush had failed before and its error was swallowed
     if session.new or session.dirty or session.deleted:
@@ -170,7 +170,7 @@ async def _finish(session: JobSession, ending: Ending, node: UUID) -> bool:
         await session.flush()
     # From here on it waits for a lock on the row however long it lasts: the effects must not be lost by that.
     await _check(session, _PATIENT)
-    return await finish_within(session.own, ending, node=node)
+    return await finish_within(session.own, ending, node=node, schema=schema)
 
 
 _SAME: Final = text("""

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from jobtrail.store.tables import SCHEMA
+from jobtrail.store.namespace import NAME
 
 # The history is written by triggers that have the rights of its owner; DELETE is for what is older than history_ttl.
 TO_RUN: Final = {
@@ -38,14 +38,14 @@ class Lack(NamedTuple):
 
 # A table that is not there is a matter of the revision.
 _LACKING: Final = text(f"""
-SELECT CASE w.name WHEN '' THEN 'SCHEMA {SCHEMA}' ELSE '{SCHEMA}.' || w.name END,
+SELECT CASE w.name WHEN '' THEN 'SCHEMA ' || quote_ident(n.nspname) ELSE quote_ident(n.nspname) || '.' || w.name END,
        string_agg(w.privilege, ', ' ORDER BY w.number), quote_ident(current_user)
   FROM unnest(CAST(:names AS text[]), CAST(:privileges AS text[])) WITH ORDINALITY AS w(name, privilege, number)
-  JOIN pg_namespace n ON n.nspname = '{SCHEMA}'
+  JOIN pg_namespace n ON n.nspname = {NAME}
   LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
  WHERE NOT CASE w.name WHEN '' THEN has_schema_privilege(n.oid, w.privilege)
                        ELSE coalesce(has_table_privilege(c.oid, w.privilege), true) END
- GROUP BY w.name ORDER BY min(w.number)
+ GROUP BY w.name, n.nspname ORDER BY min(w.number)
 """)  # noqa: S608 - a constant of ours
 
 _WANTED: Final = [("", "USAGE"), *((name, right) for name, rights in TO_RUN.items() for right in rights.split(", "))]
@@ -64,12 +64,13 @@ def told(lacks: Sequence[Lack]) -> str:
 
 
 _TO_MIGRATE: Final = text(f"""
-SELECT quote_ident(current_user) AS role, quote_ident(current_database()) AS database, n.oid IS NOT NULL AS is_there,
+SELECT quote_ident(current_user) AS role, quote_ident(current_database()) AS database,
+       quote_ident({NAME}) AS schema, n.oid IS NOT NULL AS is_there,
        has_database_privilege(current_database(), 'CREATE') AS may_make,
        has_schema_privilege(n.oid, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE') AS may_fill,
        (SELECT quote_ident(pg_get_userbyid(c.relowner)) FROM pg_class c
          WHERE c.relnamespace = n.oid AND c.relname = 'jobs' AND NOT pg_has_role(c.relowner, 'USAGE')) AS owner
-  FROM (SELECT) one LEFT JOIN pg_namespace n ON n.nspname = '{SCHEMA}'
+  FROM (SELECT) one LEFT JOIN pg_namespace n ON n.nspname = {NAME}
 """)  # noqa: S608 - a constant of ours
 
 
@@ -78,12 +79,13 @@ async def to_migrate(session: AsyncSession) -> str | None:
     found = (await session.execute(_TO_MIGRATE)).one()
     if not found.is_there and not found.may_make:
         return (
-            f"the role {found.role} may not make the schema {SCHEMA}: let who may run "
-            f"CREATE SCHEMA {SCHEMA} AUTHORIZATION {found.role}, or GRANT CREATE ON DATABASE {found.database} TO "
+            f"the role {found.role} may not make the schema {found.schema}: let who may run "
+            f"CREATE SCHEMA {found.schema} AUTHORIZATION {found.role}, or GRANT CREATE ON DATABASE {found.database} TO "
             f"{found.role}"
         )
     if found.owner is not None:
         return f"the tables belong to {found.owner}: run `jobtrail migrate` as {found.owner}, not as {found.role}"
     if found.is_there and not found.may_fill:
-        return f"the role {found.role} may not make tables: GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {found.role}"
+        grant = f"GRANT USAGE, CREATE ON SCHEMA {found.schema} TO {found.role}"
+        return f"the role {found.role} may not make tables: {grant}"
     return None

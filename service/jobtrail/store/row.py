@@ -1,6 +1,7 @@
 """A new job as an object that a caller's own session stores: in its transaction, and undone with it.
 
-It is mapped in a registry of its own, which a host's metadata and classes never meet, when the first one is made.
+It is mapped in a registry of its own, which a host's metadata and classes never meet, when the first one is made; once
+for each schema that this process writes to.
 """
 
 import threading
@@ -15,20 +16,24 @@ from sqlalchemy.orm import Mapper, Session, registry, scoped_session
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from jobtrail.job.record import NewJob
-from jobtrail.store.tables import SCHEMA, jobs
+from jobtrail.store.namespace import SCHEMA
+from jobtrail.store.tables import jobs
 
 AnySession = AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]
 """A session of the caller's, asynchronous or not."""
 
 
 class JobRow:
-    """One row to be inserted, nothing more: it is not to be read, changed or deleted by a session."""
+    """One row to be inserted, nothing more: it is not to be read, changed or deleted by a session.
+
+    What is mapped is a class below it for each schema: binds that name this one hold for all of them.
+    """
 
 
-def add(session: AnySession, new: NewJob) -> JobRow:
+def add(session: AnySession, new: NewJob, schema: str = SCHEMA) -> JobRow:
     """The session inserts the row when it flushes. Raises TypeError for a session that has no PostgreSQL to do so."""
     try:
-        bind = session.get_bind(mapper=_mapper())
+        bind = session.get_bind(mapper=_mapper(schema))
     except UnboundExecutionError as error:
         raise TypeError(
             "this session does not know where Jobtrail's table is: give it an engine, or name the row in its binds, "
@@ -36,15 +41,14 @@ def add(session: AnySession, new: NewJob) -> JobRow:
         ) from error
     if bind.dialect.name != "postgresql":
         raise TypeError(f"this session is on {bind.dialect.name}: Jobtrail's table is in a PostgreSQL")
-    row = row_of(new)
+    row = row_of(new, schema)
     session.add(row)
     return row
 
 
-def row_of(new: NewJob) -> JobRow:
+def row_of(new: NewJob, schema: str = SCHEMA) -> JobRow:
     """What `insert` stores of the job, column by column."""
-    _mapper()
-    row = JobRow()
+    row = _mapper(schema).class_()
     for name in _AS_THEY_ARE:
         setattr(row, name, getattr(new, name))
     said: dict[str, Any] = {
@@ -105,20 +109,26 @@ _OTHER_TYPES: Final[dict[str, type[TypeEngine[Any]]]] = {
 _ONE_AT_A_TIME: Final = threading.Lock()
 
 
-def _mapper() -> Mapper[JobRow]:
+_CLASSES: Final[dict[str, type[JobRow]]] = {}
+"""By schema."""
+
+
+def _mapper(schema: str) -> Mapper[JobRow]:
     with _ONE_AT_A_TIME:  # endpoints that are no coroutines run in threads
+        if (mapped := _CLASSES.get(schema)) is None:
+            mapped = _CLASSES[schema] = type(JobRow.__name__, (JobRow,), {})
         # asked each time, as tests of a host may clear all mappers
-        return inspect(JobRow, raiseerr=False) or _map()
+        return inspect(mapped, raiseerr=False) or _map(mapped, schema)
 
 
-def _map() -> Mapper[JobRow]:
+def _map(mapped: type[JobRow], schema: str) -> Mapper[JobRow]:
     """Without the defaults of `tables`, which would stand in for a NULL that is meant, as with `ttl`, and would be read
     back row by row.
     """
     names = (*_AS_THEY_ARE, "args", "tags", "created_at", "moved_by", "move_reason")
     table = Table(
         "jobs",
-        MetaData(schema=SCHEMA),
+        MetaData(schema=schema),
         *(Column(name, _OTHER_TYPES.get(name, jobs.c[name].type), primary_key=name == "id") for name in names),
     )
-    return registry().map_imperatively(JobRow, table)
+    return registry().map_imperatively(mapped, table)

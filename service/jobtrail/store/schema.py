@@ -14,13 +14,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.store.connecting import connect_once
-from jobtrail.store.tables import SCHEMA
+from jobtrail.store.namespace import NAME, SCHEMA
 
 _REVISION: Final = text(f"SELECT version_num FROM {SCHEMA}.alembic_version")  # noqa: S608 - a constant of ours
 _IS_OPEN: Final = text(f"""
 SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
   FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid
- WHERE n.nspname = '{SCHEMA}' AND c.relname = 'alembic_version'
+ WHERE n.nspname = {NAME} AND c.relname = 'alembic_version'
 """)  # noqa: S608 - the same
 """For everybody to ask, in the catalog; no row: never migrated."""
 
@@ -95,9 +95,9 @@ def _known() -> frozenset[str]:
     return frozenset(each.revision for each in ScriptDirectory.from_config(config()).walk_revisions())
 
 
-async def migrate(url: str, target: str = "head") -> None:
+async def migrate(url: str, target: str = "head", *, schema: str = SCHEMA) -> None:
     """Bring the database behind a `postgresql+asyncpg://` URL to `target`; a later revision is left alone."""
-    settings = config()
+    settings = config(schema)
     settings.attributes["connection"] = connect_once(url)
     # alembic drives a loop of its own
     await asyncio.to_thread(_upgrade, settings, target)
@@ -112,8 +112,9 @@ def _upgrade(settings: Config, target: str) -> None:
         command.upgrade(settings, target)
 
 
-def config() -> Config:
+def config(schema: str = SCHEMA) -> Config:
     settings = Config()
+    settings.attributes["schema"] = schema
     settings.set_main_option("script_location", str(_folder()))
     settings.set_main_option("path_separator", "os")
     return settings

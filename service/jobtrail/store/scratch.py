@@ -66,10 +66,10 @@ async def empty(session: AsyncSession, scratch: Scratch) -> None:
     await session.execute(_LOCK)
     filled = {row.name: row.size for row in await session.execute(_FILLED)}
     for table in _TABLES:
-        if table.fullname in filled:
+        if table.name in filled:
             # the guards refuse this to everybody who does not switch them off
             await session.execute(text(f"ALTER TABLE {table.fullname} DISABLE TRIGGER USER"))
-            large = filled[table.fullname] > LARGE
+            large = filled[table.name] > LARGE
             await session.execute(text(f"TRUNCATE {table.fullname}") if large else delete(table))
             await session.execute(text(f"ALTER TABLE {table.fullname} ENABLE TRIGGER USER"))
 
@@ -121,7 +121,7 @@ _LOCK: Final = text(f"LOCK TABLE {', '.join(table.fullname for table in _TABLES)
 
 _FILLED: Final = text(
     " UNION ALL ".join(
-        f"SELECT '{table.fullname}' AS name, pg_relation_size('{table.fullname}') AS size"  # noqa: S608 - names of ours
+        f"SELECT '{table.name}' AS name, pg_relation_size('{table.fullname}') AS size"  # noqa: S608 - names of ours
         f" WHERE EXISTS (SELECT FROM {table.fullname})"
         for table in _TABLES
     )

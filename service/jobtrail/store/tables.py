@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import TypeDecorator, UserDefinedType
 
-SCHEMA = "jobtrail"
+from jobtrail.store.namespace import SCHEMA
 
 
 class Json(TypeDecorator[Any]):
@@ -218,6 +218,7 @@ nodes = Table(
     Column("stale_ends", Integer, nullable=False, server_default=text("0")),
     Column("lease", Interval, nullable=False, server_default=text("'30 seconds'")),
     Column("steady_since", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("modules", Json(none_as_null=True)),
     PrimaryKeyConstraint("id"),
 )
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Final, TypeVar
 from unittest.mock import patch
 
@@ -33,13 +34,14 @@ class ScratchDatabase:
     wait for a loop in a thread of the kit's.
     """
 
-    def __init__(self, made: Scratch, portal: BlockingPortal) -> None:
+    def __init__(self, made: Scratch, portal: BlockingPortal, schema: str) -> None:
         """For `scratch_database`."""
         self.name: Final = made.name
         self.url: Final = made.url.libpq
         self.sqlalchemy_url: Final = made.url.sqlalchemy
+        self.schema: Final = schema
         self._made = made
-        self._desk = Desk(open_database(made.url.sqlalchemy), Catalog())
+        self._desk = Desk(open_database(made.url.sqlalchemy, schema=schema), Catalog())
         self._portal = portal
 
     def settings(self, **more: Any) -> Settings:
@@ -73,7 +75,7 @@ class ScratchDatabase:
 
     @property
     def _said(self) -> Mapping[str, str]:
-        return {"database_url": self.url, **_ACCEPTS_ONLY}
+        return {"database_url": self.url, "schema": self.schema, **_ACCEPTS_ONLY}
 
     async def _empty(self, desk: Desk) -> None:
         try:
@@ -88,7 +90,7 @@ class ScratchDatabase:
 
 @contextmanager
 def scratch_database(server: str | None = None) -> Iterator[ScratchDatabase]:
-    """A migrated database of its own, without any rows.
+    """A migrated database of its own, without any rows, its schema named as JOBTRAIL_SCHEMA says.
 
     `server` is the URL of any database of a PostgreSQL, for a user that may make databases; None: the one that the
     environment names (JOBTRAIL_TEST_DATABASE_URL), else an embedded one.
@@ -102,8 +104,9 @@ def scratch_database(server: str | None = None) -> Iterator[ScratchDatabase]:
             made = portal.call(scratch.create, url)
         if named:
             opened.callback(portal.call, scratch.drop, url, made)
-        portal.call(migrate, made.url.sqlalchemy)
-        database = ScratchDatabase(made, portal)
+        schema = load(database_url=made.url.libpq).schema
+        portal.call(partial(migrate, made.url.sqlalchemy, schema=schema))
+        database = ScratchDatabase(made, portal, schema)
         opened.callback(database.close)
         yield database
 

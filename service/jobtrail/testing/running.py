@@ -74,7 +74,7 @@ async def jobs_of(desk: Desk, wanted: Filter) -> list[Job]:
 
 async def _settle(opened: Opened, database: ScratchDatabase, within: float) -> None:
     settings = opened.settings.model_copy(update=_PLACES)
-    node = build_node(settings, opened.desk, partial(open_single, database.sqlalchemy_url))
+    node = build_node(settings, opened.desk, partial(open_single, database.sqlalchemy_url, settings.schema))
     node.start()
     grace = 0.0
     try:

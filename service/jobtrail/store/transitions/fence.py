@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jobtrail.store.faults import Fault, fault_of
+from jobtrail.store.namespace import of_schema
 
 # `|| ''` keeps the planner from the partial index of running rows, which is short after ANALYZE and long in a storm:
 # the primary key is the plan that does not change.
@@ -29,6 +30,10 @@ class Fenced(NamedTuple):
 
     plain: TextClause
     stepping: TextClause
+
+    def of_schema(self, schema: str) -> "Fenced":
+        """For a connection that is not ours, whose statements are sent as they are."""
+        return Fenced(*(text(of_schema(each.text, schema)) for each in self))
 
 
 def fenced(assignments: str, *, arrays: Mapping[str, str], returning: str) -> Fenced:

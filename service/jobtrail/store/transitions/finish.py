@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from jobtrail.job.status import Status
 from jobtrail.store.engine import Database
 from jobtrail.store.faults import Fault, fault_of, unavailable
+from jobtrail.store.namespace import SCHEMA
 from jobtrail.store.transitions.fence import execute, execute_within, fenced, in_order, keys
 
 log = logging.getLogger(__name__)
@@ -97,9 +98,13 @@ async def finish_group(database: Database, endings: Sequence[Ending], *, node: U
     return [Landing.LANDED if ending.id in moved else Landing.UNSETTLED for ending in endings]
 
 
-async def finish_within(connection: AsyncConnection, ending: Ending, *, node: UUID) -> bool:
-    """Record an end as part of the connection's open transaction; False when the attempt is no longer ours."""
-    return bool(await execute_within(connection, _FINISH, _parameters([ending], node)))
+async def finish_within(connection: AsyncConnection, ending: Ending, *, node: UUID, schema: str = SCHEMA) -> bool:
+    """Record an end as part of the connection's open transaction; False when the attempt is no longer ours.
+
+    `schema` is said for a connection of a job session; the others know theirs.
+    """
+    update = _FINISH if schema == SCHEMA else _FINISH.of_schema(schema)
+    return bool(await execute_within(connection, update, _parameters([ending], node)))
 
 
 class Unfit(NamedTuple):
