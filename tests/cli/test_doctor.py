@@ -170,7 +170,7 @@ async def test_a_set_up_that_is_well(jobtrail: Command, place: Place) -> None:
         "nodes", "left behind", "rescue", "running", "pending", "pauses", "namesakes",
     }  # fmt: skip
     assert {each.level for each in told.values()} == {"ok"}
-    assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 16]
+    assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 17]
 
 
 async def test_what_is_left_behind(jobtrail: Command, place: Place) -> None:
