@@ -67,6 +67,12 @@ async def test_the_last_error_is_raised_as_it_is(shape: Make, way: Any, retry: R
         (Retry(base=0, on=(SystemExit,)), SystemExit(), 2),
         (Retry(base=0, on=(OSError,)), Again(), 2),
         (Retry(base=9, give_up_on=(Again,)), Again(0), 2),
+        (QUICK, ExceptionGroup("g", [OSError(), ExceptionGroup("h", [Fail()])]), 1),
+        (Retry(base=0, on=(OSError,)), ExceptionGroup("g", [OSError(), KeyError()]), 1),
+        (Retry(base=0, give_up_on=(PermissionError,)), ExceptionGroup("g", [OSError(), PermissionError()]), 1),
+        (Retry(base=0, on=(OSError,)), ExceptionGroup("g", [OSError(), TimeoutError()]), 2),
+        (Retry(base=9, on=(OSError,)), ExceptionGroup("g", [OSError(), Again(0)]), 2),
+        (Retry(base=0, on=(ExceptionGroup,)), ExceptionGroup("g", [KeyError()]), 2),
     ],
     ids=repr,
 )

@@ -49,6 +49,16 @@ def of(error: BaseException, *, retry: Retry | None = RETRY) -> Raised:
         (of(AskForAgain(after=timedelta(minutes=1))), Again, "Again", 60),
         (of(Fail("x")), Failed, "Fail", None),
         (of(Fail("x", type="no-such-customer")), Failed, "no-such-customer", None),
+        # of a group every leaf counts; one that is alone is told as itself
+        (of(ExceptionGroup("g", [OSError("x")])), Again, "OSError", 8),
+        (of(ExceptionGroup("g", [ExceptionGroup("h", [OSError("x"), TimeoutError()])])), Again, "ExceptionGroup", 8),
+        (of(ExceptionGroup("g", [OSError("x"), ValueError("y")])), Failed, "ExceptionGroup", None),
+        (of(ExceptionGroup("g", [OSError("x"), ExceptionGroup("h", [Fail("y")])])), Failed, "ExceptionGroup", None),
+        (of(ExceptionGroup("g", [Fail("y", type="gone")])), Failed, "gone", None),
+        (of(ExceptionGroup("g", [AskForAgain(after=3), AskForAgain(after=5), OSError()])), Again, "ExceptionGroup", 5),
+        (of(ExceptionGroup("g", [AskForAgain(after=3), ValueError()])), Failed, "ExceptionGroup", None),
+        (of(ExceptionGroup("g", [AskForAgain(after=3), Fail()])), Failed, "ExceptionGroup", None),
+        (of(BaseExceptionGroup("g", [OSError(), asyncio.CancelledError()])), Failed, "BaseExceptionGroup", None),
         # TimeoutError is an OSError; what the task raised when it was told does not count
         (TimedOut(5, of(asyncio.CancelledError())), Again, "timeout", 8),
         (TimedOut(5, of(Fail("x"))), Again, "timeout", 8),
@@ -65,6 +75,16 @@ def test_with_an_attempt_left(performance: Performance, kind: type[Outcome], typ
     last = judged(performance, attempt=2)
     assert isinstance(last, Failed)
     assert last.failure.type == type_
+
+
+def test_the_leaves_of_a_group_are_listed() -> None:
+    group = ExceptionGroup("two went wrong", [OSError("first"), ExceptionGroup("inside", [KeyError("second")])])
+    assert of(group).failure.message == "two went wrong (2 sub-exceptions): OSError: first; KeyError: 'second'"
+    many = of(ExceptionGroup("many", [ValueError("x" * 10_000)] * 30)).failure.message
+    assert len(many.encode()) <= 16 * 1024
+    longer = of(ExceptionGroup("many", [ValueError(f"{n}" * 10_000) for n in range(30)])).failure.message
+    assert longer.endswith("; and 10 more")
+    assert len(longer.encode()) <= 16 * 1024
 
 
 def test_without_a_retry_only_the_task_itself_asks_for_more() -> None:

@@ -1,4 +1,4 @@
-"""What each kind of task comes to, in seven ways to end: the row, the history and the job's own log after each."""
+"""What each kind of task comes to, in eight ways to end: the row, the history and the job's own log after each."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -51,6 +51,15 @@ CASES: Final = {
         ("claimed", "ConnectionError", "claimed", "succeeded"),
         ("began flaky", "began flaky"),
         attempt=2,
+    ),
+    "retried and failed in groups": Case(
+        "group",
+        Status.FAILED,
+        "ExceptionGroup",
+        ("claimed", "ConnectionError", "claimed", "ExceptionGroup"),
+        ("began group", "began group"),
+        attempt=2,
+        max_attempts=9,
     ),
     "swallowed cancel": Case("deaf", Status.CANCELLED, "left-behind", ("claimed", "enough"), ("began deaf",)),
     "node stopped": Case("wait", Status.PENDING, "lost", ("claimed", "lost"), ("began wait", "cleaned up: True")),

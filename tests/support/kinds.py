@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from jobtrail import JobContext, Retry, task
+from jobtrail import Fail, JobContext, Retry, task
 
 LONG = 60.0
 DEAF = 6.0
@@ -71,6 +71,10 @@ def _ended(context: JobContext, how: str) -> str:
     match how, context.attempt:
         case "fail", _:
             raise ValueError("as asked")
+        case "group", 1:
+            raise ExceptionGroup("one of several", [ExceptionGroup("nested", [ConnectionError("not yet")])])
+        case "group", _:
+            raise ExceptionGroup("two", [ConnectionError("still not"), Fail("never", type="gone")])
         case "flaky", 1:
             raise ConnectionError("not yet")
         case _:

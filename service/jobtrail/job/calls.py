@@ -10,9 +10,8 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from tenacity import AsyncRetrying, RetryCallState, Retrying
 
-from jobtrail.job.asks import Again, Fail
 from jobtrail.job.errors import DeclarationError
-from jobtrail.job.retry import Retry
+from jobtrail.job.retry import Retry, asked_wait, is_retried
 from jobtrail.job.task import Task
 
 P = ParamSpec("P")
@@ -105,19 +104,12 @@ def _error_of(state: RetryCallState) -> BaseException | None:
 
 
 def _is_worth_another(retry: Retry, error: BaseException | None) -> bool:
-    match error:
-        case None | Fail():
-            return False
-        case Again():
-            return True
-        case _:
-            return retry.retries(error)
+    return error is not None and is_retried(error, retry)
 
 
 def _wait(retry: Retry, error: BaseException | None, attempt: int) -> float:
-    if isinstance(error, Again) and error.after_seconds is not None:
-        return error.after_seconds
-    return retry.delay(attempt, random.random())  # noqa: S311 - jitter is no secret
+    asked = None if error is None else asked_wait(error)
+    return retry.delay(attempt, random.random()) if asked is None else asked  # noqa: S311 - jitter is no secret
 
 
 def _refuse(function: object, flaws: tuple[tuple[Callable[[Any], bool], str], ...]) -> None:

@@ -12,8 +12,9 @@ from typing import Final
 
 from jobtrail.job import asks
 from jobtrail.job.errors import JobtrailError, NotStorableError, ResultNotJsonError, ResultTooLargeError
+from jobtrail.job.groups import listed, only_leaf_of
 from jobtrail.job.record import Claimed, Failure
-from jobtrail.job.retry import Retry
+from jobtrail.job.retry import Retry, asked_wait, is_retried
 from jobtrail.job.storable import clip, message_of, result_to_json
 
 LOST: Final = "lost"
@@ -106,20 +107,10 @@ def returned(value: object, attempt: int, max_result: int) -> Ended:
 def raised(error: BaseException, attempt: int, retry: Retry | None) -> Raised:
     """`retry` None means that errors are final. Never raises."""
     try:
-        return _raised(error, attempt, retry)
+        return Raised(failure_of(error, attempt), retried=is_retried(error, retry), after=asked_wait(error))
     except BaseException as worse:  # noqa: BLE001 - an exception's class may do anything when it is looked at
         name, message = type(error).__qualname__, f"<the error cannot be shown: {type(worse).__qualname__}>"
         return Raised(Failure(clip(name, 200), message, None, attempt))
-
-
-def _raised(error: BaseException, attempt: int, retry: Retry | None) -> Raised:
-    match error:
-        case asks.Fail():
-            return Raised(failure_of(error, attempt))
-        case asks.Again():
-            return Raised(failure_of(error, attempt), retried=True, after=error.after_seconds)
-        case _:
-            return Raised(failure_of(error, attempt), retried=retry is not None and retry.retries(error))
 
 
 def judge(performance: Performance, claimed: Claimed, retry: Retry | None, *, cancel_delivered: bool) -> Outcome:
@@ -162,11 +153,15 @@ def _ascii(text: str) -> str:
 
 
 def failure_of(error: BaseException, attempt: int) -> Failure:
-    """The error as it is stored: texts clipped and free of what PostgreSQL refuses. Never raises."""
-    type_ = getattr(error, "type", None) if isinstance(error, _NAMED) else None
+    """The error as it is stored: texts clipped and free of what PostgreSQL refuses. Never raises.
+
+    A group of one error is told as that one; the traceback shows them both.
+    """
+    told = only_leaf_of(error)
+    type_ = getattr(told, "type", None) if isinstance(told, _NAMED) else None
     return Failure(
-        type=clip(type_ or type(error).__qualname__, 200),
-        message=clip(message_of(error)),
+        type=clip(type_ or type(told).__qualname__, 200),
+        message=clip(listed(told) if isinstance(told, BaseExceptionGroup) else message_of(told)),
         traceback=clip(_traceback_of(error)),
         attempt=attempt,
     )

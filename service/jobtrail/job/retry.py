@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
+from jobtrail.job.asks import Again, Fail
 from jobtrail.job.errors import DeclarationError
+from jobtrail.job.groups import leaves_of
 from jobtrail.job.limits import MAX_ATTEMPTS, MAX_TIMEOUT
 
 P = ParamSpec("P")
@@ -18,7 +20,8 @@ class Retry:
 
     `jitter` spreads each wait by that share to both sides, so that what failed together does not come back together;
     0.2 makes of 10 s something between 8 and 12. `on`: errors that are worth another attempt; every other error is
-    final, and so are those of `give_up_on`, although `on` may name their base class.
+    final, and so are those of `give_up_on`, although `on` may name their base class. Of a group, as a TaskGroup raises
+    it, each error inside is looked at: one to give up on is final for all, and all have to be worth another attempt.
 
     A task takes it as `@task(retry=…)`. It also repeats calls, in jobs and elsewhere: `@Retry(…)` above a function, or
     `call`. `max_attempts` is how often a call is made at most, 5 if nothing is said; for jobs the task says it.
@@ -55,7 +58,11 @@ class Retry:
         return wait * (1 + self.jitter * (2 * random - 1))
 
     def retries(self, error: BaseException) -> bool:
-        return isinstance(error, self.on) and not isinstance(error, self.give_up_on)
+        """Of a group: whether every leaf is worth another attempt, and none is one to give up on."""
+        if any(isinstance(each, self.give_up_on) for each in (error, *leaves_of(error))):
+            return False
+        named = tuple(each for each in self.on if issubclass(each, BaseExceptionGroup))
+        return all(isinstance(each, self.on) for each in leaves_of(error, whole=named))
 
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]:
         """Decorate a `def` or `async def`, of a module or a class, so that each call is made as `call` makes it.
@@ -108,3 +115,22 @@ class Retry:
         if all(issubclass(each, self.give_up_on) for each in self.on):
             advice = "name narrower errors there, or leave the Retry out"
             raise DeclarationError(f"Retry(give_up_on={self.give_up_on!r}) covers all of on={self.on!r}: {advice}")
+
+
+def is_retried(error: BaseException, retry: Retry | None) -> bool:
+    """What counts of an error and of all leaves of a group: Fail is final, Again is worth another attempt whatever the
+    Retry says, and every other one is what the Retry says of it. `retry` None: errors are final.
+    """
+    leaves = leaves_of(error)
+    if any(isinstance(each, Fail) for each in leaves):
+        return False
+    if not any(isinstance(each, Again) for each in leaves):
+        return retry is not None and retry.retries(error)
+    others = [each for each in leaves if not isinstance(each, Again)]
+    return all(retry is not None and retry.retries(each) for each in others)
+
+
+def asked_wait(error: BaseException) -> float | None:
+    """Seconds that Again asks for, the longest of them in a group; None where none names a time."""
+    asked = [each.after_seconds for each in leaves_of(error) if isinstance(each, Again)]
+    return max((each for each in asked if each is not None), default=None)
