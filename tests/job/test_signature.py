@@ -19,12 +19,16 @@ from support.shapes import (
     Cat,
     Colour,
     Computed,
+    Default,
     Fish,
     Hiding,
+    Named,
     Place,
     Stay,
     Strict,
     Tree,
+    Tuples,
+    Word,
     signature,
 )
 
@@ -51,6 +55,13 @@ SURVIVORS: list[tuple[str, object, object]] = [
     ("complex", 1 + 2j, "1+2j"),
     ("Colour", Colour.RED, "red"),
     ("Literal['a', 'b']", "b", "b"),
+    ("Literal['a', 1, None, True]", None, None),
+    ("Literal[Word.A]", Word.A, "a"),
+    ("ByName", Named.A, "A"),
+    ("list[BySaid | dict[str, BySaid]]", [Tuples.A], ["A"]),
+    ("dict[Colour, int]", {Colour.RED: 1}, {"red": 1}),
+    ("Default", Default(default=Colour.RED), {"default": "red", "type": "t", "metadata": 1}),
+    ("SerializeAsAny[Animal]", Animal(name="a"), {"name": "a", "born": None}),
     ("int | str", "1", "1"),
     ("int | date", date(2030, 1, 31), "2030-01-31"),
     ("date | None", None, None),
@@ -91,6 +102,30 @@ def test_a_value_is_read_from_what_it_is_written_as() -> None:
         "texts": "[1]",
     }
     assert shape.bind({"texts": "[1]"} | {"a": {"name": "a"}, "on": "2030-01-31"})["texts"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sent"),
+    [
+        ("int", "5"),
+        ("Animal", {"name": "a"}),
+        ("HttpUrl", "http://a"),
+        ("Annotated[int, AfterValidator(lambda n: 2 * n)]", 1),  # it would be 4 in the task
+        ("Annotated[int, AfterValidator(lambda n: min(n + 1, 2))]", 0),  # it would be 2
+        ("Annotated[list, BeforeValidator(lambda text: text.split())]", "a b"),
+        ("Hiding", {"n": 2}),
+        ("Nameless", 1),
+    ],
+)
+def test_what_is_the_same_each_time_it_is_read_is_kept_as_it_was_sent(annotation: str, sent: object) -> None:
+    assert signature(f"x: {annotation}").settle({"x": sent}) == {"x": sent}
+
+
+def test_what_is_another_each_time_and_cannot_be_kept_is_refused() -> None:
+    with pytest.raises(InvalidArgumentsError, match="/x: does not survive JSON"):
+        signature("x: Annotated[str, BeforeValidator(lambda _: uuid4().hex)]").settle({"x": "a"})
+    with pytest.raises(InvalidArgumentsError, match="/x/0: Input should be a valid integer"):
+        signature("x: list[int]").settle({"x": ["a"]})
 
 
 def test_an_object_without_equality_is_trusted() -> None:
@@ -184,6 +219,7 @@ def test_no_more_flaws_are_told_than_can_be_read(count: int) -> None:
         ("x", date(2030, 1, 31), "would come back as '2030-01-31'"),
         ("x", object(), "cannot be written as JSON"),
         ("x: Broken", {"n": 1}, "cannot be written as JSON: out of reach"),
+        ("x: SerializeAsAny[Animal]", Cat(name="a"), "would come back as Animal"),
     ],
     ids=lambda part: named(part)[:30],
 )

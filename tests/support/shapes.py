@@ -1,28 +1,34 @@
 """Types and signatures for the tests of what a task may take. The signatures are texts, which use the names here."""
 # ruff: noqa: F401 - see above
 
+import collections
 import io
 import re
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal, NamedTuple, TextIO
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from fastapi import BackgroundTasks, Depends, Query, Request, UploadFile
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
     HttpUrl,
     Json,
+    PlainSerializer,
     Secret,
     SecretBytes,
     SecretStr,
+    SerializeAsAny,
     computed_field,
     field_validator,
 )
@@ -158,6 +164,50 @@ class Customer(Row):
 
 class Colour(Enum):
     RED = "red"
+
+
+class Tuples(Enum):
+    A = (1, 2)
+
+
+def of_name(said: object) -> object:
+    return Tuples.__members__.get(str(said), said)
+
+
+BySaid = Annotated[Tuples, BeforeValidator(of_name), PlainSerializer(lambda each: each.name)]
+
+
+class Named(Enum):
+    """Its values are no JSON, and it says itself what is."""
+
+    A = (1, 2)
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Named | None":
+        return cls.__members__.get(str(value))
+
+
+ByName = Annotated[Named, PlainSerializer(lambda each: each.name)]
+
+
+class Word(StrEnum):
+    A = "a"
+
+
+class Menu(BaseModel):
+    prices: OrderedDict[str, int]
+
+
+class Painted(BaseModel):
+    colour: Literal[Colour.RED]
+
+
+class Default(BaseModel):
+    """Field names that pydantic's schema has too."""
+
+    default: Colour
+    type: Literal["t"] = "t"
+    metadata: int = 1
 
 
 class Place(NamedTuple):

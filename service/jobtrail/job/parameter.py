@@ -12,7 +12,9 @@ from jobtrail.job import storable
 from jobtrail.job.declaration import REQUIRED, Declared
 from jobtrail.job.errors import Flaw, InvalidArgumentsError
 from jobtrail.job.pointer import step
-from jobtrail.job.storable import MAX_FLAWS, clip, names_in
+from jobtrail.job.reachable import makes_values
+from jobtrail.job.sameness import are_same
+from jobtrail.job.storable import MAX_FLAWS, clip, names_in, shown
 from jobtrail.job.survival import UnfitTypeError, adapter_of
 
 _LONGEST_DETAIL: Final = 1000
@@ -36,11 +38,12 @@ class Parameter:
             self.adapter: Final[TypeAdapter[Any]] = adapter_of(declared.hint)
         except UnfitTypeError as error:
             declared.refuse(str(error))
+        self._makes_values: Final = makes_values(self.adapter.core_schema)
         if not self.required and not self._fits(declared.default):
             kind = "None" if declared.default is None else type(declared.default).__name__
             declared.refuse(
-                f"the default {declared.default!r} does not fit the annotation: give a default of that type, or widen "
-                f"the annotation (… | {kind})"
+                f"the default {shown(declared.default)} does not fit the annotation: give a default of that type, or "
+                f"widen the annotation (… | {kind})"
             )
 
     def load(self, value: object) -> Any:
@@ -59,16 +62,38 @@ class Parameter:
         """
         try:
             typed = self.adapter.validate_python(value)
-            plain = self.adapter.dump_python(typed, mode="json", round_trip=True, by_alias=True, warnings="error")
         except ValidationError as error:
             raise InvalidArgumentsError(self._flaws(error, value)) from None
         except Exception as error:
             raise self._refusal(f"cannot be written as JSON: {error}", value) from error
+        return self._written(typed)
+
+    def settle(self, value: object) -> Any:
+        """The JSON of what the task would see of this JSON, where reading it makes a part of it: by a default_factory,
+        say. So each attempt sees the same. Else the JSON as it is.
+
+        Raises as load; also when what is made cannot be written, and is another each time.
+        """
+        typed = self.load(value)
+        if not self._makes_values:
+            return value
+        try:
+            return self._written(typed)
+        except InvalidArgumentsError:
+            if are_same(self.load(value), typed):
+                return value
+            raise
+
+    def _written(self, typed: object) -> Any:
+        try:
+            plain = self.adapter.dump_python(typed, mode="json", round_trip=True, by_alias=True, warnings="error")
+        except Exception as error:
+            raise self._refusal(f"cannot be written as JSON: {error}", typed) from error
         if flaws := storable.check(plain):
             raise InvalidArgumentsError([flaw.under(step(self.name)) for flaw in flaws])
         back = self.load(plain)
-        if not _are_same(back, typed):
-            detail = f"does not survive JSON: it would come back as {back!r}; use a type that JSON can tell"
+        if not are_same(back, typed):
+            detail = f"does not survive JSON: it would come back as {shown(back)}; use a type that JSON can tell"
             raise self._refusal(detail, plain)
         return plain
 
@@ -81,7 +106,7 @@ class Parameter:
 
     def _fits(self, default: object) -> bool:
         try:
-            return _are_same(self.adapter.validate_python(default), default)
+            return are_same(self.adapter.validate_python(default), default)
         except Exception:  # noqa: BLE001 - the type's own validators may raise anything, which is an answer too
             return False
 
@@ -120,13 +145,3 @@ def _at(value: Any, steps: Iterable[int | str]) -> object:
     for key in steps:
         value = value[key]
     return value
-
-
-def _are_same(left: object, right: object) -> bool:
-    try:
-        if left == right:
-            return True
-    except Exception:  # noqa: BLE001 - the type's own __eq__ may raise anything
-        return False
-    # A class without __eq__ says nothing about sameness.
-    return type(left) is type(right) and type(left).__eq__ is object.__eq__

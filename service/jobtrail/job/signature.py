@@ -34,6 +34,12 @@ class Signature:
         """Raises InvalidArgumentsError with everything that keeps these JSON args from fitting."""
         self.bind(args)
 
+    def settle(self, args: Mapping[str, object]) -> dict[str, Any]:
+        """The JSON args with what reading them makes, as by a default_factory: each attempt sees the same. Raises as
+        check.
+        """
+        return self._converted(args, [], Parameter.settle)
+
     def bind(self, args: Mapping[str, object]) -> dict[str, Any]:
         """The keyword arguments of the call, typed, from stored JSON; what was left out stays out. Raises as check."""
         return self._converted(args, [], Parameter.load)

@@ -137,6 +137,14 @@ def message_of(error: BaseException) -> str:
         return f"<the message cannot be shown: __str__ raised {type(worse).__qualname__}>"
 
 
+def shown(value: object) -> str:
+    """Its repr. Never raises."""
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001 - the type's own __repr__ may do anything
+        return f"<{type(value).__qualname__}, whose __repr__ raised {type(error).__qualname__}>"
+
+
 def clip(text: str, limit: int = 16 * 1024) -> str:
     """A text that the database can hold, in at most `limit` bytes of UTF-8 and with a mark where it was cut.
 

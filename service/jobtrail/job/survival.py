@@ -3,16 +3,18 @@
 import collections.abc
 import io
 import typing
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import IO, Annotated, Any, BinaryIO, Final, Literal, TextIO
 
-from pydantic import Secret, SecretBytes, SecretStr, TypeAdapter
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from jobtrail.job.context import JobContext
+from jobtrail.job.reachable import unreachable
 
 _WEB: Final = frozenset({"fastapi", "starlette"})
 _ONCE: Final[frozenset[object]] = frozenset(
@@ -23,6 +25,7 @@ _ONCE: Final[frozenset[object]] = frozenset(
 _FUNCTIONS: Final[frozenset[object]] = frozenset({Callable, FunctionType})
 _FILES: Final[frozenset[object]] = frozenset({IO, TextIO, BinaryIO})
 _KINDS: Final = {
+    "ordered-dict": "the order of keys is not kept: take dict[…], or list[tuple[KEY, VALUE]] where the order counts",
     "callable": "a function is not JSON: pass the name of what to do, or make it a task of its own",
     "generator": "what can be read only once cannot be stored: write list[…]",
     "is-subclass": "a class is not JSON: pass its name, for example as a Literal",
@@ -73,7 +76,7 @@ def _parts_of_hint(hint: Any) -> Iterator[object]:
             yield from _parts_of_hint(inner)
 
 
-def _refuse_inner(schema: object) -> None:
+def _refuse_inner(schema: Any) -> None:
     """What hides in fields of models and dataclasses, found in pydantic's schema of the whole type."""
     todo = [schema]
     while todo:
@@ -89,6 +92,8 @@ def _refuse_inner(schema: object) -> None:
             _refuse(getattr(function, "__self__", function))
             # Metadata and defaults are the user's own objects and say nothing of the type.
             todo.extend(inner for key, inner in node.items() if key not in {"metadata", "default", "serialization"})
+    if reason := unreachable(schema):
+        raise UnfitTypeError(reason)
 
 
 def _refuse(part: object) -> None:
@@ -123,6 +128,8 @@ _CLASSES: Final[tuple[tuple[Callable[[type], bool], str], ...]] = (
         lambda part: part in _FILES or issubclass(part, io.IOBase),
         "{} is an open file, which stays in its process: pass the path",
     ),
+    (lambda part: issubclass(part, OrderedDict), _KINDS["ordered-dict"]),
+    (lambda part: part is BaseModel, "BaseModel itself has no fields, so all of them would be lost: name the models"),
     (lambda part: part in _ONCE, _KINDS["generator"]),
     (lambda part: part in _FUNCTIONS, _KINDS["callable"]),
 )
@@ -134,6 +141,11 @@ def _reason_against_metadata(part: object) -> str | None:
     if isinstance(part, FieldInfo):
         if part.alias or part.validation_alias or part.serialization_alias:
             return "an argument has the name of its parameter: remove the alias"
+        if part.default_factory is not None:
+            return (
+                "a parameter has no default_factory: give the value when you submit the job, or put it into a field "
+                "of a model, where it is made once for each job"
+            )
         if not part.is_required():
             return "a default belongs to the function, where Python sees it: write it with ="
     return None

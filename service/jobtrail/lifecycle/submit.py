@@ -84,7 +84,7 @@ def prepare(desk: Desk, wanted: Submission, *, by: str, trace_id: str | None) ->
     """What will be stored: the caller's word, else the task's, else the service's. Raises as `submit`."""
     task = desk.catalog[wanted.task]
     try:
-        task.signature.check(wanted.args)
+        args = task.signature.settle(wanted.args)
     except InvalidArgumentsError as error:
         raise error.under("/args") from None
     job_id = new_job_id()
@@ -92,8 +92,8 @@ def prepare(desk: Desk, wanted: Submission, *, by: str, trace_id: str | None) ->
     return NewJob(
         id=job_id,
         task=task.name,
-        args=wanted.args,
-        args_json=dump(wanted.args),
+        args=args,
+        args_json=dump(args),
         trace_id=trace_id or job_id.hex,
         created_by=by,
         queue=wanted.queue or task.queue,
