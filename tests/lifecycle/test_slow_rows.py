@@ -9,7 +9,6 @@ from sqlalchemy import event
 from jobtrail.job.errors import UnavailableError
 from jobtrail.job.status import Status
 from jobtrail.lifecycle.bulk import Action, bulk
-from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.purge import purge
 from jobtrail.store.embedded import EmbeddedPostgres
 from jobtrail.store.jobs import Filter
@@ -31,7 +30,8 @@ EXPIRE = "UPDATE jobtrail.jobs SET expires_at = now() - interval '1 s'"
 AGE = "UPDATE jobtrail.transitions SET at = at - interval '91 days'"
 MOVES = """
 INSERT INTO jobtrail.transitions (job_id, seq, attempt, from_status, to_status, actor, reason, trace_id, task)
-SELECT gen_random_uuid(), n, 1, 'running', CASE n WHEN 60 THEN 'purged' ELSE 'pending' END, 'x', 'y', repeat('0', 32), 'a'
+SELECT gen_random_uuid(), n, 1, 'running', CASE n WHEN 60 THEN 'purged' ELSE 'pending' END, 'x', 'y', repeat('0', 32),
+       'a'
   FROM generate_series(1, 60) AS n
 """
 

@@ -1,7 +1,7 @@
 """How a connection to a database of our own is made, and what limits it has: directly, or through PgBouncer.
 
-Directly the limits and the zone are settings of the connection. Behind PgBouncer in transaction mode each transaction may be on
-another connection of the server, so the limits are said anew in each, everything is a transaction, and no prepared
+Directly the limits and the zone are settings of the connection. Behind PgBouncer in transaction mode each transaction
+may be on another connection of the server, so they are said anew in each, everything is a transaction, and no prepared
 statement has a name that somebody else could meet (PgBouncer 1.21 and later keep names apart, older ones do not).
 """
 
