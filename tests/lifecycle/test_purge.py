@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from jobtrail.job.status import Status
-from jobtrail.lifecycle.purge import BATCH, purge
+from jobtrail.lifecycle.purge import JOBS, purge
 from jobtrail.store.transitions.cancel import Cancellation
 from support import house
 from support.database import Place
@@ -73,16 +73,16 @@ async def many(place: Place, count: int) -> None:
 
 
 async def test_a_purge_goes_on_until_a_batch_is_short(place: Place) -> None:
-    await many(place, 2 * BATCH + 7)
-    assert (await purge(place.database, by="ann", history_ttl=None)).jobs == 2 * BATCH + 7
-    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 2 * BATCH + 7
+    await many(place, 2 * JOBS + 7)
+    assert (await purge(place.database, by="ann", history_ttl=None)).jobs == 2 * JOBS + 7
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 2 * JOBS + 7
 
 
 async def test_nodes_that_purge_at_once_share_the_work(place: Place) -> None:
-    await many(place, 3 * BATCH)
+    await many(place, 3 * JOBS)
     done = await asyncio.gather(*(purge(place.database, by=f"node {n}", history_ttl=None) for n in range(4)))
-    assert sum(each.jobs for each in done) == 3 * BATCH
-    assert await place.value("SELECT count(*) FROM jobtrail.transitions WHERE to_status = 'purged'") == 3 * BATCH
+    assert sum(each.jobs for each in done) == 3 * JOBS
+    assert await place.value("SELECT count(*) FROM jobtrail.transitions WHERE to_status = 'purged'") == 3 * JOBS
 
 
 async def test_history_goes_only_long_after_its_row(place: Place) -> None:

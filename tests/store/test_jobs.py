@@ -18,7 +18,7 @@ from support.rows import born, in_status
 
 async def listed(place: Place, **wanted: Any) -> list[Any]:
     page = await read_page(house.desk_at(place), Page(limit=200, filter=Filter(**wanted)))
-    return [job.id for job in page]
+    return [job.id for job in page.jobs]
 
 
 async def test_pages_go_from_newest_to_oldest_without_a_gap(place: Place) -> None:
@@ -27,9 +27,10 @@ async def test_pages_go_from_newest_to_oldest_without_a_gap(place: Place) -> Non
     jobs = [*jobs, await house.submitted(desk, "noop")]
     found: list[Any] = []
     after: Cursor | None = None
-    while page := await read_page(desk, Page(limit=7, after=after)):
-        found += page
-        after = Cursor(page[-1].created_at, page[-1].id)
+    while not found or after:
+        page = await read_page(desk, Page(limit=7, after=after))
+        found += page.jobs
+        after = page.following
         await house.submitted(desk, "noop")  # what comes in meanwhile does not move the rest
     assert [job.id for job in found] == [job.id for job in reversed(jobs)]
 
@@ -64,5 +65,5 @@ async def test_a_light_page_reads_neither_args_nor_result(place: Place, heavy: b
     desk = house.desk_at(place)
     async with house.node_at(desk, place):
         await house.ended(desk, (await house.submitted(desk, "noop", n=3)).id)
-    (job,) = await read_page(desk, Page(limit=5, heavy=heavy))
+    (job,) = (await read_page(desk, Page(limit=5, heavy=heavy))).jobs
     assert (job.args, job.result) == (({"n": 3}, {"ok": 3}) if heavy else ({}, None))

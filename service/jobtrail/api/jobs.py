@@ -13,7 +13,7 @@ from jobtrail.api import cursor, links, representation
 from jobtrail.api.conditions import etag_of, matches_if_match, matches_if_none_match
 from jobtrail.api.door import Door
 from jobtrail.api.examples import AMENDMENTS
-from jobtrail.api.query import REPEATABLE, CancelBody, CancelQuery, Listing, LogQuery, RetryBody, once
+from jobtrail.api.query import REPEATABLE, CancelBody, CancelQuery, HistoryQuery, Listing, LogQuery, RetryBody, once
 from jobtrail.api.submissions import launch, refuse_while_closing
 from jobtrail.api.view import View
 from jobtrail.job.errors import ForbiddenError, JobNotFoundError
@@ -22,9 +22,8 @@ from jobtrail.job.status import Status
 from jobtrail.job.submission import Amendment
 from jobtrail.lifecycle.amend import amend
 from jobtrail.lifecycle.cancel import cancel
-from jobtrail.lifecycle.read import read, read_history, read_log, read_page
+from jobtrail.lifecycle.read import read, read_log, read_moves, read_page
 from jobtrail.lifecycle.retry import retry
-from jobtrail.store.jobs import Place
 
 
 @dataclass(frozen=True)
@@ -47,17 +46,21 @@ class JobRoutes:
         once(request, Listing.model_fields, but=REPEATABLE)
         view = View.of(self.door, request)
         found = await read_page(self.door.desk, wanted.page(only_of=view.only_of))
-        jobs, more = found[: wanted.limit], len(found) > wanted.limit
-        following = cursor.write(Place(jobs[-1].created_at, jobs[-1].id)) if more else None
-        items = [representation.of_listed_job(job, wanted.include, view) for job in jobs]
+        following = None if found.following is None else cursor.write(found.following)
+        items = [representation.of_listed_job(job, wanted.include, view) for job in found.jobs]
         headers = {} if following is None else {"Link": _next(request, following)}
         return representation.answer({"items": items, "next_cursor": following}, headers=headers)
 
-    async def get_transitions(self, request: Request, job_id: UUID) -> Response:
-        """Every move of a job, also after its row was purged."""
+    async def get_transitions(
+        self, request: Request, job_id: UUID, wanted: Annotated[HistoryQuery, Query()]
+    ) -> Response:
+        """Every move of a job, also after its row was purged; next_cursor leads on where they are thousands."""
+        once(request, HistoryQuery.model_fields)
         view = View.of(self.door, request)
-        found = await read_history(self.door.desk, job_id, only_of=view.only_of)
-        return representation.answer({"items": [representation.of_transition(each, view) for each in found]})
+        found = await read_moves(self.door.desk, job_id, after=int(wanted.cursor or 0), only_of=view.only_of)
+        following = None if found.following is None else str(found.following)
+        items = [representation.of_transition(each, view) for each in found.moves]
+        return representation.answer({"items": items, "next_cursor": following})
 
     async def get_log(self, request: Request, job_id: UUID, wanted: Annotated[LogQuery, Query()]) -> Response:
         """What the job said while it ran, oldest first: the last 1,000 lines or 256 KiB of all its attempts."""

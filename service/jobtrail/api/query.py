@@ -54,7 +54,7 @@ class Filters(BaseModel):
 class Listing(Filters):
     """Which jobs, and how much of each."""
 
-    limit: Annotated[int, Field(ge=1, le=200, description="How many at most.")] = 50
+    limit: Annotated[int, Field(ge=1, le=200, description="How many at most; fewer where they are large.")] = 50
     cursor: Annotated[str | None, Field(description="The next_cursor of the page before.")] = None
     include: Annotated[
         list[Part],
@@ -63,13 +63,21 @@ class Listing(Filters):
     ] = []
 
     def page(self, *, only_of: str | None = None) -> Page:
-        """One job more than asked for: it tells whether there is a next page. Raises InvalidInputError."""
+        """Raises InvalidInputError."""
         return Page(
-            limit=self.limit + 1,
+            limit=self.limit,
             after=None if self.cursor is None else cursor.read(self.cursor),
             heavy=bool({"args", "result"}.intersection(self.include)),
             filter=self.filter(created_by=only_of),
         )
+
+
+class HistoryQuery(BaseModel):
+    """Where a long history goes on."""
+
+    cursor: Annotated[
+        str | None, Field(pattern=r"^[1-9][0-9]{0,8}$", description="The next_cursor of the page before.")
+    ] = None
 
 
 class LogQuery(BaseModel):

@@ -76,7 +76,7 @@ class Job(ListedJob):
 
 
 class JobList(Shape):
-    """Newest first."""
+    """Newest first. A page of large args, results or tracebacks is shorter than its limit."""
 
     items: list[ListedJob]
     next_cursor: Annotated[str | None, Field(description="For the next page; null on the last.")]
@@ -125,9 +125,10 @@ class Transition(Shape):
 
 
 class TransitionList(Shape):
-    """The whole history, by `seq`; it outlives the job."""
+    """The history, by `seq`; it outlives the job."""
 
     items: list[Transition]
+    next_cursor: Annotated[str | None, Field(description="For the next page; null on the last.")]
 
 
 class LogLine(Shape):

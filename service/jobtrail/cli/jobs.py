@@ -1,5 +1,6 @@
 """Looking at jobs."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
@@ -21,6 +22,9 @@ from jobtrail.store.jobs import Page
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
+_AT_ONCE: Final = 500
+"""Jobs of one statement."""
+
 _MOVES: Final = ("seq", "at", "from", "to", "attempt", "by", "reason")
 
 
@@ -33,7 +37,13 @@ def ls(
 ) -> None:
     async def act(errand: Errand) -> tuple[datetime, list[Job]]:
         now = await errand.now()
-        return now, list(await read_page(errand.desk, Page(limit, filter=chosen.filter(now))))
+        wanted = Page(min(limit, _AT_ONCE), filter=chosen.filter(now))
+        page = await read_page(errand.desk, wanted)
+        found = list(page.jobs)
+        while page.following is not None and len(found) < limit:
+            page = await read_page(errand.desk, replace(wanted, after=page.following))
+            found += page.jobs
+        return now, found[:limit]
 
     now, found = run(act)
     if as_json:

@@ -154,8 +154,8 @@ class Jobtrail:
         limit: int = 50,
         after: Job | None = None,
     ) -> Sequence[Job]:
-        """Jobs, newest first, with args and result: `limit` of them, 1 to 1,000. `after`: the last one of the page
-        before.
+        """Jobs, newest first, with args and result: `limit` of them, 1 to 1,000, or fewer where these are megabytes.
+        `after`: the last one of the page before; the pages have ended when one is empty.
 
         Raises ValueError for what is out of its range, UnavailableError.
         """
@@ -171,7 +171,7 @@ class Jobtrail:
             _several(queue), _several(tags), _several(trace_id), created_after, created_before,
         )  # fmt: skip
         place = None if after is None else Place(after.created_at, after.id)
-        return await read_page(self._running().desk, Page(limit, after=place, heavy=True, filter=wanted))
+        return (await read_page(self._running().desk, Page(limit, after=place, heavy=True, filter=wanted))).jobs
 
     async def cancel(self, job_id: UUID | str, *, reason: str | None = None) -> Job:
         """The job: cancelled, or running and asked to stop.

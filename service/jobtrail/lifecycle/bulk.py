@@ -15,6 +15,7 @@ from jobtrail.job.status import Status
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.run import recorded
 from jobtrail.store import diagnosis
+from jobtrail.store.batches import in_batches
 from jobtrail.store.jobs import Filter, Place
 from jobtrail.store.transitions import pick
 from jobtrail.store.transitions.cancel import CANCELLABLE, cancel_these
@@ -22,7 +23,10 @@ from jobtrail.store.transitions.pick import Scope
 from jobtrail.store.transitions.retry import RETRIABLE, retry_these
 
 BATCH: Final = 500
-"""Rows of one commit. They are locked for about a tenth of a second: less than what a node's own writes wait."""
+"""Rows of one commit, at most. They are locked for about a tenth of a second."""
+
+_LOCKED: Final = 0.25
+"""Seconds that the rows of one commit may be locked: half of what a node's own writes wait."""
 
 
 class Action(StrEnum):
@@ -80,8 +84,8 @@ async def bulk(
     walk = _Walk(
         desk, replace(scope, since=oldest), _move(action, by, reason), most, lambda done: on_batch(done, total)
     )
-    while await recorded(walk.step()):  # a batch that has begun is waited for: what was told is what was committed
-        pass
+    # a batch that has begun is waited for: what was told is what was committed
+    await in_batches(lambda size: recorded(walk.step(size)), most=BATCH, within=_LOCKED)
     async with desk.session() as session:
         remaining, _ = await pick.count(session, scope)
     return Bulk(matched, walk.changed, remaining, as_of)
@@ -132,9 +136,10 @@ class _Walk:
     after: Place | None = None
     changed: int = 0
 
-    async def step(self) -> bool:
-        """One batch, committed; whether there may be another."""
-        size = BATCH if self.most is None else min(BATCH, self.most - self.changed)
+    async def step(self, size: int) -> bool:
+        """One batch of at most `size`, committed; whether there may be another."""
+        if self.most is not None:
+            size = min(size, self.most - self.changed)
         async with self.desk.transaction() as session:
             places = await pick.pick(session, self.scope, after=self.after, most=size)
             moved = await self.move(session, [place.id for place in places]) if places else 0

@@ -1,21 +1,29 @@
-"""What has expired goes, in batches until one is short; other nodes may do the same at the same time."""
+"""What has expired goes, in batches until one is short; other nodes may do the same at the same time.
 
-from dataclasses import dataclass
+There are three parts, none of which waits for another or fails with it: expired jobs (their log lines go by a trigger),
+the history of jobs that were purged long ago, and nodes that fell silent.
+"""
+
+import asyncio
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from jobtrail.store import expiry
+from jobtrail.store.batches import in_batches
 from jobtrail.store.engine import Database
 from jobtrail.store.faults import unavailable
 
-BATCH: Final = 1000
+JOBS: Final = 1000
+"""Jobs of one commit, at most."""
+
+MOVES: Final = 5000
+"""Rows of the history of one commit, at most."""
 
 NODE_AGE: Final = timedelta(hours=1)
 """How long a node that went silent stays on the list, for whoever asks what happened."""
 
 
-@dataclass(frozen=True, slots=True)
-class Purged:
+class Purged(NamedTuple):
     """How many rows went: jobs, and rows of the history of jobs that were purged long ago."""
 
     jobs: int
@@ -23,22 +31,53 @@ class Purged:
 
 
 async def purge(database: Database, *, by: str, history_ttl: timedelta | None) -> Purged:
-    """`history_ttl` None keeps the history for ever. Raises UnavailableError."""
+    """All three parts at once. `history_ttl` None keeps the history for ever.
+
+    Raises the first error, when every part has come to an end: UnavailableError.
+    """
+    jobs, moves, nodes = await asyncio.gather(
+        purge_jobs(database, by=by),
+        purge_history(database, age=history_ttl),
+        purge_nodes(database),
+        return_exceptions=True,
+    )
+    for part in (jobs, moves, nodes):
+        if isinstance(part, BaseException):
+            raise part
+    return Purged(jobs, moves)  # type: ignore[arg-type]  # none of them is an exception
+
+
+async def purge_jobs(database: Database, *, by: str) -> int:
+    """How many expired jobs went. Raises UnavailableError; what was committed is gone."""
+    total = 0
+
+    async def step(most: int) -> bool:
+        nonlocal total
+        gone = await expiry.purge(database, actor=by, most=most)
+        total += gone
+        return gone == most
+
     with unavailable():
-        return await _purge(database, by, history_ttl)
+        await in_batches(step, most=JOBS)
+    return total
 
 
-async def _purge(database: Database, by: str, history_ttl: timedelta | None) -> Purged:
-    jobs = transitions = 0
-    while True:
-        gone = await expiry.purge(database, actor=by, most=BATCH)
-        jobs += gone
-        if gone < BATCH:
-            break
-    while history_ttl is not None:
-        gone = await expiry.forget(database, age=history_ttl, most=BATCH)
-        transitions += gone
-        if gone < BATCH:
-            break
-    await expiry.forget_nodes(database, age=NODE_AGE)
-    return Purged(jobs, transitions)
+async def purge_history(database: Database, *, age: timedelta | None) -> int:
+    """How many rows of the history went, of jobs that were purged longer than `age` ago. Raises as `purge_jobs`."""
+    total = 0
+
+    async def step(most: int) -> bool:
+        nonlocal total
+        gone = 0 if age is None else await expiry.forget(database, age=age, most=most)
+        total += gone
+        return gone == most
+
+    with unavailable():
+        await in_batches(step, most=MOVES)
+    return total
+
+
+async def purge_nodes(database: Database) -> int:
+    """How many nodes went that were silent for NODE_AGE. Raises UnavailableError."""
+    with unavailable():
+        return await expiry.forget_nodes(database, age=NODE_AGE)

@@ -9,8 +9,9 @@ from uuid import UUID
 from jobtrail.job.errors import JobNotFoundError
 from jobtrail.job.record import Job, LogLine, NodeRecord, Transition
 from jobtrail.lifecycle.desk import Desk
-from jobtrail.store import jobs, log_lines, nodes
-from jobtrail.store.jobs import Page
+from jobtrail.store import history, jobs, log_lines, nodes
+from jobtrail.store.history import Moves
+from jobtrail.store.jobs import Listed, Page
 
 
 async def read(desk: Desk, job_id: UUID, *, only_of: str | None = None) -> Job:
@@ -28,18 +29,31 @@ async def are_there(desk: Desk, ids: Collection[UUID]) -> set[UUID]:
         return await jobs.committed_of(session, ids)
 
 
-async def read_page(desk: Desk, wanted: Page) -> Sequence[Job]:
+async def read_page(desk: Desk, wanted: Page) -> Listed:
     async with desk.session() as session:
         return await jobs.page(session, wanted)
 
 
-async def read_history(desk: Desk, job_id: UUID, *, only_of: str | None = None) -> Sequence[Transition]:
-    """Also of a job that was purged. Raises JobNotFoundError when nothing is known of the id."""
+async def read_moves(desk: Desk, job_id: UUID, *, after: int = 0, only_of: str | None = None) -> Moves:
+    """A page of the history, after this `seq`; also of a job that was purged.
+
+    Raises JobNotFoundError when nothing is known of the id, UnavailableError.
+    """
     async with desk.session() as session:
-        found = await jobs.history(session, job_id, only_of=only_of)
-    if not found:
-        raise JobNotFoundError(job_id)
+        found = await history.history(session, job_id, after=after, only_of=only_of)
+        if not found.moves and not (await history.history(session, job_id, only_of=only_of)).moves:
+            raise JobNotFoundError(job_id)
     return found
+
+
+async def read_history(desk: Desk, job_id: UUID) -> Sequence[Transition]:
+    """The whole of it. Raises as `read_moves`."""
+    found = await read_moves(desk, job_id)
+    moves = list(found.moves)
+    while found.following is not None:
+        found = await read_moves(desk, job_id, after=found.following)
+        moves += found.moves
+    return moves
 
 
 async def read_log(

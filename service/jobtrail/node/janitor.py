@@ -1,12 +1,13 @@
 """What any node does for all: rescue attempts of silent nodes, purge what has expired."""
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from jobtrail.lifecycle.purge import purge
+from jobtrail.lifecycle.purge import purge_history, purge_jobs, purge_nodes
 from jobtrail.lifecycle.rescue import rescue
 from jobtrail.node.loop import Loop
 from jobtrail.store.engine import Database
@@ -29,20 +30,30 @@ class Janitor:
         self._node_id = node_id
         self._actor = f"node {node_id}"
         self.rescue_loop: Final = Loop("rescue", self._rescue, every=lease.total_seconds() / 4)
-        self.purge_loop: Final = Loop("purge", self._purge, every=upkeep.purge_every.total_seconds())
+        every = upkeep.purge_every.total_seconds()
+        self.purge_loop: Final = Loop("purge", self._purge, every=every)
+        # loops of their own: a part that fails, or that has work for hours, keeps no other from going
+        history = Loop("purge of the history", self._purge_history, every=every)
+        nodes = Loop("purge of silent nodes", self._purge_nodes, every=every)
+        self._loops: Final = (self.rescue_loop, self.purge_loop, history, nodes)
 
     def start(self) -> None:
-        self.rescue_loop.start()
-        self.purge_loop.start()
+        for loop in self._loops:
+            loop.start()
 
     async def stop(self) -> None:
-        await self.rescue_loop.stop()
-        await self.purge_loop.stop()
+        await asyncio.gather(*(loop.stop() for loop in self._loops))
 
     async def _rescue(self) -> None:
         await rescue(self._database, node=self._node_id, by=self._actor)
 
     async def _purge(self) -> None:
-        gone = await purge(self._database, by=self._actor, history_ttl=self._upkeep.history_ttl)
-        if gone.jobs or gone.transitions:
-            log.info("purged", extra={"jobs": gone.jobs, "transitions": gone.transitions})
+        if jobs := await purge_jobs(self._database, by=self._actor):
+            log.info("purged", extra={"jobs": jobs})
+
+    async def _purge_history(self) -> None:
+        if moves := await purge_history(self._database, age=self._upkeep.history_ttl):
+            log.info("purged", extra={"transitions": moves})
+
+    async def _purge_nodes(self) -> None:
+        await purge_nodes(self._database)

@@ -23,6 +23,7 @@ from jobtrail.store.faults import FAILURES, Fault, fault_of
 from jobtrail.store.limited import connected
 from jobtrail.store.nodes import Counts
 from jobtrail.store.transitions.renew import Held, Running, renew, running_of
+from jobtrail.store.untraced import trace_no_more
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class Leases:
         await asyncio.to_thread(thread.join, 5.0)
 
     async def _run(self) -> None:
+        trace_no_more()
         self._own = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         engine = self._connect()

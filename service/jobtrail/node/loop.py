@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from jobtrail.store.faults import reason
+from jobtrail.store.untraced import trace_no_more
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,8 @@ _PATIENCE: Final = 3.0
 class Loop:
     """Calls `tick` every `every` seconds, give or take a tenth, and at once when woken.
 
-    A tick that returns True wants to be called again without a pause. An error is logged and counted, never fatal.
+    A tick that returns True wants to be called again without a pause. An error is logged and counted, never fatal. What
+    it does is in no trace; the jobs that it starts need a context of their own.
     """
 
     def __init__(self, name: str, tick: Callable[[], Awaitable[bool | None]], *, every: float) -> None:
@@ -60,6 +62,7 @@ class Loop:
                 await asyncio.wait({self._task}, timeout=_PATIENCE)
 
     async def _run(self) -> None:
+        trace_no_more()
         while not self._stopping:
             self._wake.clear()
             again = await self._once()

@@ -18,12 +18,18 @@ DELETE FROM jobtrail.jobs
    AND expires_at <= statement_timestamp()
 """)
 
+# Rows are counted, not jobs: one may have any number of moves. They go in the order of `seq`, so that the last one, by
+# which the others are found, goes last however often this is cut short.
 _FORGET: Final = text("""
-DELETE FROM jobtrail.transitions
- WHERE job_id = ANY(ARRAY(
-     SELECT job_id FROM jobtrail.transitions
-      WHERE to_status = 'purged' AND at < statement_timestamp() - CAST(:age AS interval)
-      ORDER BY at LIMIT :most))
+WITH old AS MATERIALIZED (
+  SELECT m.job_id, m.seq
+    FROM (SELECT job_id FROM jobtrail.transitions
+           WHERE to_status = 'purged' AND at < statement_timestamp() - CAST(:age AS interval)
+           ORDER BY at LIMIT :most) AS purged
+   CROSS JOIN LATERAL (
+         SELECT job_id, seq FROM jobtrail.transitions WHERE job_id = purged.job_id ORDER BY seq LIMIT :most) AS m
+   LIMIT :most)
+DELETE FROM jobtrail.transitions t USING old WHERE t.job_id = old.job_id AND t.seq = old.seq
 """)
 
 _FORGET_NODES: Final = text("""
@@ -32,14 +38,14 @@ DELETE FROM jobtrail.nodes WHERE heartbeat_at < clock_timestamp() - greatest(CAS
 
 
 async def purge(database: Database, *, actor: str, most: int) -> int:
-    """Remove one batch of expired rows, oldest first; other nodes may do the same at the same time. How many went."""
+    """Remove at most `most` expired jobs, oldest first; other nodes may do the same at the same time. How many went."""
     async with database.transaction() as session:
         await session.execute(_ACTOR, {"actor": actor})
         return _count(await session.execute(_PURGE, {"most": most}))
 
 
 async def forget(database: Database, *, age: timedelta, most: int) -> int:
-    """Remove the history of at most `most` jobs that were purged longer than `age` ago. How many rows went."""
+    """Remove at most `most` rows of the history of jobs that were purged longer than `age` ago. How many went."""
     async with database.transaction() as session:
         return _count(await session.execute(_FORGET, {"age": age, "most": most}))
 

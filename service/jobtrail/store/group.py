@@ -11,6 +11,7 @@ from typing import Final, Generic, TypeVar
 
 from jobtrail.job.errors import OutcomeUnknownError, UnavailableError
 from jobtrail.store.faults import PASSING, Fault, fault_of, unavailability
+from jobtrail.store.untraced import trace_no_more
 
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
@@ -57,8 +58,9 @@ class Group(Generic[Row, Answer]):
         self._reads = reads
         self._waiting: deque[_Entry[Row, Answer]] = deque()
         self._writer: asyncio.Task[None] | None = None
-        # rows of many callers: the context variables of the first one say nothing of the others
+        # rows of many callers: the context variables of the first one say nothing of the others, nor does its trace
         self._context = contextvars.copy_context()
+        self._context.run(trace_no_more)
 
     async def put(self, row: Row) -> Answer:
         """The answer of the commit that carried the row.

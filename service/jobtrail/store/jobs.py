@@ -1,4 +1,4 @@
-"""Reading jobs and their history. No list counts, none skips: the cursor is the last row seen."""
+"""Reading jobs. No list counts, none skips: the cursor is the last row seen."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,12 +6,26 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Boolean, ColumnElement, Select, and_, case, func, literal_column, or_, select, true, tuple_
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Row,
+    Select,
+    and_,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+    tuple_,
+)  # fmt: skip
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from jobtrail.job.record import Job, Transition
+from jobtrail.job.record import Job
 from jobtrail.job.status import Status
-from jobtrail.store.tables import jobs, transitions
+from jobtrail.store.tables import Json, jobs
 
 _TTL: Final = case((jobs.c.status.in_(["failed", "cancelled"]), jobs.c.ttl_failed), else_=jobs.c.ttl)
 
@@ -50,12 +64,19 @@ class Filter:
 
 @dataclass(frozen=True)
 class Page:
-    """`heavy` also reads args and result, which a list leaves out unless asked."""
+    """`heavy` also reads args and result, which a list leaves out unless asked; with large ones a page is shorter."""
 
     limit: int
     after: Place | None = None
     heavy: bool = False
     filter: Filter = field(default_factory=Filter)
+
+
+class Listed(NamedTuple):
+    """`following`: where the next page begins, None after the last one."""
+
+    jobs: Sequence[Job]
+    following: Place | None
 
 
 async def get(session: AsyncSession, job_id: UUID, *, lock: bool = False, only_of: str | None = None) -> Job | None:
@@ -74,33 +95,56 @@ async def committed_of(session: AsyncSession | AsyncConnection, ids: Collection[
     return set((await session.execute(select(jobs.c.id).where(jobs.c.id.in_(ids)))).scalars())
 
 
-async def page(session: AsyncSession, wanted: Page) -> Sequence[Job]:
-    """At most `limit` jobs, newest first."""
+async def page(session: AsyncSession, wanted: Page) -> Listed:
+    """At most `limit` jobs, newest first; of large ones fewer, but at least one where there is one."""
     rows = (await session.execute(list_statement(wanted))).all()
-    return [job_of(row._mapping) for row in rows]  # noqa: SLF001 - the documented way to a row's mapping
+    more = len(rows) > wanted.limit
+    rows = rows[: wanted.limit]
+    found: Sequence[Mapping[Any, Any]] = [row._mapping for row in rows]  # noqa: SLF001 - as in `get`
+    if wanted.heavy and rows:
+        values = (await session.execute(_VALUES, {"ids": [row.id for row in rows]})).all()
+        more |= len(values) < len(rows)
+        rows = rows[: len(values)]
+        found = [_whole(light, row) for light, row in zip(found, values, strict=False) if row.args is not None]
+    return Listed([job_of(each) for each in found], Place(rows[-1].created_at, rows[-1].id) if more else None)
+
+
+MOST_BYTES: Final = 8 * 1024 * 1024
+"""Of JSON in a page, give or take its last item. As Python's objects it may be ten times as large, until the answer is
+written, and parsing it holds up the event loop for about a tenth of a second.
+"""
+
+# How large a value is shows when it is written out, which for a large one takes as long as reading it. So the jobs are
+# gone through one by one, and no further than to the one that fills the page. What was purged meanwhile has no args.
+_VALUES: Final = text(
+    f"""
+WITH RECURSIVE walk AS (
+    SELECT 0 AS place, CAST(0 AS bigint) AS bytes
+    UNION ALL
+    SELECT w.place + 1, w.bytes + 1000 + coalesce(octet_length(CAST(j.args AS text)), 0)
+           + coalesce(octet_length(CAST(j.result AS text)), 0) + coalesce(octet_length(CAST(j.error AS text)), 0)
+      FROM walk w LEFT JOIN jobtrail.jobs j ON j.id = (CAST(:ids AS uuid[]))[w.place + 1]
+     WHERE w.bytes < {MOST_BYTES} AND w.place < cardinality(CAST(:ids AS uuid[])))
+SELECT CAST(j.args AS text) AS args, CAST(j.result AS text) AS result
+  FROM walk w LEFT JOIN jobtrail.jobs j ON j.id = (CAST(:ids AS uuid[]))[w.place]
+ WHERE w.place > 0 ORDER BY w.place
+"""  # noqa: S608 - put together from constants
+).columns(args=Json, result=Json)
+
+
+def _whole(light: Mapping[Any, Any], values: Row[Any]) -> Mapping[Any, Any]:
+    # between the two statements it may have ended
+    result = values.result if light["status"] == Status.SUCCEEDED else None
+    return {**light, "args": values.args, "result": result}
 
 
 def list_statement(wanted: Page) -> Select[Any]:
-    statement = select(*(_COLUMNS if wanted.heavy else _LIGHT)).where(and_(true(), *conditions(wanted.filter)))
+    statement = select(*_LIGHT).where(and_(true(), *conditions(wanted.filter)))
     if wanted.after is not None:
         place = tuple_(wanted.after.created_at, wanted.after.id)
         statement = statement.where(tuple_(jobs.c.created_at, jobs.c.id) < place)
-    return statement.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(wanted.limit)
-
-
-async def history(session: AsyncSession, job_id: UUID, *, only_of: str | None = None) -> Sequence[Transition]:
-    """Every move of a job from its birth, also after the row was purged; empty when nothing is known of the id.
-
-    Empty also for a job that another than `only_of` submitted: after its row only its birth tells who.
-    """
-    columns = [transitions.c[name] for name in Transition.__dataclass_fields__]
-    statement = select(*columns).where(transitions.c.job_id == job_id).order_by(transitions.c.seq)
-    if only_of is not None:
-        row = select(jobs.c.created_by).where(jobs.c.id == job_id).scalar_subquery()
-        births = transitions.alias("births")
-        birth = select(births.c.actor).where(births.c.job_id == job_id, births.c.seq == 1).scalar_subquery()
-        statement = statement.where(func.coalesce(row, birth) == only_of)
-    return [Transition(*row) for row in (await session.execute(statement)).all()]
+    # one more tells whether there is another page
+    return statement.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(wanted.limit + 1)
 
 
 def job_of(row: Mapping[Any, Any]) -> Job:

@@ -36,7 +36,7 @@ _LONGEST_PAUSE: Final = 0.05
 _LAST_WORDS: Final = 1.0
 """Seconds that what has ended in the row may still take to leave its place."""
 
-_MANY: Final = 1_000_000
+_AT_ONCE: Final = 200
 
 _ENDED: Final = Filter(status=[status for status in Status if status.is_terminal])
 
@@ -69,7 +69,12 @@ async def ended(desk: Desk) -> list[Job]:
 
 async def jobs_of(desk: Desk, wanted: Filter) -> list[Job]:
     """All of them, oldest first."""
-    return list(reversed(await read_page(desk, Page(_MANY, heavy=True, filter=wanted))))
+    page = await read_page(desk, Page(_AT_ONCE, heavy=True, filter=wanted))
+    found = list(page.jobs)
+    while page.following is not None:
+        page = await read_page(desk, Page(_AT_ONCE, page.following, heavy=True, filter=wanted))
+        found += page.jobs
+    return found[::-1]
 
 
 async def _settle(opened: Opened, database: ScratchDatabase, within: float) -> None:
