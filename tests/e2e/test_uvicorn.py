@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from jobtrail.job.database_url import normalize
 from jobtrail.store.schema import migrate
@@ -36,6 +37,31 @@ app.include_router(trail.router(read="open"), prefix="/trail")
 def go(jobs: Jobs):
     return {"job": jobs.add_task(which).id}
 """
+
+
+SCRIPT = """
+import sys
+import uvicorn
+from fastapi import FastAPI
+from jobtrail import Jobs, Jobtrail, task
+
+@task(runs_in="process")
+def which() -> str:
+    return "FIRST"
+
+trail = Jobtrail()
+app = FastAPI()
+app.include_router(trail.router(read="open"), prefix="/trail")
+
+@app.post("/go", status_code=202)
+def go(jobs: Jobs):
+    return {"job": jobs.add_task(which).id}
+
+if __name__ == "__main__":
+    more = {"reload": True, "reload_delay": 0.1} if "reload" in sys.argv else {"workers": 2}
+    uvicorn.run(APP, port=int(sys.argv[1]), **more)
+"""
+"""What many begin with: the script itself starts the server, which imports it again in processes that it spawns."""
 
 
 class App:
@@ -72,15 +98,18 @@ class App:
 
 
 @asynccontextmanager
-async def serving(folder: Path, url: str, *options: str) -> AsyncIterator[App]:
-    """At its end it is asked to stop, and has to within seconds, without a word of trouble."""
+async def serving(folder: Path, url: str, *options: str, script: str = "") -> AsyncIterator[App]:
+    """`script` is run, with the port; else uvicorn's command serves APP.
+
+    At its end it is asked to stop, and has to within seconds, without a word of trouble."""
     await migrate(normalize(url).sqlalchemy)
     port = free_port()
     app = App(folder, port)
-    app.file.write_text(APP)
+    app.file.write_text(script or APP)
+    command = ["shop.py", str(port)] if script else ["-m", "uvicorn", "shop:app", "--port", str(port)]
     with app.log.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "uvicorn", "shop:app", "--port", str(port), *options,
+            sys.executable, *command, *options,
             cwd=folder, stdout=log, stderr=log, start_new_session=True,
             env=environment(PYTHONPATH=str(TOP / "service"), DATABASE_URL=url, JOBTRAIL_LEASE="2s"),
         )  # fmt: skip
@@ -104,6 +133,17 @@ async def test_each_worker_is_a_node(tmp_path: Path, empty_url: str) -> None:
     async with serving(tmp_path, empty_url, "--workers", "2") as app:
         await until(lambda: _are(app, 2), within=20)
         assert await asyncio.gather(*(app.result() for _ in range(10))) == ["FIRST"] * 10
+
+
+@pytest.mark.parametrize("options", [("workers",), ("reload",)])
+@pytest.mark.parametrize("served", ["shop:app", "web:app"])
+async def test_a_script_that_serves_itself(
+    tmp_path: Path, empty_url: str, served: str, options: tuple[str, ...]
+) -> None:
+    """`web` imports no task: the script's own are then the ones that the app knows."""
+    (tmp_path / "web.py").write_text("import sys\napp = sys.modules['__main__'].app\n")
+    async with serving(tmp_path, empty_url, *options, script=SCRIPT.replace("APP", repr(served))) as app:
+        assert await app.result() == "FIRST"
 
 
 async def _are(app: App, number: int) -> bool:

@@ -240,8 +240,9 @@ async def test_a_renewal_touches_no_index(place: Place) -> None:
 
 
 async def _updates(place: Place) -> tuple[int, int]:
-    """The counts of all backends: each tells its own at the latest when it ends."""
+    """The counts of all backends: each tells its own at the latest when it ends, this one when it is told to."""
     await place.database.grouped.dispose()
+    await place.psql.execute("SELECT pg_stat_force_next_flush()")
     query = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = 'jobtrail.jobs'::regclass"
     (row,) = await place.rows(query)
     return row["n_tup_upd"], row["n_tup_hot_upd"]

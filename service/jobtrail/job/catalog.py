@@ -8,6 +8,9 @@ from typing import Any, Final
 from jobtrail.job.errors import DeclarationError, UnknownTaskError
 from jobtrail.job.task import RunsIn, Task
 
+SCRIPT: Final = frozenset({"__main__", "__mp_main__"})
+"""The names of a script that is run: by Python, and by multiprocessing in a process that it spawns."""
+
 
 class Catalog:
     """Iterates over its tasks in the order of their names."""
@@ -31,8 +34,8 @@ class Catalog:
     def from_modules(cls, modules: Iterable[ModuleType]) -> "Catalog":
         """The tasks on the top level of these modules, imported ones too.
 
-        A script that is imported once more under its name, as a web server does, has its tasks twice: those of the
-        import are taken. Raises DeclarationError.
+        A script that is imported once more under its name, as a web server does, has its tasks twice, in the processes
+        that it spawns too: those of the import are taken. Raises DeclarationError.
         """
         # by the type itself: there are objects that answer isinstance by importing whatever they stand for
         found = [
@@ -80,4 +83,4 @@ class Catalog:
 
 
 def _is_of_script(task: Task[..., Any]) -> bool:
-    return task.function.__module__ == "__main__"
+    return task.function.__module__ in SCRIPT

@@ -168,8 +168,8 @@ def follow_the_primary(*engines: AsyncEngine) -> None:
             moved = time.monotonic()
 
     def look(connection: Connection) -> None:
-        if connection.info.setdefault(_SEEN, time.monotonic()) < moved:
-            connection.invalidate()
+        while connection.info.setdefault(_SEEN, time.monotonic()) < moved:
+            connection.invalidate()  # it then takes another one of the pool, which may be as old
 
     for engine in ours:
         event.listen(engine, "handle_error", lose)

@@ -7,6 +7,7 @@ from multiprocessing import process, spawn
 from types import ModuleType
 from typing import Any
 
+from jobtrail.job.catalog import SCRIPT
 from jobtrail.job.errors import DeclarationError
 from jobtrail.job.task import Task
 from jobtrail.node.processes.messages import Order
@@ -41,7 +42,7 @@ class TaskModules:
         )
 
     def _import(self, name: str) -> ModuleType:
-        if name == "__main__" and self._main:
+        if name in SCRIPT and self._main:
             with _importing_main():
                 spawn.prepare(self._main)
             self._main = {}
