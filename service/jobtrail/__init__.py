@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from jobtrail.job.access import Caller
 from jobtrail.job.asks import Again, Fail
 from jobtrail.job.context import JobContext
+from jobtrail.job.record import AttemptEnd
 from jobtrail.job.retry import Retry
 from jobtrail.job.task import Task, task
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Again",
+    "AttemptEnd",
     "Caller",
     "Fail",
     "JobContext",

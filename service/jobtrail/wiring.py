@@ -20,6 +20,7 @@ from jobtrail.job.limits import DEFAULT_SCHEMA
 from jobtrail.lifecycle.desk import Defaults, Desk
 from jobtrail.lifecycle.keys import any_keys
 from jobtrail.lifecycle.waiting import Waiting
+from jobtrail.node.hook import Hook
 from jobtrail.node.janitor import Upkeep
 from jobtrail.node.leases import Terms
 from jobtrail.node.node import Node
@@ -119,7 +120,9 @@ def _desk_on(database: Database, settings: Settings, catalog: Catalog) -> Desk:
     return Desk(database, catalog, Defaults(settings.ttl, settings.ttl_failed), Waiting(settings.max_waiting))
 
 
-def build_node(settings: Settings, desk: Desk, leases: Callable[[], AsyncEngine]) -> Node:
+def build_node(
+    settings: Settings, desk: Desk, leases: Callable[[], AsyncEngine], on_attempt_end: Hook | None = None
+) -> Node:
     """What runs jobs in this process, once it is started; `leases` as `open_single` or `lend_single` makes it."""
     work = Work(
         queues=settings.queues,
@@ -130,6 +133,7 @@ def build_node(settings: Settings, desk: Desk, leases: Callable[[], AsyncEngine]
         poll_every=settings.poll_every,
         cancel_grace=settings.cancel_grace,
         max_result=settings.max_result,
+        on_attempt_end=on_attempt_end,
     )
     upkeep = Upkeep(settings.purge_every, settings.history_ttl)
     return Node(desk, leases, work, upkeep, Terms(settings.lease, settings.stall), version=version("jobtrail"))

@@ -1,6 +1,7 @@
 """Cancel and retry of many jobs by filters."""
 
 import asyncio
+import re
 import signal
 
 import asyncpg
@@ -116,7 +117,10 @@ async def test_progress_counts_up_in_a_terminal(jobtrail: Command, place: Place)
     await many_failed(place, 1200)
     said = await jobtrail.in_terminal(100, "retry", "--status", "failed", "--yes")
     assert said.splitlines()[-1] == "1200 jobs retried"
-    assert "\r500 of 1200 jobs\r1000 of 1200 jobs\r1200 of 1200 jobs\n" in said
+    counts = [int(count) for count in re.findall(r"\r(\d+) of 1200 jobs", said)]
+    assert (counts[0], counts[-1]) == (100, 1200)
+    assert counts == sorted(set(counts))
+    assert len(counts) > 2
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])
@@ -136,19 +140,25 @@ async def test_who_is_stopped_in_the_middle_says_what_was_done(
     await asyncio.wait_for(other.close(), 5)
     done = await ended(process)
     assert done.code == 130
-    assert await statuses(place) == {"pending": 1000, "failed": 200}
+    found = await statuses(place)
+    changed, remaining = found["pending"], found["failed"]
+    assert changed > 100  # what was under way is done
+    assert remaining > 0
     if words:
-        assert done.json == {"action": "retry", "dry_run": False, "matched": 1200, "changed": 1000, "remaining": 200}
+        told = {"matched": 1200, "changed": changed, "remaining": remaining}
+        assert done.json == {"action": "retry", "dry_run": False, **told}
     else:
-        assert done.out == "1200 jobs match\n1000 jobs retried; 200 jobs remain: run it again for the rest\n"
+        assert done.out == (
+            f"1200 jobs match\n{changed} jobs retried; {remaining} jobs remain: run it again for the rest\n"
+        )
 
 
 async def hold_the_history(connection: asyncpg.Connection) -> None:
-    """Of the 700th job, of the second batch: its next move waits until the connection is closed."""
+    """Of the 101st job, the first of the second batch: its next move waits until the connection is closed."""
     await connection.execute("BEGIN; SET LOCAL session_replication_role = replica")
     await connection.execute(
         """INSERT INTO jobtrail.transitions (job_id, seq, attempt, to_status, actor, trace_id, task)
-           SELECT id, 4, 1, 'pending', 'x', 'x', 'x' FROM jobtrail.jobs ORDER BY created_at OFFSET 699 LIMIT 1"""
+           SELECT id, 4, 1, 'pending', 'x', 'x', 'x' FROM jobtrail.jobs ORDER BY created_at OFFSET 100 LIMIT 1"""
     )
 
 

@@ -22,6 +22,7 @@ from jobtrail.job.redaction import Redaction
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.rights import look_at_start
+from jobtrail.node.hook import Hook
 from jobtrail.node.node import Node
 from jobtrail.node.notice import Notice
 from jobtrail.settings import Settings
@@ -76,6 +77,7 @@ class Parts:
     engine: AsyncEngine | None
     tasks: Sequence[Task[..., Any]] | None
     who: Callable[[Request], Caller]
+    on_attempt_end: Hook | None = None
 
 
 HOW_TO_START: Final = (
@@ -101,7 +103,7 @@ async def opening(parts: Parts, *, made_at: str, runs: bool) -> AsyncIterator[Op
                 command = f"JOBTRAIL_DATABASE_URL={url.shown} {command}"
             await require_schema(desk, settings, url, command=command)
             await look_at_start(desk)
-            node = build_node(settings, desk, leases) if runs else None
+            node = build_node(settings, desk, leases, parts.on_attempt_end) if runs else None
             opened = Opened(settings, desk, node, parts.who, Redaction(settings.redact))
             try:
                 async with _running(node, settings):

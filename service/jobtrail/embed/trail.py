@@ -33,6 +33,7 @@ from jobtrail.lifecycle.cancel import cancel
 from jobtrail.lifecycle.read import read, read_page
 from jobtrail.lifecycle.retry import retry
 from jobtrail.lifecycle.submit_together import submit_together
+from jobtrail.node.hook import Hook
 from jobtrail.settings import Settings, load, unknown_variables
 from jobtrail.store.jobs import Filter, Page, Place
 from jobtrail.store.row import add
@@ -55,7 +56,10 @@ class Jobtrail:
     `settings`: else those of the environment, read at start. `engine`: the host's own, whose pool and database are then
     used; else a pool of Jobtrail's own on JOBTRAIL_DATABASE_URL. `tasks`: what this process knows, besides those of
     JOBTRAIL_TASKS; else those of all modules that are imported when it starts. `who`: the caller of a request, for
-    `created_by` and the history. Nothing is opened before it starts. A process runs one at a time.
+    `created_by` and the history. `on_attempt_end`: called on the event loop after each attempt whose end was recorded
+    here, with an AttemptEnd; what it raises is logged, and the job stands.
+
+    Nothing is opened before it starts. A process runs one at a time.
     """
 
     def __init__(
@@ -65,12 +69,14 @@ class Jobtrail:
         engine: AsyncEngine | None = None,
         tasks: Iterable[Task[..., Any]] | None = None,
         who: Who | None = None,
+        on_attempt_end: Hook | None = None,
     ) -> None:
-        _refuse_others(settings, who)
+        _refuse_others(settings, who, on_attempt_end)
         self._settings = settings
         self._engine = engine
         self._tasks = tasks if tasks is None else tuple(map(task_of, tasks))
         self._who = who
+        self._on_attempt_end = on_attempt_end
         self._entered = 0
         self._entering = asyncio.Lock()
         self._opened: Opened | None = None
@@ -212,7 +218,7 @@ class Jobtrail:
             self._entered += 1
 
     async def _open(self, *, runs: bool) -> None:
-        parts = Parts(self._settings or self._load(), self._engine, self._tasks, self._caller)
+        parts = Parts(self._settings or self._load(), self._engine, self._tasks, self._caller, self._on_attempt_end)
         self._opened = await self._closing.enter_async_context(opening(parts, made_at=self.made_at, runs=runs))
         self._loop = asyncio.get_running_loop()
 
@@ -263,11 +269,13 @@ class SubmitWithOptions:
         return handle
 
 
-def _refuse_others(settings: object, who: object) -> None:
+def _refuse_others(settings: object, who: object, on_attempt_end: object) -> None:
     if not isinstance(settings, Settings | None):
         raise TypeError(f"settings: {type(settings).__name__} is no Settings; write Settings(database_url=…)")
     if who is not None and (not callable(who) or inspect.iscoroutinefunction(who)):
         raise TypeError("who: it takes a plain function of the request, which gives a name or a Caller at once")
+    if on_attempt_end is not None and not callable(on_attempt_end):
+        raise TypeError(f"on_attempt_end: {type(on_attempt_end).__name__} is no function of an AttemptEnd")
 
 
 def _uuid(job_id: UUID | str) -> UUID:

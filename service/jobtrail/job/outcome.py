@@ -164,14 +164,42 @@ def failure_of(error: BaseException, attempt: int) -> Failure:
         message=clip(listed(told) if isinstance(told, BaseExceptionGroup) else message_of(told)),
         traceback=clip(_traceback_of(error)),
         attempt=attempt,
+        cause=error,
     )
+
+
+def without_cause(ended: Ended) -> Ended:
+    """For another process: an exception may not survive the way there."""
+    if isinstance(ended, Returned):
+        return ended
+    return replace(ended, failure=replace(ended.failure, cause=None))
+
+
+class _Told(Exception):  # noqa: N818 - it stands for an error, whose name it bears
+    """An error of which this process has only the description."""
+
+
+class _Traceback(Exception):  # noqa: N818 - shown as the cause, as concurrent.futures does
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+def exception_of(failure: Failure) -> BaseException:
+    """The exception itself, or one of the same name and message whose cause is its traceback as text."""
+    if failure.cause is not None:
+        return failure.cause
+    made: BaseException = type(failure.type, (_Told,), {})(failure.message)
+    made.__cause__ = None if failure.traceback is None else _Traceback(failure.traceback)
+    return made
 
 
 def _timed_out(late: TimedOut, retry: Retry | None) -> Raised:
     """What the task said when it was told does not count: a timeout is a TimeoutError for its Retry."""
     message = f"attempt {late.raised.failure.attempt} took longer than {late.seconds:g} s"
-    failure = replace(late.raised.failure, type=TIMEOUT, message=message)
-    return Raised(failure, retried=retry is not None and retry.retries(TimeoutError(message)))
+    error = TimeoutError(message)
+    error.__cause__ = late.raised.failure.cause
+    failure = replace(late.raised.failure, type=TIMEOUT, message=message, cause=error)
+    return Raised(failure, retried=retry is not None and retry.retries(error))
 
 
 def _delay(ended: Raised, claimed: Claimed, retry: Retry | None) -> float:
@@ -182,7 +210,7 @@ def _delay(ended: Raised, claimed: Claimed, retry: Retry | None) -> float:
 
 def _judge_lost(failure: Failure, claimed: Claimed) -> Outcome:
     """The node's end is not an error of the task: with attempts left the job runs again, whatever its retry says."""
-    lost = replace(failure, type=LOST, message=f"the node shut down during attempt {claimed.attempt}")
+    lost = replace(failure, type=LOST, message=f"the node shut down during attempt {claimed.attempt}", cause=None)
     return Again(lost, timedelta(0)) if claimed.attempt < claimed.max_attempts else Failed(lost)
 
 

@@ -17,6 +17,8 @@ class Failure:
     message: str
     traceback: str | None
     attempt: int
+    cause: BaseException | None = field(default=None, compare=False, repr=False)
+    """The exception itself, in the process in which it was raised; it is not stored."""
 
     def as_json(self) -> dict[str, Any]:
         return {"type": self.type, "message": self.message, "traceback": self.traceback, "attempt": self.attempt}
@@ -87,6 +89,23 @@ class Job:
     created_by: str
     node_id: UUID | None
     seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How an attempt ended, as it was recorded. `status` is the job's then: pending where another attempt follows, or
+    where the attempt is given back. `error` as in the row; `exception` is the task's own, or, of a task in a process,
+    one that has its traceback as text. `seconds` that it took.
+    """
+
+    job_id: UUID
+    task: str
+    attempt: int
+    trace_id: str
+    status: Status
+    error: Mapping[str, Any] | None
+    exception: BaseException | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

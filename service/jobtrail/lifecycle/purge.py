@@ -4,8 +4,8 @@ There are three parts, none of which waits for another or fails with it: expired
 the history of jobs that were purged long ago, and nodes that fell silent.
 """
 
-import asyncio
 from datetime import timedelta
+from functools import partial
 from typing import Final, NamedTuple
 
 from jobtrail.store import expiry
@@ -31,20 +31,24 @@ class Purged(NamedTuple):
 
 
 async def purge(database: Database, *, by: str, history_ttl: timedelta | None) -> Purged:
-    """All three parts at once. `history_ttl` None keeps the history for ever.
+    """One part after the other, whatever became of the one before. `history_ttl` None keeps the history for ever.
 
     Raises the first error, when every part has come to an end: UnavailableError.
     """
-    jobs, moves, nodes = await asyncio.gather(
-        purge_jobs(database, by=by),
-        purge_history(database, age=history_ttl),
-        purge_nodes(database),
-        return_exceptions=True,
-    )
-    for part in (jobs, moves, nodes):
-        if isinstance(part, BaseException):
-            raise part
-    return Purged(jobs, moves)  # type: ignore[arg-type]  # none of them is an exception
+    gone: list[int] = []
+    errors: list[Exception] = []
+    for part in (
+        partial(purge_jobs, database, by=by),
+        partial(purge_history, database, age=history_ttl),
+        partial(purge_nodes, database),
+    ):
+        try:
+            gone.append(await part())
+        except Exception as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return Purged(jobs=gone[0], transitions=gone[1])
 
 
 async def purge_jobs(database: Database, *, by: str) -> int:

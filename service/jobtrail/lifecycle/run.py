@@ -5,18 +5,33 @@ session that the task asked for.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
+from jobtrail.job.context import TASK_LOGGER
 from jobtrail.job.errors import CommitFailedError, NotStorableError
-from jobtrail.job.outcome import Outcome, Performance, Released, Succeeded, in_ascii, judge, raised
-from jobtrail.job.record import Claimed
+from jobtrail.job.outcome import (
+    Again,
+    Cancelled,
+    Failed,
+    Outcome,
+    Performance,
+    Released,
+    Succeeded,
+    exception_of,
+    in_ascii,
+    judge,
+    raised,
+)
+from jobtrail.job.record import AttemptEnd, Claimed, Failure
+from jobtrail.job.status import Status
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.finish import ending_of
 from jobtrail.store.transitions.finish import Ending, Landing
 
 log = logging.getLogger(__name__)
+of_tasks = logging.getLogger(TASK_LOGGER)
 
 Written = TypeVar("Written")
 
@@ -51,16 +66,24 @@ class Run:
     cancel_delivered: Callable[[], bool]
 
 
-async def run(attempt: Run) -> Landing:
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """`seconds` that the task took."""
+
+    claimed: Claimed
+    outcome: Outcome
+    landing: Landing
+    seconds: float
+
+
+async def run(attempt: Run) -> Ran:
     """Never raises for what the task did. A stale end is told in the log by whoever finds it."""
     log.debug("started")
     began = time.monotonic()
     performance = await attempt.perform()
     took = time.monotonic() - began
     landing, outcome = await recorded(_record(attempt, _judge(attempt, performance)))
-    if landing is Landing.LANDED:  # a stale end was told by whoever found it out, with what the row says instead
-        _tell(attempt.claimed, outcome, took)
-    return landing
+    return Ran(attempt.claimed, outcome, landing, took)
 
 
 async def _record(attempt: Run, outcome: Outcome) -> tuple[Landing, Outcome]:
@@ -96,16 +119,62 @@ async def recorded(write: Awaitable[Written]) -> Written:
         raise
 
 
-def _tell(claimed: Claimed, outcome: Outcome, seconds: float) -> None:
-    """In a host the line may be shown without any field, so it says by itself what it is about."""
-    of = f"{claimed.task}: attempt {claimed.attempt} of job {claimed.id}"
-    word = type(outcome).__name__.lower()
-    facts: dict[str, object] = {"seconds": round(seconds, 3)}
-    if isinstance(outcome, Succeeded | Released):
-        log.info("%s %s", of, word, extra=facts)
-        return
-    failure = outcome.failure
-    log.warning("%s %s: %s: %s", of, _WORDS[word], failure.type, failure.message, extra={**facts, "outcome": word})
+def tell(ran: Ran) -> None:
+    """Log a recorded end. In a host the line may be shown without any field, so it says by itself what it is about.
+
+    A failure goes with its exception to the logger of tasks, as ERROR when it is final and WARNING when another attempt
+    follows: error trackers that listen to logging have it from there.
+    """
+    claimed, outcome = ran.claimed, ran.outcome
+    of = claimed.task, claimed.attempt, claimed.id
+    facts: dict[str, object] = {"seconds": round(ran.seconds, 3)}
+    match outcome:
+        case Succeeded():
+            log.info("%s: attempt %d of job %s succeeded", *of, extra=facts)
+        case Released():
+            log.info("%s: attempt %d of job %s released", *of, extra=facts)
+        case Cancelled(failure):
+            told = failure.type, failure.message
+            log.warning("%s: attempt %d of job %s was cancelled: %s: %s", *of, *told, extra=facts)
+        case Failed(failure):
+            _tell_failure(logging.ERROR, "%s: attempt %d of job %s failed: %s: %s", of, failure, facts)
+        case Again(failure):
+            _tell_failure(logging.WARNING, _ANOTHER, of, failure, facts)
 
 
-_WORDS: Final = {"failed": "failed", "again": "failed, another one follows", "cancelled": "was cancelled"}
+def _tell_failure(
+    level: int, words: str, of: tuple[object, ...], failure: Failure, facts: Mapping[str, object]
+) -> None:
+    """An exception is shown by its own `__str__`, which may do anything, SystemExit included."""
+    told = failure.type, failure.message
+    try:
+        of_tasks.log(level, words, *of, *told, extra=facts, exc_info=exception_of(failure))
+    except BaseException:  # noqa: BLE001 - nothing is awaited here: it is the exception's own doing, or a handler's
+        of_tasks.log(level, words, *of, *told, extra=facts)
+
+
+_ANOTHER: Final = "%s: attempt %d of job %s failed, another one follows: %s: %s"
+
+
+def end_of(ran: Ran) -> AttemptEnd:
+    claimed, outcome = ran.claimed, ran.outcome
+    failure = None if isinstance(outcome, Succeeded | Released) else outcome.failure
+    return AttemptEnd(
+        job_id=claimed.id,
+        task=claimed.task,
+        attempt=claimed.attempt,
+        trace_id=claimed.trace_id,
+        status=_STATUSES[type(outcome)],
+        error=None if failure is None else failure.as_json(),
+        exception=None if failure is None else exception_of(failure),
+        seconds=ran.seconds,
+    )
+
+
+_STATUSES: Final[Mapping[type[Outcome], Status]] = {
+    Succeeded: Status.SUCCEEDED,
+    Failed: Status.FAILED,
+    Cancelled: Status.CANCELLED,
+    Again: Status.PENDING,
+    Released: Status.PENDING,
+}

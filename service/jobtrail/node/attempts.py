@@ -13,10 +13,11 @@ from jobtrail.job.outcome import Interrupted, judge, raised
 from jobtrail.job.record import Claimed
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.finish import Endings, ending_of, released
-from jobtrail.lifecycle.run import Run, recorded, run
+from jobtrail.lifecycle.run import Run, end_of, recorded, run, tell
 from jobtrail.logs import bind, collect
 from jobtrail.node.attempt import Attempt, Equipment
 from jobtrail.node.handover import Handover
+from jobtrail.node.hook import Hook, call
 from jobtrail.node.reports import Reports
 from jobtrail.node.slots import Kind
 from jobtrail.store.transitions.finish import Ending, Landing
@@ -37,13 +38,21 @@ class Attempts:
     """`freed` is called when a place is free again, which for a task that was left behind is later than its end."""
 
     def __init__(
-        self, desk: Desk, node_id: UUID, equipment: Equipment, reports: Reports, *, freed: Callable[[Kind], None]
+        self,
+        desk: Desk,
+        node_id: UUID,
+        equipment: Equipment,
+        reports: Reports,
+        *,
+        freed: Callable[[Kind], None],
+        hook: Hook | None = None,
     ) -> None:
         self._desk = desk
         self._node_id = node_id
         self._equipment = equipment
         self._reports = reports
         self._freed = freed
+        self._hook = hook
         self._endings = Endings(desk.database, node_id)
         self._held: dict[UUID, Attempt] = {}
         self._running: set[Attempt] = set()
@@ -144,9 +153,14 @@ class Attempts:
         steps = Run(claimed, attempt.task, execution.perform, handover, lambda: execution.cancel_delivered)
         try:
             ids = bind(job_id=str(claimed.id), task=claimed.task, attempt=claimed.attempt, trace_id=claimed.trace_id)
-            with ids, collect(attempt.words.line):
-                landing = await run(steps)
-            self.stale_ends += landing is Landing.STALE
+            with ids:
+                with collect(attempt.words.line):
+                    ran = await run(steps)
+                if ran.landing is Landing.LANDED:  # a stale end was told by whoever found it out
+                    tell(ran)
+                    if self._hook is not None:
+                        self.keep(call(self._hook, end_of(ran)))
+            self.stale_ends += ran.landing is Landing.STALE
             self._open.pop(attempt.held, None)
         except asyncio.CancelledError:
             await self._cut_off(attempt, handover)

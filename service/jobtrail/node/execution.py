@@ -27,6 +27,7 @@ class Execution:
         self._grace = grace
         self._stop = asyncio.Event()
         self._performing: asyncio.Task[Ended] | None = None
+        self._has_begun = False
         self._interrupted = False
         self.told = False
         self.cancel_delivered = False
@@ -59,6 +60,7 @@ class Execution:
             return self._assignment.raised(error)
         # A task of its own: a cancel hits the job, not the bookkeeping around it.
         name = f"{JOB}{self._assignment.claimed.id}"
+        self._has_begun = True
         performing = self._performing = asyncio.create_task(self._place.perform(), name=name)
         # a loop that is closed would cancel it, and wait for ever for one that swallows that: see `cut_off`
         asyncio._unregister_task(performing)  # noqa: SLF001 - documented (Python, "asyncio: Extending")
@@ -67,7 +69,10 @@ class Execution:
             await asyncio.wait({performing, stopping}, timeout=self._seconds, return_when=FIRST_COMPLETED)
         finally:
             stopping.cancel()
-        return self._ended(performing) if performing.done() else await self._end(performing)
+        ended = self._ended(performing) if performing.done() else await self._end(performing)
+        if performing.done():
+            self._performing = None  # it would keep the task's exception, and with that all that the task held
+        return ended
 
     async def cut_off(self) -> bool:
         """The loop is being closed, which ended `perform`: tell the task to end, give it its grace, and leave it.
@@ -76,7 +81,7 @@ class Execution:
         """
         if self._performing is not None and not self._performing.done():
             await self._end(self._performing)
-        return self._performing is not None
+        return self._has_begun
 
     def _not_begun(self) -> Performance:
         if not self.cancel_delivered:

@@ -90,12 +90,14 @@ class OnLoop:
         # SystemExit and KeyboardInterrupt would leave an asyncio task through the loop and end the service
         except BaseException as error:  # noqa: BLE001 - every exception of the task is its job's error
             ended = self._assignment.raised(error)
-        this = asyncio.current_task()
-        if this is not None and this.cancelling():
-            # it may have cancelled itself just before its end, and asyncio would tell that instead of the end
-            with suppress(asyncio.CancelledError):
-                await asyncio.sleep(0)
-        return ended
+        try:
+            if _is_being_cancelled():
+                # it may have cancelled itself just before its end, and asyncio would tell that instead of the end
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0)
+            return ended
+        finally:
+            del ended  # it has the exception, whose traceback has this frame: all that the task held would stay
 
     def tell(self, performing: "asyncio.Task[Ended]", /) -> None:
         performing.cancel()
@@ -105,6 +107,11 @@ class OnLoop:
         asyncio._unregister_task(performing)  # noqa: SLF001 - documented (Python, "asyncio: Extending")
         vars_of: Any = performing
         vars_of._log_destroy_pending = False  # noqa: SLF001 - as asyncio's own gather does
+
+
+def _is_being_cancelled() -> bool:
+    this = asyncio.current_task()
+    return this is not None and this.cancelling() > 0
 
 
 class InThread:

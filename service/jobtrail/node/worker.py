@@ -16,6 +16,7 @@ from jobtrail.job.record import Claimed
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.node.attempt import Equipment, Submit
 from jobtrail.node.attempts import Attempts
+from jobtrail.node.hook import Hook
 from jobtrail.node.loop import Loop
 from jobtrail.node.processes.pool import Processes
 from jobtrail.node.reports import Reports
@@ -47,6 +48,7 @@ class Work:
     poll_every: timedelta = timedelta(seconds=1)
     cancel_grace: timedelta = timedelta(seconds=5)
     max_result: int = 1024 * 1024
+    on_attempt_end: Hook | None = None
 
 
 class Worker:
@@ -69,7 +71,7 @@ class Worker:
         equipment = Equipment(
             desk.database, submit, self._threads, self._processes, work.lease, work.cancel_grace, work.max_result
         )
-        self._attempts = Attempts(desk, node_id, equipment, self._reports, freed=self._free)
+        self._attempts = Attempts(desk, node_id, equipment, self._reports, freed=self._free, hook=work.on_attempt_end)
         self._claims = Group(self._claim_group, patience=0)
         self._nothing_waits = dict.fromkeys(KINDS, False)
         self._passed_by = 0

@@ -11,11 +11,12 @@ import signal
 import socket
 import sys
 import threading
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
 from jobtrail.job.context import JobContext
-from jobtrail.job.outcome import Ended, failure_of, raised, returned
+from jobtrail.job.outcome import Ended, failure_of, raised, returned, without_cause
 from jobtrail.job.task import Task
 from jobtrail.node.processes.line import ChildLine
 from jobtrail.node.processes.messages import Done, Order, Ready, Setup, Tell, Unfound
@@ -132,11 +133,11 @@ class Stage:
         try:
             task = self._modules.find(ties.order)
         except BaseException as error:  # noqa: BLE001 - a module may do anything while it is imported
-            return Unfound(failure_of(error, claimed.attempt))
+            return Unfound(replace(failure_of(error, claimed.attempt), cause=None))
         try:
             return returned(self._call(task, ties), claimed.attempt, ties.order.max_result)
         except BaseException as error:  # noqa: BLE001 - every exception of the task is its job's error
-            return raised(error, claimed.attempt, task.retry)
+            return without_cause(raised(error, claimed.attempt, task.retry))
 
     def _call(self, task: Task[..., Any], ties: ChildTies) -> object:
         claimed = ties.order.claimed

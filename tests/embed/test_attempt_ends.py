@@ -1,0 +1,166 @@
+"""What a host hears of the end of an attempt: by logging, as error trackers do, and by its own hook."""
+
+import asyncio
+import gc
+import logging
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, ClassVar
+
+import pytest
+
+from jobtrail import AttemptEnd, task
+from jobtrail.job.status import Status
+from support import kinds
+from support.database import Place
+from support.host import Host
+from support.until import until
+
+KINDS = [kinds.on_loop, kinds.in_thread, kinds.in_process]
+
+
+class Tracker(logging.Handler):
+    """As an error tracker listens: to every record, with its exception."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def tracker() -> Iterator[Tracker]:
+    tracker, root = Tracker(), logging.getLogger()
+    root.addHandler(tracker)
+    yield tracker
+    root.removeHandler(tracker)
+
+
+@pytest.fixture
+async def ends() -> list[AttemptEnd]:
+    return []
+
+
+@pytest.fixture
+async def host(place: Place, ends: list[AttemptEnd]) -> AsyncIterator[Host]:
+    parts = {"tasks": [*KINDS, keeps], "on_attempt_end": ends.append, "said": {"processes": 1, "poll_every": 0.05}}
+    async with Host.at(place, **parts) as host:
+        yield host
+
+
+class Kept:
+    made: ClassVar[list["weakref.ref[Kept]"]] = []
+
+
+@task
+async def keeps() -> None:
+    kept = Kept()
+    Kept.made.append(weakref.ref(kept))
+    raise ValueError("as asked")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda each: each.runs_in)
+async def test_a_failed_job_is_one_event_with_its_exception(
+    host: Host, tracker: Tracker, ends: list[AttemptEnd], kind: Any
+) -> None:
+    job = await host.trail.submit(kind, "fail")
+    await until(lambda: _are(ends, 1), within=20)
+    (record,) = tracker.records
+    assert (record.name, record.levelno) == ("jobtrail.task", logging.ERROR)
+    assert record.getMessage() == f"{kind.name}: attempt 1 of job {job.id} failed: ValueError: as asked"
+    assert record.args
+    assert len(record.args) == 5  # one text for all jobs, to group by
+    assert record.exc_info
+    error = record.exc_info[1]
+    assert (type(error).__name__, str(error)) == ("ValueError", "as asked")
+    assert 'raise ValueError("as asked")' in logging.Formatter().formatException(record.exc_info)
+    (end,) = ends
+    assert (end.job_id, end.task, end.attempt, end.status) == (job.id, kind.name, 1, Status.FAILED)
+    assert (type(end.exception).__name__, str(end.exception)) == ("ValueError", "as asked")
+    assert end.error
+    assert (end.error["type"], end.error["message"]) == ("ValueError", "as asked")
+    assert end.trace_id == job.id.hex
+    assert end.seconds >= 0
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda each: each.runs_in)
+async def test_an_attempt_that_is_followed_by_another_is_a_warning(
+    host: Host, tracker: Tracker, ends: list[AttemptEnd], kind: Any
+) -> None:
+    await (await host.trail.submit(kind, "flaky")).wait(timeout=20)
+    await until(lambda: _are(ends, 2), within=20)
+    assert [(each.levelname, each.exc_info is not None) for each in tracker.records] == [("WARNING", True)]
+    assert [each.status for each in ends] == [Status.PENDING, Status.SUCCEEDED]
+
+
+async def test_what_is_cancelled_is_no_error(host: Host, tracker: Tracker, ends: list[AttemptEnd]) -> None:
+    job = await host.trail.submit(kinds.on_loop, "wait")
+
+    async def runs() -> bool:
+        return (await host.trail.get(job.id)).status is Status.RUNNING
+
+    await until(runs)
+    await host.trail.cancel(job.id)
+    await until(lambda: _are(ends, 1), within=20)
+    assert ends[0].status is Status.CANCELLED
+    assert [each for each in tracker.records if each.levelno >= logging.ERROR or each.exc_info] == []
+
+
+async def test_nothing_that_the_task_held_is_kept(
+    host: Host, ends: list[AttemptEnd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not until the collector finds a circle, which may be long."""
+    monkeypatch.setattr(logging.getLogger("jobtrail.task"), "disabled", True)  # pytest keeps all records
+    gc.disable()
+    try:
+        await host.trail.submit(keeps)
+        await until(lambda: _are(ends, 1), within=20)
+        ends.clear()
+
+        async def gone() -> bool:
+            return Kept.made[-1]() is None
+
+        await until(gone)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_hook_that_raises_harms_nobody(
+    place: Place, caplog: pytest.LogCaptureFixture, *, is_async: bool
+) -> None:
+    def hook(end: AttemptEnd) -> None:
+        raise RuntimeError(end.task)
+
+    async def later(end: AttemptEnd) -> None:
+        await asyncio.sleep(0)
+        hook(end)
+
+    async with Host.at(place, tasks=[kinds.on_loop], on_attempt_end=later if is_async else hook) as host:
+        job = await host.trail.submit(kinds.on_loop, "end")
+        assert await job.wait(timeout=20) == "well, in attempt 1"
+
+        async def told() -> bool:
+            return f"on_attempt_end raised after attempt 1 of job {job.id}" in caplog.text
+
+        await until(told)
+
+
+async def test_a_slow_hook_holds_neither_slot_nor_shutdown(place: Place) -> None:
+    begun: list[AttemptEnd] = []
+
+    async def slow(end: AttemptEnd) -> None:
+        begun.append(end)
+        await asyncio.sleep(3600)
+
+    said = {"slots": 1, "grace": 0.1, "cancel_grace": 0.1}
+    async with Host.at(place, tasks=[kinds.on_loop], on_attempt_end=slow, said=said) as host:
+        for _ in range(2):
+            await (await host.trail.submit(kinds.on_loop, "end")).wait(timeout=20)
+        await until(lambda: _are(begun, 2))
+
+
+async def _are(found: list[AttemptEnd], count: int) -> bool:
+    return len(found) == count
