@@ -1,6 +1,7 @@
 """What becomes of a job whose node stops while its attempt has not quite begun, or was begun twice."""
 
 import asyncio
+import logging
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from jobtrail.job.status import Status
 from jobtrail.lifecycle.cancel import cancel
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.read import read, read_history
+from jobtrail.logs import BoundFields, bind
 from support import house, rows, slow_to_import, tasks
 from support.database import Place
 from support.until import until
@@ -114,3 +116,27 @@ async def _facts(desk: Desk, job_id: UUID) -> Facts:
     job = await read(desk, job_id)
     reasons = [move.reason for move in await read_history(desk, job.id)]
     return job.status, job.attempt, job.max_attempts, job.error and job.error["message"], reasons
+
+
+async def test_a_signal_in_the_midst_of_a_job_lends_its_ids_to_no_line_of_the_node(place: Place) -> None:
+    """Python calls a signal handler in the context of what it interrupts."""
+    records: list[logging.LogRecord] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    handler, logger = Kept(), logging.getLogger("jobtrail.node")
+    handler.addFilter(BoundFields())
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        async with house.node_at(house.desk_at(place), place) as node:
+            with bind(job_id="01a20160"):
+                node.drain(0)
+            await asyncio.sleep(0)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    stopped = [each for each in records if each.getMessage() in ("node stopping", "node stopped")]
+    assert [hasattr(each, "job_id") for each in stopped] == [False, False]

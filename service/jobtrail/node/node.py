@@ -1,6 +1,7 @@
 """One process that runs jobs, from its first beat to its last."""
 
 import asyncio
+import contextvars
 import logging
 import os
 import socket
@@ -73,6 +74,7 @@ class Node:
 
         self.unrecorded = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._context = contextvars.copy_context()
         self._stopping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -93,7 +95,8 @@ class Node:
         """
         self.worker.drain(grace)
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._begin_to_stop)
+            # a signal handler has the context of what it interrupts: the ids of a job would be in all lines from here on
+            self._loop.call_soon_threadsafe(self._begin_to_stop, context=self._context)
 
     async def stop(self, grace: float) -> None:
         """Idempotent. When it returns, the node is off the list, and every end of an attempt is recorded but for
