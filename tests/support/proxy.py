@@ -84,12 +84,19 @@ class Proxy:
         if (task := asyncio.current_task()) is not None:
             self._open.add(task)
             task.add_done_callback(self._open.discard)
-        if self.refuses:
-            await self._refuse(self.refuses, reader, writer)
-        elif not self.away:
-            there, back = await asyncio.open_unix_connection(f"{self.host}/.s.PGSQL.{self.port}")
-            answers = asyncio.create_task(_pass(there, writer))
-            self._clients.add(writer)
+        try:
+            if self.refuses:
+                await self._refuse(self.refuses, reader, writer)
+            elif not self.away:
+                await self._forward(reader, writer)
+        finally:
+            writer.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(f"{self.host}/.s.PGSQL.{self.port}")
+        answers = asyncio.create_task(_pass(there, writer))
+        self._clients.add(writer)
+        try:
             with suppress(ConnectionError):
                 while data := await reader.read(_CHUNK):
                     if self.mute or writer in self._unheard:
@@ -100,10 +107,10 @@ class Proxy:
                         await self._lose(data, there, back, writer)
                     else:
                         back.write(data)
+        finally:
             answers.cancel()
             back.close()
             self._clients.discard(writer)
-        writer.close()
 
     async def _refuse(self, state: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):

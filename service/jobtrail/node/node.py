@@ -95,7 +95,7 @@ class Node:
         """
         self.worker.drain(grace)
         if self._loop is not None:
-            # a signal handler has the context of what it interrupts: the ids of a job would be in all lines from here on
+            # a signal handler has the context of what it interrupts, so a job's ids would be in all lines from here on
             self._loop.call_soon_threadsafe(self._begin_to_stop, context=self._context)
 
     async def stop(self, grace: float) -> None:
