@@ -1,10 +1,13 @@
 """Which jobs a node claims, when, and how many."""
 
 import asyncio
+import json
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
@@ -104,6 +107,33 @@ async def test_a_launched_job_needs_no_poll(place: Place) -> None:
             node.launch(job.id, job.task, job.queue)
         for job in burst:
             assert (await house.ended(desk, job.id, within=5)).status is Status.SUCCEEDED
+
+
+async def test_an_idle_poll_is_one_statement_whatever_the_kinds(place: Place) -> None:
+    desk = house.desk_at(place)
+    async with house.node_at(desk, place, threads=2, processes=1, poll_every=timedelta(seconds=0.05)) as node:
+        await node.worker.claim_loop.ticked()
+        begun = node.worker.claim_loop.ticks
+        polls: list[str] = []
+
+        def heard(_: Any, __: Any, statement: str, *___: Any) -> None:
+            if "WITH RECURSIVE spots" in statement:
+                polls.append(statement)
+
+        event.listen(desk.database.grouped.sync_engine, "before_cursor_execute", heard)
+        ticks = await node.worker.claim_loop.ticked(begun + 5) - begun
+        assert 5 <= len(polls) <= ticks + 1
+        for task in ("noop", "in_thread"):
+            await place.psql.execute(
+                "INSERT INTO jobtrail.jobs (id, task, args) VALUES (gen_random_uuid(), $1, $2)",
+                task,
+                json.dumps({"n": 1} if task == "in_thread" else {}),
+            )
+
+        async def done() -> bool:
+            return bool(await place.value("SELECT count(*) = 2 FROM jobtrail.jobs WHERE status = 'succeeded'"))
+
+        await until(done)
 
 
 async def test_a_node_takes_only_its_queues(place: Place) -> None:

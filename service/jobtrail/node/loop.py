@@ -70,10 +70,10 @@ class Loop:
                 await asyncio.sleep(0)
                 continue
             pause = self._every * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - jitter is no secret
-            try:
-                await asyncio.wait_for(self._wake.wait(), pause)
-            except TimeoutError:
-                continue
+            # wait_for would make a task each time, which is felt in what an idle node costs
+            alarm = asyncio.get_running_loop().call_later(pause, self._wake.set)
+            await self._wake.wait()
+            alarm.cancel()
 
     async def _once(self) -> bool:
         try:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 BLOCKED: Final = 0.5
 """Seconds without an answer after which the loop counts as blocked."""
 
-_EVERY: Final = 0.2
+_EVERY: Final = BLOCKED / 2
 
 _LIBRARIES: Final = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 

@@ -24,7 +24,7 @@ from jobtrail.node.slots import KINDS, Kind, Slots
 from jobtrail.node.threads import Threads
 from jobtrail.store.faults import FAILURES, reason
 from jobtrail.store.group import Group
-from jobtrail.store.transitions.claim import claim_next, claim_these, held_by
+from jobtrail.store.transitions.claim import claim_next, claim_these, held_by, is_any_due
 from jobtrail.store.transitions.renew import Held, Running, running_of
 
 log = logging.getLogger(__name__)
@@ -167,10 +167,20 @@ class Worker:
     async def _claim(self) -> bool:
         """One tick of the claim loop: as many due jobs of each kind as have a place; again if one came in between."""
         again = False
-        for kind in self._slots.free_kinds():
-            if self._tasks[kind] and not self.draining:
+        kinds = [kind for kind in self._slots.free_kinds() if self._tasks[kind]]
+        if await self._is_idle(kinds):
+            return False
+        for kind in kinds:
+            if not self.draining:
                 again |= await self._claim_kind(kind)
         return again
+
+    async def _is_idle(self, kinds: Sequence[Kind]) -> bool:
+        """Whether nothing has come in: where nothing waited, one look for all kinds does for a claim of each."""
+        if len(kinds) <= 1 or not all(self._nothing_waits[kind] for kind in kinds):
+            return False
+        tasks = [task for kind in kinds for task in self._tasks[kind]]
+        return not await is_any_due(self._desk.database, lease=self._work.lease, tasks=tasks, queues=self._work.queues)
 
     async def _claim_kind(self, kind: Kind) -> bool:
         free, passed_by = self._slots.free(kind), self._passed_by

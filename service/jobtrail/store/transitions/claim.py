@@ -32,8 +32,7 @@ _PAUSED_TASKS: Final = "SELECT name FROM jobtrail.pauses WHERE kind = 'task'"
 # spot come in claim order straight from the index; run_at is compared with statement_timestamp because a volatile
 # clock is no index condition. Spots of equal priority come in an order that changes with the salt: no queue starves.
 # The tasks are a subquery also to keep their names from the planner, which would read the whole table for rare ones.
-_NEXT: Final = text(
-    """
+_SPOTS: Final = f"""
 WITH RECURSIVE spots AS (
     (SELECT queue, priority FROM jobtrail.jobs WHERE status = 'pending' ORDER BY queue, priority LIMIT 1)
     UNION ALL
@@ -41,22 +40,37 @@ WITH RECURSIVE spots AS (
         SELECT queue, priority FROM jobtrail.jobs
          WHERE status = 'pending' AND (queue, priority) > (s.queue, s.priority)
          ORDER BY queue, priority LIMIT 1) n
+), served AS (
+    SELECT queue, priority FROM spots
+     WHERE (:all_queues OR queue = ANY(CAST(:queues AS text[]))) AND queue <> ALL(ARRAY({_PAUSED_QUEUES}))
 )"""
+
+_OF_SPOT: Final = f"""
+            WHERE status = 'pending' AND queue = s.queue AND priority = s.priority
+              AND run_at <= statement_timestamp() AND task = ANY(ARRAY(
+                  SELECT unnest(CAST(:tasks AS text[])) EXCEPT {_PAUSED_TASKS}))"""
+
+_NEXT: Final = text(
+    _SPOTS
     + _START.format(
         picked=f"""
     SELECT picked.id
-      FROM (SELECT queue, priority FROM spots
-             WHERE (:all_queues OR queue = ANY(CAST(:queues AS text[]))) AND queue <> ALL(ARRAY({_PAUSED_QUEUES}))
+      FROM (SELECT queue, priority FROM served
              ORDER BY priority DESC, hashtext(queue || CAST(:salt AS text))) s
      CROSS JOIN LATERAL (
-           SELECT id FROM jobtrail.jobs
-            WHERE status = 'pending' AND queue = s.queue AND priority = s.priority
-              AND run_at <= statement_timestamp() AND task = ANY(ARRAY(
-                  SELECT unnest(CAST(:tasks AS text[])) EXCEPT {_PAUSED_TASKS}))
+           SELECT id FROM jobtrail.jobs {_OF_SPOT}
             ORDER BY run_at, id LIMIT :free FOR UPDATE SKIP LOCKED) picked
      LIMIT :free"""
     )
 ).columns(args=Json)
+
+_DUE: Final = text(
+    f"""{_SPOTS}
+SELECT EXISTS (
+    SELECT FROM served s CROSS JOIN LATERAL (
+           SELECT FROM jobtrail.jobs {_OF_SPOT}
+            ORDER BY run_at, id LIMIT 1) due)"""
+)
 
 _THESE: Final = text(
     _START.format(
@@ -93,6 +107,13 @@ async def claim_next(
         "salt": salt,
     }
     return await _claim(database, _NEXT, parameters)
+
+
+async def is_any_due(database: Database, *, lease: timedelta, tasks: Sequence[str], queues: Sequence[str]) -> bool:
+    """Whether `claim_next` may find a job of these tasks, or did so a moment ago. It writes and locks nothing."""
+    parameters = {"tasks": list(tasks), "queues": list(queues), "all_queues": not queues}
+    async with database.autocommit(answering_within(lease)) as connection:
+        return bool((await connection.execute(_DUE, parameters)).scalar_one())
 
 
 async def claim_these(database: Database, ids: Sequence[UUID], *, node: UUID, lease: timedelta) -> Sequence[Claimed]:
