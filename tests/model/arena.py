@@ -26,11 +26,12 @@ _HOLD: Final = f"""
 CREATE TABLE effects (job uuid NOT NULL, attempt int NOT NULL);
 CREATE SCHEMA race;
 CREATE TABLE race.undone (sure bool);
+CREATE SEQUENCE race.tries;
 CREATE FUNCTION race.hold() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF current_setting('race.held', true) = 'on' THEN
         PERFORM pg_advisory_xact_lock({_KEY});
-        IF EXISTS (SELECT FROM race.undone) THEN
+        IF EXISTS (SELECT FROM race.undone) AND nextval('race.tries') = 1 THEN
             RAISE EXCEPTION 'undone' USING ERRCODE = 'data_exception';
         END IF;
     END IF;
@@ -68,7 +69,9 @@ PATIENCE: Final = 0.02
 
 
 class How(Enum):
-    """What becomes of the first: it commits as soon as the second waits, or after that one's patience, or never."""
+    """What becomes of the first: it commits as soon as the second waits, or after that one's patience, or its COMMIT is
+    refused, once.
+    """
 
     COMMITS = "commits"
     COMMITS_LATE = "commits late"
@@ -103,7 +106,7 @@ class Arena:
         """What came of it; and whether the second had to wait."""
         job_id = await self._begin(at)
         if how is How.IS_UNDONE:
-            await self.place.psql.execute("INSERT INTO race.undone VALUES (true)")
+            await self.place.psql.execute("ALTER SEQUENCE race.tries RESTART; INSERT INTO race.undone VALUES (true)")
         await self.place.psql.execute(f"SELECT pg_advisory_lock({_KEY})")
         try:
             one = asyncio.create_task(_answer(self.first, first, job_id))

@@ -133,8 +133,8 @@ VERBS: Final = {
     "submit": Verb(_submit, ["unborn"]),
 }
 
-ENDS: Final = frozenset({"succeed", "try again"})
-"""What a node says of the end of an attempt; of one attempt it says only one of them."""
+OFFERED: Final = frozenset({"succeed", "try again"})
+"""Whatever the database says, these are offered until they are recorded."""
 
 APART: Final = {
     ("submit", other): "a row that is not committed is there for nobody but another with its key"
