@@ -192,6 +192,11 @@ async def find_schema(desk: Desk, url: DatabaseUrl) -> schema.Schema:
         async with desk.database.sessions() as session:
             misfit = (await schema.nature(session)).misfit
             found = await schema.state(session)
+            if found is schema.Schema.FOREIGN:
+                misfit = misfit or (
+                    f"the schema {desk.database.schema} holds tables of another application: choose another name with "
+                    "JOBTRAIL_SCHEMA"
+                )
             if found is schema.Schema.CLOSED:
                 misfit = misfit or rights.told(await rights.lacking(session))
     if misfit:

@@ -53,6 +53,21 @@ async def test_wrong_settings(bare: Command, variables: dict[str, str], complain
         assert done.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("table", ["alembic_version (version_num text)", "keys (id int)"])
+async def test_a_schema_of_another_application_is_left_alone(bare: Command, empty_url: str, table: str) -> None:
+    connection = await asyncpg.connect(empty_url)
+    await connection.execute(f"CREATE SCHEMA shop; CREATE TABLE shop.{table}")
+    if "version" in table:
+        await connection.execute("INSERT INTO shop.alembic_version VALUES ('abc123')")
+    await connection.close()
+    for verb in ("migrate", "serve", "doctor"):
+        done = await bare(verb, JOBTRAIL_DATABASE_URL=empty_url, JOBTRAIL_SCHEMA="shop", JOBTRAIL_PORT="0")
+        told = done.out if verb == "doctor" else done.err
+        assert "the schema shop holds tables of another application" in told, done
+        assert "JOBTRAIL_SCHEMA" in told
+        assert done.code == (1 if verb == "doctor" else 2)
+
+
 async def test_several_wrong_settings_are_told_together_and_env_files_are_read(bare: Command) -> None:
     (bare.folder / ".env").write_text("JOBTRAIL_PORT=x\nJOBTRAIL_SLOTS=-1\n")
     done = await bare("ls")

@@ -7,9 +7,11 @@ import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, ClassVar
 
+import asyncpg
 import pytest
 
-from jobtrail import AttemptEnd, task
+from jobtrail import AttemptEnd, JobContext, task
+from jobtrail.job.errors import JobCancelledError
 from jobtrail.job.status import Status
 from support import kinds
 from support.database import Place
@@ -127,12 +129,41 @@ async def test_nothing_that_the_task_held_is_kept(
         gc.enable()
 
 
-@pytest.mark.parametrize("is_async", [False, True])
+@task(max_attempts=3)
+async def stops_itself(context: JobContext, url: str) -> None:
+    """A cancel that the node has not heard of yet when the attempt fails."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "UPDATE jobtrail.jobs SET cancel_requested_at = now(), cancel_requested_by = 'ann', cancel_reason = 'enough' "
+        "WHERE id = $1",
+        context.job_id,
+    )
+    await connection.close()
+    raise ValueError("once")
+
+
+async def test_what_was_to_run_again_but_is_cancelled_is_told_so(
+    place: Place, ends: list[AttemptEnd], tracker: Tracker
+) -> None:
+    async with Host.at(place, tasks=[stops_itself], on_attempt_end=ends.append) as host:
+        job = await host.trail.submit(stops_itself, place.scratch.url)
+        with pytest.raises(JobCancelledError):
+            await job.wait(timeout=20)
+
+        async def told() -> bool:
+            return bool(ends)
+
+        await until(told)
+    assert [(end.status, end.attempt) for end in ends] == [(Status.CANCELLED, 1)]
+    assert not [each for each in tracker.records if "another one follows" in each.getMessage()]
+
+
+@pytest.mark.parametrize(("is_async", "error"), [(False, RuntimeError), (True, RuntimeError), (True, SystemExit)])
 async def test_a_hook_that_raises_harms_nobody(
-    place: Place, caplog: pytest.LogCaptureFixture, *, is_async: bool
+    place: Place, caplog: pytest.LogCaptureFixture, *, is_async: bool, error: type[BaseException]
 ) -> None:
     def hook(end: AttemptEnd) -> None:
-        raise RuntimeError(end.task)
+        raise error(end.task)
 
     async def later(end: AttemptEnd) -> None:
         await asyncio.sleep(0)

@@ -3,6 +3,8 @@
 from uuid import UUID
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobtrail.lifecycle import desk as desks
 from support.database import Place
@@ -33,6 +35,35 @@ async def test_who_is_not_let_in_is_told_to_come_again_and_nothing_is_lost(
         later = await host.post("/trail/jobs", 202, json={"task": "noop"})
         assert await host.trail.wait(UUID(later["id"]), timeout=5) == {"ok": 0}
     assert await place.value("SELECT array_agg(attempt) FROM jobtrail.jobs") == [1, 1]
+
+
+class TokenError(Exception):
+    """What a host's own way to a password may raise."""
+
+
+async def test_a_host_whose_engine_cannot_connect_for_now(place: Place) -> None:
+    """The error is neither the driver's nor SQLAlchemy's."""
+    GATE.clear()
+    engine = create_async_engine(place.url.sqlalchemy)
+    is_away = False
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def _connect(*_: object) -> None:
+        if is_away:
+            raise TokenError("no token")
+
+    async with Host.at(place, engine=engine) as host:
+        host.app.include_router(host.trail.router(read="open", submit="open"), prefix="/trail")
+        job = await host.trail.submit(hold)
+        await until(lambda: place.value("SELECT true FROM jobtrail.jobs WHERE status = 'running'"))
+        is_away = True
+        await engine.dispose()
+        GATE.set()
+        for call in ("POST jobs", "POST jobs keyed", "GET jobs", f"GET jobs/{job.id}", "GET nodes"):
+            await told_to_come_again(host, call)
+        is_away = False
+        assert await host.trail.wait(job.id, timeout=5) == "released"
+    await engine.dispose()
 
 
 async def told_to_come_again(host: Host, call: str) -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from jobtrail.job.errors import PurgeRefusedError
 from jobtrail.job.status import Status
 from jobtrail.lifecycle.purge import JOBS, purge
 from jobtrail.store.transitions.cancel import Cancellation
@@ -54,6 +55,20 @@ async def test_a_purge_takes_what_has_expired_and_nothing_else(place: Place) -> 
     assert [(await trail(place, each))[-1][2] for each in gone] == ["purged"] * 3
     query = "SELECT DISTINCT actor, reason FROM jobtrail.transitions WHERE to_status = 'purged'"
     assert await place.rows(query) == [{"actor": "ann", "reason": "expired"}]
+
+
+async def test_what_cannot_go_keeps_no_other(place: Place) -> None:
+    jobs = [await in_status(place, Status.SUCCEEDED) for _ in range(5)]
+    await place.psql.execute(EXPIRED)
+    await place.psql.execute("CREATE TABLE orders (job_id uuid REFERENCES jobtrail.jobs)")
+    try:
+        await place.psql.execute("INSERT INTO orders VALUES ($1)", jobs[2])
+        with pytest.raises(PurgeRefusedError, match=f"job {jobs[2]} cannot be purged: .*violates foreign key"):
+            await purge(place.database, by="ann", history_ttl=None)
+        assert [row["id"] for row in await place.rows("SELECT id FROM jobtrail.jobs")] == [jobs[2]]
+    finally:
+        await place.psql.execute("DROP TABLE orders")
+    assert (await purge(place.database, by="ann", history_ttl=None)).jobs == 1
 
 
 async def many(place: Place, count: int) -> None:

@@ -93,7 +93,7 @@ class ByNode(World):
             return  # no node ends like this what nobody asked to stop
         known = job.was_ended_by(fence.node, fence.attempt, ending.status, json.loads(ending.error or "null"))
         landing = self.run(Endings(self.database, fence.node).finish(ending))
-        assert landing is (Landing.LANDED if self.holds(fence) or known else Landing.STALE)
+        assert (landing is not Landing.STALE) == (self.holds(fence) or known)
         if self.holds(fence):
             self._end(job, how)
 
@@ -103,7 +103,7 @@ class ByNode(World):
         landing = self.run(self._in_session(fence, gives_up=gives_up))
         if gives_up:
             return
-        assert landing is (Landing.LANDED if self.holds(fence) else Landing.STALE)
+        assert (landing is not Landing.STALE) == self.holds(fence)
         if self.holds(fence):
             self.effects.append((job_id, fence.attempt))
             self._end(self.jobs[job_id], "succeeded")

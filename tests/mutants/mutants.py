@@ -55,9 +55,9 @@ FIND = """        silent = "SELECT id FROM jobtrail.jobs WHERE status = 'running
         found = [row.id for row in await connection.execute(text(silent))]
         rows = (await connection.execute(_RESCUE, {"found": found, """
 
-ENDED_BEFORE = """    await session.own.commit()
-    await session.own.begin()
-    return await finish_within"""
+ENDED_BEFORE = """            await session.own.commit()
+            await session.own.begin()
+            landing = await finish_within"""
 
 MUTANTS: Final = (
     Mutant(
@@ -139,7 +139,7 @@ MUTANTS: Final = (
     Mutant(
         "the effects of a job session committed before its end",
         "tests/store/test_job_session.py",
-        (Change(SESSION, "    return await finish_within", ENDED_BEFORE),),
+        (Change(SESSION, "            landing = await finish_within", ENDED_BEFORE),),
     ),
     Mutant(
         "a purge that does not look at the expiry",

@@ -1,5 +1,7 @@
 """What somebody types in psql in an emergency just works: the status alone, and the database fills in the rest."""
 
+import json
+
 import asyncpg
 import pytest
 
@@ -82,6 +84,31 @@ async def test_what_was_typed_stays(place: Place) -> None:
     contradiction = await in_status(place, Status.RUNNING)
     with pytest.raises(asyncpg.CheckViolationError, match="ck_jobs_running"):
         await typed(place, contradiction, "cancelled", ", lease_until = now()")
+
+
+@pytest.mark.parametrize(
+    ("typed_in", "message"),
+    [
+        ('"disk full"', "disk full"),
+        ("5", "5"),
+        ("[1]", "[1]"),
+        ("null", "ended in SQL by"),
+        ("{}", "ended in SQL by"),
+        ('{"message": "disk full"}', "disk full"),
+    ],
+)
+async def test_an_error_that_was_typed_can_be_read(place: Place, typed_in: str, message: str) -> None:
+    job_id = await in_status(place, Status.RUNNING)
+    await typed(place, job_id, "failed", f", error = '{typed_in}'")
+    for told in (
+        await place.value("SELECT error::text FROM jobtrail.jobs WHERE id = $1", job_id),
+        await place.value("SELECT error::text FROM jobtrail.transitions WHERE job_id = $1 AND seq = 3", job_id),
+    ):
+        error = json.loads(told)
+        assert error.pop("message").startswith(message)
+        assert error == {"type": "by-hand", "traceback": None, "attempt": 1}
+    await place.psql.execute("UPDATE jobtrail.jobs SET error = '7' WHERE id = $1", job_id)
+    assert await place.value("SELECT error ->> 'message' FROM jobtrail.jobs WHERE id = $1", job_id) == "7"
 
 
 async def test_a_row_that_is_kept_for_good_has_no_expiry(place: Place) -> None:

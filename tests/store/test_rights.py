@@ -185,6 +185,23 @@ async def test_each_right_that_is_missing_is_named_until_it_is_granted(roles: Ro
     assert found["level"] == "ok"
 
 
+async def test_row_level_security_without_a_policy_is_named(roles: Roles) -> None:
+    psql = roles.place.psql
+    fix = "CREATE POLICY jobtrail_role ON jobtrail.jobs TO jobtrail_app USING (true)"
+    await psql.execute("ALTER TABLE jobtrail.jobs ENABLE ROW LEVEL SECURITY")
+    try:
+        done = await roles.run("jobtrail_app", "doctor")
+        assert done.code == 1
+        assert "a policy for row level security on jobtrail.jobs" in done.out
+        assert fix in done.out
+        await psql.execute(fix)
+        assert (await roles.run("jobtrail_app", "doctor")).code == 0
+    finally:
+        await psql.execute(
+            "DROP POLICY IF EXISTS jobtrail_role ON jobtrail.jobs; ALTER TABLE jobtrail.jobs DISABLE ROW LEVEL SECURITY"
+        )
+
+
 async def test_who_starts_without_a_right(roles: Roles, tmp_path: Path) -> None:
     """A service is not ready until the GRANT; a node that nobody can ask does not start."""
     place = roles.place

@@ -9,6 +9,8 @@ from contextlib import suppress
 from contextvars import ContextVar
 from datetime import date
 
+from sqlalchemy import text
+
 from jobtrail import JobContext, Retry, task
 from jobtrail.job.errors import ContextError
 
@@ -37,6 +39,14 @@ async def hold(seconds: float = 60) -> str:
     while not GATE.is_set() and time.monotonic() < end:
         await asyncio.sleep(0.005)
     return "released"
+
+
+@task
+async def hold_and_write(context: JobContext) -> str:
+    """Into a table of the test's, through the job session."""
+    session = await context.session()
+    await session.execute(text("INSERT INTO written VALUES (:attempt)"), {"attempt": context.attempt})
+    return await hold.function()
 
 
 @task

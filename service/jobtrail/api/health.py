@@ -16,6 +16,7 @@ from jobtrail.store.schema import Schema
 _UNUSABLE: Final = {
     Schema.MISSING: "the database has no Jobtrail schema: run `jobtrail migrate`",
     Schema.OLDER: "the database has an older revision of the schema: run `jobtrail migrate`",
+    Schema.FOREIGN: "the schema holds tables of another application: choose another name with JOBTRAIL_SCHEMA",
 }
 
 

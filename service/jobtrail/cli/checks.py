@@ -128,7 +128,7 @@ def check_server(found: Found) -> Finding:
     return Finding("server", Level.OK, said)
 
 
-def check_revision(found: Found) -> Finding:
+def check_revision(found: Found) -> Finding:  # noqa: PLR0911 - one for each
     match found.schema:
         case Schema.CURRENT:
             return Finding(
@@ -150,6 +150,9 @@ def check_revision(found: Found) -> Finding:
             return Finding("revision", Level.FAULT, detail, "run `jobtrail migrate`")
         case Schema.CLOSED:
             return Finding("revision", Level.FAULT, "which revision the schema is at may not be read", "see `rights`")
+        case Schema.FOREIGN:
+            detail = f"the schema {found.settings.schema} holds tables of another application"
+            return Finding("revision", Level.FAULT, detail, "choose another name with JOBTRAIL_SCHEMA")
 
 
 def check_rights(found: Found) -> Finding:

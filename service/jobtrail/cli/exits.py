@@ -41,6 +41,7 @@ CODES: Final[Mapping[type[JobtrailError], int]] = {
     errors.NotStorableError: FAILED,
     errors.PreconditionError: FAILED,
     errors.ProcessDiedError: FAILED,
+    errors.PurgeRefusedError: FAILED,
     errors.ResultNotJsonError: FAILED,
     errors.ResultTooLargeError: FAILED,
     errors.SettingsError: USAGE,

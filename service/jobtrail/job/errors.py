@@ -1,6 +1,6 @@
 """The vocabulary of errors: what may go wrong with a job, free of HTTP; each door translates it once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final
 from uuid import UUID
@@ -275,3 +275,13 @@ class AuditTimeoutError(JobtrailError):
 
 def _hint(near: Sequence[str]) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+class PurgeRefusedError(JobtrailError):
+    """Expired jobs that the database does not let go, each with its reason; all the others are gone."""
+
+    def __init__(self, refused: Mapping[UUID, str]) -> None:
+        self.refused: Final = refused
+        job_id, why = next(iter(refused.items()))
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        super().__init__(f"job {job_id} cannot be purged{more}: {why}")

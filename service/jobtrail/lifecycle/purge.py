@@ -7,17 +7,22 @@ the history of jobs that were purged long ago, and nodes that fell silent.
 from datetime import timedelta
 from functools import partial
 from typing import Final, NamedTuple
+from uuid import UUID
 
+from jobtrail.job.errors import PurgeRefusedError
 from jobtrail.store import expiry
 from jobtrail.store.batches import in_batches
 from jobtrail.store.engine import Database
-from jobtrail.store.faults import unavailable
+from jobtrail.store.faults import reason, unavailable
 
 JOBS: Final = 1000
 """Jobs of one commit, at most."""
 
 MOVES: Final = 5000
 """Rows of the history of one commit, at most."""
+
+_MOST_STUCK: Final = 100
+"""Jobs that are stepped over in one purge: each costs an attempt of its own."""
 
 NODE_AGE: Final = timedelta(hours=1)
 """How long a node that went silent stays on the list, for whoever asks what happened."""
@@ -33,7 +38,7 @@ class Purged(NamedTuple):
 async def purge(database: Database, *, by: str, history_ttl: timedelta | None) -> Purged:
     """One part after the other, whatever became of the one before. `history_ttl` None keeps the history for ever.
 
-    Raises the first error, when every part has come to an end: UnavailableError.
+    Raises the first error, when every part has come to an end: UnavailableError, PurgeRefusedError.
     """
     gone: list[int] = []
     errors: list[Exception] = []
@@ -52,17 +57,26 @@ async def purge(database: Database, *, by: str, history_ttl: timedelta | None) -
 
 
 async def purge_jobs(database: Database, *, by: str) -> int:
-    """How many expired jobs went. Raises UnavailableError; what was committed is gone."""
+    """How many expired jobs went. Raises UnavailableError, and PurgeRefusedError for what the database does not let go,
+    when all the others went; what was committed is gone.
+    """
     total = 0
+    stuck: dict[UUID, str] = {}
 
     async def step(most: int) -> bool:
         nonlocal total
-        gone = await expiry.purge(database, actor=by, most=most)
+        try:
+            gone = await expiry.purge(database, actor=by, most=most, but=stuck)
+        except expiry.StuckError as error:
+            stuck[error.job_id] = reason(error.__cause__ or error)
+            return len(stuck) < _MOST_STUCK
         total += gone
         return gone == most
 
     with unavailable():
         await in_batches(step, most=JOBS)
+    if stuck:
+        raise PurgeRefusedError(stuck)
     return total
 
 

@@ -99,10 +99,13 @@ async def _record(attempt: Run, outcome: Outcome) -> tuple[Landing, Outcome]:
     else:
         await attempt.handover.abandon()
     try:
-        return await attempt.handover.finish(ending_of(attempt.claimed, outcome)), outcome
+        landing = await attempt.handover.finish(ending_of(attempt.claimed, outcome))
     except NotStorableError as error:
         outcome = in_ascii(outcome, error, attempt.claimed.attempt)
-        return await attempt.handover.finish(ending_of(attempt.claimed, outcome)), outcome
+        landing = await attempt.handover.finish(ending_of(attempt.claimed, outcome))
+    if landing is Landing.CANCELLED and isinstance(outcome, Again):
+        outcome = Cancelled(outcome.failure)
+    return landing, outcome
 
 
 def _judge(attempt: Run, performance: Performance) -> Outcome:
@@ -164,7 +167,7 @@ def end_of(ran: Ran) -> AttemptEnd:
         task=claimed.task,
         attempt=claimed.attempt,
         trace_id=claimed.trace_id,
-        status=_STATUSES[type(outcome)],
+        status=Status.CANCELLED if ran.landing is Landing.CANCELLED else _STATUSES[type(outcome)],
         error=None if failure is None else failure.as_json(),
         exception=None if failure is None else exception_of(failure),
         seconds=ran.seconds,

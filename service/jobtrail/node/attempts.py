@@ -156,7 +156,7 @@ class Attempts:
             with ids:
                 with collect(attempt.words.line):
                     ran = await run(steps)
-                if ran.landing is Landing.LANDED:  # a stale end was told by whoever found it out
+                if ran.landing is not Landing.STALE:  # a stale end was told by whoever found it out
                     tell(ran)
                     if self._hook is not None:
                         self.keep(call(self._hook, end_of(ran)))

@@ -20,5 +20,5 @@ async def call(hook: Hook, end: AttemptEnd) -> None:
             result = hook(end)
             if inspect.isawaitable(result):
                 await result
-        except Exception:
+        except (Exception, SystemExit):
             log.exception("on_attempt_end raised after attempt %d of job %s", end.attempt, end.job_id)

@@ -1,21 +1,26 @@
 """What goes: rows whose TTL has passed, and the history of rows that are long gone. The database refuses the rest."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from jobtrail.store.engine import Database
+from jobtrail.store.faults import unavailability
 
 # A session variable is enough here: one purge has one actor. It holds for this transaction only.
 _ACTOR: Final = text("SELECT set_config('jobtrail.actor', :actor, true)")
 
+_EXPIRED: Final = text("""
+SELECT id FROM jobtrail.jobs WHERE expires_at <= statement_timestamp() AND id <> ALL(CAST(:but AS uuid[]))
+ ORDER BY expires_at LIMIT :most FOR UPDATE SKIP LOCKED
+""")
+
 _PURGE: Final = text("""
-DELETE FROM jobtrail.jobs
- WHERE id = ANY(ARRAY(
-     SELECT id FROM jobtrail.jobs WHERE expires_at <= statement_timestamp()
-      ORDER BY expires_at LIMIT :most FOR UPDATE SKIP LOCKED))
-   AND expires_at <= statement_timestamp()
+DELETE FROM jobtrail.jobs WHERE id = ANY(CAST(:ids AS uuid[])) AND expires_at <= statement_timestamp()
 """)
 
 # Rows are counted, not jobs: one may have any number of moves. They go in the order of `seq`, so that the last one, by
@@ -37,11 +42,27 @@ DELETE FROM jobtrail.nodes WHERE heartbeat_at < clock_timestamp() - greatest(CAS
 """)
 
 
-async def purge(database: Database, *, actor: str, most: int) -> int:
-    """Remove at most `most` expired jobs, oldest first; other nodes may do the same at the same time. How many went."""
+class StuckError(Exception):
+    """A single expired job that the database does not let go."""
+
+    def __init__(self, job_id: UUID) -> None:
+        self.job_id: Final = job_id
+
+
+async def purge(database: Database, *, actor: str, most: int, but: Collection[UUID] = ()) -> int:
+    """Remove at most `most` expired jobs, oldest first; other nodes may do the same at the same time. How many went.
+
+    Raises StuckError where a single one is refused, as by a foreign key of the host's; `but` are not tried.
+    """
     async with database.transaction() as session:
         await session.execute(_ACTOR, {"actor": actor})
-        return _count(await session.execute(_PURGE, {"most": most}))
+        ids = (await session.scalars(_EXPIRED, {"most": most, "but": list(but)})).all()
+        try:
+            return _count(await session.execute(_PURGE, {"ids": ids}))
+        except DBAPIError as error:
+            if len(ids) == 1 and unavailability(error) is None:
+                raise StuckError(ids[0]) from error
+            raise
 
 
 async def forget(database: Database, *, age: timedelta, most: int) -> int:

@@ -46,7 +46,7 @@ def connecting() -> Iterator[None]:
     """
     try:
         yield
-    except FAILURES as error:
+    except Exception as error:  # a host's engine may raise anything here
         raise NotConnectedError(str(error)) from error
 
 

@@ -15,7 +15,7 @@ from jobtrail.job.errors import CommitFailedError, JobSessionError, UnavailableE
 from jobtrail.store.engine import Database
 from jobtrail.store.faults import PASSING, Fault, connecting, fault_of, unavailable
 from jobtrail.store.job_connection import IN_FAILED_TRANSACTION, USE, Use, leave
-from jobtrail.store.transitions.finish import Ending, Landing, ask, finish_within
+from jobtrail.store.transitions.finish import Ending, Landing, ask, finish_within, unfit
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ class JobSession(AsyncSession):
         self.use: Final = use
         self.transaction: Final = transaction
         self.leaving: asyncio.Task[None] | None = None
+        self.refusal: DBAPIError | None = None
 
     async def __aexit__(self, *_: object) -> None:
         """Ends nothing: `async with session:` may stand in code that was written for other sessions."""
@@ -120,20 +121,21 @@ async def _open(database: Database, lease: timedelta) -> JobSession | None:
 async def complete(database: Database, session: JobSession, ending: Ending, *, node: UUID) -> Landing:
     """Commit what the task wrote, and the end of its attempt as the last statement of the same transaction.
 
-    STALE: the attempt was no longer ours, and nothing of it remains. For a lock it waits as long as a lease, for an
-    outage however long it lasts.
+    STALE: the attempt was no longer ours, and nothing of it remains. The end is offered for as long as a lease,
+    whatever the database says of it, and after an outage what became of it is asked however long that lasts.
     Raises CommitFailedError when neither landed and the attempt still runs: it is to be ended in another way.
     """
     sent = False
     refusal: Exception | None = None
     try:
         async with asyncio.timeout(max(session.use.most_idle.total_seconds(), _PATIENCE)):
-            if await _finish(session, ending, node, database.schema):
+            if await _finish(session, ending, node, database):
                 sent = True
                 await session.own.commit()
                 return Landing.LANDED
     except TimeoutError:
-        refusal = UnavailableError("the database did not answer, or somebody kept the row of the job locked")
+        silent = UnavailableError("the database did not answer, or somebody kept the row of the job locked")
+        refusal = session.refusal or silent
     except Exception as error:  # noqa: BLE001 - whatever it was: what counts is what the row says
         refusal = error
     finally:
@@ -162,7 +164,7 @@ _PATIENCE: Final = 30.0
 """Seconds that the end of an attempt waits for its row, or for an answer, at least."""
 
 
-async def _finish(session: JobSession, ending: Ending, node: UUID, schema: str) -> bool:
+async def _finish(session: JobSession, ending: Ending, node: UUID, database: Database) -> bool:
     """Everything but the COMMIT; False when the attempt is no longer ours."""
     await session.connection()  # raises when a flush had failed before and its error was swallowed
     if session.new or session.dirty or session.deleted:
@@ -170,7 +172,28 @@ async def _finish(session: JobSession, ending: Ending, node: UUID, schema: str) 
         await session.flush()
     # From here on it waits for a lock on the row however long it lasts: the effects must not be lost by that.
     await _check(session, _PATIENT)
-    return await finish_within(session.own, ending, node=node, schema=schema)
+    return await _offer(session, ending, node, database)
+
+
+async def _offer(session: JobSession, ending: Ending, node: UUID, database: Database) -> bool:
+    """Record the end, again and again while the database refuses it: a savepoint keeps what the task wrote."""
+    pause = min(0.05, session.use.most_idle.total_seconds() / 4)
+    while True:
+        await session.own.execute(_SAVEPOINT)
+        try:
+            landing = await finish_within(session.own, ending, node=node, schema=database.schema)
+            return landing is Landing.LANDED
+        except DBAPIError as error:
+            if error.connection_invalidated or (fault_of(error) is Fault.DATA and await unfit(database, ending)):
+                raise
+            session.refusal = error
+        await session.own.execute(_BACK)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 1.0, session.use.most_idle.total_seconds() / 4)
+
+
+_SAVEPOINT: Final = text("SAVEPOINT jobtrail_end")
+_BACK: Final = text("ROLLBACK TO SAVEPOINT jobtrail_end")
 
 
 _SAME: Final = text("""

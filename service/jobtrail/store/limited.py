@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
-from jobtrail.store.faults import FAILURES, NotConnectedError
+from jobtrail.store.faults import NotConnectedError
 
 CONNECTING: Final = 8.0
 """Seconds until a connection is there and answers, at most; shorter than what any caller waits."""
@@ -46,7 +46,8 @@ def _limited(seconds: float) -> Iterator["_Limit"]:
     limit = _Limit(seconds)
     try:
         yield limit
-    except FAILURES as error:
+    except Exception as error:
+        # a host's engine may raise anything here: an error of its driver's, or of the service that lends the password
         if not limit.is_connected:
             raise NotConnectedError(str(error)) from error
         raise

@@ -24,6 +24,10 @@ TO_RUN: Final = {
 }
 
 
+POLICY: Final = "a policy for row level security"
+"""What a role lacks that row level security shows no row."""
+
+
 class Lack(NamedTuple):
     """Rights that are missing on one table, or on the schema; `where` as a GRANT names it."""
 
@@ -33,19 +37,28 @@ class Lack(NamedTuple):
 
     @property
     def grant(self) -> str:
+        if self.rights == POLICY:
+            return f"CREATE POLICY jobtrail_role ON {self.where} TO {self.role} USING (true)"
         return f"GRANT {self.rights} ON {self.where} TO {self.role}"
 
 
 # A table that is not there is a matter of the revision.
 _LACKING: Final = text(f"""
 SELECT CASE w.name WHEN '' THEN 'SCHEMA ' || quote_ident(n.nspname) ELSE quote_ident(n.nspname) || '.' || w.name END,
-       string_agg(w.privilege, ', ' ORDER BY w.number), quote_ident(current_user)
+       string_agg(w.privilege, ', ' ORDER BY w.number), quote_ident(current_user), min(w.number) AS number
   FROM unnest(CAST(:names AS text[]), CAST(:privileges AS text[])) WITH ORDINALITY AS w(name, privilege, number)
   JOIN pg_namespace n ON n.nspname = {NAME}
   LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
  WHERE NOT CASE w.name WHEN '' THEN has_schema_privilege(n.oid, w.privilege)
                        ELSE coalesce(has_table_privilege(c.oid, w.privilege), true) END
- GROUP BY w.name, n.nspname ORDER BY min(w.number)
+ GROUP BY w.name, n.nspname
+UNION ALL
+SELECT quote_ident(n.nspname) || '.' || c.relname, '{POLICY}', quote_ident(current_user), NULL
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = {NAME} AND c.relname = ANY(CAST(:names AS text[])) AND row_security_active(c.oid)
+   AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd = '*'
+                      AND EXISTS (SELECT FROM unnest(p.polroles) AS r WHERE r = 0 OR pg_has_role(r, 'MEMBER')))
+ ORDER BY number
 """)  # noqa: S608 - a constant of ours
 
 _WANTED: Final = [("", "USAGE"), *((name, right) for name, rights in TO_RUN.items() for right in rights.split(", "))]
@@ -54,7 +67,7 @@ _PARAMETERS: Final = {"names": [name for name, _ in _WANTED], "privileges": [rig
 
 async def lacking(session: AsyncSession) -> Sequence[Lack]:
     """What a process lacks that accepts and runs jobs; nothing where there is no schema."""
-    return [Lack(*row) for row in await session.execute(_LACKING, _PARAMETERS)]
+    return [Lack(*row[:3]) for row in await session.execute(_LACKING, _PARAMETERS)]
 
 
 def told(lacks: Sequence[Lack]) -> str:

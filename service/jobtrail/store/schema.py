@@ -31,6 +31,7 @@ class Schema(Enum):
     OLDER = auto()
     MISSING = auto()
     CLOSED = auto()  # the role may not read which revision it is
+    FOREIGN = auto()  # it holds tables of another application
 
     @property
     def is_usable(self) -> bool:
@@ -71,15 +72,27 @@ async def nature(session: AsyncSession) -> Nature:
     return Nature(*(await session.execute(_NATURE)).one())
 
 
+_TABLES: Final = text(f"""
+SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = {NAME} AND c.relname IN ('jobs', 'transitions', 'nodes', 'keys', 'pauses', 'log_lines')
+""")  # noqa: S608 - a constant of ours
+
+
 async def state(session: AsyncSession) -> Schema:
     if (await session.execute(_IS_OPEN)).scalar_one_or_none() is False:
         return Schema.CLOSED
     found = await revision(session)
-    if found is None:
-        return Schema.MISSING
     if found == head():
         return Schema.CURRENT
-    return Schema.OLDER if found in _known() else Schema.LATER
+    if found in _known():
+        return Schema.OLDER
+    tables = (await session.execute(_TABLES)).scalar_one()
+    if found is None:
+        return Schema.FOREIGN if tables else Schema.MISSING
+    return Schema.LATER if tables == _ALL_TABLES else Schema.FOREIGN
+
+
+_ALL_TABLES: Final = 6
 
 
 @cache

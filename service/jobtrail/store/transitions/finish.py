@@ -42,6 +42,7 @@ class Ending:
 
 class Landing(Enum):
     LANDED = auto()  # this attempt's end is what the row and the history say
+    CANCELLED = auto()  # the same, but a cancel was asked for meanwhile: instead of another attempt
     STALE = auto()  # the attempt is no longer ours: nothing was changed
     UNSETTLED = auto()  # not recorded so far: the grouped statement did not move it, or a commit was not answered
 
@@ -76,7 +77,7 @@ _FINISH: Final = fenced(
         "more": "int",
         "progress": "jsonb",
     },
-    returning="j.id",
+    returning="j.id, j.status",
 )
 
 # FOR UPDATE, never a plain read: a commit whose answer was lost may still be on its way, and this waits for it.
@@ -94,17 +95,24 @@ SELECT to_status, node_id, reason, error IS NOT DISTINCT FROM CAST(:error AS jso
 async def finish_group(database: Database, endings: Sequence[Ending], *, node: UUID) -> Sequence[Landing]:
     """Record ends in one statement and one commit; what did not move comes back as UNSETTLED."""
     async with database.autocommit() as connection:
-        moved = {row.id for row in await execute(connection, _FINISH, _parameters(endings, node))}
-    return [Landing.LANDED if ending.id in moved else Landing.UNSETTLED for ending in endings]
+        moved = {row.id: row.status for row in await execute(connection, _FINISH, _parameters(endings, node))}
+    return [_landing(ending, moved.get(ending.id)) for ending in endings]
 
 
-async def finish_within(connection: AsyncConnection, ending: Ending, *, node: UUID, schema: str = SCHEMA) -> bool:
-    """Record an end as part of the connection's open transaction; False when the attempt is no longer ours.
+def _landing(ending: Ending, status: str | None) -> Landing:
+    if status is None:
+        return Landing.UNSETTLED
+    return Landing.LANDED if status == ending.status else Landing.CANCELLED
+
+
+async def finish_within(connection: AsyncConnection, ending: Ending, *, node: UUID, schema: str = SCHEMA) -> Landing:
+    """Record an end as part of the connection's open transaction; UNSETTLED when the attempt is no longer ours.
 
     `schema` is said for a connection of a job session; the others know theirs.
     """
     update = _FINISH if schema == SCHEMA else _FINISH.of_schema(schema)
-    return bool(await execute_within(connection, update, _parameters([ending], node)))
+    moved = await execute_within(connection, update, _parameters([ending], node))
+    return _landing(ending, moved[0].status if moved else None)
 
 
 class Unfit(NamedTuple):
@@ -149,8 +157,8 @@ async def settle(database: Database, ending: Ending, *, node: UUID) -> Landing:
             landing = await _ask(session, ending, node, None)
             if landing is not Landing.UNSETTLED:
                 return landing
-            await finish_within(await session.connection(), ending, node=node)  # `_ask` holds the row
-        return Landing.LANDED
+            landing = await finish_within(await session.connection(), ending, node=node)  # `_ask` holds the row
+        return landing
 
 
 async def ask(database: Database, ending: Ending, *, node: UUID, transaction: str) -> Landing:
@@ -172,7 +180,7 @@ async def _ask(session: AsyncSession, ending: Ending, node: UUID, transaction: s
     asked = {"id": ending.id, "attempt": ending.attempt, "error": ending.error}
     ended = (await session.execute(_ENDED_BY, asked)).one_or_none()
     if ended is not None and _is_ours(ended, ending, node) and transaction in (None, ended.xact):
-        return Landing.LANDED
+        return _landing(ending, ended.to_status)
     now = "gone" if row is None else f"{row.status} at attempt {row.attempt}"
     log.warning(
         "stale: attempt %d of job %s ended as %s, but the row is %s: not recorded",
