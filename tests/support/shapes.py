@@ -47,6 +47,22 @@ class Animal(BaseModel):
     born: date | None = None
 
 
+class Tagged(BaseModel):
+    tags: set[str]
+
+
+class Private(BaseModel):
+    n: int
+    made: UUID = Field(default_factory=uuid4, exclude=True)
+
+
+class ReadBySku(BaseModel):
+    """Its alias is for reading alone, so what is written by name is not read."""
+
+    sku: str = Field(validation_alias="SKU")
+    id: UUID = Field(default_factory=uuid4)
+
+
 class Cat(Animal):
     lives: int = 9
 

@@ -1,6 +1,8 @@
 """One parameter of a task: its JSON, its Python value, and the way between them in both directions."""
 
-from collections.abc import Iterable, Iterator
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, get_args
 
@@ -72,23 +74,29 @@ class Parameter:
         """The JSON of what the task would see of this JSON, where reading it makes a part of it: by a default_factory,
         say. So each attempt sees the same. Else the JSON as it is.
 
-        Raises as load; also when what is made cannot be written, and is another each time.
+        What no JSON shows, as a private attribute, each attempt makes anew. Raises as load, and for what is made, is
+        shown and cannot be read back.
         """
         typed = self.load(value)
         if not self._makes_values:
             return value
         try:
             return self._written(typed)
-        except InvalidArgumentsError:
-            if are_same(self.load(value), typed):
+        except InvalidArgumentsError as error:
+            if self._dumped(typed) == self._dumped(self.load(value)):
                 return value
-            raise
+            detail = (
+                f"a part of it is made anew each time it is read, and cannot be stored ({error}); give that part, or "
+                "let it be read as it is written: alias= in place of validation_alias="
+            )
+            raise self._refusal(detail, value) from error
 
     def _written(self, typed: object) -> Any:
         try:
-            plain = self.adapter.dump_python(typed, mode="json", round_trip=True, by_alias=True, warnings="error")
+            plain = self._dumped(typed)
         except Exception as error:
             raise self._refusal(f"cannot be written as JSON: {error}", typed) from error
+        plain = sets_in_order(typed, plain)
         if flaws := storable.check(plain):
             raise InvalidArgumentsError([flaw.under(step(self.name)) for flaw in flaws])
         back = self.load(plain)
@@ -96,6 +104,9 @@ class Parameter:
             detail = f"does not survive JSON: it would come back as {shown(back)}; use a type that JSON can tell"
             raise self._refusal(detail, plain)
         return plain
+
+    def _dumped(self, typed: object) -> Any:
+        return self.adapter.dump_python(typed, mode="json", round_trip=True, by_alias=True, warnings="error")
 
     def _load(self, value: object) -> Any:
         try:
@@ -127,6 +138,25 @@ class Parameter:
 
     def _refusal(self, detail: str, value: object) -> InvalidArgumentsError:
         return InvalidArgumentsError([Flaw(step(self.name), clip(detail, _LONGEST_DETAIL), names_in(value))])
+
+
+def sets_in_order(value: Any, written: Any) -> Any:
+    """The JSON of a value with its sets in one order: equal arguments are the same JSON in every process."""
+    match value, written:
+        case set() | frozenset(), list() if len(value) == len(written):
+            return sorted(map(sets_in_order, value, written), key=_sort_key)
+        case ((list() | tuple() | deque()), list()) if len(value) == len(written):
+            return list(map(sets_in_order, value, written))
+        case Mapping(), dict() if len(value) == len(written):
+            return dict(zip(written, map(sets_in_order, value.values(), written.values()), strict=True))
+        case _, dict():  # a model or a dataclass
+            return {name: sets_in_order(getattr(value, name, None), part) for name, part in written.items()}
+        case _:
+            return written
+
+
+def _sort_key(written: object) -> str:
+    return json.dumps(written, sort_keys=True)
 
 
 def _steps(location: tuple[int | str, ...], value: Any, kind: str) -> Iterator[int | str]:

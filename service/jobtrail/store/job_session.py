@@ -182,11 +182,12 @@ async def _offer(session: JobSession, ending: Ending, node: UUID, database: Data
         await session.own.execute(_SAVEPOINT)
         try:
             landing = await finish_within(session.own, ending, node=node, schema=database.schema)
-            return landing is Landing.LANDED
         except DBAPIError as error:
             if error.connection_invalidated or (fault_of(error) is Fault.DATA and await unfit(database, ending)):
                 raise
             session.refusal = error
+        else:
+            return landing is Landing.LANDED
         await session.own.execute(_BACK)
         await asyncio.sleep(pause)
         pause = min(pause * 2, 1.0, session.use.most_idle.total_seconds() / 4)

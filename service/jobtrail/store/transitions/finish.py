@@ -157,8 +157,7 @@ async def settle(database: Database, ending: Ending, *, node: UUID) -> Landing:
             landing = await _ask(session, ending, node, None)
             if landing is not Landing.UNSETTLED:
                 return landing
-            landing = await finish_within(await session.connection(), ending, node=node)  # `_ask` holds the row
-        return landing
+            return await finish_within(await session.connection(), ending, node=node)  # `_ask` holds the row
 
 
 async def ask(database: Database, ending: Ending, *, node: UUID, transaction: str) -> Landing:
