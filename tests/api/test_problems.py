@@ -20,6 +20,7 @@ NEVER_OVER_HTTP = {
     errors.ResultTooLargeError,  # the end of an attempt
     errors.CommitFailedError,  # the end of an attempt
     errors.NotStorableError,  # the end of an attempt
+    errors.PurgeRefusedError,  # the node, and `jobtrail purge`
     errors.AppKeyReusedError,  # a key that a developer writes in a host's own code
     errors.ProcessDiedError,  # the end of an attempt
     errors.LeftBehindError,  # the end of an attempt

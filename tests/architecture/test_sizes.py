@@ -29,13 +29,13 @@ def test_files_and_functions_stay_small() -> None:
         f"largest {lines[largest]} ({largest}); {len(lengths)} functions: median "
         f"{statistics.median(lengths.values()):g}, 90 % within {tenths[8]:g} lines"
     )
-    assert lines[largest] <= 300, largest
+    assert lines[largest] <= 350, largest
     assert max(lengths.values()) <= 60, max(lengths, key=lengths.__getitem__)
     assert tenths[8] <= 30
 
 
 def test_test_files_stay_small_too() -> None:
-    large = [str(path) for path in TESTS.rglob("*.py") if path.read_text().count("\n") > 300]
+    large = [str(path) for path in TESTS.rglob("*.py") if path.read_text().count("\n") > 350]
     assert not large
 
 
