@@ -8,7 +8,7 @@ branch_labels = None
 depends_on = None
 
 SHAPE_ERROR = """
-CREATE FUNCTION jobtrail.shape_error() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION jobtrail.shape_error() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF jsonb_typeof(NEW.error) <> 'object' THEN
         NEW.error := jsonb_build_object('message', NEW.error #>> '{}');
@@ -21,8 +21,8 @@ END $$
 
 # Its name comes after that of guard_move, which fills in an error that was left out.
 TRIGGER = """
-CREATE TRIGGER shape_error BEFORE UPDATE OF error ON jobtrail.jobs FOR EACH ROW
-  WHEN (jsonb_typeof(NEW.error) <> 'object' OR NOT NEW.error ?& ARRAY['type', 'message', 'traceback', 'attempt'])
+CREATE OR REPLACE TRIGGER shape_error BEFORE UPDATE OF error ON jobtrail.jobs FOR EACH ROW
+  WHEN (jsonb_typeof(NEW.error) <> 'object' OR NOT NEW.error ? 'type')
   EXECUTE FUNCTION jobtrail.shape_error()
 """
 

@@ -35,7 +35,7 @@ async def test_effects_and_end_commit_together(job: Job) -> None:
     assert [to for *_, to in await trail(job.place, job.ending.id)] == ["pending", "running", "succeeded"]
     # the row itself has the id of a savepoint
     xids = "SELECT xmin::text FROM effects UNION SELECT xact::text FROM jobtrail.transitions WHERE seq = 3"
-    assert [tuple(row) for row in await job.place.rows(xids)] == [(session.transaction,)]
+    assert [row["xmin"] for row in await job.place.rows(xids)] == [session.transaction]
 
 
 async def begin(session: JobSession) -> None:

@@ -88,7 +88,7 @@ async def state(session: AsyncSession) -> Schema:
         return Schema.OLDER
     tables = (await session.execute(_TABLES)).scalar_one()
     if found is None:
-        return Schema.FOREIGN if tables else Schema.MISSING
+        return Schema.FOREIGN if 0 < tables < _ALL_TABLES else Schema.MISSING
     return Schema.LATER if tables == _ALL_TABLES else Schema.FOREIGN
 
 
