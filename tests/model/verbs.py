@@ -133,8 +133,8 @@ VERBS: Final = {
     "submit": Verb(_submit, ["unborn"]),
 }
 
-OFFERED: Final = frozenset({"succeed", "try again"})
-"""Whatever the database says, these are offered until they are recorded."""
+OFFERED: Final = frozenset({"succeed", "try again", "rescue", "purge"})
+"""Ends are offered until they are recorded, whatever the database says; batches are tried again with fewer rows."""
 
 APART: Final = {
     ("submit", other): "a row that is not committed is there for nobody but another with its key"

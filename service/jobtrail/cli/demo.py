@@ -1,5 +1,6 @@
 """`jobtrail demo`: the service with sample jobs, begun, shown and left running."""
 
+import logging
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from typing import Final
 import typer
 
 from jobtrail import app, logs, settings
+from jobtrail.job.context import TASK_LOGGER
 from jobtrail.job.errors import SettingsError
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.wiring import embedded, locate
@@ -33,6 +35,7 @@ def demo() -> None:
     chosen = choose()
     logs.configure(chosen.log_format, chosen.log_level, chosen.redact)
     _tell_unknown_variables()
+    logging.getLogger(TASK_LOGGER).addFilter(lambda _failed: False)  # a failed job has a line of its own here
     # The server shuts down first and raises the signal again afterwards: to stop by `kill` is as clean as by Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     typer.echo(f"Jobtrail demo on {_name_database(chosen)}")
