@@ -14,7 +14,7 @@ from pathlib import Path
 from mutants.mutants import MUTANTS, Mutant
 from support.servers import environment
 
-TOP = Path(__file__).parents[2]
+TOP = Path(__file__).parents[3]
 COPIED = ("service", "migrations", "tests", "docs", "pyproject.toml", "alembic.ini", "README.md", ".env.example")
 RED = 1
 """Of pytest: some tests failed. Anything else is a fault of the mutant."""
@@ -47,7 +47,8 @@ def show(mutant: Mutant, folder: Path) -> bool:
 
 def run(top: Path, guards: list[str], *more: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", *more, *guards]
-    variables = environment(PYTHONPATH=f"{top / 'service'}{os.pathsep}{top / 'tests'}", PYTHONDONTWRITEBYTECODE="1")
+    path = os.pathsep.join(str(top / each) for each in ("service", "tests", "tests/verification"))
+    variables = environment(PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1")
     done = subprocess.run(command, cwd=top, env=variables, capture_output=True, text=True, timeout=600, check=False)
     return done.returncode, done.stdout + done.stderr
 

@@ -4,7 +4,7 @@ import pytest
 
 from mutants.mutants import MUTANTS, Mutant
 
-TOP = Path(__file__).parents[2]
+TOP = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
