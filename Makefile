@@ -60,7 +60,7 @@ chaos: .venv/dev  ## kill everything, in full size, and write what was left of i
 	PYTHONPATH=tests:tests/verification $(BIN)/python -m chaos --page
 
 mutants: .venv/dev ## break the promise in thirteen ways, and see its tests go red for each
-	PYTHONPATH=tests:tests/verification $(BIN)/python -m mutants
+	$(PYTEST) -m '' -rP tests/verification/mutants
 
 check: .venv/dev  ## format, lint, types, import contracts, then every test
 	$(BIN)/ruff format --check .
