@@ -204,7 +204,7 @@ async def test_a_key_has_a_name_and_scopes(service: Service, place: Place, body:
 @pytest.mark.parametrize(
     ("key_id", "answered"),
     [
-        (str(uuid4()), (404, "key-not-found")),
+        pytest.param(str(uuid4()), (404, "key-not-found"), id="unknown"),
         ("nope", (422, "invalid-input")),
         ("abcdefgh2345", (422, "invalid-input")),
         ("%00", (422, "invalid-input")),

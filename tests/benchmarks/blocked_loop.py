@@ -14,14 +14,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
-from support import database, house, servers
+from support import database, house, world
 from support.judges import judge
 from support.rescuer import rescuing
 
 
 async def main(seconds: float, lease: timedelta) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    with servers.server("embedded") as server:
+    with world.server("embedded") as server:
         async with database.migrated(server) as place:
             desk = house.desk_at(place)
             async with house.node_at(desk, place, lease=lease, grace=1):

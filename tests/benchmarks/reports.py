@@ -23,7 +23,7 @@ from jobtrail.logs import collect
 from jobtrail.node.report import Report
 from jobtrail.node.reports import Reports
 from jobtrail.store.transitions.renew import Held
-from support import database, rows, servers
+from support import database, rows, world
 from support.database import Place
 
 LOG = logging.getLogger("jobtrail.task.speak")
@@ -77,7 +77,7 @@ def calls(count: int = 100_000) -> None:
 
 
 async def main(rate: int, seconds: float) -> None:
-    with servers.server("embedded") as server:
+    with world.server("embedded") as server:
         async with database.migrated(server) as place:
             job_id = await rows.in_status(place, Status.RUNNING)
             reports = Reports(place.database, await place.value("SELECT node_id FROM jobtrail.jobs"))

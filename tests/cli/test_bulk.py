@@ -133,7 +133,11 @@ async def test_who_is_stopped_in_the_middle_says_what_was_done(
     process = await jobtrail.start("retry", "--status", "failed", *words)
 
     async def stuck() -> bool:
-        return bool(await place.value("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        return bool(
+            await place.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+        )
 
     await until(stuck)
     process.send_signal(signal.SIGINT)

@@ -9,14 +9,14 @@ from jobtrail import Jobtrail
 from jobtrail.job.database_url import normalize
 from jobtrail.job.errors import UnavailableError
 from jobtrail.store import schema
-from support import servers
+from support import world
 from support.host import TASKS, settings_at
 from support.tasks import noop
 from support.until import until
 
 
 async def test_a_primary_that_became_read_only_is_left_for_the_other() -> None:
-    with servers.server("embedded") as first, servers.server("embedded") as second:
+    with world.server("embedded") as first, world.server("embedded") as second:
         for each in (first, second):
             await schema.migrate(normalize(each.url).sqlalchemy)
         hosts, ports = zip(*(_socket(each.url) for each in (first, second)), strict=True)

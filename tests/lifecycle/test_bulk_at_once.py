@@ -151,7 +151,10 @@ async def test_a_lost_connection_leaves_what_was_committed(desk: Desk, place: Pl
             bulk(desk, Action.RETRY, NOOP, by="ann", on_batch=lambda done, _: told.append(done))
         )
         await until(lambda: somebody_waits(place))
-        await place.psql.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted")
+        await place.psql.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND datname = current_database()"
+        )
         with pytest.raises(UnavailableError):
             await calling
     assert told == [2]
@@ -179,4 +182,8 @@ async def stuck_history(place: Place, job_id: UUID) -> AsyncIterator[Any]:
 
 
 async def somebody_waits(place: Place) -> bool:
-    return bool(await place.value("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+    return bool(
+        await place.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+    )

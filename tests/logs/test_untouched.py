@@ -13,6 +13,7 @@ import pytest
 from jobtrail.job.context import TASK_LOGGER, JobContext
 from jobtrail.job.ids import new_job_id
 from jobtrail.job.record import Claimed
+from jobtrail.job.status import Status
 from jobtrail.logs import collect
 from support import house
 from support.contexts import Untied
@@ -67,7 +68,7 @@ async def test_a_node_leaves_everything_as_it_was(place: Place) -> None:
     async with house.node_at(desk, place):
         assert whole()["loggers"].items() >= before["loggers"].items()
         job = await house.submitted(desk, "hold")
-        await house.reached(desk, job.id, house.Status.RUNNING)
+        await house.reached(desk, job.id, Status.RUNNING)
         during = whole()
         assert logging.getLogger().parent is not None, "nothing is caught: nothing was proved"
     await house.ended(desk, job.id)

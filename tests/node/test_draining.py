@@ -56,7 +56,10 @@ async def test_a_claim_that_hangs_does_not_lengthen_the_grace(place: Place) -> N
         await house.reached(desk, job.id, Status.RUNNING)
         async with place.psql.transaction():
             await place.psql.execute("LOCK TABLE jobtrail.pauses")  # a claim reads it, so it waits
-            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%claimed%'"
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%claimed%'"
+                " AND datname = current_database()"
+            )
             await until(lambda: place.value(waiting))
             stopping = asyncio.create_task(node.stop(0.2))
             await house.reached(desk, job.id, Status.FAILED, within=2)

@@ -112,6 +112,7 @@ async def test_lines_outlive_an_outage(place: Place) -> None:
     await reports._add([lines])
     await place.psql.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'jobtrail'"
+        " AND datname = current_database()"
     )
     await reports._tick()
     assert [line.message for line in await kept(place, report.held)] == ["one", "two"]

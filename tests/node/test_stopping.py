@@ -34,7 +34,12 @@ async def test_what_was_claimed_while_the_node_began_to_stop_goes_back(place: Pl
         try:
             job = await house.submitted(desk, "hold")
             node.launch(job.id, job.task, job.queue)
-            await until(lambda: place.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+            await until(
+                lambda: place.value(
+                    "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+                    " AND datname = current_database()"
+                )
+            )
             stopping = asyncio.create_task(node.stop(10))
             await asyncio.sleep(0)
             assert not node.accepting()

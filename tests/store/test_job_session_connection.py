@@ -88,7 +88,13 @@ async def test_a_session_finds_nothing_of_the_one_before(job: Job, beyond: Datab
     await first.execute(text("SET statement_timeout = '1h'"))
     await first.execute(text("SELECT pg_advisory_lock(5)"))
     assert await complete(beyond, first, job.ending, node=job.node) is Landing.LANDED
-    assert await job.place.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    assert (
+        await job.place.value(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        == 0
+    )
     second = await open_job_session(beyond, lease=LEASE)
     assert await second.scalar(text("SELECT pg_backend_pid()")) == pid
     shown = [await second.scalar(text(f"SHOW {name}")) for name in ("statement_timeout", "lock_timeout")]

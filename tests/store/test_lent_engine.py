@@ -156,7 +156,10 @@ async def test_a_host_without_a_ping_is_told_once_that_its_connections_died(plac
 
 
 async def _die(place: Place) -> None:
-    query = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'host'"
+    query = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'host'"
+        " AND datname = current_database()"
+    )
     assert await place.value(query) > 0
 
 

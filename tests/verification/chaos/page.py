@@ -7,7 +7,7 @@ from typing import Any
 
 from chaos.scenario import Result
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 BEGIN, END = "<!-- table -->", "<!-- /table -->"
 
 

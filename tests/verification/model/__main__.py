@@ -1,4 +1,4 @@
-"""The machine for as long as is wanted: `PYTHONPATH=service:tests python -m model --examples 5000 --seed 1`."""
+"""PYTHONPATH=tests:tests/verification python -m model --examples 5000 --seed 1: for as long as is wanted."""
 
 import argparse
 import logging
@@ -6,7 +6,7 @@ import time
 
 from model import machine
 from model.driver import driven
-from support import servers
+from support import world
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     wanted = parser.parse_args()
     logging.disable(logging.WARNING)  # thousands of stale ends and rescues are what it is about
     began = time.monotonic()
-    with servers.server(wanted.postgres) as server, driven(server) as driver:
+    with world.server(wanted.postgres) as server, driven(server) as driver:
         steps = machine.run(driver, examples=wanted.examples, steps=wanted.steps, number=wanted.seed)
     print(f"seed {wanted.seed}: {steps} steps in {time.monotonic() - began:.0f} s, each as the model says")
 

@@ -11,7 +11,7 @@ from chaos.alive import RESCUED
 from chaos.checks import nodes_of
 from chaos.client import Ask, Client
 from chaos.fleet import Fleet, Member, Verb
-from chaos.process import SERVICE, TESTS
+from chaos.process import SERVICE, TESTS, TOP
 from chaos.scenario import Figure, Scenario, Size
 from chaos.world import World
 from support.until import until
@@ -104,12 +104,12 @@ def _member(fleet: Fleet, trees: dict[str, Path], name: str, verb: Verb) -> Memb
 async def _old_tree(folder: Path) -> Path:
     """The package as it was then. Fails where there is no history of it."""
     folder.mkdir()
-    script = f"git -C '{TESTS.parent}' archive {OLD} service migrations | tar -x -C '{folder}'"
+    script = f"git -C '{TOP}' archive {OLD} service migrations | tar -x -C '{folder}'"
     process = await asyncio.create_subprocess_exec(
         "bash", "-o", "pipefail", "-c", script, stderr=asyncio.subprocess.PIPE
     )
     _, said = await process.communicate()
-    assert process.returncode == 0, f"{TESTS.parent} must be a clone with its history, which has {OLD}: {said.decode()}"
+    assert process.returncode == 0, f"{TOP} must be a clone with its history, which has {OLD}: {said.decode()}"
     return folder / "service"
 
 

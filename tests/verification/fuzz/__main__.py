@@ -1,4 +1,4 @@
-"""PYTHONPATH=service:tests python -m fuzz [--cases 10000] [--seed 1] [--keep FOLDER]
+"""PYTHONPATH=tests:tests/verification python -m fuzz [--cases 10000] [--seed 1] [--keep FOLDER]
 
 A service and a PostgreSQL of its own, on loopback; nothing else is called. It fails when any check does.
 """
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from fuzz.fuzzing import fuzz
 from jobtrail.testing import scratch_database
-from support.servers import reachable_folder, server
+from support.servers import reachable_folder
+from support.world import server
 
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 

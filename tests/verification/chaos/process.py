@@ -16,7 +16,8 @@ import jobtrail
 from chaos import leash
 from support.servers import environment
 
-TESTS = Path(__file__).parents[1]
+TOP = Path(__file__).parents[3]
+TESTS = f"{TOP / 'tests'}:{TOP / 'tests' / 'verification'}"
 SERVICE = Path(jobtrail.__file__).parents[1]
 """Where this process has it from, so that a changed copy is tried as a whole."""
 

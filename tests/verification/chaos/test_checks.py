@@ -18,6 +18,8 @@ from jobtrail.store.embedded import EmbeddedPostgres
 from support import rows
 from support.database import Place
 
+pytestmark = pytest.mark.verify
+
 
 @dataclass
 class Run:

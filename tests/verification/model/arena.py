@@ -59,7 +59,10 @@ INSERT INTO jobtrail.jobs TABLE race.jobs_{0}; INSERT INTO jobtrail.transitions 
 """
 )
 
-_HELD: Final = f"SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = {_KEY} AND NOT granted"
+_HELD: Final = f"""
+SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = {_KEY} AND NOT granted
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 _WAITS: Final = """
 SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND $1::int = ANY(pg_blocking_pids(pid))
 """
