@@ -14,9 +14,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobtrail.job.errors import SettingsError, UnavailableError
-from jobtrail.store.embedded import EmbeddedPostgres, cluster, locks
-from jobtrail.store.embedded.account import account_for
-from jobtrail.store.embedded.programs import Programs
+from jobtrail.store.embedded import EmbeddedPostgres, locks
+from jobtrail.store.embedded import server as module
+from jobtrail.store.embedded.programs import Programs, account_for
 from support.embedded import BINARIES, ask, postmaster_of, said_url, servers_in, start_user, wait_until
 
 every_postgres = pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_server_that_does_not_answer_is_told_apart_from_one_that_is_gone(
     embedded: EmbeddedPostgres, binaries: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embedded.start()
-    monkeypatch.setattr(cluster, "PATIENCE", 0)
+    monkeypatch.setattr(module, "PATIENCE", 0)
     server = postmaster_of(embedded.folder)
     server.suspend()
     with pytest.raises(UnavailableError, match="does not answer"):
