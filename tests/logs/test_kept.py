@@ -12,6 +12,7 @@ import pytest
 from jobtrail.job.context import TASK_LOGGER, JobContext
 from jobtrail.job.ids import new_job_id
 from jobtrail.job.record import Claimed
+from jobtrail.job.status import Status
 from jobtrail.logs import attach, collect, configure, detach, words_of
 from support import house
 from support.contexts import Untied
@@ -78,6 +79,14 @@ def test_jobs_do_not_hear_each_other() -> None:
 )
 def test_lines_of_the_service_are_not_the_job_s(name: str, heard: bool) -> None:
     assert said_within(lambda: logging.getLogger(name).warning("x")) == (["x"] if heard else [])
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("name", ["shop", words.name])
+def test_a_record_made_elsewhere_is_kept_too(name: str) -> None:
+    """As a process for tasks makes it, or another library for logs."""
+    record = logging.makeLogRecord({"name": name, "levelno": logging.INFO, "msg": "x"})
+    assert said_within(lambda: logging.getLogger(name).handle(record)) == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +291,7 @@ async def test_a_node_adds_one_handler_while_it_runs_and_changes_nothing_else(pl
     async with house.node_at(desk, place):
         [ours] = set(logging.getLogger().handlers) - set(before["loggers"]["root"][0])
         job = await house.submitted(desk, "hold")
-        await house.reached(desk, job.id, house.Status.RUNNING)
+        await house.reached(desk, job.id, Status.RUNNING)
         during = whole()
         during["loggers"]["root"][0].remove(ours)
     await house.ended(desk, job.id)
