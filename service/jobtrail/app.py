@@ -50,8 +50,8 @@ def create_app(
 ) -> FastAPI:
     """The stand-alone service. Its node lives as long as the app's lifespan, and stops earlier if it is drained.
 
-    `loopback`: nobody but this machine reaches it, and callers need no key as long as there is none. `connections`: how
-    many are open.
+    `loopback`: only this machine can reach it, and callers need no key as long as there is none. `connections` counts
+    the open ones.
     """
 
     @asynccontextmanager
@@ -102,7 +102,7 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
         )
         server = _Server(config, ready, Notice(node, settings.grace), Silent(settings.body_timeout))
         try:
-            server.run(sockets=[listening])  # it ends by the signal that ended it, for whoever was there before
+            server.run(sockets=[listening])  # it raises the signal that ended it again
         finally:
             require_ends(node)
 
@@ -117,7 +117,7 @@ async def _check(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, loop
 
 
 class _Server(uvicorn.Server):
-    """Says where it serves, once it does. A repeated signal hurries its end but skips none of it."""
+    """Reports its URL once it serves. A repeated signal hurries its end but skips none of it."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[str], None], notice: Notice, silent: Silent) -> None:
         super().__init__(config)
@@ -157,5 +157,5 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
         if self.force_exit:
-            # uvicorn leaves the lifespan open then, and what runs here would wait for its lease to be rescued
+            # uvicorn leaves the lifespan open then, and running jobs would wait for their leases to end
             await self.lifespan.shutdown()

@@ -1,4 +1,4 @@
-"""What an operator may decide, as one frozen class; only composition roots call `load`, all others get values.
+"""The settings of an operator, as one frozen class; only composition roots call `load`, all others get values.
 
 `.env.example` explains every setting. A variable of the environment wins over `.env` in the current folder.
 """
@@ -74,7 +74,7 @@ WordsOrNone = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words_or_non
 
 
 class _Shared(BaseSettings):
-    """What the host app's own settings call the database."""
+    """The database as the host app's own settings name it."""
 
     model_config = SettingsConfigDict(
         env_file=_ENV_FILE, env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore"
@@ -94,7 +94,7 @@ def _shared_database_url() -> str | None:
 
 
 with warnings.catch_warnings():
-    # of the name, which is that of a deprecated method of pydantic's
+    # the name is that of a deprecated method of pydantic's
     warnings.simplefilter("ignore", UserWarning)
 
     class _WithSchema(BaseSettings):
@@ -102,7 +102,7 @@ with warnings.catch_warnings():
 
 
 class Settings(_WithSchema):
-    """Checked values. `database_url` may hold a password, so it is shown nowhere; None means that none was given."""
+    """Checked values. `database_url` may hold a password, so it is never shown; None means that none was given."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -151,7 +151,10 @@ class Settings(_WithSchema):
     @classmethod
     def _check_database_url(cls, url: str | None) -> str | None:
         if url is not None and url != EMBEDDED:
-            _refuse_wrong(url, f"{PREFIX}DATABASE_URL")
+            try:
+                normalize(url, f"{PREFIX}DATABASE_URL")
+            except SettingsError as error:
+                raise ValueError(str(error)) from None
         return url
 
     @field_validator("schema")
@@ -187,26 +190,34 @@ class Settings(_WithSchema):
 
     @model_validator(mode="after")
     def _check_relations(self) -> Self:
-        wrong = [
-            *_refuse_slow_poll(self.poll_every, self.lease),
-            *(_refuse_open_door(self.host) if self.database_url == EMBEDDED else ()),
-        ]
+        wrong = []
+        if self.poll_every >= self.lease:
+            polled, leased = format_duration(self.poll_every), format_duration(self.lease)
+            wrong.append(
+                f"{PREFIX}POLL_EVERY: {polled} is not shorter than {PREFIX}LEASE ({leased}): lower the one or raise "
+                "the other"
+            )
+        if self.database_url == EMBEDDED and not is_loopback(self.host):
+            wrong.append(
+                f"{PREFIX}HOST: {self.host!r:.60} is not a loopback address, and the embedded database is for one "
+                f"machine: set {PREFIX}HOST=127.0.0.1, or {PREFIX}DATABASE_URL to the URL of a server"
+            )
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
 
     @property
     def only_accepts(self) -> bool:
-        """Whether there is no place for a job to run in."""
+        """Whether no job can run here."""
         return not (self.slots or self.threads or self.processes)
 
 
 _FOLLOWS: Final = "default_factory_not_called"
-"""What pydantic says of a default that hangs on another setting, when any setting is wrong."""
+"""Pydantic's error for a default that depends on another setting, when any setting is wrong."""
 
 
 def load(**given: Any) -> Settings:
-    """The settings of this process; what is `given`, under the class's names, wins over the environment.
+    """Read the settings of this process; what is `given`, under the class's names, wins over the environment.
 
     Raises SettingsError with one line for each wrong setting.
     """
@@ -226,19 +237,15 @@ _OTHERS: Final = (PREFIX + "DEMO_", PREFIX + "TEST_")
 
 def unknown_variables(environ: Mapping[str, str], env_file: Path = _ENV_FILE) -> list[str]:
     """A line for each variable, of the environment or the file, that begins like a setting and is none."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    given = {*environ, *(dotenv_values(env_file) if env_file.is_file() else ())}
-    return [
-        f"{name} is not a setting" + _nearest(name, known)
-        for name in sorted(given)
-        if name.upper().startswith(PREFIX) and name.upper() not in known and not name.upper().startswith(_OTHERS)
-    ]
-
-
-def _nearest(name: str, known: set[str]) -> str:
-    short = [setting.removeprefix(PREFIX) for setting in known]
-    near = difflib.get_close_matches(name.upper().removeprefix(PREFIX), short, n=2)
-    return f"; did you mean {' or '.join(PREFIX + setting for setting in near)}?" if near else ""
+    known = [name.upper() for name in Settings.model_fields]
+    told = []
+    for name in sorted({*environ, *(dotenv_values(env_file) if env_file.is_file() else ())}):
+        short = name.upper().removeprefix(PREFIX)
+        if short == name.upper() or short in known or name.upper().startswith(_OTHERS):
+            continue
+        near = [PREFIX + each for each in difflib.get_close_matches(short, known, n=2)]
+        told.append(f"{name} is not a setting" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+    return told
 
 
 def _explain(detail: ErrorDetails) -> str:
@@ -255,31 +262,8 @@ def _explain(detail: ErrorDetails) -> str:
     return f"{PREFIX}{str(detail['loc'][0]).upper()}: {message}"
 
 
-def _refuse_wrong(url: str, variable: str) -> None:
-    try:
-        normalize(url, variable)
-    except SettingsError as error:
-        raise ValueError(str(error)) from None
-
-
-def _refuse_slow_poll(poll_every: timedelta, lease: timedelta) -> list[str]:
-    if poll_every < lease:
-        return []
-    polled, leased = format_duration(poll_every), format_duration(lease)
-    return [
-        f"{PREFIX}POLL_EVERY: {polled} is not shorter than {PREFIX}LEASE ({leased}): lower the one or raise the other"
-    ]
-
-
-def _refuse_open_door(host: str) -> list[str]:
-    if is_loopback(host):
-        return []
-    what = f"{PREFIX}HOST: {host!r:.60} is not a loopback address, and the embedded database is for one machine"
-    return [f"{what}: set {PREFIX}HOST=127.0.0.1, or {PREFIX}DATABASE_URL to the URL of a server"]
-
-
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it. Of names only `localhost` is known: ask of the address that was bound."""
+    """Whether only this machine can reach `host`. Of names only `localhost` is known: ask about the bound address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""From settings to a desk, and to a node: what every process puts together, the web service and the CLI alike."""
+"""Builds a desk and a node from settings, for every process: the web service, a host app and the CLI."""
 
 import importlib
 import os
@@ -34,7 +34,7 @@ from jobtrail.store.unreachable import explain
 
 
 def locate(settings: Settings) -> DatabaseUrl:
-    """Where the database is, running or not. Raises SettingsError when nothing is named."""
+    """The URL of the database, running or not. Raises SettingsError when none is named."""
     if settings.database_url is None:
         raise SettingsError(
             "JOBTRAIL_DATABASE_URL is not set: write the URL of a PostgreSQL, such as "
@@ -50,9 +50,9 @@ def embedded(settings: Settings) -> EmbeddedPostgres:
 
 @contextmanager
 def reach(settings: Settings) -> Iterator[DatabaseUrl]:
-    """The database that the settings name; the embedded one is started, and stopped by its last user.
+    """The URL of the database that the settings name; the embedded one is started, and stopped by its last user.
 
-    Raises SettingsError when nothing is named, or the embedded database cannot start.
+    Raises SettingsError when none is named, or the embedded database cannot start.
     """
     if settings.database_url != EMBEDDED:
         yield locate(settings)
@@ -65,12 +65,12 @@ def reach(settings: Settings) -> Iterator[DatabaseUrl]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bound before anything else starts, so that a taken port is one clear line. Raises SettingsError."""
+    """Bind the address, before anything else starts, so that a taken port is one clear line. Raises SettingsError."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        # Python adds to the system's words the address, which is said here already
+        # Python's own text has the address too, which the message names already
         said = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise SettingsError(
             f"JOBTRAIL_HOST, JOBTRAIL_PORT: cannot listen on {host} port {port}: {said}; "
@@ -95,7 +95,7 @@ def _import(name: str) -> ModuleType:
 
 
 def _place(error: BaseException) -> str:
-    """Where the module's own code went wrong, if it came to run at all."""
+    """File and line of the module's own code at which the import failed, if it ran at all."""
     frames = traceback.extract_tb(error.__traceback__)
     written = [
         frame for frame in frames[1:] if not frame.filename.startswith("<frozen") and "importlib" not in frame.filename
@@ -104,7 +104,7 @@ def _place(error: BaseException) -> str:
 
 
 def open_desk(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Desk:
-    """The verbs' side of a process; nothing is connected before it is used. Dispose its database at the end."""
+    """The desk of a process; nothing is connected before it is used. Dispose its database at the end."""
     timeout = {} if url.connect_timeout is None else {"connect_timeout": float(url.connect_timeout)}
     database = open_database(url.sqlalchemy, pool_size=settings.pool_size, schema=settings.schema, **timeout)
     return _desk_on(database, settings, catalog)
@@ -123,7 +123,7 @@ def _desk_on(database: Database, settings: Settings, catalog: Catalog) -> Desk:
 def build_node(
     settings: Settings, desk: Desk, leases: Callable[[], AsyncEngine], on_attempt_end: Hook | None = None
 ) -> Node:
-    """What runs jobs in this process, once it is started; `leases` as `open_single` or `lend_single` makes it."""
+    """The node of this process, not started; `leases` as `open_single` or `lend_single` makes it."""
     work = Work(
         queues=settings.queues,
         slots=settings.slots,
@@ -140,7 +140,7 @@ def build_node(
 
 
 def require_ends(node: Node) -> None:
-    """Of a node that has stopped. Raises UnavailableError when ends of its jobs could not be recorded."""
+    """Raises UnavailableError when a node has stopped and could not record how some of its jobs ended."""
     if node.unrecorded:
         raise UnavailableError(
             f"the database was away while the node stopped: the ends of {node.unrecorded} jobs could not be recorded; "
@@ -151,7 +151,7 @@ def require_ends(node: Node) -> None:
 async def require_schema(
     desk: Desk, settings: Settings, url: DatabaseUrl, *, command: str = "jobtrail migrate"
 ) -> None:
-    """The embedded database is migrated on the spot; any other belongs to its operator, who is told the command.
+    """Migrate the embedded database; for any other, which belongs to its operator, name the command.
 
     Raises SettingsError, UnavailableError.
     """
@@ -169,12 +169,12 @@ async def require_schema(
 
 
 def _named(settings: Settings) -> str:
-    """Of a schema that not everybody has."""
+    """The name of a schema that is not the default, to follow other words."""
     return "" if settings.schema == DEFAULT_SCHEMA else f" {settings.schema!r}"
 
 
 async def require_access(desk: Desk, settings: Settings, *, loopback: bool) -> None:
-    """Where others than this machine come in, callers must be asked who they are; `loopback`: nobody else does.
+    """Refuse to serve other machines without access keys; `loopback`: only this machine can reach the service.
 
     Keys that are all revoked suffice: they let nobody in. Raises SettingsError, UnavailableError.
     """
@@ -206,8 +206,8 @@ async def find_schema(desk: Desk, url: DatabaseUrl) -> schema.Schema:
 
 @contextmanager
 def answering(url: DatabaseUrl) -> Iterator[None]:
-    """Raises UnavailableError when nobody answers at the URL, SettingsError when the server refuses who comes, or the
-    URL leads to what cannot do.
+    """Raises UnavailableError when no server answers at the URL, and SettingsError when the server refuses the
+    connection or is no PostgreSQL that can be used.
     """
     try:
         with unavailable():

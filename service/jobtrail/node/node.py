@@ -17,6 +17,7 @@ from jobtrail.job.submission import Submission
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.submit import submit
+from jobtrail.logs import attach, detach
 from jobtrail.node.janitor import Janitor, Upkeep
 from jobtrail.node.leases import Leases, Terms
 from jobtrail.node.neighbours import Neighbours
@@ -79,6 +80,8 @@ class Node:
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        if self.tasks:
+            attach(self)
         self._watchdog.attach()
         self.leases.start()
         self.worker.start()
@@ -120,6 +123,7 @@ class Node:
         _, self.unrecorded, _ = await asyncio.gather(
             self.janitor.stop(), self.worker.stop(), self.neighbours.loop.stop()
         )
+        detach(self)
         await self.leases.stop()
         log.info("node stopped", extra={"node_id": str(self.id)})
 

@@ -56,7 +56,7 @@ def remove_abandoned(place: Path) -> None:
 
 
 def _is_abandoned(users: Path) -> bool:
-    """Who uses a server holds this lock for as long as it lives (`store/embedded/shared.py`)."""
+    """Who uses a server holds this lock for as long as it lives (`store/embedded/server.py`)."""
     lock = os.open(users, os.O_RDWR | os.O_NOFOLLOW)
     try:
         return time.time() - os.fstat(lock).st_mtime > YOUNG and is_alone(lock)

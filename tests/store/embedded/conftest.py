@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobtrail.store.embedded import EmbeddedPostgres
-from jobtrail.store.embedded.cluster import socket_folder
+from jobtrail.store.embedded.server import socket_folder
 from support.embedded import BINARIES, servers_in, wait_until
 from support.servers import reachable_folder
 

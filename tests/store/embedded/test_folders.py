@@ -8,8 +8,8 @@ import pytest
 
 from jobtrail.job.errors import SettingsError
 from jobtrail.store.embedded import EmbeddedPostgres, default_folder
-from jobtrail.store.embedded.account import system_account
-from jobtrail.store.embedded.cluster import socket_folder
+from jobtrail.store.embedded.programs import system_account
+from jobtrail.store.embedded.server import socket_folder
 from support.embedded import ask, postmaster_of, servers_in, start_user, wait_until
 
 AS_ROOT = os.geteuid() == 0

@@ -1,8 +1,8 @@
-"""A PostgreSQL of our own in a folder, for machines that have none: shared by all who use it, stopped by the last.
+"""A PostgreSQL of our own in a folder, for machines that have none: shared by all its users, stopped by the last.
 
-Read `shared`, then `cluster`, `programs`, `account` and `locks`.
+Read `server`, then `programs` and `locks`.
 """
 
-from jobtrail.store.embedded.shared import EmbeddedPostgres, default_folder
+from jobtrail.store.embedded.server import EmbeddedPostgres, default_folder
 
 __all__ = ["EmbeddedPostgres", "default_folder"]

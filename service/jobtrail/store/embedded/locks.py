@@ -1,4 +1,4 @@
-"""Locks on files: the kernel lets go of them when their process dies, however it dies."""
+"""Locks on files: the kernel releases them when their process dies, however it dies."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Waits until no other process is in here."""
+    """Wait until no other process is in here."""
     lock = open_lock(path)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -37,6 +37,6 @@ def is_alone(lock: int) -> bool:
 
 
 def let_go(lock: int) -> None:
-    """Also for a process that was forked meanwhile, which closing alone would leave holding it."""
+    """Release the lock, also for a process that was forked meanwhile, which closing alone would leave holding it."""
     fcntl.flock(lock, fcntl.LOCK_UN)
     os.close(lock)

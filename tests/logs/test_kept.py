@@ -3,35 +3,25 @@ import contextvars
 import logging
 import logging.config
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from jobtrail.job.context import TASK_LOGGER
-from jobtrail.logs import collect, configure, words_of
+from jobtrail.job.context import TASK_LOGGER, JobContext
+from jobtrail.job.ids import new_job_id
+from jobtrail.job.record import Claimed
+from jobtrail.job.status import Status
+from jobtrail.logs import attach, collect, configure, detach, words_of
+from support import house
+from support.contexts import Untied
+from support.database import Place
 
 log = logging.getLogger("shop.tasks")
 words = logging.getLogger(f"{TASK_LOGGER}.send_mail")
 
 Lines = Callable[[], list[str]]
-
-
-@pytest.fixture(autouse=True)
-def bare() -> Iterator[logging.Logger]:
-    """The root logger of a process in which nobody configured logging, but for pytest's own handlers."""
-    root, ours, tasks = (logging.getLogger(name) for name in (None, "jobtrail", TASK_LOGGER))
-    before = [(each, list(each.handlers), each.level, each.propagate) for each in (root, ours, tasks, words, log)]
-    for logger, *_ in before:
-        logger.handlers[:] = []
-        logger.setLevel(logging.NOTSET)
-        logger.propagate = True
-    root.setLevel(logging.WARNING)
-    yield root
-    for logger, handlers, level, propagate in before:
-        logger.handlers[:] = handlers
-        logger.setLevel(level)
-        logger.propagate = propagate
 
 
 class Shown(logging.Handler):
@@ -50,13 +40,7 @@ def said_within(act: Callable[[], object]) -> list[str]:
     return [record.getMessage() for record in records]
 
 
-def test_only_what_is_said_within() -> None:
-    log.warning("before")
-    assert said_within(lambda: log.warning("inside")) == ["inside"]
-    log.warning("after")
-    assert said_within(lambda: None) == []
-
-
+@pytest.mark.usefixtures("bare")
 def test_jobs_do_not_hear_each_other() -> None:
     async def job(name: str, both: asyncio.Barrier) -> list[str]:
         records: list[logging.LogRecord] = []
@@ -67,6 +51,7 @@ def test_jobs_do_not_hear_each_other() -> None:
             thread = threading.Thread(target=contextvars.copy_context().run, args=(log.warning, f"{name} in another"))
             thread.start()
             thread.join()
+        log.warning("after")
         return [record.getMessage() for record in records]
 
     async def two() -> list[list[str]]:
@@ -76,10 +61,12 @@ def test_jobs_do_not_hear_each_other() -> None:
     assert asyncio.run(two()) == [[each, f"{each} in a thread", f"{each} in another"] for each in "ab"]
 
 
+@pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize(
     ("name", "heard"),
     [
         ("shop", True),
+        ("root", True),
         ("jobtrailer", True),
         ("jobtrail.task", True),
         ("jobtrail.task.send_mail", True),
@@ -90,8 +77,16 @@ def test_jobs_do_not_hear_each_other() -> None:
         ("jobtrail.tasks", False),
     ],
 )
-def test_the_service_s_own_words_are_not_the_job_s(name: str, heard: bool) -> None:
+def test_lines_of_the_service_are_not_the_job_s(name: str, heard: bool) -> None:
     assert said_within(lambda: logging.getLogger(name).warning("x")) == (["x"] if heard else [])
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("name", ["shop", words.name])
+def test_a_record_made_elsewhere_is_kept_too(name: str) -> None:
+    """As a process for tasks makes it, or another library for logs."""
+    record = logging.makeLogRecord({"name": name, "levelno": logging.INFO, "msg": "x"})
+    assert said_within(lambda: logging.getLogger(name).handle(record)) == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -105,8 +100,9 @@ def test_the_service_s_own_words_are_not_the_job_s(name: str, heard: bool) -> No
 def test_the_context_s_log_is_kept_from_info_on_and_shown_by_the_level_of_the_process(
     bare: logging.Logger, level: int, kept: list[str]
 ) -> None:
-    shown = Shown()
+    shown, picky = Shown(), Shown(logging.ERROR)
     bare.addHandler(shown)
+    bare.addHandler(picky)
     bare.setLevel(level)
 
     def speak() -> None:
@@ -116,6 +112,7 @@ def test_the_context_s_log_is_kept_from_info_on_and_shown_by_the_level_of_the_pr
 
     assert said_within(speak) == kept
     assert shown.messages == [each for each in ("debug", "info", "warning") if getattr(logging, each.upper()) >= level]
+    assert picky.messages == []
 
 
 @pytest.mark.parametrize("name", [TASK_LOGGER, words.name])
@@ -129,27 +126,12 @@ def test_a_level_that_somebody_chose_counts(bare: logging.Logger, name: str) -> 
     assert shown.messages == ["x"]
 
 
-def test_handlers_in_between_see_what_they_saw(bare: logging.Logger) -> None:
-    above, root, picky = Shown(), Shown(), Shown(logging.ERROR)
-    jobtrail = logging.getLogger("jobtrail")
-    jobtrail.addHandler(above)
-    bare.addHandler(root)
-    bare.addHandler(picky)
-    try:
-        said_within(lambda: words.warning("both"))
-        jobtrail.propagate = False
-        said_within(lambda: words.warning("above only"))
-    finally:
-        jobtrail.propagate = True
-        jobtrail.removeHandler(above)
-    assert (above.messages, root.messages, picky.messages) == (["both", "above only"], ["both"], [])
-
-
-def test_a_host_that_keeps_its_tasks_words_to_itself(bare: logging.Logger) -> None:
+@pytest.mark.parametrize("name", ["jobtrail", TASK_LOGGER])
+def test_a_host_that_keeps_our_lines_to_itself(bare: logging.Logger, name: str) -> None:
     mine, root = Shown(), Shown()
-    tasks = logging.getLogger(TASK_LOGGER)
-    tasks.addHandler(mine)
-    tasks.propagate = False
+    ours = logging.getLogger(name)
+    ours.addHandler(mine)
+    ours.propagate = False
     bare.addHandler(root)
     assert said_within(lambda: words.warning("x")) == ["x"]
     assert (mine.messages, root.messages) == (["x"], [])
@@ -162,9 +144,12 @@ def test_where_nothing_is_configured_warnings_are_still_printed(bare: logging.Lo
     said_within(lambda: words.info("quiet too"))
     said_within(lambda: words.warning("loud too"))
     said_within(lambda: log.warning("loud as well"))
-    words.info("quiet from a thread that goes on")
-    words.warning("loud from there")
-    assert lines() == ["loud", "loud too", "loud as well", "loud from there"]
+    words.warning("loud from a thread that goes on")
+    detach(bare)
+    words.info("quiet from there")
+    words.warning("loud from a node that stopped")
+    loud = ["loud", "loud too", "loud as well", "loud from a thread that goes on", "loud from a node that stopped"]
+    assert lines() == loud
 
 
 def test_where_something_is_configured_nothing_is_printed_twice(bare: logging.Logger, lines: Lines) -> None:
@@ -179,51 +164,43 @@ def test_where_something_is_configured_nothing_is_printed_twice(bare: logging.Lo
     assert (len(shown.messages), lines()) == (3, [])
 
 
-def test_a_job_within_a_job_is_caught_once() -> None:
-    outer: list[logging.LogRecord] = []
-    with collect(outer.append):
-        assert said_within(lambda: log.warning("x")) == ["x"]
-        assert said_within(lambda: words.info("x")) == ["x"]
+@pytest.mark.usefixtures("bare")
+def test_a_job_within_a_job_is_kept_once() -> None:
+    def inner() -> None:
+        assert said_within(lambda: (log.warning("x"), words.info("x"))) == ["x", "x"]
         log.warning("y")
         words.info("y")
-    assert [record.getMessage() for record in outer] == ["y", "y"]
+
+    assert said_within(inner) == ["y", "y"]
 
 
 KEEPING = {"version": 1, "disable_existing_loggers": False, "root": {"level": "ERROR"}}
-
 OURS_TOO = {**KEEPING, "loggers": {"jobtrail": {"level": "INFO"}}}
 
 
-@pytest.mark.parametrize("moment", ["before", "while"])
+@pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize(
     "configured",
     [
         lambda: logging.config.dictConfig(KEEPING),
         lambda: logging.config.dictConfig(OURS_TOO),
         lambda: logging.basicConfig(level="ERROR", force=True),
-        logging.getLogger().handlers.clear,
         lambda: configure("text", "ERROR"),
     ],
 )
-def test_logging_may_be_configured_anew(configured: Callable[[], None], moment: str, lines: Lines) -> None:
+def test_logging_may_be_configured_anew_between_jobs(configured: Callable[[], None], lines: Lines) -> None:
     said_within(lambda: None)
-    if moment == "before":
-        configured()
-
-    def speak() -> None:
-        if moment == "while":
-            configured()
-        log.error("x")
-        words.warning("y")
-
-    assert said_within(speak) == ["x", "y"]
+    configured()
+    assert said_within(lambda: (log.error("x"), words.warning("y"))) == ["x", "y"]
     assert len([line for line in lines() if line.endswith("x")]) == 1
 
 
-def test_a_level_of_the_service_hides_what_the_job_keeps(lines: Lines) -> None:
-    configure("text", "WARNING")
-    assert said_within(lambda: words.info("kept")) == ["kept"]
-    assert lines() == []
+@pytest.mark.usefixtures("bare")
+def test_a_job_s_log_is_kept_though_the_host_disabled_what_was_there() -> None:
+    """As logging.config does with every logger that it does not know."""
+    claimed = Claimed(new_job_id(), 1, "disabled", {}, "trace", 1, None, "ann")
+    logging.getLogger(f"{TASK_LOGGER}.disabled").disabled = True
+    assert said_within(lambda: JobContext.of(claimed, Untied()).log.info("x")) == ["x"]
 
 
 def test_a_sink_that_raises_breaks_nothing(bare: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,6 +217,7 @@ def test_a_sink_that_raises_breaks_nothing(bare: logging.Logger, capsys: pytest.
     assert capsys.readouterr().err.count("RuntimeError: no room") == 2
 
 
+@pytest.mark.usefixtures("bare")
 def test_a_sink_may_be_told_of_what_it_logs_itself() -> None:
     """Some argument's text may log in its turn."""
 
@@ -259,7 +237,64 @@ def test_a_sink_may_be_told_of_what_it_logs_itself() -> None:
     assert "inner" in told
 
 
-def test_a_record_from_elsewhere_is_caught_too() -> None:
-    """As it comes from a process that ran the task: made there, handled here."""
-    record: Any = logging.makeLogRecord({"name": words.name, "levelno": logging.INFO, "msg": "from a child"})
-    assert said_within(lambda: words.handle(record)) == ["from a child"]
+def test_jobs_that_come_and_go_in_many_threads(bare: logging.Logger) -> None:
+    heard = [0] * 8
+
+    def work(number: int) -> None:
+        def sink(_record: logging.LogRecord) -> None:
+            heard[number] += 1
+
+        for _ in range(200):
+            with collect(sink):
+                log.warning("x")
+                words.warning("x")
+
+    shown = Shown()
+    bare.addHandler(shown)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+    assert heard == [400] * 8
+    assert len(shown.messages) == 8 * 400
+
+
+def test_the_handlers_stay_until_the_last_node_stops(bare: logging.Logger) -> None:
+    first, second = object(), object()
+    bare.handlers.clear()
+    for node in (first, second):
+        attach(node)
+    [ours] = bare.handlers
+    detach(first)
+    assert bare.handlers == [ours]
+    detach(second)
+    detach(second)
+    assert bare.handlers == []
+
+
+def whole() -> dict[str, Any]:
+    """All that a host could have made or could look at, but for our own logger of the tasks."""
+    manager = logging.Logger.manager
+    loggers = [logging.getLogger(), *(each for each in manager.loggerDict.values() if isinstance(each, logging.Logger))]
+    return {
+        "loggers": {
+            each.name: (list(each.handlers), each.level, each.propagate, each.disabled, list(each.filters))
+            for each in loggers
+            if not each.name.startswith(TASK_LOGGER)
+        },
+        "others": (logging.lastResort, logging.getLogRecordFactory(), logging.getLoggerClass(), manager.disable),
+        "calls": (logging.Logger.callHandlers, logging.Logger.handle, logging.Logger.makeRecord),
+    }
+
+
+async def test_a_node_adds_one_handler_while_it_runs_and_changes_nothing_else(place: Place) -> None:
+    desk = house.desk_at(place)
+    before = whole()
+    async with house.node_at(desk, place):
+        [ours] = set(logging.getLogger().handlers) - set(before["loggers"]["root"][0])
+        job = await house.submitted(desk, "hold")
+        await house.reached(desk, job.id, Status.RUNNING)
+        during = whole()
+        during["loggers"]["root"][0].remove(ours)
+    await house.ended(desk, job.id)
+    for then in (during, whole()):
+        assert {name: then["loggers"][name] for name in before["loggers"]} == before["loggers"]
+        assert {**then, "loggers": None} == {**before, "loggers": None}
