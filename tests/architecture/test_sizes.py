@@ -29,7 +29,7 @@ def test_files_and_functions_stay_small() -> None:
         f"largest {lines[largest]} ({largest}); {len(lengths)} functions: median "
         f"{statistics.median(lengths.values()):g}, 90 % within {tenths[8]:g} lines"
     )
-    assert lines[largest] <= 300, largest
+    assert lines[largest] <= 350, largest
     assert max(lengths.values()) <= 60, max(lengths, key=lengths.__getitem__)
     assert tenths[8] <= 30
 

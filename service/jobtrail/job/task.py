@@ -7,10 +7,10 @@ from enum import Enum, auto
 from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from jobtrail.job import options
+from jobtrail.job.arguments import Signature
 from jobtrail.job.context import JobContext
 from jobtrail.job.limits import DEFAULT_PRIORITY
 from jobtrail.job.retry import Retry
-from jobtrail.job.signature import Signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,7 +48,7 @@ class Task(Generic[P, R]):
         ttl: float | Unset | None = UNSET,
     ) -> None:
         """Raises DeclarationError, whose message names the fix."""
-        self.signature: Final = Signature.of(function)
+        self.signature: Final = Signature(function)
         check = options.Check(f"task {function.__module__}.{function.__qualname__}")
         self.function: Final = function
         self.name: Final = check.name(function.__name__ if name is None else name)
