@@ -9,7 +9,6 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, field_serializer
 
-from jobtrail.job import json_text
 from jobtrail.job.errors import InvalidInputError, NotJsonError, ResultNotJsonError, ResultTooLargeError
 from jobtrail.job.storable import MAX_FLAWS, check, clip, dump, parse, result_to_json
 
@@ -125,10 +124,6 @@ def test_what_is_not_json_is_told_with_line_and_column(raw: bytes, line: int, co
     with pytest.raises(NotJsonError) as caught:
         parse(raw)
     assert (caught.value.line, caught.value.column) == (line, column)
-
-
-def test_a_shallow_text_that_python_could_not_read_from_a_deep_stack_has_no_place_to_show() -> None:
-    assert json_text._pointer_to_depth('[{"a": []}, "[["]') == ""
 
 
 def test_at_most_a_hundred_flaws_are_told() -> None:

@@ -12,9 +12,8 @@ from jobtrail.api.schemas import AnyStatus
 from jobtrail.job import limits
 from jobtrail.job.documented import Documented
 from jobtrail.job.errors import Flaw, InvalidInputError
-from jobtrail.job.pointer import visible
 from jobtrail.job.status import Status
-from jobtrail.job.storable import MAX_FLAWS, check
+from jobtrail.job.storable import MAX_FLAWS, check, visible
 from jobtrail.job.submission import Moment
 from jobtrail.store.jobs import Filter, Page
 

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session, scoped_session
 from jobtrail.job.arguments import name_of
 from jobtrail.job.errors import Flaw, InvalidInputError, UnknownTaskError
 from jobtrail.job.limits import MAX_KEY
-from jobtrail.job.pointer import step
 from jobtrail.job.record import NewJob
+from jobtrail.job.storable import step
 from jobtrail.job.submission import Submission
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.desk import Desk

@@ -21,8 +21,7 @@ from pydantic_core.core_schema import ErrorType
 from jobtrail.job import storable
 from jobtrail.job.context import JobContext
 from jobtrail.job.errors import DeclarationError, Flaw, InvalidArgumentsError
-from jobtrail.job.pointer import step
-from jobtrail.job.storable import MAX_FLAWS, clip, names_in, shown
+from jobtrail.job.storable import MAX_FLAWS, clip, names_in, shown, step
 from jobtrail.job.survival import WEB, StrictJsonSchema, UnfitTypeError, adapter_of, are_same, makes_values
 
 MISSING: Final = "this argument is missing"

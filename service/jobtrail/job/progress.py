@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jobtrail.job.pointer import visible
+from jobtrail.job.storable import visible
 
 MAX_NOTE: Final = 500
 
