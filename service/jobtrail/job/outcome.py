@@ -6,21 +6,20 @@ travels, so that an exception need not survive the way.
 
 import random
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from jobtrail.job import asks
 from jobtrail.job.errors import JobtrailError, NotStorableError, ResultNotJsonError, ResultTooLargeError
-from jobtrail.job.groups import listed, only_leaf_of
 from jobtrail.job.record import Claimed, Failure
-from jobtrail.job.retry import Retry, asked_wait, is_retried
+from jobtrail.job.retry import Fail, Retry, asked_wait, is_retried, leaves_of
 from jobtrail.job.storable import clip, message_of, result_to_json
 
 LOST: Final = "lost"
 TIMEOUT: Final = "timeout"
 
-_NAMED: Final = (JobtrailError, asks.Fail)
+_NAMED: Final = (JobtrailError, Fail)
 """Errors that may have a type of their own, other than the name of their class."""
 
 
@@ -157,15 +156,29 @@ def failure_of(error: BaseException, attempt: int) -> Failure:
 
     A group of one error is told as that one; the traceback shows them both.
     """
-    told = only_leaf_of(error)
+    leaves = leaves_of(error)
+    told = leaves[0] if len(leaves) == 1 else error
     type_ = getattr(told, "type", None) if isinstance(told, _NAMED) else None
     return Failure(
         type=clip(type_ or type(told).__qualname__, 200),
-        message=clip(listed(told) if isinstance(told, BaseExceptionGroup) else message_of(told)),
+        message=clip(_listed(told, leaves) if isinstance(told, BaseExceptionGroup) else message_of(told)),
         traceback=clip(_traceback_of(error)),
         attempt=attempt,
         cause=error,
     )
+
+
+_LISTED: Final = 20
+_LEAF_BYTES: Final = 500
+"""Twenty of them fit into the message of an error; beyond that a number says how many there are."""
+
+
+def _listed(group: BaseException, leaves: Sequence[BaseException]) -> str:
+    """The group's own message and, behind it, type and message of its leaves, as many as are read. Never raises."""
+    told = [clip(f"{type(each).__qualname__}: {message_of(each)}", _LEAF_BYTES) for each in leaves[:_LISTED]]
+    if len(leaves) > _LISTED:
+        told.append(f"and {len(leaves) - _LISTED} more")
+    return f"{clip(message_of(group), _LEAF_BYTES)}: {'; '.join(told)}"
 
 
 def without_cause(ended: Ended) -> Ended:

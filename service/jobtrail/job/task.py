@@ -10,7 +10,7 @@ from jobtrail.job import options
 from jobtrail.job.arguments import Signature
 from jobtrail.job.context import JobContext
 from jobtrail.job.limits import DEFAULT_PRIORITY
-from jobtrail.job.retry import Retry
+from jobtrail.job.retry import NotRepeated, Retry
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,7 +27,7 @@ class Unset(Enum):
 UNSET: Final = Unset.UNSET
 
 
-class Task(Generic[P, R]):
+class Task(NotRepeated, Generic[P, R]):
     """P: the parameters without the JobContext; R: what the function returns, once awaited.
 
     `timeout` and `ttl` in seconds. `timeout` None: no limit; `retry` None: errors are final; `ttl` None: rows are kept,
