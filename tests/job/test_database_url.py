@@ -167,12 +167,12 @@ REFUSED = {
     "postgresql://db/app?=sekret": "a parameter that has no name",
     "postgresql://db/app?search_path=x": r"the parameter search_path is unknown; .*options=-c%20name%3Dvalue",
     "postgresql://db/app?connect_timeout=soon": "connect_timeout is a whole number",
-    "postgresql://db/app?channel_binding=require": "asyncpg cannot bind channels: .* sslmode=verify-full",
-    "postgresql://db/app?sslmode=no-verify": "write sslmode=require, which is the same",
+    "postgresql://db/app?channel_binding=require": "channel_binding=require is not for asyncpg, .* sslmode=verify-full",
+    "postgresql://db/app?sslmode=no-verify": "sslmode=no-verify is .*: write sslmode=require, which is the same",
     "postgresql://db/app?sslaccept=strict": "sslaccept is Prisma's: write sslmode=verify-full for strict",
     "postgresql://db/app?pool_mode=transaction": "pool_mode is PgBouncer's: write pgbouncer=true",
-    "postgresql://db/app?gssencmode=require": "asyncpg cannot encrypt by GSSAPI",
-    "postgresql://db/app?sslrootcert=system": "asyncpg needs the name of a file",
+    "postgresql://db/app?gssencmode=require": "gssencmode=require is not for asyncpg",
+    "postgresql://db/app?sslrootcert=system": "sslrootcert=system is not for asyncpg: write the name of a file",
 }
 
 
