@@ -230,7 +230,7 @@ class Parameter:
 
 _LONGEST_DETAIL: Final = 1000
 _MOST_ERRORS: Final = 10_000
-"""Above it only their number is told: pydantic writes all or none of them, half a second for 200,000."""
+"""Above it the answer has only their number: pydantic writes all or none of them, half a second for 200,000."""
 
 _OF_PYDANTIC: Final = frozenset(get_args(ErrorType)) - {"value_error", "assertion_error"}
 """The kinds of errors whose words are pydantic's own; of all others they are those of a validator."""

@@ -88,7 +88,7 @@ def _is_of_script(task: Task[..., Any]) -> bool:
 
 
 class Known(NamedTuple):
-    """What a living node knows: by the name of each task, the module that it is written in."""
+    """The tasks of a living node: by the name of each, the module that it is written in."""
 
     host: str
     modules: Mapping[str, str]

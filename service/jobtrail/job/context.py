@@ -1,4 +1,4 @@
-"""What a task may know of its own run, and do from it."""
+"""The context of a running job: its ids, its progress, its session, and the way to submit another job."""
 
 import logging
 from collections.abc import Awaitable, Mapping
@@ -42,13 +42,13 @@ class Progress:
             raise TypeError(f"progress(note={self.note!r:.60}): write a text")
 
     def as_json(self) -> dict[str, Any]:
-        """What the database can hold."""
+        """In a form that the database can hold."""
         note = None if self.note is None else visible(self.note[:MAX_NOTE])
         return {"done": self.done, "total": self.total, "note": note}
 
 
 def progress_of(found: object) -> Progress | None:
-    """The progress of a row, or None for whatever else somebody wrote there in SQL."""
+    """The progress of a row, or None for anything else, which was written there in SQL."""
     if not isinstance(found, Mapping):
         return None
     try:
@@ -65,7 +65,7 @@ def _refuse_other(name: str, value: object) -> None:
 
 
 class Ties(Protocol):
-    """What a context asks of the node that runs its job; callable from wherever the task runs."""
+    """Side of the node that a context calls, on the loop, in a thread or in a process."""
 
     @property
     def cancelled(self) -> bool:
@@ -85,9 +85,9 @@ class Ties(Protocol):
 class JobContext:
     """First parameter of a task that wants to know its job; a task without it takes none.
 
-    `attempt` counts from 1. `idempotency_token` is the same in every attempt of the job: hand it to whoever can tell
-    a repeat. `log` writes lines that carry the job's ids, as every logger does while the job runs; they are kept with
-    the job, the last 1,000 of them or 256 KiB.
+    `attempt` counts from 1. `idempotency_token` is the same in every attempt of the job: pass it to a service that can
+    tell a repeat. `log` writes lines that carry the job's ids, as every logger does while the job runs. The last 1,000
+    lines of `log`, or 256 KiB, are kept with the job.
     """
 
     job_id: UUID

@@ -105,7 +105,7 @@ def normalize(url: str, variable: str = "JOBTRAIL_DATABASE_URL") -> DatabaseUrl:
 
 
 def read_uri(uri: str) -> dict[str, str]:
-    """What was given, decoded, under libpq's names; the query overrides what stands before it.
+    """The parameters of a URL, decoded, under libpq's names; the query overrides what stands before it.
 
     A list of hosts has as many ports, in `host` and `port`, both separated by commas. Raises ValueError with the fix.
     """

@@ -1,4 +1,4 @@
-"""What an attempt becomes of its job: decided here, in plain code, and written elsewhere.
+"""The outcome of an attempt: decided here, in plain code, and written elsewhere.
 
 What a task returned or raised is described where it happened, in its thread or its process; only the description
 travels, so that an exception need not survive the way.
@@ -154,7 +154,7 @@ def _ascii(text: str) -> str:
 def failure_of(error: BaseException, attempt: int) -> Failure:
     """The error as it is stored: texts clipped and free of what PostgreSQL refuses. Never raises.
 
-    A group of one error is told as that one; the traceback shows them both.
+    A group of one error is stored as that one; the traceback shows them both.
     """
     leaves = leaves_of(error)
     told = leaves[0] if len(leaves) == 1 else error
@@ -207,7 +207,7 @@ def exception_of(failure: Failure) -> BaseException:
 
 
 def _timed_out(late: TimedOut, retry: Retry | None) -> Raised:
-    """What the task said when it was told does not count: a timeout is a TimeoutError for its Retry."""
+    """A timeout is a TimeoutError for the task's Retry, whatever the task raised when it was stopped."""
     message = f"attempt {late.raised.failure.attempt} took longer than {late.seconds:g} s"
     error = TimeoutError(message)
     error.__cause__ = late.raised.failure.cause

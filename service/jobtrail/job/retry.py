@@ -1,4 +1,4 @@
-"""What is done again after an error, and how long to wait for it: by a task's Retry, or as the task asks itself."""
+"""Retries after an error: which errors, how often and after how long, by a Retry or as the task itself asks."""
 
 import functools
 import inspect
@@ -192,8 +192,8 @@ class Retry:
 
 
 def is_retried(error: BaseException, retry: Retry | None) -> bool:
-    """What counts of an error and of all leaves of a group: Fail is final, Again is worth another attempt whatever the
-    Retry says, and every other one is what the Retry says of it. `retry` None: errors are final.
+    """Whether an error, or all leaves of a group, are worth another attempt: Fail is final, Again always is, and the
+    Retry decides about every other one. `retry` None: errors are final.
     """
     leaves = leaves_of(error)
     if any(isinstance(each, Fail) for each in leaves):

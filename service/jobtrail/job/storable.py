@@ -1,7 +1,7 @@
 """The JSON that the database can hold, and the texts: checked before anything is stored.
 
 PostgreSQL's jsonb has no NUL and no lone surrogates, and JSON has no NaN and no Infinity (RFC 8259, sections 6 and 8).
-Where something is wrong is told as a JSON pointer (RFC 6901).
+Each flaw has a JSON pointer to its place (RFC 6901).
 """
 
 import json

@@ -32,7 +32,7 @@ def _storable(value: datetime) -> datetime:
 
 
 def _whole(value: object) -> object:
-    """What JSON Schema calls an integer: 8.0 too (Validation, section 6.1.1). Not true, and no text."""
+    """An integer as JSON Schema has it: 8.0 too (Validation, section 6.1.1). Not true, and no text."""
     return int(value) if type(value) is float and value.is_integer() else value
 
 

@@ -1,4 +1,4 @@
-"""Which types survive being stored as JSON and read back, perhaps by another process and weeks later."""
+"""Types that survive being stored as JSON and read back, perhaps by another process and weeks later."""
 
 import collections.abc
 import io
@@ -187,10 +187,10 @@ def _reason_against_metadata(part: object) -> str | None:
 
 
 _CONVERTING: Final = frozenset({"function-before", "function-wrap", "function-plain", "chain"})
-"""What is below them meets what they make of the JSON, which may be anything."""
+"""A schema below them reads their result, which may be anything, and not the JSON itself."""
 
 _ELSEWHERE: Final = frozenset({"metadata", "default", "serialization", "computed_fields"})
-"""What is no schema of what is read: the user's own objects, and what is only written."""
+"""Keys that hold no schema for reading: the user's own objects, and schemas for writing."""
 
 
 def _nodes(schema: Node) -> Iterator[tuple[Node, bool]]:

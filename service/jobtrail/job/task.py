@@ -164,7 +164,7 @@ class _Anything:
 
 
 class Declare(Protocol):
-    """What `@task(…)` with options gives: it makes a Task of a function."""
+    """Decorator that `@task(…)` with options gives: it makes a Task of a function."""
 
     @overload
     def __call__(self, function: Callable[Concatenate[_Anything, ...], Coroutine[Any, Any, R]], /) -> Task[..., R]: ...
