@@ -87,7 +87,7 @@ class JobContext:
 
     `attempt` counts from 1. `idempotency_token` is the same in every attempt of the job: pass it to a service that can
     tell a repeat. `log` writes lines that carry the job's ids, as every logger does while the job runs. The last 1,000
-    lines of `log`, or 256 KiB, are kept with the job.
+    of these lines, or 256 KiB of them, are kept with the job.
     """
 
     job_id: UUID

@@ -117,18 +117,29 @@ def judge(performance: Performance, claimed: Claimed, retry: Retry | None, *, ca
 
     `retry` None means that errors are final, unless the task itself asks for another attempt.
     """
-    if isinstance(performance, Returned):
-        return Succeeded(performance.result)
-    if isinstance(performance, NotBegun):
-        return Released()
-    if isinstance(performance, Interrupted):
-        return _judge_lost(performance.raised.failure, claimed)
-    ended = _timed_out(performance, retry) if isinstance(performance, TimedOut) else performance
+    has_attempts = claimed.attempt < claimed.max_attempts
+    match performance:
+        case Returned(result):
+            return Succeeded(result)
+        case NotBegun():
+            return Released()
+        case Interrupted(interrupted):
+            # the node's end is not an error of the task: with attempts left the job runs again, whatever its retry says
+            message = f"the node shut down during attempt {claimed.attempt}"
+            lost = replace(interrupted.failure, type=LOST, message=message, cause=None)
+            return Again(lost, timedelta(0)) if has_attempts else Failed(lost)
+        case TimedOut():
+            ended = _timed_out(performance, retry)
+        case _:
+            ended = performance
     if cancel_delivered:
         return Cancelled(ended.failure)
-    if ended.retried and claimed.attempt < claimed.max_attempts:
-        return Again(ended.failure, timedelta(seconds=_delay(ended, claimed, retry)))
-    return Failed(ended.failure)
+    if not (ended.retried and has_attempts):
+        return Failed(ended.failure)
+    delay = ended.after
+    if delay is None:
+        delay = (retry or Retry()).delay(claimed.attempt, random.random())  # noqa: S311 - jitter is no secret
+    return Again(ended.failure, timedelta(seconds=delay))
 
 
 def in_ascii(outcome: Outcome, error: NotStorableError, attempt: int) -> Outcome:
@@ -213,18 +224,6 @@ def _timed_out(late: TimedOut, retry: Retry | None) -> Raised:
     error.__cause__ = late.raised.failure.cause
     failure = replace(late.raised.failure, type=TIMEOUT, message=message, cause=error)
     return Raised(failure, retried=retry is not None and retry.retries(error))
-
-
-def _delay(ended: Raised, claimed: Claimed, retry: Retry | None) -> float:
-    if ended.after is not None:
-        return ended.after
-    return (retry or Retry()).delay(claimed.attempt, random.random())  # noqa: S311 - jitter is no secret
-
-
-def _judge_lost(failure: Failure, claimed: Claimed) -> Outcome:
-    """The node's end is not an error of the task: with attempts left the job runs again, whatever its retry says."""
-    lost = replace(failure, type=LOST, message=f"the node shut down during attempt {claimed.attempt}", cause=None)
-    return Again(lost, timedelta(0)) if claimed.attempt < claimed.max_attempts else Failed(lost)
 
 
 def _traceback_of(error: BaseException) -> str:
