@@ -208,7 +208,7 @@ def _nodes(schema: Node) -> Iterator[tuple[Node, bool]]:
             yield node, meets
             if kind == "definition-ref" and (use := (node["schema_ref"], meets)) not in seen:
                 seen.add(use)
-                todo.append((known[node["schema_ref"]], meets))
+                todo.append((known.get(node["schema_ref"]), meets))
             todo.extend(
                 (inner, meets and key != "python_schema")
                 for key, inner in node.items()
@@ -262,8 +262,8 @@ def _unreachable(node: Node, known: Mapping[str, Node]) -> str | None:
         return None
     keys = node["keys_schema"]
     while _kind(keys) in {"nullable", "default", "function-after", "definition-ref"}:
-        keys = known[keys["schema_ref"]] if "schema_ref" in keys else keys["schema"]
-    lost = [f"a {getattr(keys.get('cls'), '__name__', keys['type'])}"]
+        keys = known.get(keys["schema_ref"], {}) if "schema_ref" in keys else keys["schema"]
+    lost = [f"a {getattr(keys.get('cls'), '__name__', _kind(keys))}"]
     if _kind(keys) not in _NO_KEYS or keys.get("root_model"):
         as_keys = {"type": "dict", "keys_schema": keys}
         lost = [repr(value) for value in _values(keys) if not _comes_back(as_keys, {value: None})]
