@@ -21,6 +21,7 @@ ONCE = r"read only once cannot be stored: write list\[…\]"
         ("x: Secret[int]", "Secret is masked"),
         ("x: Login", "SecretStr is masked"),
         ("x: list[Deep]", "SecretStr is masked"),
+        ("x: Vault", "SecretStr is masked"),
         ("x: Customer", "Customer is a row of a database session: pass its key"),
         ("x: dict[str, Customer]", "Customer is a row"),
         ("x: Request", "Request ends with its request: pass what the task needs"),

@@ -93,6 +93,10 @@ class Login(BaseModel):
     password: SecretStr
 
 
+class Vault(BaseModel):
+    default: SecretStr
+
+
 class Deep(BaseModel):
     logins: dict[str, list[Login | None]]
 
