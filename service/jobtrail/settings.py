@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, ByteSize, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -23,7 +23,6 @@ from jobtrail.job.duration import format_duration, parse_duration
 from jobtrail.job.errors import SettingsError
 from jobtrail.job.limits import DEFAULT_SCHEMA, MAX_TTL, QUEUE_PATTERN, SCHEMA_PATTERN
 from jobtrail.job.redaction import WORDS
-from jobtrail.job.size import parse_size
 
 PREFIX: Final = "JOBTRAIL_"
 EMBEDDED: Final = "embedded"
@@ -45,10 +44,6 @@ def _duration_or_keep(value: object) -> object:
     return kept_for
 
 
-def _size(value: object) -> object:
-    return parse_size(value) if isinstance(value, str) else value
-
-
 def _words(value: object) -> object:
     return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
@@ -68,7 +63,7 @@ KeptFor = Annotated[
     Field(ge=timedelta(seconds=1), le=timedelta(seconds=MAX_TTL)),
     BeforeValidator(_duration_or_keep),
 ]
-Size = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024), BeforeValidator(_size)]
+Size = Annotated[ByteSize, Field(ge=1024, le=64 * 1024 * 1024)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 WordsOrNone = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words_or_none)]
 
@@ -120,7 +115,7 @@ class Settings(_WithSchema):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    max_body: Size = 1024 * 1024
+    max_body: Size = ByteSize(1024 * 1024)
     body_timeout: Duration = Field(default=timedelta(seconds=30), ge=timedelta(milliseconds=100))
     max_waiting: int = Field(default=5000, ge=1, le=1_000_000)
     max_connections: int = Field(default=1000, ge=1, le=1_000_000)
@@ -131,7 +126,7 @@ class Settings(_WithSchema):
     slots: int = Field(default=32, ge=0, le=10_000)
     threads: int = Field(default_factory=lambda found: 8 if found["slots"] else 0, ge=0, le=1000)
     processes: int = Field(default_factory=lambda found: (os.cpu_count() or 1) if found["slots"] else 0, ge=0, le=1000)
-    max_result: Size = 1024 * 1024
+    max_result: Size = ByteSize(1024 * 1024)
 
     lease: Duration = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(days=1))
     stall: Duration = Field(default=timedelta(seconds=300), ge=timedelta(seconds=1))
@@ -252,6 +247,8 @@ def _explain(detail: ErrorDetails) -> str:
     """One line: the variable, the value unless it may hold a password, and what is asked of it."""
     if detail["type"] == "value_error":
         message = str(detail["ctx"]["error"])
+    elif detail["type"].startswith("byte_size"):
+        message = f"{detail['input']!r:.60} is not a size: write bytes or 512KiB, 1MiB"
     else:
         value = detail["input"]
         shown = format_duration(value) if isinstance(value, timedelta) else f"{value!r:.60}"

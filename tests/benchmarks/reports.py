@@ -17,7 +17,7 @@ from sqlalchemy import event
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from jobtrail.job.progress import Progress
+from jobtrail.job.context import Progress
 from jobtrail.job.status import Status
 from jobtrail.logs import collect
 from jobtrail.node.report import Report

@@ -10,8 +10,7 @@ import pytest
 
 from jobtrail.cli import checks
 from jobtrail.cli.checks import Finding, Found, Level
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.namesakes import Namesakes
+from jobtrail.job.catalog import Catalog, Namesakes
 from jobtrail.job.record import NodeRecord, Pause
 from jobtrail.job.status import Status
 from jobtrail.settings import Settings

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from jobtrail.job.namesakes import Known, modules_of, namesakes
+from jobtrail.job.catalog import Known, modules_of, namesakes
 from jobtrail.job.task import Task
 from support import house, tasks
 from support.database import Place

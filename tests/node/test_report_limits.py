@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 
+from jobtrail.job.context import Progress
 from jobtrail.job.limits import LOG_BYTES, LOG_LINES
-from jobtrail.job.progress import Progress
 from jobtrail.node import reports as reports_module
 from jobtrail.node.report import Report
 from jobtrail.node.reports import Reports

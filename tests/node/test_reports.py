@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from jobtrail.job.progress import Progress
+from jobtrail.job.context import Progress
 from jobtrail.job.status import Status
 from jobtrail.node.report import Report
 from jobtrail.node.reports import Reports

@@ -14,9 +14,8 @@ from jobtrail.api.examples import BULKS
 from jobtrail.api.query import Filters, Reason
 from jobtrail.api.schemas import AnyAction
 from jobtrail.api.submissions import refuse_while_closing
-from jobtrail.job.documented import Documented
 from jobtrail.job.errors import Flaw, InvalidInputError
-from jobtrail.job.submission import WHOLE
+from jobtrail.job.submission import WHOLE, Documented
 from jobtrail.lifecycle.bulk import Action, bulk
 
 MOST: Final = 10_000

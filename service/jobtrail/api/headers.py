@@ -6,8 +6,8 @@ from typing import Final
 from starlette.requests import Request
 
 from jobtrail.job.errors import Flaw, InvalidInputError
+from jobtrail.job.ids import parse_traceparent
 from jobtrail.job.limits import MAX_KEY
-from jobtrail.job.trace import parse_traceparent
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 

@@ -16,10 +16,9 @@ from jobtrail.api import representation
 from jobtrail.api.door import Door
 from jobtrail.api.key_shapes import of_key
 from jobtrail.job.access import SCOPES, Caller, Scope
-from jobtrail.job.documented import Documented
 from jobtrail.job.errors import ForbiddenError
 from jobtrail.job.key import MAX_LIFE, MIN_LIFE, NAME_PATTERN
-from jobtrail.job.submission import Moment, Seconds, seconds
+from jobtrail.job.submission import Documented, Moment, Seconds, seconds
 from jobtrail.lifecycle.keys import create_key, list_keys, revoke_key
 
 EXAMPLES: Final[dict[str, Example]] = {

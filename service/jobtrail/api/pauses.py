@@ -13,9 +13,9 @@ from jobtrail.api.door import Door
 from jobtrail.api.errors import TaskNotFoundError
 from jobtrail.api.examples import PAUSES
 from jobtrail.api.query import Reason
-from jobtrail.job.documented import Documented
 from jobtrail.job.errors import UnknownTaskError
 from jobtrail.job.record import PauseKind
+from jobtrail.job.submission import Documented
 from jobtrail.lifecycle.pause import pause, read_pauses, resume
 
 

@@ -21,9 +21,8 @@ from jobtrail.api.headers import trace_of
 from jobtrail.api.kinds import INTERNAL, KINDS, OF_STATUS, Kind
 from jobtrail.job import errors
 from jobtrail.job.errors import Flaw
-from jobtrail.job.pointer import step, visible
-from jobtrail.job.storable import MAX_FLAWS, clip
-from jobtrail.job.trace import new_trace_id
+from jobtrail.job.ids import new_trace_id
+from jobtrail.job.storable import MAX_FLAWS, clip, step, visible
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,10 @@ from jobtrail.api import cursor
 from jobtrail.api.guards import guards_query
 from jobtrail.api.schemas import AnyStatus
 from jobtrail.job import limits
-from jobtrail.job.documented import Documented
 from jobtrail.job.errors import Flaw, InvalidInputError
-from jobtrail.job.pointer import visible
 from jobtrail.job.status import Status
-from jobtrail.job.storable import MAX_FLAWS, check
-from jobtrail.job.submission import Moment
+from jobtrail.job.storable import MAX_FLAWS, check, visible
+from jobtrail.job.submission import Documented, Moment
 from jobtrail.store.jobs import Filter, Page
 
 MOST_VALUES: Final = 50

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from jobtrail.api.query import Part
 from jobtrail.api.view import View
 from jobtrail.audit.questions import Answer, Question
-from jobtrail.job.progress import progress_of
+from jobtrail.job.context import progress_of
 from jobtrail.job.record import Job, LogLine, NodeRecord, Pause, Transition
 from jobtrail.job.redaction import Redaction
 from jobtrail.job.task import Task

@@ -17,7 +17,7 @@ from jobtrail.api.door import Door
 from jobtrail.api.headers import trace_of
 from jobtrail.job.access import Scope
 from jobtrail.job.errors import Flaw, InvalidInputError
-from jobtrail.job.trace import new_trace_id
+from jobtrail.job.ids import new_trace_id
 
 CONCRETE: Final = frozenset({"batch", "bulk"})
 """What stands in the path of other calls where the id of a job would be."""

@@ -6,10 +6,9 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field
 
-from jobtrail.job.documented import Documented
 from jobtrail.job.limits import MAX_BATCH
 from jobtrail.job.record import PauseKind
-from jobtrail.job.submission import Submission
+from jobtrail.job.submission import Documented, Submission
 
 # an enumeration would be a schema of its own, under a name that a host may have too
 AnyStatus = Literal["pending", "running", "succeeded", "failed", "cancelled"]

@@ -10,7 +10,7 @@ from jobtrail.api import problems
 from jobtrail.api.browsers import let_page_run, protect
 from jobtrail.api.errors import TooManyConnectionsError
 from jobtrail.api.headers import trace_of
-from jobtrail.job.trace import new_trace_id
+from jobtrail.job.ids import new_trace_id
 
 _ALWAYS: Final = "/health/live"
 """Answered however many connections are open: a process that is restarted for its load helps nobody."""

@@ -16,8 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.audit.values import settle
 from jobtrail.job.errors import AuditTimeoutError, Flaw, InvalidInputError, UnknownQuestionError
-from jobtrail.job.pointer import step
-from jobtrail.job.storable import clip
+from jobtrail.job.storable import clip, step
 
 QUERY_CANCELED: Final = "57014"
 """SQLSTATE of what statement_timeout ended (PostgreSQL, Appendix A)."""

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from jobtrail.job.errors import Flaw, InvalidInputError
-from jobtrail.job.pointer import step
-from jobtrail.job.storable import check
+from jobtrail.job.storable import check, step
 
 MOST_ROWS: Final = 10_000
 """An answer is held in memory and sent whole; psql has no such limit."""

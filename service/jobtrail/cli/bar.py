@@ -13,7 +13,7 @@ from rich.text import Text
 
 from jobtrail.cli import output
 from jobtrail.cli.follow import extent
-from jobtrail.job.progress import Progress, progress_of
+from jobtrail.job.context import Progress, progress_of
 from jobtrail.job.record import Job, LogLine
 from jobtrail.job.status import Status
 

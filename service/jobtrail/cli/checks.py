@@ -9,10 +9,9 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
-from jobtrail.job.catalog import Catalog
+from jobtrail.job.catalog import HOW_TO_PART, Catalog, Namesakes
 from jobtrail.job.duration import format_duration
 from jobtrail.job.errors import SettingsError
-from jobtrail.job.namesakes import HOW_TO_PART, Namesakes
 from jobtrail.job.record import NodeRecord, Pause
 from jobtrail.settings import EMBEDDED, Settings, unknown_variables
 from jobtrail.store.diagnosis import Lapsed, Server, Stranded

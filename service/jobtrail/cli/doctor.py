@@ -10,10 +10,9 @@ import typer
 from jobtrail.cli import checks, exits, output
 from jobtrail.cli.checks import Finding, Found, Level
 from jobtrail.cli.errand import Json, configured
-from jobtrail.job.catalog import Catalog
+from jobtrail.job.catalog import Catalog, namesakes
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import DeclarationError, SettingsError, UnavailableError
-from jobtrail.job.namesakes import namesakes
 from jobtrail.settings import Settings
 from jobtrail.store import diagnosis, nodes, pauses, rights, schema
 from jobtrail.wiring import answering, load_catalog, open_desk, reach

@@ -15,7 +15,7 @@ from jobtrail import logs
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import SettingsError
-from jobtrail.job.pointer import visible
+from jobtrail.job.storable import visible
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.settings import Settings, load, unknown_variables
 from jobtrail.store import diagnosis

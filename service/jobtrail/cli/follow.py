@@ -12,8 +12,8 @@ import typer
 
 from jobtrail.cli import output
 from jobtrail.cli.errand import Errand
+from jobtrail.job.context import Progress, progress_of
 from jobtrail.job.errors import JobNotFoundError
-from jobtrail.job.progress import Progress, progress_of
 from jobtrail.job.record import Job, LogLine
 from jobtrail.job.status import PURGED, Status
 from jobtrail.lifecycle.read import read, read_history, read_log

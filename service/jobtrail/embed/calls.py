@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
-from jobtrail.job import declaration
+from jobtrail.job.arguments import name_of
 from jobtrail.job.errors import Flaw, InvalidInputError, UnknownTaskError
 from jobtrail.job.limits import MAX_KEY
-from jobtrail.job.pointer import step
 from jobtrail.job.record import NewJob
+from jobtrail.job.storable import step
 from jobtrail.job.submission import Submission
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.desk import Desk
@@ -94,9 +94,7 @@ def task_of(thing: object) -> Task[..., Any]:
     """Raises TypeError for what is no task."""
     if isinstance(thing, Task):
         return thing
-    raise TypeError(
-        f"{declaration.name_of(thing)} is not a task: write @task above it, with `from jobtrail import task`"
-    )
+    raise TypeError(f"{name_of(thing)} is not a task: write @task above it, with `from jobtrail import task`")
 
 
 def _checked(key: object) -> str:

@@ -5,9 +5,9 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from jobtrail.job.arguments import MISSING, UNKNOWN
 from jobtrail.job.errors import Flaw
 from jobtrail.job.limits import MAX_NESTING
-from jobtrail.job.signature import MISSING, UNKNOWN
 
 REDACTED: Final = "[redacted]"
 

@@ -9,9 +9,8 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from jobtrail.job.context import JobContext
+from jobtrail.job.context import JobContext, Progress
 from jobtrail.job.errors import ContextError
-from jobtrail.job.progress import Progress
 from jobtrail.job.record import Claimed
 from jobtrail.job.task import Task
 from jobtrail.node.execution import Execution

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from jobtrail.job.namesakes import HOW_TO_PART, Known, Namesakes, namesakes
+from jobtrail.job.catalog import HOW_TO_PART, Known, Namesakes, namesakes
 from jobtrail.node.loop import Loop
 from jobtrail.store import nodes
 from jobtrail.store.engine import Database

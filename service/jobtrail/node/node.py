@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from jobtrail.job.catalog import Known, modules_of
 from jobtrail.job.context import JobContext
-from jobtrail.job.namesakes import Known, modules_of
 from jobtrail.job.submission import Submission
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.desk import Desk

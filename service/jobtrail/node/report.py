@@ -7,8 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from jobtrail.job.context import Progress
 from jobtrail.job.limits import LOG_BYTES, LOG_LINE_BYTES, LOG_LINES
-from jobtrail.job.progress import Progress
 from jobtrail.job.storable import clip, dump
 from jobtrail.logs import words_of
 from jobtrail.store.log_lines import NewLine

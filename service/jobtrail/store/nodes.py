@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from jobtrail.job.namesakes import Known
+from jobtrail.job.catalog import Known
 from jobtrail.job.record import NodeRecord
 from jobtrail.job.storable import dump
 from jobtrail.store.tables import Json

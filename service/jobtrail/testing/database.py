@@ -11,9 +11,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from jobtrail.embed.opened import Opened
 from jobtrail.job.catalog import Catalog
-from jobtrail.job.database_url import DatabaseUrl, normalize
+from jobtrail.job.database_url import DatabaseUrl, normalize, read_uri
 from jobtrail.job.errors import SettingsError, UnavailableError
-from jobtrail.job.libpq_uri import read_uri
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.settings import EMBEDDED, PREFIX, Settings, load
 from jobtrail.store import scratch

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from jobtrail.job.context import Progress
 from jobtrail.job.outcome import Ended
-from jobtrail.job.progress import Progress
 from jobtrail.job.record import Claimed, Failure
 
 _HEADER: Final = struct.Struct("!4sI")

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, NoReturn
 from uuid import UUID
 
+from jobtrail.job.context import Progress
 from jobtrail.job.errors import ContextError
-from jobtrail.job.progress import Progress
 from jobtrail.job.storable import clip
 from jobtrail.logs import words_of
 from jobtrail.node.processes.line import ChildLine
