@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from jobtrail import Jobtrail
-from jobtrail.embed.signals import overheard
+from jobtrail.node.shutdown_signals import hear_first
 from support.database import Place
 from support.host import TASKS, settings_at
 from support.tasks import GATE, hold
@@ -98,7 +98,7 @@ async def test_where_nobody_handles_sigterm_nothing_is_touched(place: Place, the
 
 async def test_pythons_own_ctrl_c_is_left_alone(server: Server) -> None:
     signal.signal(INT, signal.default_int_handler)
-    with overheard(lambda _: None):
+    with hear_first(lambda _: None):
         now = handlers()
     assert (now[0], now[1] == server.exits) == (signal.default_int_handler, False)
 
@@ -112,7 +112,7 @@ async def test_another_thread_touches_nothing(server: Server) -> None:
     seen: list[object] = []
 
     def enter() -> None:
-        with overheard(lambda _: None):
+        with hear_first(lambda _: None):
             seen.append(handlers())
 
     thread = threading.Thread(target=enter)
@@ -124,7 +124,7 @@ async def test_another_thread_touches_nothing(server: Server) -> None:
 async def test_what_the_host_installs_meanwhile_stays(server: Server) -> None:
     """It may call ours, which then only passes on."""
     noticed: list[int] = []
-    with overheard(noticed.append):
+    with hear_first(noticed.append):
         ours = signal.getsignal(TERM)
         assert callable(ours)
 
@@ -144,7 +144,7 @@ async def test_a_servers_handler_on_the_loop_is_called_as_before() -> None:
     noticed: list[int] = []
     loop.add_signal_handler(TERM, called.set)
     try:
-        with overheard(noticed.append):
+        with hear_first(noticed.append):
             os.kill(os.getpid(), TERM)
             await asyncio.wait_for(called.wait(), 5)
         called.clear()
