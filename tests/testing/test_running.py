@@ -1,6 +1,7 @@
 """`run` and `run_async`: what was submitted comes to its end, in the loop of the app."""
 
 import asyncio
+import sys
 import warnings
 from functools import partial
 from typing import Any
@@ -152,7 +153,7 @@ def test_in_a_plain_test_they_run_in_the_loop_of_the_client(bench: Workbench) ->
 
 
 def test_a_loop_that_is_blocked_is_told(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobtrail.testing.bench.PATIENCE", 0.1)
+    monkeypatch.setattr(sys.modules["jobtrail.testing.workbench"], "PATIENCE", 0.1)
     with TestClient(app_of(Jobtrail(tasks=TASKS))) as client:
         client.get("/block")
         with pytest.raises(TimeoutError, match=r"event loop is blocked: no answer within 0\.2 s"):
