@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -68,18 +67,13 @@ async def test_a_signal_drains_and_a_repeated_one_hurries(
     async with trail.lifespan():
         job = await trail.submit(hold)
         await until(lambda: trail.list(status="running"))
-        assert trail._opened is not None
-        assert trail._opened.accepting()
         for which in signals:
             signal.raise_signal(which)
-        assert not trail._opened.accepting()
-        assert trail._opened.node is not None
-        assert (trail._opened.node.worker._attempts._until - time.monotonic() < 50) is hurries
-        if hurries:  # before the lifespan ends
+        if hurries:  # before the lifespan ends, and long before the grace does
             await until(lambda: trail.list(status="failed"))
         else:
             GATE.set()
-            assert await job.wait(timeout=5)
+            assert await job.wait(timeout=30)
         later = await trail.submit(hold)
     assert server.heard == [(which, True) for which in signals]
     assert handlers() == before == (server.exits, server.exits)

@@ -117,12 +117,12 @@ async def test_a_result_is_asked_for(trail: Jobtrail, bench: Workbench) -> None:
 async def test_what_takes_too_long_is_named(trail: Jobtrail, bench: Workbench) -> None:
     ids = [(await trail.submit(hold)).id for _ in range(33)]
     with pytest.raises(TimeoutError) as found:
-        await bench.run_async(within=0.3)
+        await bench.run_async(within=3)
     lines = str(found.value).splitlines()
-    assert lines[0] == "not everything has ended within 0.3 s:"
+    assert lines[0] == "not everything has ended within 3 s:"
     assert len(lines) == 34
     assert [line.split(", ")[1] for line in lines[1:]].count("in attempt 1") == 32
-    assert lines[-1].startswith(f"  job {ids[-1]} of 'hold' has been pending for 0.")
+    assert lines[-1].startswith(f"  job {ids[-1]} of 'hold' has been pending for ")
     assert lines[-1].endswith(", in queue 'default'")
     assert await trail.list(status="running") == []
 
