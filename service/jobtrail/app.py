@@ -26,7 +26,7 @@ from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.key_ring import KeyRing
 from jobtrail.lifecycle.rights import look_at_start
 from jobtrail.node.node import Node
-from jobtrail.node.notice import Notice
+from jobtrail.node.shutdown_signals import ShutdownSignals
 from jobtrail.settings import Settings, is_loopback
 from jobtrail.store.engine import open_single
 from jobtrail.wiring import (
@@ -100,7 +100,7 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
             server_header=False,
             timeout_graceful_shutdown=max(1, math.ceil(settings.grace.total_seconds())),
         )
-        server = _Server(config, ready, Notice(node, settings.grace), Silent(settings.body_timeout))
+        server = _Server(config, ready, ShutdownSignals(node, settings.grace), Silent(settings.body_timeout))
         try:
             server.run(sockets=[listening])  # it raises the signal that ended it again
         finally:
@@ -119,10 +119,12 @@ async def _check(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, loop
 class _Server(uvicorn.Server):
     """Reports its URL once it serves. A repeated signal hurries its end but skips none of it."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[str], None], notice: Notice, silent: Silent) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[str], None], signals: ShutdownSignals, silent: Silent
+    ) -> None:
         super().__init__(config)
         self._ready = ready
-        self._notice = notice
+        self._signals = signals
         self._silent = silent
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -145,7 +147,7 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        if self._notice(sig) and self._loop is not None:
+        if self._signals(sig) and self._loop is not None:
             self.force_exit = True  # uvicorn does so for a SIGINT alone
             self._loop.call_soon_threadsafe(self._hang_up)
 

@@ -34,6 +34,8 @@ async def host(place: Place) -> AsyncIterator[Host]:
         @app.post("/orders/{number}", status_code=202)
         async def order(number: int, jobs: Jobs, n: int = 1) -> str:
             job = jobs.options(idempotency_key=f"order-{number}").add_task(noop, n)
+            with pytest.raises(RuntimeError, match=r"await jobs\.commit\(\)"):
+                _ = job.id
             await jobs.commit()
             return str(job.id)
 

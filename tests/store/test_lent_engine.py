@@ -180,13 +180,13 @@ async def test_requests_that_hold_every_connection_still_store_their_jobs(place:
     ("options", "full_at"),
     [
         ({"pool_size": 1, "max_overflow": 0}, 1),
-        ({"pool_size": 1, "max_overflow": 1}, 2),
-        ({"pool_size": 1, "max_overflow": -1}, None),
+        ({"pool_size": 2, "max_overflow": 1}, 2),
+        ({"pool_size": 1, "max_overflow": -1}, 1),
         ({"pool_size": 0}, None),
         ({"poolclass": NullPool}, None),
     ],
 )
-async def test_a_pool_is_full_when_the_next_one_would_wait(
+async def test_a_pool_is_full_when_all_that_it_keeps_are_in_use(
     place: Place, options: dict[str, Any], full_at: int | None
 ) -> None:
     engine = create_async_engine(place.url.sqlalchemy, **options)

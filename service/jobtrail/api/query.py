@@ -7,7 +7,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 
 from jobtrail.api import cursor
-from jobtrail.api.guards import guards_query
 from jobtrail.api.schemas import AnyStatus
 from jobtrail.job import limits
 from jobtrail.job.errors import Flaw, InvalidInputError
@@ -107,18 +106,21 @@ class RetryBody(Documented):
     model_config = ConfigDict(extra="forbid")
 
 
-def once(request: Request, known: Collection[str], *, but: Collection[str] = ()) -> dict[str, str]:
-    """The parameters of a query in which only the names in `but` may repeat, and none but the `known` ones occur.
+OTHER_NAMES: Final = "jobtrail.other_names"
+"""In the scope of a request whose query may have names that are none of ours."""
 
-    Those of a host's guards are left out. Raises InvalidInputError, also for what the database cannot hold.
+
+def once(request: Request, known: Collection[str], *, but: Collection[str] = ()) -> dict[str, str]:
+    """The parameters of a query in which only the names in `but` may repeat, and none but the `known` ones occur; among
+    a host's routes others are left out, since its guards may read them.
+
+    Raises InvalidInputError, also for what the database cannot hold.
     """
     found: dict[str, str] = {}
     flaws: list[Flaw] = []
-    guards: Collection[str] | None = None
     for name, value in request.query_params.multi_items():
         if name not in known:
-            guards = guards_query(request) if guards is None else guards
-            if name in guards:
+            if OTHER_NAMES in request.scope:
                 continue
             flaws.append(Flaw(f"?{visible(name)}", f"there is no such parameter; there are: {', '.join(known)}"))
         if name in found and name not in but:

@@ -16,7 +16,7 @@ from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import SettingsError
 from jobtrail.lifecycle.rights import require_rights_at_start
 from jobtrail.node.node import Node
-from jobtrail.node.notice import Notice
+from jobtrail.node.shutdown_signals import ShutdownSignals
 from jobtrail.settings import Settings
 from jobtrail.store.engine import open_single
 from jobtrail.wiring import build_node, load_catalog, open_desk, reach, require_ends, require_schema
@@ -72,7 +72,7 @@ async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready
         await require_schema(desk, settings, url)
         await require_rights_at_start(desk)
         node = build_node(settings, desk, partial(open_single, url.sqlalchemy, settings.schema))
-        with _signals_ask(stop, Notice(node, settings.grace)):
+        with _signals_ask(stop, ShutdownSignals(node, settings.grace)):
             node.start()
             try:
                 ready(node)
@@ -85,11 +85,11 @@ async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready
 
 
 @contextmanager
-def _signals_ask(stop: asyncio.Event, notice: Notice) -> Iterator[None]:
+def _signals_ask(stop: asyncio.Event, signals: ShutdownSignals) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def signalled(which: int, _frame: object) -> None:
-        notice(which)
+        signals(which)
         loop.call_soon_threadsafe(stop.set)
 
     # not the loop's own way, which would leave the process without any handler afterwards

@@ -6,9 +6,7 @@ only where that fails, a validator may raise anything, and a refusal of either n
 
 import functools
 import inspect
-import json
 import typing
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
@@ -24,7 +22,7 @@ from jobtrail.job import storable
 from jobtrail.job.context import JobContext
 from jobtrail.job.errors import DeclarationError, Flaw, InvalidArgumentsError
 from jobtrail.job.storable import MAX_FLAWS, clip, names_in, shown, step
-from jobtrail.job.survival import WEB, StrictJsonSchema, UnfitTypeError, adapter_of, are_same, makes_values
+from jobtrail.job.survival import WEB, StrictJsonSchema, UnfitTypeError, adapter_of, are_same, makes_values, sets_in_order
 
 MISSING: Final = "this argument is missing"
 UNKNOWN: Final = "there is no such argument"
@@ -337,22 +335,3 @@ def _reason_against(parameter: inspect.Parameter) -> str | None:
         "Annotated[TYPE, Field(…)] and give a plain default; a task has no request, so Query, Body and Depends do not "
         "apply"
     )
-
-
-def sets_in_order(value: Any, written: Any) -> Any:
-    """The JSON of a value with its sets in one order: equal arguments are the same JSON in every process."""
-    match value, written:
-        case set() | frozenset(), list() if len(value) == len(written):
-            return sorted(map(sets_in_order, value, written), key=_sort_key)
-        case ((list() | tuple() | deque()), list()) if len(value) == len(written):
-            return list(map(sets_in_order, value, written))
-        case Mapping(), dict() if len(value) == len(written):
-            return dict(zip(written, map(sets_in_order, value.values(), written.values()), strict=True))
-        case _, dict():  # a model or a dataclass
-            return {name: sets_in_order(getattr(value, name, None), part) for name, part in written.items()}
-        case _:
-            return written
-
-
-def _sort_key(written: object) -> str:
-    return json.dumps(written, sort_keys=True)

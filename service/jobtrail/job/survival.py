@@ -298,3 +298,22 @@ def _comes_back(node: Any, value: object) -> bool:
         return bool(back == value)
     except Exception:  # noqa: BLE001 - the user's own classes may raise anything, which is an answer too
         return False
+
+
+def sets_in_order(value: Any, written: Any) -> Any:
+    """The JSON of a value with its sets in one order: equal arguments are the same JSON in every process."""
+    match value, written:
+        case set() | frozenset(), list() if len(value) == len(written):
+            return sorted(map(sets_in_order, value, written), key=_sort_key)
+        case ((list() | tuple() | deque()), list()) if len(value) == len(written):
+            return list(map(sets_in_order, value, written))
+        case Mapping(), dict() if len(value) == len(written):
+            return dict(zip(written, map(sets_in_order, value.values(), written.values()), strict=True))
+        case _, dict():  # a model or a dataclass
+            return {name: sets_in_order(getattr(value, name, None), part) for name, part in written.items()}
+        case _:
+            return written
+
+
+def _sort_key(written: object) -> str:
+    return json.dumps(written, sort_keys=True)

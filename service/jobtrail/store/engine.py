@@ -16,8 +16,8 @@ from sqlalchemy.pool import AssertionPool, StaticPool
 from jobtrail.job.errors import SettingsError
 from jobtrail.store.connecting import ISOLATION, Limits, connect, limit_each_transaction
 from jobtrail.store.faults import follow_the_primary, quote_no_row
+from jobtrail.store.host_engine import SPARE, HostEngine, own_engine
 from jobtrail.store.job_connection import note_preparation, watch
-from jobtrail.store.lent import SPARE, Lent, beside, like
 from jobtrail.store.limited import connected, session_of
 from jobtrail.store.namespace import SCHEMA, keep_to
 
@@ -123,14 +123,17 @@ def lend_database(engine: AsyncEngine, *, pool_size: int = 5, schema: str = SCHE
     COMMITTED whatever the host's own are, and what is set is set for it alone. So PgBouncer may stand between, in
     transaction mode too. A group takes three more round trips than one of our own does.
 
-    While the pool is full there are up to SPARE connections beside it. Job sessions have `pool_size` of their own, and
-    are in all else sessions on the host's engine. The engine must have connected once before `lend_single` is used in
-    another thread. Raises SettingsError for another driver, and for a pool of one connection for everything.
+    While all `pool_size` connections of the host are in use there are up to SPARE beside them. Job sessions have
+    `pool_size` of their own, and are in all else sessions on the host's engine. The engine must have connected once
+    before `lend_single` is used in another thread. Raises SettingsError for another driver, and for a pool of one
+    connection for everything.
     """
     host = _lendable(engine)
-    spare = beside(host, pool_size=SPARE, timeout=10)
-    grouped, transactions = (AsyncEngine(Lent(host, spare)) for _ in range(2))
-    jobs = like(host, pool_size=pool_size)
+    spare = own_engine(host, pool_size=SPARE, timeout=10)
+    grouped, transactions = (
+        AsyncEngine(HostEngine(host, spare, shared=True, isolation_level=ISOLATION)) for _ in range(2)
+    )
+    jobs = AsyncEngine(HostEngine(host, own_engine(host, pool_size=pool_size, timeout=None)))
     watch(jobs)
     note_preparation(jobs)
     for each, limits in ((grouped, _GROUPED), (transactions, _TRANSACTIONS), (jobs, _JOBS)):
@@ -145,7 +148,7 @@ def lend_database(engine: AsyncEngine, *, pool_size: int = 5, schema: str = SCHE
 
 def lend_single(engine: AsyncEngine, schema: str = SCHEMA) -> AsyncEngine:
     """As `open_single`, connecting as a host's engine does."""
-    single = AsyncEngine(beside(_lendable(engine), pool_size=1, timeout=10, pre_ping=False))
+    single = AsyncEngine(own_engine(_lendable(engine), pool_size=1, timeout=10, pre_ping=False))
     limit_each_transaction(single, _LEASES)
     quote_no_row(single)
     keep_to(single, schema)

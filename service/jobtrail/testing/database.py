@@ -1,7 +1,7 @@
 """A database for one session of tests: made by the kit, emptied between tests, dropped at the end."""
 
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -42,15 +42,16 @@ class ScratchDatabase:
         self._made = made
         self._desk = Desk(open_database(made.url.sqlalchemy, schema=schema), Catalog())
         self._portal = portal
+        self._settings = {"database_url": self.url, "schema": schema, **_ACCEPTS_ONLY}
 
     def settings(self, **more: Any) -> Settings:
         """For `Jobtrail(settings)`, of an app that is not to read the environment: it takes jobs and runs none."""
-        return load(**{**self._said, **more})
+        return load(**{**self._settings, **more})
 
     @contextmanager
     def environment(self) -> Iterator[None]:
         """The same in the environment, where a `Jobtrail()` finds it when it starts."""
-        with patch.dict(os.environ, {PREFIX + name.upper(): value for name, value in self._said.items()}):
+        with patch.dict(os.environ, {PREFIX + name.upper(): value for name, value in self._settings.items()}):
             yield
 
     def empty(self) -> None:
@@ -58,7 +59,13 @@ class ScratchDatabase:
 
         Raises UnavailableError while a transaction is open that wrote to them.
         """
-        self.ask(self._empty)
+        try:
+            self.ask(partial(_empty, made=self._made))
+        except UnavailableError as error:
+            raise UnavailableError(
+                f"{self.name} cannot be emptied: a transaction that wrote to it is still open; end the session or the "
+                "app of the test before"
+            ) from error
 
     def ask(self, verb: Callable[[Desk], Awaitable[T]]) -> T:
         """What the verb gives, at a desk that knows no tasks."""
@@ -72,19 +79,10 @@ class ScratchDatabase:
         url = opened.settings.database_url
         return url is not None and url != EMBEDDED and read_uri(url.strip()).get("dbname") == self.name
 
-    @property
-    def _said(self) -> Mapping[str, str]:
-        return {"database_url": self.url, "schema": self.schema, **_ACCEPTS_ONLY}
 
-    async def _empty(self, desk: Desk) -> None:
-        try:
-            async with desk.transaction() as session:
-                await scratch.empty(session, self._made)
-        except UnavailableError as error:
-            raise UnavailableError(
-                f"{self.name} cannot be emptied: a transaction that wrote to it is still open; end the session or the "
-                "app of the test before"
-            ) from error
+async def _empty(desk: Desk, made: Scratch) -> None:
+    async with desk.transaction() as session:
+        await scratch.empty(session, made)
 
 
 @contextmanager
@@ -116,13 +114,13 @@ def _answering(url: DatabaseUrl) -> Iterator[None]:
         with unavailable():
             yield
     except Exception as error:
-        cause = error.__cause__ if isinstance(error, UnavailableError) else error
-        if (refusal := refusal_of(cause or error)) is None:
-            if cause is error:
-                raise
+        cause = error.__cause__ if isinstance(error, UnavailableError) else None
+        if (refusal := refusal_of(cause or error)) is not None:
+            raise SettingsError(
+                f"{VARIABLE}: PostgreSQL at {url.shown} refuses: {refusal}; the tests need a user that may make "
+                "databases (ALTER ROLE … CREATEDB)"
+            ) from error
+        if isinstance(error, UnavailableError):
             said = f"{VARIABLE}: nothing answers at {url.shown}: is PostgreSQL running there?"
             raise UnavailableError(said) from error
-        raise SettingsError(
-            f"{VARIABLE}: PostgreSQL at {url.shown} refuses: {refusal}; the tests need a user that may make databases "
-            "(ALTER ROLE … CREATEDB)"
-        ) from error
+        raise

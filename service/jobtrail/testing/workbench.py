@@ -1,7 +1,7 @@
-"""What a test gets: an empty database, what was submitted to it, and a way to run that to its end."""
+"""An empty database for one test, what was submitted to it, and a way to run that to its end."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, ParamSpec, overload
@@ -9,13 +9,13 @@ from typing import Any, Final, ParamSpec, overload
 from jobtrail.embed.handle import ended
 from jobtrail.embed.opened import Opened, current
 from jobtrail.embed.trail import Jobtrail
+from jobtrail.job import storable
 from jobtrail.job.errors import JobFailedError, NotRunningError, SettingsError
 from jobtrail.job.record import Job
 from jobtrail.job.task import Task
 from jobtrail.store.jobs import Filter
 from jobtrail.testing.database import ScratchDatabase
-from jobtrail.testing.expected import matching, told
-from jobtrail.testing.running import Wanted, jobs_of, run
+from jobtrail.testing.running import jobs_of, run
 
 P = ParamSpec("P")
 
@@ -50,17 +50,20 @@ class Workbench:
         """
         __tracebackhide__ = True
         there = self.submitted()
-        found = matching(there, task, args, kwargs)
+        found = [job for job in there if job.task == task.name]
+        if args or kwargs:
+            wanted = _with_defaults(task, task.signature.dump(*args, **kwargs))
+            found = [job for job in found if _with_defaults(task, job.args) == wanted]
         if not found:
             said = [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
-            raise AssertionError(f"no job {task.name}({', '.join(said) or '…'}) was submitted; {told(there)}")
+            raise AssertionError(f"no job {task.name}({', '.join(said) or '…'}) was submitted; {_listed(there)}")
         return found[-1]
 
     def assert_nothing_submitted(self, task: Task[..., Any] | None = None) -> None:
         """No job of the task, or none at all. Raises AssertionError, which lists what was submitted."""
         __tracebackhide__ = True
         if there := self.submitted(task):
-            raise AssertionError(told(there))
+            raise AssertionError(_listed(there))
 
     def run(self, *, within: float = PATIENCE, later: bool = False) -> list[Job]:
         """Run what is due, and what that submits, to the end; the jobs that ended, oldest first.
@@ -68,18 +71,18 @@ class Workbench:
         They run in the loop of the app's Jobtrail, if one is running; else in one of the kit's. Further attempts come
         at once, whatever `Retry` says. What is due later waits, unless `later`: then all that waits now runs too. What
         is paused stays. A job that fails raises nothing: look at its status, or take `result_of`.
-        Raises TimeoutError after `within` seconds, which says what every job does that has not ended, UnknownTaskError
-        for a job that this process cannot run, and SettingsError for an app on another database.
+        Raises TimeoutError after `within` seconds, which lists the jobs that have not ended, UnknownTaskError for a job
+        that this process cannot run, and SettingsError for an app on another database.
         """
         opened, here = self._opened(), _running_loop()
         if here is not None and (opened is None or opened.loop is here):
             raise RuntimeError("in an async test write `await jobtrail.run_async()`: run() would wait for its own loop")
-        wanted = Wanted(within, later)
         if opened is None:
-            return self.database.ask(lambda _: self._run_alone(wanted))
+            return self.database.ask(lambda _: self.run_async(within=within, later=later))
         if not opened.loop.is_running():
             raise RuntimeError("the app runs in an event loop that stands still in a `def` test: write an async one")
-        running = asyncio.run_coroutine_threadsafe(run(opened, self.database, wanted), opened.loop)
+        work = run(opened, self.database, within=within, later=later)
+        running = asyncio.run_coroutine_threadsafe(work, opened.loop)
         try:
             return running.result(within + PATIENCE)
         except TimeoutError as error:
@@ -89,10 +92,11 @@ class Workbench:
 
     async def run_async(self, *, within: float = PATIENCE, later: bool = False) -> list[Job]:
         """As `run`, for an `async def` test."""
-        opened, wanted = self._opened(), Wanted(within, later)
+        opened = self._opened()
         if opened is None:
-            return await self._run_alone(wanted)
-        work = run(opened, self.database, wanted)
+            async with Jobtrail(self.database.settings(), tasks=self._tasks):
+                return await run(current(), self.database, within=within, later=later)
+        work = run(opened, self.database, within=within, later=later)
         if opened.loop is asyncio.get_running_loop():
             return await work
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, opened.loop))
@@ -111,17 +115,13 @@ class Workbench:
 
     def _opened(self) -> Opened | None:
         """Raises SettingsError for one that is on another database, or runs jobs by itself."""
-        opened = running_app(self.database)
+        opened = _running_app(self.database)
         if opened is not None and opened.node is not None and opened.node.tasks:
             raise SettingsError(
                 "this app runs jobs by itself, behind the test's back: leave JOBTRAIL_SLOTS to the fixture, or make "
                 "its Jobtrail with `jobtrail.database.settings()`"
             )
         return opened
-
-    async def _run_alone(self, wanted: Wanted) -> list[Job]:
-        async with Jobtrail(self.database.settings(), tasks=self._tasks):
-            return await run(current(), self.database, wanted)
 
 
 @contextmanager
@@ -130,13 +130,13 @@ def workbench(database: ScratchDatabase, *, tasks: Iterable[Task[..., Any]] | No
 
     Raises SettingsError when an app is running already on another database.
     """
-    running_app(database)
+    _running_app(database)
     database.empty()
     with database.environment():
         yield Workbench(database, tasks=tasks)
 
 
-def running_app(database: ScratchDatabase) -> Opened | None:
+def _running_app(database: ScratchDatabase) -> Opened | None:
     """What runs in this process, if anything does. Raises SettingsError when that is on another database."""
     try:
         opened = current()
@@ -156,3 +156,14 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _with_defaults(task: Task[..., Any], args: Mapping[str, Any]) -> dict[str, Any]:
+    """A default stands for the argument that was left out: the task cannot tell the one from the other."""
+    left_out = [each for each in task.signature.parameters.values() if not each.required and each.name not in args]
+    return {**args, **{each.name: each.store(each.default) for each in left_out}}
+
+
+def _listed(jobs: Iterable[Job]) -> str:
+    lines = [f"  {job.task} {storable.dump(job.args)}" for job in jobs]
+    return "\n".join(["what was submitted:", *lines]) if lines else "nothing was submitted"
