@@ -115,12 +115,13 @@ async def test_no_answer_changes_nothing(jobtrail: Command, place: Place) -> Non
 
 async def test_progress_counts_up_in_a_terminal(jobtrail: Command, place: Place) -> None:
     await many_failed(place, 1200)
-    said = await jobtrail.in_terminal(100, "retry", "--status", "failed", "--yes")
+    sent = await jobtrail.in_terminal(100, "retry", "--status", "failed", "--yes")
+    said = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", sent)
     assert said.splitlines()[-1] == "1200 jobs retried"
-    counts = [int(count) for count in re.findall(r"\r(\d+) of 1200 jobs", said)]
-    assert (counts[0], counts[-1]) == (100, 1200)
-    assert counts == sorted(set(counts))
-    assert len(counts) > 2
+    counts = [int(count) for count in re.findall(r"(\d+)/1200 jobs", said)]
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 2
+    assert counts[-1] == 1200
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])
@@ -135,7 +136,7 @@ async def test_who_is_stopped_in_the_middle_says_what_was_done(
     async def stuck() -> bool:
         return bool(await place.value("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
-    await until(stuck)
+    await until(stuck, within=30)
     process.send_signal(signal.SIGINT)
     await asyncio.wait_for(other.close(), 5)
     done = await ended(process)

@@ -5,10 +5,7 @@ import json
 import asyncpg
 import pytest
 
-import jobtrail.job.errors
 from jobtrail.cli.entry import VERBS
-from jobtrail.cli.exits import CODES, code_of
-from jobtrail.job.errors import JobtrailError
 from support.command import Command, ended
 from support.database import Place
 from support.proxy import Proxy
@@ -158,11 +155,3 @@ async def test_help_and_version(bare: Command) -> None:
     assert all(f" {name} " in alone.out for name in VERBS)
     assert "--idempotency-key" in verb.out
     assert version.out.startswith("jobtrail 0.")
-
-
-def test_every_error_has_an_exit_code_in_the_table() -> None:
-    kinds = [kind for kind in vars(jobtrail.job.errors).values() if isinstance(kind, type)]
-    known = {kind for kind in kinds if issubclass(kind, JobtrailError)} - {JobtrailError}
-    assert known
-    assert not {kind.__name__ for kind in known if code_of(kind) is None}
-    assert set(CODES.values()) == {1, 2, 3}

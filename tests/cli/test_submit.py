@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from jobtrail import task
-from jobtrail.cli.arguments import merge_args
+from jobtrail.cli.submit import merge_args
 from support import tasks
 from support.command import Command
 from support.database import Place

@@ -11,9 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from jobtrail.cli.serve import _say
 from jobtrail.job.ids import new_job_id
-from jobtrail.settings import Settings
 from support.command import TOP, Command, ended
 from support.database import Place
 from support.rows import born
@@ -132,8 +130,9 @@ async def test_a_database_without_the_schema_is_told_with_the_command(jobtrail: 
 
 
 def test_it_knows_no_web_framework() -> None:
+    verbs = "audit, bar, database, doctor, entry, jobs, keys, moves, pauses, serve, submit"
     asked = (
-        "import sys, jobtrail.cli.entry, jobtrail.cli.work; print({'fastapi', 'starlette', 'uvicorn'} & {*sys.modules})"
+        f"import sys; from jobtrail.cli import {verbs}; print({{'fastapi', 'starlette', 'uvicorn'}} & {{*sys.modules}})"
     )
     done = subprocess.run(
         [sys.executable, "-c", asked], cwd=TOP / "service", capture_output=True, text=True, check=True
@@ -141,12 +140,14 @@ def test_it_knows_no_web_framework() -> None:
     assert done.stdout == "set()\n"
 
 
-def test_a_service_that_only_accepts_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    for slots in (0, 1):
-        _say("http://here", only_accepts=Settings(slots=slots).only_accepts, as_json=False)
-    called = "Jobtrail serves at http://here; how to call it: http://here/docs\n"
-    only = "It only accepts jobs, since JOBTRAIL_SLOTS is 0: `jobtrail work` runs them\n"
-    assert capsys.readouterr().out == called + only + called
+async def test_a_service_that_only_accepts_says_so(jobtrail: Command) -> None:
+    places = {"JOBTRAIL_SLOTS": "0", "JOBTRAIL_THREADS": "0", "JOBTRAIL_PROCESSES": "0"}
+    process = await jobtrail.start("serve", JOBTRAIL_PORT="0", **places)
+    assert process.stdout
+    lines = [await process.stdout.readline() for _ in range(2)]
+    process.send_signal(signal.SIGINT)
+    assert (await ended(process)).code == 0
+    assert lines[1] == b"It only accepts jobs, since JOBTRAIL_SLOTS is 0: `jobtrail work` runs them\n"
 
 
 async def gated(

@@ -9,7 +9,7 @@ import typer
 
 from jobtrail.cli import checks, exits, output
 from jobtrail.cli.checks import Finding, Found, Level
-from jobtrail.cli.errand import Json, configured
+from jobtrail.cli.command import Json, configured
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import DeclarationError, SettingsError, UnavailableError
