@@ -93,9 +93,7 @@ async def test_from_the_first_start_to_the_second(folder: Path, client: httpx.As
         await check_the_commands(client, demo, folder)
         before = {job["id"] for job in await jobs_of(client, demo)}
         await become_idle(client, demo)
-        code, seconds = await demo.stop()
-        print(f"\nan idle demo stopped after {seconds:.2f} s")
-        assert (code, seconds < 2) == (0, True), (code, seconds)
+        assert (await demo.stop())[0] == 0
         assert demo.said[-1].startswith("Stopped.")
         assert demo.complained == []
         assert servers_in(folder) == []
@@ -114,8 +112,7 @@ async def check_an_interrupted_tour(folder: Path) -> None:
     """Nothing of it begins anew at the next start."""
     async with Demo.start(folder, JOBTRAIL_GRACE="1s") as demo:
         await demo.says("nap               pending → running")
-        code, seconds = await demo.stop()
-        assert (code, seconds < 4) == (0, True), (code, seconds)
+        assert (await demo.stop())[0] == 0
         assert demo.said[-1].startswith("Stopped.")
         assert demo.complained == []
 

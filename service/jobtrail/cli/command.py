@@ -1,4 +1,4 @@
-"""What a verb works with: the settings, the database that they name, and a desk there for as long as the verb takes."""
+"""Runs a verb with the settings, the database that they name, and a desk there for as long as the verb takes."""
 
 import asyncio
 import getpass
@@ -40,7 +40,7 @@ class Command:
 
 
 def run(act: Callable[[Command], Awaitable[Found]], *, with_tasks: bool = False, needs_tasks: bool = False) -> Found:
-    """What `act` returns. `with_tasks` imports the task modules that are named; `needs_tasks`: there must be a task.
+    """Returns what `act` returns. `with_tasks` imports the task modules; `needs_tasks`: there must be a task.
 
     Raises SettingsError, UnavailableError, DeclarationError and what `act` raises.
     """

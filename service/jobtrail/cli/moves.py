@@ -29,7 +29,7 @@ from jobtrail.store.jobs import Filter
 JobId = Annotated[UUID | None, typer.Argument(metavar="ID", help="One job; without it the filters choose many.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="How many jobs at most, the oldest first.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the jobs.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; in a pipe nobody is asked.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; without a terminal it never asks.")]
 
 _DONE: Final = {Action.CANCEL: "cancelled, or asked to stop where they run", Action.RETRY: "retried"}
 

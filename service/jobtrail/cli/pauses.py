@@ -19,7 +19,7 @@ Task = Annotated[str | None, typer.Option(metavar="NAME", help="All jobs of this
 def pause(
     queue: Queue = None,
     task: Task = None,
-    reason: Annotated[str | None, typer.Option(help="Why; for whoever wonders.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; listed with the pause.")] = None,
     as_json: Json = False,
 ) -> None:
     """Start no more jobs of a queue or a task, on any node, until it is resumed; what runs goes on.

@@ -39,7 +39,7 @@ def serve(as_json: Json = False) -> None:
         text = f"Jobtrail serves at {url}; how to call it: {url}/docs" + (only if settings.only_accepts else "")
         typer.echo(json.dumps({"url": url}) if as_json else text)
 
-    # The server shuts down first and raises the signal again afterwards, for whoever was there before.
+    # The server shuts down first and raises the signal again afterwards, for the handler that was there before.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         app.serve(settings, ready=ready)

@@ -66,7 +66,7 @@ class Tour:
                 await self._follow(desk, trail, ids)
                 self._show_ends([await read(desk, each) for each in ids], url)
                 await trail.until(lambda: False)
-        except Exception as error:  # noqa: BLE001 - whoever began the tour raises it
+        except Exception as error:  # noqa: BLE001 - `jobtrail demo` raises it
             self.error = error
             signal.raise_signal(signal.SIGINT)
         finally:
