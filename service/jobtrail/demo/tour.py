@@ -84,8 +84,8 @@ class Tour:
         processes: dict[UUID | None, str] = {node.id: f"process {node.pid}" for node in await read_nodes(desk)}
         lease = format_duration(self.settings.lease)
         for job in running:
-            was = f"{name_of(job.id, job.task)} was running in {processes.get(job.node_id, 'another process')}"
-            self.show(f"{was}: if that is gone, it waits until the lease, {lease}, has run out")
+            ran = f"{name_of(job.id, job.task)} ran in {processes.get(job.node_id, 'another process')}"
+            self.show(f"{ran}: if that is gone, it waits for the end of its lease, {lease}")
         with suppress(TimeoutError):
             async with asyncio.timeout(HELD_UP):
                 await trail.until(lambda: trail.have_begun([job.id for job in running]))
