@@ -131,7 +131,7 @@ def check_the_moves(demo: Demo) -> None:
 
 def check_the_table(demo: Demo) -> None:
     table = [line.split() for line in demo.said if re.match(r"[0-9a-f]{8}-[0-9a-f]{4}-7", line)]
-    assert Counter((task, status, int(attempts)) for _, task, status, attempts, *_ in table) == ENDS
+    assert Counter((task, status, int(attempts)) for _, task, status, attempts, *_ in table) == ENDS, demo.said
 
 
 async def check_the_ends(client: httpx.AsyncClient, demo: Demo) -> None:

@@ -74,12 +74,7 @@ def create(
 def show_all(as_json: Json = False) -> None:
     """List the access keys, revoked and expired ones too; never a key itself."""
     found = run(lambda command: list_keys(command.desk))
-    if as_json:
-        output.print_json({"items": [output.document(each) for each in found]})
-    elif found:
-        output.print_table(list(_COLUMNS), [[getattr(each, field) for field in _COLUMNS.values()] for each in found])
-    else:
-        typer.echo("there are no access keys")
+    output.answer_records(found, _COLUMNS, none="there are no access keys", as_json=as_json)
 
 
 @keys.command()

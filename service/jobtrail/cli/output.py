@@ -44,6 +44,16 @@ def answer(document: object, text: str, *, as_json: bool) -> None:
         typer.echo(text)
 
 
+def answer_records(records: Sequence[Any], columns: Mapping[str, str], *, none: str, as_json: bool) -> None:
+    """One document with all of them; or a table, by its heads and the fields below them; or the line `none`."""
+    if as_json:
+        print_json({"items": [document(each) for each in records]})
+    elif records:
+        print_table(list(columns), [[getattr(each, name) for name in columns.values()] for each in records])
+    else:
+        typer.echo(none)
+
+
 def document(record: Any, *without: str) -> dict[str, Any]:
     """A record by the names of its fields, as the REST API writes it, `without` those that stay inside."""
     return {name: value for name, value in asdict(record).items() if name not in without}

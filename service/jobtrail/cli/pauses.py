@@ -1,6 +1,6 @@
 """`jobtrail pause` and `jobtrail resume`."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -15,6 +15,9 @@ from jobtrail.lifecycle.pause import resume as resume_it
 Queue = Annotated[str | None, typer.Option(metavar="NAME", help="All jobs of this queue.")]
 Task = Annotated[str | None, typer.Option(metavar="NAME", help="All jobs of this task, in any queue.")]
 
+_COLUMNS: Final = {"kind": "kind", "name": "name", "since": "paused_at", "by": "paused_by", "reason": "reason"}
+"""Heads of the list, and the fields below them."""
+
 
 def pause(
     queue: Queue = None,
@@ -28,7 +31,8 @@ def pause(
     """
     why = read_reason(reason)
     if queue is None and task is None and reason is None:
-        _list(as_json=as_json)
+        paused = run(lambda command: read_pauses(command.desk))
+        output.answer_records(paused, _COLUMNS, none="nothing is paused", as_json=as_json)
         return
     kind, name = _one_of(queue, task)
     found = run(lambda command: pause_it(command.desk, kind, name, by=caller(), reason=why), with_tasks=True)
@@ -53,14 +57,3 @@ def _one_of(queue: str | None, task: str | None) -> tuple[PauseKind, str]:
             return "task", task
         case _:
             raise typer.BadParameter("name one of them: --queue NAME or --task NAME")
-
-
-def _list(*, as_json: bool) -> None:
-    found = run(lambda command: read_pauses(command.desk))
-    if as_json:
-        output.print_json({"items": [output.document(each) for each in found]})
-    elif found:
-        rows = [(each.kind, each.name, each.paused_at, each.paused_by, each.reason) for each in found]
-        output.print_table(("kind", "name", "since", "by", "reason"), rows)
-    else:
-        typer.echo("nothing is paused")

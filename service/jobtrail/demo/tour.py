@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from socket import socket
 from typing import Any, Final
 from uuid import UUID
@@ -40,13 +41,16 @@ HELD_UP: Final = 15.0
 
 @dataclass
 class Tour:
-    """Task beside the service, in its loop. `error`: why the tour ended, and the service with it."""
+    """Task beside the service, in its loop. `since`: when this process began; `error`: why the tour ended, and with it
+    the service.
+    """
 
     settings: Settings
     samples: str
     mail: socket
     show: Callable[[str], None]
-    error: Exception | None = None
+    since: datetime = field(default_factory=lambda: datetime.now(UTC), init=False)
+    error: Exception | None = field(default=None, init=False)
     going: asyncio.Task[None] | None = field(default=None, init=False)
 
     def begin(self, url: str) -> None:
@@ -80,7 +84,8 @@ class Tour:
             said = ", ".join(f"{count} {status}" for status, count in counts.most_common())
             more = "More than " if page.following else ""
             typer.echo(f"{more}{len(page.jobs)} jobs of earlier runs are still there: {said}.")
-        running = (await read_page(desk, Page(20, filter=Filter(status=[Status.RUNNING])))).jobs
+        found = (await read_page(desk, Page(20, filter=Filter(status=[Status.RUNNING])))).jobs
+        running = [job for job in found if job.started_at and job.started_at < self.since]
         processes: dict[UUID | None, str] = {node.id: f"process {node.pid}" for node in await read_nodes(desk)}
         lease = format_duration(self.settings.lease)
         for job in running:
@@ -115,7 +120,7 @@ class Tour:
 
 def _samples(url: str) -> Sequence[Submission]:
     """The last one is a nap that the tour cancels, which should not begin anew if it cannot."""
-    pages = [f"{url}/health/ready", f"{url}/openapi.json", f"{url}/nowhere", "http://127.0.0.1:9/", "http://192.0.2.1/"]
+    pages = [f"{url}/health/live", f"{url}/openapi.json", f"{url}/nowhere", "http://127.0.0.1:9/", "http://192.0.2.1/"]
     mail = {"to": "ada@example.org", "subject": "Welcome", "body": "This mail never leaves the machine."}
     wanted: Sequence[Mapping[str, Any]] = (
         {"task": "sum_range", "args": {"n": 5_000_000}},
