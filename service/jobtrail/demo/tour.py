@@ -30,7 +30,8 @@ from jobtrail.store import diagnosis
 from jobtrail.store.jobs import Filter, Page
 from jobtrail.wiring import load_catalog, locate, open_desk
 
-BY: Final = "demo"
+BY: Final = "anonymous"
+"""As a caller of the API without a key: what the tour submits could come from there."""
 
 PATIENCE: Final = 60.0
 """Seconds for all sample jobs; then the tour goes on without those that some setting keeps from running."""
