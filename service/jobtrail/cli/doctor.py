@@ -9,7 +9,7 @@ import typer
 
 from jobtrail.cli import checks, exits, output
 from jobtrail.cli.checks import Finding, Found, Level
-from jobtrail.cli.errand import Json, configured
+from jobtrail.cli.command import Json, configured
 from jobtrail.job.catalog import Catalog, namesakes
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import DeclarationError, SettingsError, UnavailableError
@@ -43,16 +43,16 @@ def _examine() -> Iterator[Finding]:
     try:
         settings = configured()
     except SettingsError as error:
-        yield Finding("settings", Level.FAULT, str(error), "correct them in the environment or in .env")
+        yield checks.fault("settings", str(error), "correct them in the environment or in .env")
         return
-    yield Finding("settings", Level.OK, "every setting can be read")
+    yield checks.ok("settings", "every setting can be read")
     yield checks.check_variables()
     catalog = Catalog()
     try:
         catalog = load_catalog(settings.tasks)
         yield checks.check_tasks(settings, catalog)
     except (SettingsError, DeclarationError) as error:
-        yield Finding("tasks", Level.FAULT, str(error), "correct the module, or JOBTRAIL_TASKS")
+        yield checks.fault("tasks", str(error), "correct the module, or JOBTRAIL_TASKS")
     yield checks.check_port(settings)
     yield from _examine_database(settings, catalog)
 
@@ -63,7 +63,7 @@ def _examine_database(settings: Settings, catalog: Catalog) -> Iterator[Finding]
             found = asyncio.run(_ask(settings, url, catalog))
         yield checks.check_folder(settings)
     except (SettingsError, UnavailableError) as error:
-        yield Finding("database", Level.FAULT, str(error), "set JOBTRAIL_DATABASE_URL to a database that answers")
+        yield checks.fault("database", str(error), "set JOBTRAIL_DATABASE_URL to a database that answers")
         return
     for check in checks.OF_DATABASE:
         yield check(found)

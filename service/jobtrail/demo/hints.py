@@ -49,28 +49,28 @@ From another terminal:
 
 def hints(url: str, settings: Settings, *, samples: str, failed: str) -> str:
     """`failed` is the id of a job that a retry by hand would bring to success."""
-    jobs = f"{url}/v1/jobs"
+    jobs, command = f"{url}/v1/jobs", _command()
     return _HINTS.format(
         url=url,
         jobs=jobs,
         samples=samples,
         failed=failed,
-        own=_post(jobs, "sum_range", {"n": 1_000_000}, key="mine"),
+        own=_post(jobs, "sum_range", {"n": 1_000_000}, "-H 'Idempotency-Key: mine' "),
         long_nap=_post(jobs, "nap", {"seconds": 600}),
-        lease=format_duration(settings.lease),
         nap=_post(jobs, "nap", {"seconds": 60}),
-        pid=os.getpid(),
-        again="make run" if "MAKELEVEL" in os.environ else f"{_command()} demo",
         same_database=_same_database(settings),
-        command=_command(),
+        command=command,
         psql=_psql(),
         schema=settings.schema,
+        pid=os.getpid(),
+        again="make run" if "MAKELEVEL" in os.environ else f"{command} demo",
+        lease=format_duration(settings.lease),
     )
 
 
-def _post(jobs: str, task: str, args: Mapping[str, object], key: str | None = None) -> str:
-    headers = "-H 'Content-Type: application/json'" + (f" -H 'Idempotency-Key: {key}'" if key else "")
-    return f"curl -s {headers} -d '{json.dumps({'task': task, 'args': args})}' {jobs}"
+def _post(jobs: str, task: str, args: Mapping[str, object], header: str = "") -> str:
+    body = json.dumps({"task": task, "args": args})
+    return f"curl -s -H 'Content-Type: application/json' {header}-d '{body}' {jobs}"
 
 
 def _same_database(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""What a verb stands on: the settings, the database they name, and a desk there, for as long as the verb takes."""
+"""Runs a verb with the settings, the database that they name, and a desk there for as long as the verb takes."""
 
 import asyncio
 import getpass
@@ -29,9 +29,8 @@ Json = Annotated[bool, typer.Option("--json", help="Write one JSON document.")]
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class Command:
     settings: Settings
-    url: DatabaseUrl
     desk: Desk
 
     async def now(self) -> datetime:
@@ -40,8 +39,8 @@ class Errand:
             return await diagnosis.clock(session)
 
 
-def run(act: Callable[[Errand], Awaitable[Found]], *, with_tasks: bool = False, needs_tasks: bool = False) -> Found:
-    """What `act` gives back. `with_tasks` imports the task modules that are named; `needs_tasks`: there must be a task.
+def run(act: Callable[[Command], Awaitable[Found]], *, with_tasks: bool = False, needs_tasks: bool = False) -> Found:
+    """Returns what `act` returns. `with_tasks` imports the task modules; `needs_tasks`: there must be a task.
 
     Raises SettingsError, UnavailableError, DeclarationError and what `act` raises.
     """
@@ -49,8 +48,17 @@ def run(act: Callable[[Errand], Awaitable[Found]], *, with_tasks: bool = False, 
     catalog = load_catalog(settings.tasks if with_tasks or needs_tasks else ())
     if needs_tasks:
         require_tasks(catalog)
+
+    async def perform(url: DatabaseUrl) -> Found:
+        desk = open_desk(settings, url, catalog)
+        try:
+            await require_schema(desk, settings, url)
+            return await act(Command(settings, desk))
+        finally:
+            await desk.database.dispose()
+
     with reach(settings) as url:
-        return asyncio.run(_run(act, settings, url, catalog))
+        return asyncio.run(perform(url))
 
 
 def require_tasks(catalog: Catalog) -> None:
@@ -62,9 +70,18 @@ def require_tasks(catalog: Catalog) -> None:
         )
 
 
+def configured() -> Settings:
+    """The settings of a verb that ends; its log, on standard error, begins at WARNING. Raises SettingsError."""
+    settings = load()
+    quiet = logging.getLevelName(max(logging.WARNING, logging.getLevelNamesMapping()[settings.log_level]))
+    logs.configure(settings.log_format, "DEBUG" if settings.log_level == "DEBUG" else quiet, settings.redact)
+    return settings
+
+
 def configured_to_stay(**given: Any) -> Settings:
-    """The settings of a process that runs until it is stopped, what is `given` before all others. Its log is as they
-    say, and begins with the variables that are no settings. Raises SettingsError.
+    """The settings of a process that runs until it is stopped; `given` wins over the environment.
+
+    The log begins with the variables that are not settings. Raises SettingsError.
     """
     settings = load(**given)
     logs.configure(settings.log_format, settings.log_level, settings.redact)
@@ -73,29 +90,10 @@ def configured_to_stay(**given: Any) -> Settings:
     return settings
 
 
-def configured() -> Settings:
-    """The settings; the log of a verb, on standard error, tells only what went wrong. Raises SettingsError."""
-    settings = load()
-    quiet = logging.getLevelName(max(logging.WARNING, logging.getLevelNamesMapping()[settings.log_level]))
-    logs.configure(settings.log_format, "DEBUG" if settings.log_level == "DEBUG" else quiet, settings.redact)
-    return settings
-
-
 def caller() -> str:
-    """For the history: who did it by the command line."""
+    """The actor for the history: the user of the command line."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # a user that the system has no entry for, as in many containers
         name = str(os.getuid())
     return f"cli:{visible(name)}"[:255]
-
-
-async def _run(
-    act: Callable[[Errand], Awaitable[Found]], settings: Settings, url: DatabaseUrl, catalog: Catalog
-) -> Found:
-    desk = open_desk(settings, url, catalog)
-    try:
-        await require_schema(desk, settings, url)
-        return await act(Errand(settings, url, desk))
-    finally:
-        await desk.database.dispose()
