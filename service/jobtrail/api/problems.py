@@ -20,7 +20,7 @@ from jobtrail.api.errors import BodyTooSlowError, TaskNotFoundError, TooManyConn
 from jobtrail.api.headers import trace_of
 from jobtrail.api.kinds import INTERNAL, KINDS, OF_STATUS, Kind
 from jobtrail.job import errors
-from jobtrail.job.errors import Flaw
+from jobtrail.job.errors import FieldError
 from jobtrail.job.ids import new_trace_id
 from jobtrail.job.storable import MAX_FLAWS, clip, step, visible
 
@@ -85,7 +85,7 @@ def _detail(error: Exception, kind: Kind) -> str:
             return kind.meaning if kind is INTERNAL else clip(str(error)) or kind.meaning
 
 
-def _flaws(error: Exception) -> Sequence[Flaw]:
+def _flaws(error: Exception) -> Sequence[FieldError]:
     match error:
         case errors.InvalidInputError():
             return error.flaws
@@ -94,26 +94,26 @@ def _flaws(error: Exception) -> Sequence[Flaw]:
         case TaskNotFoundError():
             return ()
         case errors.UnknownTaskError():
-            return (Flaw("/task", str(error)),)
+            return (FieldError("/task", str(error)),)
         case errors.IdempotencyKeyReusedError():
-            return (Flaw("Idempotency-Key:", str(error)),)
+            return (FieldError("Idempotency-Key:", str(error)),)
         case _:
             return ()
 
 
-def _flaw(found: Mapping[str, Any]) -> Flaw:
+def _flaw(found: Mapping[str, Any]) -> FieldError:
     """What pydantic found, at the place where the caller wrote it."""
     where, *steps = found["loc"]
     detail = str(found["msg"]).removeprefix("Value error, ")
     match where, steps:
         case "body", _:
-            return Flaw("".join(map(step, steps)), detail)
+            return FieldError("".join(map(step, steps)), detail)
         case "query", [name, *_]:
-            return Flaw(f"?{visible(str(name))}", detail)
+            return FieldError(f"?{visible(str(name))}", detail)
         case "path", [name, *_]:
-            return Flaw(f"{{{name}}}", detail)
+            return FieldError(f"{{{name}}}", detail)
         case _:
-            return Flaw(f"{visible(str(steps[0] if steps else where))}:", detail)
+            return FieldError(f"{visible(str(steps[0] if steps else where))}:", detail)
 
 
 def _headers(request: Request, error: Exception) -> Mapping[str, str]:

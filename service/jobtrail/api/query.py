@@ -9,7 +9,7 @@ from starlette.requests import Request
 from jobtrail.api import cursor
 from jobtrail.api.schemas import AnyStatus
 from jobtrail.job import limits
-from jobtrail.job.errors import Flaw, InvalidInputError
+from jobtrail.job.errors import FieldError, InvalidInputError
 from jobtrail.job.status import Status
 from jobtrail.job.storable import MAX_FLAWS, check, visible
 from jobtrail.job.submission import Documented, Moment
@@ -117,15 +117,15 @@ def once(request: Request, known: Collection[str], *, but: Collection[str] = ())
     Raises InvalidInputError, also for what the database cannot hold.
     """
     found: dict[str, str] = {}
-    flaws: list[Flaw] = []
+    flaws: list[FieldError] = []
     for name, value in request.query_params.multi_items():
         if name not in known:
             if OTHER_NAMES in request.scope:
                 continue
-            flaws.append(Flaw(f"?{visible(name)}", f"there is no such parameter; there are: {', '.join(known)}"))
+            flaws.append(FieldError(f"?{visible(name)}", f"there is no such parameter; there are: {', '.join(known)}"))
         if name in found and name not in but:
-            flaws.append(Flaw(f"?{visible(name)}", "given more than once"))
-        flaws += [Flaw(f"?{visible(name)}", flaw.detail) for text in (name, value) for flaw in check(text)]
+            flaws.append(FieldError(f"?{visible(name)}", "given more than once"))
+        flaws += [FieldError(f"?{visible(name)}", flaw.detail) for text in (name, value) for flaw in check(text)]
         found[name] = value
     if flaws:
         raise InvalidInputError(flaws[:MAX_FLAWS])

@@ -6,11 +6,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobtrail.api import representation
-from jobtrail.api.door import Door
+from jobtrail.api.context import ApiContext
 from jobtrail.api.errors import TaskNotFoundError
 from jobtrail.api.query import once
 from jobtrail.audit.questions import Answer, Question, ask, question, questions
-from jobtrail.job.errors import Flaw, InvalidInputError, UnknownTaskError
+from jobtrail.job.errors import FieldError, InvalidInputError, UnknownTaskError
 from jobtrail.lifecycle.read import read_nodes
 
 
@@ -18,33 +18,33 @@ from jobtrail.lifecycle.read import read_nodes
 class TaskRoutes:
     """/tasks."""
 
-    door: Door
+    context: ApiContext
 
     async def list_tasks(self) -> Response:
         """The tasks of this process, by name."""
-        desk, redaction = self.door.desk, self.door.redaction
+        desk, redaction = self.context.desk, self.context.redaction
         items = [representation.of_task(task, desk.defaults, redaction) for task in desk.catalog]
         return representation.answer({"items": items})
 
     async def get_task(self, name: str) -> Response:
         """One task: what it does, the JSON Schema of its arguments, and its defaults."""
-        desk = self.door.desk
+        desk = self.context.desk
         try:
             task = desk.catalog[name]
         except UnknownTaskError as error:
             raise TaskNotFoundError(error.name, error.near) from None
-        return representation.answer(representation.of_task(task, desk.defaults, self.door.redaction))
+        return representation.answer(representation.of_task(task, desk.defaults, self.context.redaction))
 
 
 @dataclass(frozen=True)
 class NodeRoutes:
     """/nodes."""
 
-    door: Door
+    context: ApiContext
 
     async def list_nodes(self) -> Response:
         """The processes that run jobs: since when, which tasks and queues, how full."""
-        items = [representation.of_node(node) for node in await read_nodes(self.door.desk)]
+        items = [representation.of_node(node) for node in await read_nodes(self.context.desk)]
         return representation.answer({"items": items})
 
 
@@ -52,7 +52,7 @@ class NodeRoutes:
 class AuditRoutes:
     """/audit."""
 
-    door: Door
+    context: ApiContext
 
     async def list_questions(self) -> Response:
         """What can be asked, with its parameters and its SQL."""
@@ -65,8 +65,10 @@ class AuditRoutes:
         return representation.answer(representation.of_answer(asked.name, answer))
 
     async def _answer(self, asked: Question, given: dict[str, str]) -> Answer:
-        async with self.door.desk.session() as session:
+        async with self.context.desk.session() as session:
             try:
                 return await ask(session, asked, given)
             except InvalidInputError as error:
-                raise InvalidInputError([Flaw(f"?{flaw.pointer[1:]}", flaw.detail) for flaw in error.flaws]) from None
+                raise InvalidInputError(
+                    [FieldError(f"?{flaw.pointer[1:]}", flaw.detail) for flaw in error.flaws]
+                ) from None

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
-from jobtrail.api.door import Door
+from jobtrail.api.context import ApiContext
 from jobtrail.job.redaction import NOTHING, Redaction
 
 _TRACEBACK: Final = re.compile(r'^[^\n]*(?:\(most recent call last\):|File "[^"\n]*", line [0-9])', re.MULTILINE)
@@ -25,9 +25,9 @@ class View:
     only_of: str | None = None
 
     @classmethod
-    def of(cls, door: Door, request: Request) -> "View":
-        caller = door.access.caller(request)
-        return cls(door.redaction, caller.operates, None if caller.sees_all else caller.name)
+    def of(cls, context: ApiContext, request: Request) -> "View":
+        caller = context.access.caller(request)
+        return cls(context.redaction, caller.operates, None if caller.sees_all else caller.name)
 
     def error(self, error: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         if self.tracebacks or not isinstance(error, Mapping) or "traceback" not in error:

@@ -11,8 +11,8 @@ import typer
 
 from jobtrail.cli import output
 from jobtrail.cli.command import Command
-from jobtrail.job.errors import JobNotFoundError
 from jobtrail.job.context import progress_of
+from jobtrail.job.errors import JobNotFoundError
 from jobtrail.job.record import Job, LogLine
 from jobtrail.job.status import PURGED, Status
 from jobtrail.lifecycle.read import read, read_history, read_log

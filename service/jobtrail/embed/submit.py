@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session, scoped_session
 from jobtrail.embed.handle import JobHandle
 from jobtrail.embed.opened import Opened
 from jobtrail.job.arguments import name_of
-from jobtrail.job.errors import Flaw, InvalidInputError, UnavailableError, UnknownTaskError
+from jobtrail.job.errors import FieldError, InvalidInputError, UnavailableError, UnknownTaskError
 from jobtrail.job.limits import MAX_KEY
-from jobtrail.job.storable import step
 from jobtrail.job.record import NewJob
+from jobtrail.job.storable import step
 from jobtrail.job.submission import Submission
 from jobtrail.job.task import Task
 from jobtrail.lifecycle.submit import app_keyed, prepare
@@ -116,9 +116,7 @@ def task_of(thing: object) -> Task[..., Any]:
     """Raises TypeError for what is no task."""
     if isinstance(thing, Task):
         return thing
-    raise TypeError(
-        f"{name_of(thing)} is not a task: write @task above it, with `from jobtrail import task`"
-    )
+    raise TypeError(f"{name_of(thing)} is not a task: write @task above it, with `from jobtrail import task`")
 
 
 def _refuse_session(options: Options) -> None:
@@ -137,7 +135,9 @@ def _refuse_session(options: Options) -> None:
 def _submission(task: Task[..., Any], args: Mapping[str, Any], options: Options) -> Submission:
     key: object = options.get("idempotency_key")
     if key is not None and not (isinstance(key, str) and 1 <= len(key) <= MAX_KEY and key.isprintable()):
-        raise InvalidInputError([Flaw("/idempotency_key", f"a key is a text of 1 to {MAX_KEY} printable characters")])
+        raise InvalidInputError(
+            [FieldError("/idempotency_key", f"a key is a text of 1 to {MAX_KEY} printable characters")]
+        )
     fields = {name: value for name, value in options.items() if name not in ("idempotency_key", "session")}
     tags = fields.get("tags")
     if tags is not None and not isinstance(tags, str):  # a text is refused as such
@@ -146,5 +146,5 @@ def _submission(task: Task[..., Any], args: Mapping[str, Any], options: Options)
         return Submission(task=task.name, args=dict(args), **fields)
     except ValidationError as error:
         raise InvalidInputError(
-            [Flaw("".join(map(step, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
+            [FieldError("".join(map(step, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
         ) from None

@@ -20,9 +20,17 @@ from pydantic_core.core_schema import ErrorType
 
 from jobtrail.job import storable
 from jobtrail.job.context import JobContext
-from jobtrail.job.errors import DeclarationError, Flaw, InvalidArgumentsError
+from jobtrail.job.errors import DeclarationError, FieldError, InvalidArgumentsError
 from jobtrail.job.storable import MAX_FLAWS, clip, names_in, shown, step
-from jobtrail.job.survival import WEB, StrictJsonSchema, UnfitTypeError, adapter_of, are_same, makes_values, sets_in_order
+from jobtrail.job.survival import (
+    WEB,
+    StrictJsonSchema,
+    UnfitTypeError,
+    adapter_of,
+    are_same,
+    makes_values,
+    sets_in_order,
+)
 
 MISSING: Final = "this argument is missing"
 UNKNOWN: Final = "there is no such argument"
@@ -66,9 +74,11 @@ class Signature:
         """
         places = [name for name, parameter in self.parameters.items() if parameter.by_position]
         given = dict(zip(places, args, strict=False))
-        flaws = [Flaw(step(name), "given twice: by position and by name") for name in given if name in kwargs]
+        flaws = [FieldError(step(name), "given twice: by position and by name") for name in given if name in kwargs]
         if len(args) > len(places):
-            flaws.append(Flaw("", f"{len(args)} arguments by position, but the task takes {len(places)} that way"))
+            flaws.append(
+                FieldError("", f"{len(args)} arguments by position, but the task takes {len(places)} that way")
+            )
         return self._converted({**kwargs, **given}, flaws, Parameter.store)
 
     @cached_property
@@ -91,15 +101,15 @@ class Signature:
         }
 
     def _converted(
-        self, given: Mapping[str, object], flaws: list[Flaw], convert: Callable[["Parameter", object], Any]
+        self, given: Mapping[str, object], flaws: list[FieldError], convert: Callable[["Parameter", object], Any]
     ) -> dict[str, Any]:
         """Raises InvalidArgumentsError with these flaws and all that are found."""
         for name, parameter in self.parameters.items():
             if parameter.required and name not in given:
-                flaws.append(Flaw(step(name), MISSING))
+                flaws.append(FieldError(step(name), MISSING))
         taken = ", ".join(self.parameters) or "no arguments"
         unknown = (name for name in given if name not in self.parameters)
-        flaws += [Flaw(step(name), f"{UNKNOWN}; the task takes {taken}") for name in islice(unknown, MAX_FLAWS)]
+        flaws += [FieldError(step(name), f"{UNKNOWN}; the task takes {taken}") for name in islice(unknown, MAX_FLAWS)]
         converted = {}
         for name, parameter in self.parameters.items():
             if name in given:
@@ -219,21 +229,21 @@ class Parameter:
     def _dumped(self, typed: object) -> Any:
         return self.adapter.dump_python(typed, mode="json", round_trip=True, by_alias=True, warnings="error")
 
-    def _flaws(self, error: ValidationError, value: object) -> list[Flaw]:
+    def _flaws(self, error: ValidationError, value: object) -> list[FieldError]:
         if error.error_count() > _MOST_ERRORS:
-            return [Flaw(step(self.name), f"{error.error_count()} things in it do not fit: {error.title}")]
+            return [FieldError(step(self.name), f"{error.error_count()} things in it do not fit: {error.title}")]
         details = error.errors(include_url=False, include_context=False, include_input=False)
         return [self._flaw(each, value) for each in islice(details, MAX_FLAWS)]
 
-    def _flaw(self, error: ErrorDetails, value: object) -> Flaw:
+    def _flaw(self, error: ErrorDetails, value: object) -> FieldError:
         steps = list(_steps(error["loc"], value, error["type"]))
         names: frozenset[str] = frozenset()
         if error["type"] not in _OF_PYDANTIC:
             names = names_in(functools.reduce(lambda at, key: at[key], steps, value))  # type: ignore[index]
-        return Flaw(step(self.name) + "".join(map(step, steps)), clip(error["msg"], _LONGEST_DETAIL), names)
+        return FieldError(step(self.name) + "".join(map(step, steps)), clip(error["msg"], _LONGEST_DETAIL), names)
 
     def _misfit(self, detail: str, value: object) -> InvalidArgumentsError:
-        return InvalidArgumentsError([Flaw(step(self.name), clip(detail, _LONGEST_DETAIL), names_in(value))])
+        return InvalidArgumentsError([FieldError(step(self.name), clip(detail, _LONGEST_DETAIL), names_in(value))])
 
 
 _LONGEST_DETAIL: Final = 1000

@@ -19,7 +19,7 @@ class SettingsError(JobtrailError):
 
 
 @dataclass(frozen=True)
-class Flaw:
+class FieldError:
     """One thing that is wrong with an input: where (RFC 6901 JSON pointer into it) and what.
 
     `names`: those in the value there, at any depth, if the detail is in the words of the task's own code, which may
@@ -30,14 +30,14 @@ class Flaw:
     detail: str
     names: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
-    def under(self, prefix: str) -> "Flaw":
+    def under(self, prefix: str) -> "FieldError":
         return replace(self, pointer=prefix + self.pointer)
 
 
 class InvalidInputError(JobtrailError):
     """The input does not say what a job needs: nothing was stored. `flaws` has at least one entry."""
 
-    def __init__(self, flaws: Sequence[Flaw]) -> None:
+    def __init__(self, flaws: Sequence[FieldError]) -> None:
         self.flaws: Final = tuple(flaws)
         super().__init__("; ".join(f"{flaw.pointer or '/'}: {flaw.detail}" for flaw in self.flaws))
 

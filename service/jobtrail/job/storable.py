@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from pydantic_core import to_jsonable_python
 
-from jobtrail.job.errors import Flaw, InvalidInputError, NotJsonError, ResultNotJsonError, ResultTooLargeError
+from jobtrail.job.errors import FieldError, InvalidInputError, NotJsonError, ResultNotJsonError, ResultTooLargeError
 from jobtrail.job.limits import MAX_DIGITS, MAX_NESTING
 
 MAX_FLAWS: Final = 100
@@ -42,13 +42,13 @@ def parse(raw: bytes) -> object:
     except json.JSONDecodeError as error:
         raise NotJsonError(error.msg, error.lineno, error.colno) from None
     except RecursionError:
-        raise InvalidInputError([Flaw(_pointer_to_depth(text), _TOO_DEEP)]) from None
+        raise InvalidInputError([FieldError(_pointer_to_depth(text), _TOO_DEEP)]) from None
     if (refused or _SUSPECT_ESCAPE.search(text) or _is_deep(value)) and (flaws := check(value)):
         raise InvalidInputError(flaws)
     return value
 
 
-def check(value: object) -> list[Flaw]:
+def check(value: object) -> list[FieldError]:
     """Everything about a parsed JSON value that the database cannot hold, at most MAX_FLAWS; empty: it can be stored.
 
     Pointers lead into the value. Cycles and any depth are fine to ask about: nothing below level 64 is looked at.
@@ -181,34 +181,34 @@ class _Refused(NamedTuple):
     detail: str
 
 
-def _flaws(value: object, depth: int) -> Iterator[Flaw]:
+def _flaws(value: object, depth: int) -> Iterator[FieldError]:
     if not isinstance(value, dict | list):
         yield from _flaws_of_scalar(value)
     elif depth == MAX_NESTING:
-        yield Flaw("", _TOO_DEEP)
+        yield FieldError("", _TOO_DEEP)
     else:
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             if isinstance(value, dict) and not isinstance(key, str):
-                yield Flaw("", f"a name must be a string, not {type(key).__qualname__}")
+                yield FieldError("", f"a name must be a string, not {type(key).__qualname__}")
             elif not (_is_plain(key) and _is_plain(item)):
-                yield from (Flaw(step(key), f"its name has {each}") for each in _unstorable(str(key)))
+                yield from (FieldError(step(key), f"its name has {each}") for each in _unstorable(str(key)))
                 yield from (flaw.under(step(key)) for flaw in _flaws(item, depth + 1))
 
 
-def _flaws_of_scalar(value: object) -> Iterator[Flaw]:
+def _flaws_of_scalar(value: object) -> Iterator[FieldError]:
     match value:
         case str():
-            yield from (Flaw("", f"the text has {each}") for each in _unstorable(value))
+            yield from (FieldError("", f"the text has {each}") for each in _unstorable(value))
         case int() if not -_LARGEST <= value <= _LARGEST:
-            yield Flaw("", _TOO_LARGE)
+            yield FieldError("", _TOO_LARGE)
         case float() if not math.isfinite(value):
-            yield Flaw("", f"{value} is not JSON")
+            yield FieldError("", f"{value} is not JSON")
         case None | int() | float():
             pass
         case _Refused(detail):
-            yield Flaw("", detail)
+            yield FieldError("", detail)
         case _:
-            yield Flaw("", f"{type(value).__qualname__} is not JSON")
+            yield FieldError("", f"{type(value).__qualname__} is not JSON")
 
 
 _SMALL: Final = 2**63

@@ -17,7 +17,7 @@ class Launch(Protocol):
     def __call__(self, job_id: UUID, task: str, queue: str) -> None: ...
 
 
-class Door(Protocol):
+class ApiContext(Protocol):
     """Looked at with each request and not before: a host's is built while nothing is open yet."""
 
     @property
@@ -46,7 +46,7 @@ class Door(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class OwnDoor:
+class ServiceContext:
     """The door of the stand-alone service."""
 
     desk: Desk
