@@ -14,8 +14,8 @@ from fastapi import FastAPI
 
 from jobtrail.api import schemas
 from jobtrail.api.access import Keyed
-from jobtrail.api.key_shapes import AccessKeyList, NewAccessKey
 from jobtrail.api.routes import install, routes
+from jobtrail.api.schemas import AccessKeyList, NewAccessKey
 from jobtrail.job.access import SCOPES, Scope
 from jobtrail.job.key import digest, make
 from jobtrail.lifecycle.key_ring import KeyRing

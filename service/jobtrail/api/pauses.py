@@ -35,8 +35,7 @@ class PauseRoutes:
 
     async def list_pauses(self) -> Response:
         """What is paused: by whom, since when and why."""
-        items = [representation.of_pause(each) for each in await read_pauses(self.door.desk)]
-        return representation.answer({"items": items})
+        return representation.answer({"items": await read_pauses(self.door.desk)})
 
     async def put_pause(
         self,
@@ -54,7 +53,7 @@ class PauseRoutes:
             found = await pause(self.door.desk, kind, name, by=self.door.access.caller(request).name, reason=reason)
         except UnknownTaskError as error:
             raise TaskNotFoundError(error.name, error.near) from None
-        return representation.answer(representation.of_pause(found))
+        return representation.answer(found)
 
     async def delete_pause(self, request: Request, kind: PauseKind, name: str) -> Response:
         """Its jobs are started again, within about a second. The same for what was not paused."""

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from jobtrail.api import key_shapes, links, openapi, problems, schemas
+from jobtrail.api import links, openapi, problems, schemas
 from jobtrail.api.bulk import BulkRoutes
 from jobtrail.api.door import Door
 from jobtrail.api.errors import ProblemNotFoundError, TaskNotFoundError
@@ -181,9 +181,9 @@ def _keys(door: Door) -> Sequence[Row]:
     """Never among a host's routes: a host knows its callers by itself."""
     keys = KeyRoutes(door)
     return [
-        Row(_OPERATE, "GET", "/keys", keys.list_keys, 200, key_shapes.AccessKeyList, "keys", "List the access keys",
+        Row(_OPERATE, "GET", "/keys", keys.list_keys, 200, schemas.AccessKeyList, "keys", "List the access keys",
             OF_DATABASE),
-        Row(_OPERATE, "POST", "/keys", keys.create_key, 201, key_shapes.NewAccessKey, "keys", "Make an access key",
+        Row(_OPERATE, "POST", "/keys", keys.create_key, 201, schemas.NewAccessKey, "keys", "Make an access key",
             (*OF_BODY, *OF_DATABASE)),
         Row(_OPERATE, "DELETE", "/keys/{key_id}", keys.revoke_key, 204, None, "keys", "Revoke an access key",
             (InvalidInputError, errors.AccessKeyNotFoundError, *OF_DATABASE)),

@@ -11,6 +11,7 @@ from jobtrail.api.errors import TaskNotFoundError
 from jobtrail.api.query import once
 from jobtrail.audit.questions import Answer, Question, ask, question, questions
 from jobtrail.job.errors import Flaw, InvalidInputError, UnknownTaskError
+from jobtrail.job.record import shown
 from jobtrail.lifecycle.read import read_nodes
 
 
@@ -44,7 +45,7 @@ class NodeRoutes:
 
     async def list_nodes(self) -> Response:
         """The processes that run jobs: since when, which tasks and queues, how full."""
-        items = [representation.of_node(node) for node in await read_nodes(self.door.desk)]
+        items = [shown(node) for node in await read_nodes(self.door.desk)]
         return representation.answer({"items": items})
 
 

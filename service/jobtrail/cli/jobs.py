@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 
 from jobtrail.api import representation
-from jobtrail.api.view import WHOLE
+from jobtrail.api.representation import WHOLE
 from jobtrail.cli import output
 from jobtrail.cli.errand import Errand, Json, run
 from jobtrail.cli.filters import Chosen, with_filters

@@ -6,12 +6,12 @@ from typing import Annotated, Final, cast
 
 import typer
 
-from jobtrail.api.key_shapes import of_key
 from jobtrail.cli import output
 from jobtrail.cli.arguments import read_duration
 from jobtrail.cli.errand import Errand, Json, caller, run
 from jobtrail.job.access import Scope
 from jobtrail.job.key import KeyRecord, flaws_of
+from jobtrail.job.record import shown
 from jobtrail.lifecycle.keys import any_keys, create_key, list_keys, revoke_key
 
 keys: Final = typer.Typer(add_completion=False)
@@ -49,7 +49,7 @@ def create(
 
     is_first, record, text = run(act)
     if as_json:
-        output.print_json({**of_key(record), "key": text})
+        output.print_json({**shown(record), "key": text})
     else:
         typer.echo(text)
         _tell(record, is_first=is_first)
@@ -64,7 +64,7 @@ def show_all(as_json: Json = False) -> None:
 
     found = run(act)
     if as_json:
-        output.print_json({"items": [of_key(each) for each in found]})
+        output.print_json({"items": found})
     elif found:
         output.print_table(_COLUMNS, [_row(each) for each in found])
     else:
@@ -86,7 +86,7 @@ def revoke(
 
     record = run(act)
     if as_json:
-        output.print_json(of_key(record))
+        output.print_json(record)
     else:
         since = f"since {output.cell(record.revoked_at)} by {output.cell(record.revoked_by)}"
         typer.echo(f"access key {record.prefix} of {output.cell(record.name)} is revoked {since}")

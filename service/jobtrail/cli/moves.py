@@ -6,7 +6,7 @@ from uuid import UUID
 import typer
 
 from jobtrail.api import representation
-from jobtrail.api.view import WHOLE
+from jobtrail.api.representation import WHOLE
 from jobtrail.cli import output
 from jobtrail.cli.bulk import DryRun, Limit, Manner, Yes, move_many, only
 from jobtrail.cli.errand import Errand, Json, caller, run

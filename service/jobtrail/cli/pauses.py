@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from jobtrail.api import representation
 from jobtrail.cli import output
 from jobtrail.cli.errand import Errand, Json, caller, run
 from jobtrail.job.limits import MAX_REASON
@@ -40,7 +39,7 @@ def pause(
 
     found = run(act, with_tasks=True)
     if as_json:
-        output.print_json(representation.of_pause(found))
+        output.print_json(found)
     else:
         why = f": {output.cell(found.reason)}" if found.reason else ""
         since = f"since {output.cell(found.paused_at)} by {output.cell(found.paused_by)}{why}"
@@ -77,7 +76,7 @@ def _list(*, as_json: bool) -> None:
 
     found = run(act)
     if as_json:
-        output.print_json({"items": [representation.of_pause(each) for each in found]})
+        output.print_json({"items": found})
     elif found:
         rows = [(each.kind, each.name, each.paused_at, each.paused_by, each.reason) for each in found]
         output.print_table(("kind", "name", "since", "by", "reason"), rows)

@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from jobtrail.api import representation
-from jobtrail.api.view import WHOLE
+from jobtrail.api.representation import WHOLE
 from jobtrail.cli import output
 from jobtrail.cli.arguments import merge_args, read_duration, read_pairs
 from jobtrail.cli.errand import Errand, Json, caller, run
