@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from jobtrail.api.errors import NotThisMachineError
+from jobtrail.api.problem_types import NotThisMachineError
 from jobtrail.job.access import ANONYMOUS, Caller, Scope
 from jobtrail.job.errors import ForbiddenError, UnauthorizedError
 from jobtrail.lifecycle.key_ring import KeyRing

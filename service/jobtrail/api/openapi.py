@@ -5,15 +5,16 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from jobtrail.api.errors import (
+from jobtrail.api.headers import IDEMPOTENCY_KEY, IDEMPOTENCY_PATTERN
+from jobtrail.api.problem_types import (
+    PROBLEM_TYPES,
     BodyTooLargeError,
     BodyTooSlowError,
     ContentTypeError,
     NotThisMachineError,
+    ProblemType,
     TooManyConnectionsError,
 )
-from jobtrail.api.headers import IDEMPOTENCY_KEY, IDEMPOTENCY_PATTERN
-from jobtrail.api.kinds import KINDS, Kind
 from jobtrail.api.problems import MEDIA_TYPE
 from jobtrail.job.access import Scope
 from jobtrail.job.errors import ForbiddenError, InvalidInputError, NotJsonError, UnauthorizedError, UnavailableError
@@ -109,14 +110,14 @@ def tell_of_keys(app: FastAPI) -> None:
 
 def refusals(errors: Sequence[type[Exception]]) -> Responses:
     """One entry for each status, naming the kinds of problem that come with it."""
-    found: dict[int, list[Kind]] = {}
+    found: dict[int, list[ProblemType]] = {}
     for error in errors:
-        kind = KINDS[error]
+        kind = PROBLEM_TYPES[error]
         found.setdefault(kind.status, []).append(kind)
     return {status: _refusal(status, kinds) for status, kinds in sorted(found.items())}
 
 
-def _refusal(status: int, kinds: Sequence[Kind]) -> dict[str, Any]:
+def _refusal(status: int, kinds: Sequence[ProblemType]) -> dict[str, Any]:
     return {
         "description": "; ".join(f"{kind.title} (`{kind.slug}`)" for kind in dict.fromkeys(kinds)),
         "headers": headers(_WITH_STATUS.get(status, ())),

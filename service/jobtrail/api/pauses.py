@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from jobtrail.api import representation
 from jobtrail.api.door import Door
-from jobtrail.api.errors import TaskNotFoundError
 from jobtrail.api.examples import PAUSES
+from jobtrail.api.problem_types import TaskNotFoundError
 from jobtrail.api.query import Reason
 from jobtrail.job.documented import Documented
 from jobtrail.job.errors import UnknownTaskError

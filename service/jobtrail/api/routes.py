@@ -16,13 +16,12 @@ from starlette.routing import Match
 from jobtrail.api import links, openapi, problems, schemas
 from jobtrail.api.bulk import BulkRoutes
 from jobtrail.api.door import Door
-from jobtrail.api.errors import ProblemNotFoundError, TaskNotFoundError
-from jobtrail.api.explain import ProblemRoutes
 from jobtrail.api.health import HealthRoutes
 from jobtrail.api.jobs import JobRoutes
 from jobtrail.api.keys import KeyRoutes
 from jobtrail.api.openapi import OF_BODY, OF_DATABASE, Responses
 from jobtrail.api.pauses import PauseRoutes
+from jobtrail.api.problem_types import ProblemNotFoundError, TaskNotFoundError
 from jobtrail.api.route import ProblemRoute
 from jobtrail.api.shell import Shell
 from jobtrail.api.submissions import SubmissionRoutes
@@ -120,7 +119,7 @@ def _confirmation(door: Door, needs: Sequence[Scope]) -> params.Depends:
 
 def _calls(door: Door) -> Sequence[Row]:
     submit, bulk, jobs = SubmissionRoutes(door), BulkRoutes(door), JobRoutes(door)
-    tasks, nodes, audit, explain = TaskRoutes(door), NodeRoutes(door), AuditRoutes(door), ProblemRoutes()
+    tasks, nodes, audit, explain = TaskRoutes(door), NodeRoutes(door), AuditRoutes(door), problems.ProblemRoutes()
     pauses = PauseRoutes(door)
     unknown = (errors.UnknownQueueError, TaskNotFoundError)
     submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, errors.OverloadedError, *OF_DATABASE)

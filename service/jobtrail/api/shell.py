@@ -8,8 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobtrail.api import problems
 from jobtrail.api.browsers import let_page_run, protect
-from jobtrail.api.errors import TooManyConnectionsError
 from jobtrail.api.headers import trace_of
+from jobtrail.api.problem_types import TooManyConnectionsError
 from jobtrail.job.trace import new_trace_id
 
 _ALWAYS: Final = "/health/live"

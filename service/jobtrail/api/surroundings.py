@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from jobtrail.api import representation
 from jobtrail.api.door import Door
-from jobtrail.api.errors import TaskNotFoundError
+from jobtrail.api.problem_types import TaskNotFoundError
 from jobtrail.api.query import once
 from jobtrail.audit.questions import Answer, Question, ask, question, questions
 from jobtrail.job.errors import Flaw, InvalidInputError, UnknownTaskError

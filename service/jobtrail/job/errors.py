@@ -6,18 +6,6 @@ from typing import ClassVar, Final
 from uuid import UUID
 
 
-class JobtrailError(Exception):
-    """Anything that Jobtrail refuses or cannot do. The message is written for the person who can mend it."""
-
-
-class DeclarationError(JobtrailError, TypeError):
-    """A function that cannot be a task; the message names the fix."""
-
-
-class SettingsError(JobtrailError):
-    """A setting, or what it points at, is wrong; the message names the setting and the fix."""
-
-
 @dataclass(frozen=True)
 class Flaw:
     """One thing that is wrong with an input: where (RFC 6901 JSON pointer into it) and what.
@@ -34,11 +22,26 @@ class Flaw:
         return replace(self, pointer=prefix + self.pointer)
 
 
+class JobtrailError(Exception):
+    """Anything that Jobtrail refuses or cannot do. The message is written for the person who can mend it."""
+
+    flaws: Sequence[Flaw] = ()
+    """What is wrong with the input, if it is the input's fault."""
+
+
+class DeclarationError(JobtrailError, TypeError):
+    """A function that cannot be a task; the message names the fix."""
+
+
+class SettingsError(JobtrailError):
+    """A setting, or what it points at, is wrong; the message names the setting and the fix."""
+
+
 class InvalidInputError(JobtrailError):
     """The input does not say what a job needs: nothing was stored. `flaws` has at least one entry."""
 
     def __init__(self, flaws: Sequence[Flaw]) -> None:
-        self.flaws: Final = tuple(flaws)
+        self.flaws = tuple(flaws)
         super().__init__("; ".join(f"{flaw.pointer or '/'}: {flaw.detail}" for flaw in self.flaws))
 
     def under(self, prefix: str) -> "InvalidInputError":
@@ -119,6 +122,7 @@ class UnknownTaskError(JobtrailError):
         self.name: Final = name
         self.near: Final = tuple(near)
         super().__init__(f"no task is named {name!r}{_hint(near)}")
+        self.flaws = (Flaw("/task", str(self)),)
 
 
 class UnknownQueueError(JobtrailError):
@@ -166,6 +170,7 @@ class IdempotencyKeyReusedError(JobtrailError):
         self.key: Final = key
         self.job_id: Final = job_id
         super().__init__(f"the idempotency key {key!r} belongs to job {job_id}, which was submitted with {self.words}")
+        self.flaws = (Flaw("Idempotency-Key:", str(self)),)
 
 
 class AppKeyReusedError(IdempotencyKeyReusedError):
