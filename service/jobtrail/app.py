@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from jobtrail.api.access import Keyed
+from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.connections import Silent
 from jobtrail.api.door import OwnDoor
 from jobtrail.api.routes import install
@@ -23,7 +23,7 @@ from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.redaction import Redaction
 from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.key_ring import KeyRing
+from jobtrail.lifecycle.key_ring import KeyVerifier
 from jobtrail.lifecycle.rights import look_at_start
 from jobtrail.node.node import Node
 from jobtrail.node.notice import Notice
@@ -70,7 +70,7 @@ def create_app(
         node.launch,
         node.accepting,
         settings.max_body,
-        Keyed(KeyRing(desk), loopback=loopback),
+        ApiKeyAuth(KeyVerifier(desk), loopback=loopback),
         settings.body_timeout,
         Redaction(settings.redact),
     )

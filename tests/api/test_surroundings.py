@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 
 from jobtrail.api import representation, schemas
-from jobtrail.api.access import Open
+from jobtrail.api.access import NoAuth
 from jobtrail.api.door import OwnDoor
 from jobtrail.api.routes import install
 from jobtrail.audit.questions import Answer, questions
@@ -162,7 +162,7 @@ CALLS = [
 async def test_without_a_database_every_call_says_when_to_come_again() -> None:
     database = open_database(UNREACHABLE)
     app = FastAPI()
-    install(app, OwnDoor(Desk(database, Catalog([noop])), lambda *_: None, lambda: True, MAX_BODY, Open()))
+    install(app, OwnDoor(Desk(database, Catalog([noop])), lambda *_: None, lambda: True, MAX_BODY, NoAuth()))
 
     async def call(method: str, path: str) -> tuple[str, int, str | None, str]:
         bodies = {"/v1/jobs": {"task": "noop"}, "/v1/jobs/batch": {"jobs": [{"task": "noop"}]}}

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from jobtrail.api.problem_types import NotThisMachineError
 from jobtrail.job.access import ANONYMOUS, Caller, Scope
 from jobtrail.job.errors import ForbiddenError, UnauthorizedError
-from jobtrail.lifecycle.key_ring import KeyRing
+from jobtrail.lifecycle.key_ring import KeyVerifier
 
 CALLER: Final = "jobtrail.caller"
 """Where in the scope of a request its caller is kept."""
@@ -35,7 +35,7 @@ class Access(Protocol):
         """Who was admitted and confirmed."""
 
 
-class Open:
+class NoAuth:
     """Everybody may do everything: for a process that only its own machine reaches."""
 
     async def admit(self, request: Request, needs: Collection[Scope]) -> None:
@@ -48,10 +48,10 @@ class Open:
         return ANONYMOUS
 
 
-class Keyed:
+class ApiKeyAuth:
     """By access keys (RFC 6750). On `loopback`, and only there, nobody is asked as long as no key was made."""
 
-    def __init__(self, ring: KeyRing, *, loopback: bool) -> None:
+    def __init__(self, ring: KeyVerifier, *, loopback: bool) -> None:
         self._ring: Final = ring
         self._loopback: Final = loopback
 

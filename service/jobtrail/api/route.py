@@ -15,6 +15,7 @@ from jobtrail.api.body import read
 from jobtrail.api.browsers import protect
 from jobtrail.api.door import Door
 from jobtrail.api.headers import trace_of
+from jobtrail.api.links import HOSTED, Hosted
 from jobtrail.job.access import Scope
 from jobtrail.job.errors import Flaw, InvalidInputError
 from jobtrail.job.trace import new_trace_id
@@ -33,14 +34,15 @@ class ProblemRoute(APIRoute):
 
     door: ClassVar[Door]
     needs: ClassVar[Collection[Scope]]
+    hosted: ClassVar[Hosted | None]
 
     @classmethod
-    def of(cls, door: Door, needs: Collection[Scope]) -> type["ProblemRoute"]:
-        """The class for routes behind this door that need one of these scopes.
+    def of(cls, door: Door, needs: Collection[Scope], hosted: Hosted | None) -> type["ProblemRoute"]:
+        """The class for routes behind this door that need one of these scopes; `hosted` None: of our own service.
 
         A class and not arguments, since FastAPI makes the routes by itself, and again when it includes a router.
         """
-        return type(cls.__name__, (cls,), {"door": door, "needs": tuple(needs)})
+        return type(cls.__name__, (cls,), {"door": door, "needs": tuple(needs), "hosted": hosted})
 
     def matches(self, scope: HttpScope) -> tuple[Match, HttpScope]:
         """Concrete paths come before templated ones (OpenAPI 3.1, section 4.8.8.2), whatever the method."""
@@ -54,6 +56,8 @@ class ProblemRoute(APIRoute):
         field = self.body_field
 
         async def answer(request: Request) -> Response:
+            if self.hosted is not None:
+                request.scope[HOSTED] = self.hosted
             try:
                 await self.door.access.admit(request, self.needs)
                 _refuse_bytes(request)

@@ -13,12 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from jobtrail.api import links, openapi, problems, schemas
+from jobtrail.api import openapi, problems, schemas
 from jobtrail.api.bulk import BulkRoutes
 from jobtrail.api.door import Door
 from jobtrail.api.health import HealthRoutes
 from jobtrail.api.jobs import JobRoutes
 from jobtrail.api.keys import KeyRoutes
+from jobtrail.api.links import VERSION_PREFIX, Hosted
 from jobtrail.api.openapi import OF_BODY, OF_DATABASE, Responses
 from jobtrail.api.pauses import PauseRoutes
 from jobtrail.api.problem_types import ProblemNotFoundError, TaskNotFoundError
@@ -30,7 +31,8 @@ from jobtrail.job import errors
 from jobtrail.job.access import Scope
 from jobtrail.job.errors import InvalidInputError, JobNotFoundError
 
-VERSION_PREFIX: Final = "/v1"
+_NAMES: Final = "jobtrail."
+"""Before the name of each of our routes, so that none is taken for a host's."""
 
 _SUBMIT: Final[Sequence[Scope]] = ("submit",)
 _READ: Final[Sequence[Scope]] = ("read",)
@@ -75,10 +77,11 @@ def routes(door: Door, guards: Guards) -> APIRouter:
     rows = [
         (row, [*guards[_group(row)], _confirmation(door, row.needs)]) for row in _calls(door) if _group(row) in guards
     ]
+    there = frozenset(row.path for row, _ in rows)
     for row, asking in rows:
-        _add(router, row, door, guards=asking)
+        _add(router, row, door, guards=asking, hosted=Hosted(row.path, there))
     for row, asking in rows:
-        _add_head(router, row, door, guards=asking)
+        _add_head(router, row, door, guards=asking, hosted=Hosted(row.path, there))
     return router
 
 
@@ -92,7 +95,7 @@ def install(
     _let_pages_be_asked(app)
     rows = [(row, VERSION_PREFIX) for row in (*_calls(door), *_keys(door))] + [(row, "") for row in _health(door)]
     for row, prefix in rows:
-        _add(app.router, row, door, prefix=prefix, alone=True)
+        _add(app.router, row, door, prefix=prefix)
     for row, prefix in rows:
         _add_head(app.router, row, door, prefix=prefix)
     openapi.tell_of_keys(app)
@@ -228,9 +231,9 @@ def _add(
     *,
     prefix: str = "",
     guards: Sequence[params.Depends] = (),
-    alone: bool = False,
+    hosted: Hosted | None = None,
 ) -> None:
-    operation = row.endpoint.__name__
+    operation, alone = row.endpoint.__name__, hosted is None
     refuses = (*row.refuses, *openapi.refuses_alone(row.needs, prefix + row.path)) if alone else row.refuses
     answers: Responses = {row.status: {"headers": openapi.headers(row.sends)}}
     if row.also is not None:
@@ -241,9 +244,9 @@ def _add(
     router.add_api_route(
         prefix + row.path,
         row.endpoint,
-        route_class_override=ProblemRoute.of(door, row.needs),
+        route_class_override=ProblemRoute.of(door, row.needs, hosted),
         methods=[row.method],
-        name=links.PREFIX + operation,
+        name=_NAMES + operation,
         operation_id=operation if alone else f"jobtrail_{operation}",  # a host's function may have it
         status_code=row.status,
         response_model=row.model,
@@ -256,7 +259,13 @@ def _add(
 
 
 def _add_head(
-    router: APIRouter, row: Row, door: Door, *, prefix: str = "", guards: Sequence[params.Depends] = ()
+    router: APIRouter,
+    row: Row,
+    door: Door,
+    *,
+    prefix: str = "",
+    guards: Sequence[params.Depends] = (),
+    hosted: Hosted | None = None,
 ) -> None:
     """HEAD is GET without the content (RFC 9110, section 9.3.2), which the server leaves out. A route of its own, after
     all others: it is rare, and not to be told in the documentation.
@@ -265,9 +274,9 @@ def _add_head(
         router.add_api_route(
             prefix + row.path,
             row.endpoint,
-            route_class_override=ProblemRoute.of(door, row.needs),
+            route_class_override=ProblemRoute.of(door, row.needs, hosted),
             methods=["HEAD"],
-            name=f"{links.PREFIX}head_{row.endpoint.__name__}",
+            name=f"{_NAMES}head_{row.endpoint.__name__}",
             include_in_schema=False,
             response_model=None,
             dependencies=guards,

@@ -1,4 +1,4 @@
-"""Access keys: made, listed, revoked. Who shows one is found by `key_ring`."""
+"""Access keys: made, listed, revoked. `key_ring` finds the caller of one."""
 
 import logging
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from jobtrail.job.errors import AccessKeyNotFoundError, Flaw, InvalidInputError
 from jobtrail.job.key import HOW_TO_END, KeyRecord, flaws_of, make, prefix_in, shown
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.store import keys
-from jobtrail.store.faults import unavailable
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +80,8 @@ async def any_keys(desk: Desk) -> bool:
 
     Raises UnavailableError.
     """
-    with unavailable():
-        (found,) = await keys.any_group(desk.database, [None])
-    return found
+    async with desk.session() as session:
+        return await keys.any_keys(session)
 
 
 def _uuid(written: str) -> UUID | None:
