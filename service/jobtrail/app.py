@@ -17,7 +17,7 @@ from fastapi_offline import FastAPIOffline
 
 from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.connections import Silent
-from jobtrail.api.door import OwnDoor
+from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
@@ -65,7 +65,7 @@ def create_app(
             await desk.database.dispose()
 
     app = FastAPIOffline(title="Jobtrail", version=VERSION, description=DESCRIPTION, lifespan=lifespan)
-    door = OwnDoor(
+    context = ServiceContext(
         desk,
         node.launch,
         node.accepting,
@@ -74,7 +74,7 @@ def create_app(
         settings.body_timeout,
         Redaction(settings.redact),
     )
-    install(app, door, connections=connections, most_connections=settings.max_connections)
+    install(app, context, connections=connections, most_connections=settings.max_connections)
     return app
 
 

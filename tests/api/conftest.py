@@ -28,9 +28,9 @@ async def caller(kept_place: Place, request: pytest.FixtureRequest) -> AsyncIter
     """Of the service, or of a host's app that has our routes under a prefix. One database for all."""
     service = Service(desk_at(kept_place))
     if request.param == "/v1":
-        install(service.app, service.door)
+        install(service.app, service.context)
     else:
-        service.app.include_router(routes(service.door, OPEN), prefix="/inner")
+        service.app.include_router(routes(service.context, OPEN), prefix="/inner")
     async with client_of(service.app) as client:
         client.base_url = httpx.URL(f"http://jobs.test{request.param}/")
         yield client

@@ -68,7 +68,7 @@ async def service(kept_place: Place) -> AsyncIterator[Service]:
     await kept_place.empty()
     desk = desk_at(kept_place)
     made = Service(desk, app=FastAPIOffline(), access=ApiKeyAuth(KeyVerifier(desk), loopback=False))
-    install(made.app, made.door)
+    install(made.app, made.context)
     async with made.client:
         yield made
 

@@ -23,7 +23,7 @@ async def test_a_read_only_database_is_not_ready_and_takes_nothing(
     database = open_database(place.url.sqlalchemy)
     try:
         closed = Service(Desk(database, Catalog.from_modules([tasks])))
-        service.install(closed.app, closed.door)
+        service.install(closed.app, closed.context)
         ready = await closed.client.get("/health/ready")
         refused = await closed.client.post("/v1/jobs", json={"task": "noop"})
         keyed = await closed.client.post("/v1/jobs", json={"task": "noop"}, headers={"Idempotency-Key": "k"})
@@ -44,7 +44,7 @@ async def test_a_submit_whose_outcome_is_unknown_says_so(place: Place, monkeypat
     async with Proxy.before(place) as wire:
         database = open_database(wire.url)
         silent = Service(Desk(database, Catalog.from_modules([tasks])))
-        service.install(silent.app, silent.door)
+        service.install(silent.app, silent.context)
         await silent.submitted()
         wire.mute = True
         answer = await silent.client.post("/v1/jobs", json={"task": "noop"})

@@ -50,7 +50,7 @@ def hosted(place: Place, guard: Any, where: str) -> Service:
     """A host whose guard is on the routes, on their router, or on all that it has."""
     depends = [Depends(guard)]
     service = Service(desk_at(place), app=FastAPI(dependencies=depends if where == "app" else []))
-    ours = routes(service.door, dict.fromkeys(SCOPES, depends) if where == "routes" else OPEN)
+    ours = routes(service.context, dict.fromkeys(SCOPES, depends) if where == "routes" else OPEN)
     outer = APIRouter(prefix="/outer")
     outer.include_router(ours, prefix="/inner", dependencies=depends if where == "router" else [])
     service.app.include_router(outer)

@@ -7,7 +7,7 @@ import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Header, HTTPException, Response
 
 from jobtrail.api.access import NoAuth
-from jobtrail.api.door import OwnDoor
+from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install, routes
 from jobtrail.job.access import SCOPES
 from support.database import Place
@@ -44,7 +44,7 @@ async def test_the_hosts_answers_stay_as_they_were(place: Place, method: str, pa
     own_routes(alone)
     alone.add_api_route("/jobs/jobs", lambda: None, methods=["POST"])
     own_routes(service.app)
-    service.app.include_router(routes(service.door, OPEN), prefix="/jobs")
+    service.app.include_router(routes(service.context, OPEN), prefix="/jobs")
     answers = []
     for app in (alone, service.app):
         async with client_of(app) as client:
@@ -59,7 +59,7 @@ async def test_the_hosts_answers_stay_as_they_were(place: Place, method: str, pa
 async def test_addresses_have_the_hosts_prefix_and_never_meet_its_names(place: Place) -> None:
     service = Service(desk_at(place))
     own_routes(service.app)  # it has a get_job of its own
-    service.app.include_router(routes(service.door, OPEN), prefix="/back/office")
+    service.app.include_router(routes(service.context, OPEN), prefix="/back/office")
     answer = await service.client.post("/back/office/jobs", json={"task": "noop"})
     job_id = answer.json()["id"]
     assert answer.headers["Location"] == f"http://jobs.test/back/office/jobs/{job_id}"
@@ -69,7 +69,7 @@ async def test_addresses_have_the_hosts_prefix_and_never_meet_its_names(place: P
 
 async def test_addresses_behind_a_proxy_and_in_a_mounted_app(place: Place) -> None:
     service = Service(desk_at(place))
-    install(service.app, service.door)
+    install(service.app, service.context)
     host = FastAPI()
     host.mount("/sub", service.app)
     async with client_of(host, root_path="/proxy") as client:
@@ -81,7 +81,7 @@ async def test_addresses_behind_a_proxy_and_in_a_mounted_app(place: Place) -> No
 
 async def test_addresses_in_an_app_that_an_included_router_mounts(place: Place) -> None:
     service = Service(desk_at(place))
-    install(service.app, service.door)
+    install(service.app, service.context)
     between, host = APIRouter(), FastAPI()
     between.mount("/sub", service.app)
     host.include_router(between, prefix="/api")
@@ -97,7 +97,7 @@ async def test_an_address_is_made_for_who_asks(service: Service) -> None:
     for host in ("a.test", "b.test:8000", "a.test"):
         answer = await service.client.post("/v1/jobs", json={"task": "noop"}, headers={"Host": host})
         assert answer.headers["Location"].startswith(f"http://{host}/v1/jobs/")
-    service.app.include_router(routes(service.door, OPEN), prefix="/other")
+    service.app.include_router(routes(service.context, OPEN), prefix="/other")
     other = await service.client.post("/other/jobs", json={"task": "noop"})
     assert other.status_code == 202
 
@@ -108,7 +108,7 @@ async def test_a_guard_of_the_host_keeps_the_door(place: Place) -> None:
             raise HTTPException(401, "who are you?", {"WWW-Authenticate": "Bearer"})
 
     service = Service(desk_at(place))
-    service.app.include_router(routes(service.door, {each: [Depends(staff)] for each in SCOPES}), prefix="/jobs")
+    service.app.include_router(routes(service.context, {each: [Depends(staff)] for each in SCOPES}), prefix="/jobs")
     refused = await service.client.post("/jobs/jobs", json={"task": "noop"})
     assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert refused.json() | {"type": "about:blank", "title": "Unauthorized", "detail": "who are you?"} == refused.json()
@@ -124,7 +124,7 @@ async def test_a_guard_of_the_whole_app_is_not_passed_by(place: Place) -> None:
         raise HTTPException(403)
 
     service = Service(desk_at(place), app=FastAPI(dependencies=[Depends(nobody)]))
-    install(service.app, service.door)
+    install(service.app, service.context)
     for path, body in (("/v1/jobs", {"task": "noop"}), ("/v1/jobs/batch", {"jobs": [{"task": "noop"}]})):
         assert (await service.client.post(path, json=body)).status_code == 403
     assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0
@@ -139,7 +139,7 @@ async def test_what_a_guard_leaves_behind_happens(place: Place) -> None:
         response.headers["X-Host"] = "1"
 
     service = Service(desk_at(place))
-    service.app.include_router(routes(service.door, {each: [Depends(note)] for each in SCOPES}), prefix="/jobs")
+    service.app.include_router(routes(service.context, {each: [Depends(note)] for each in SCOPES}), prefix="/jobs")
     answer = await service.client.post("/jobs/jobs", json={"task": "noop"})
     assert answer.status_code == 202
     assert (done, len(service.launched)) == (["noted"], 1)
@@ -149,7 +149,9 @@ async def test_a_job_of_a_host_runs(place: Place) -> None:
     desk = desk_at(place)
     async with node_at(desk, place) as node:
         app = FastAPI()
-        app.include_router(routes(OwnDoor(desk, node.launch, node.accepting, MAX_BODY, NoAuth()), OPEN), prefix="/jobs")
+        app.include_router(
+            routes(ServiceContext(desk, node.launch, node.accepting, MAX_BODY, NoAuth()), OPEN), prefix="/jobs"
+        )
         async with client_of(app) as client:
             address = (await client.post("/jobs/jobs", json={"task": "noop"})).headers["Location"]
 
@@ -162,7 +164,7 @@ async def test_a_job_of_a_host_runs(place: Place) -> None:
 async def test_the_hosts_documentation_has_ours(place: Place) -> None:
     service = Service(desk_at(place))
     own_routes(service.app)
-    service.app.include_router(routes(service.door, OPEN), prefix="/jobs")
+    service.app.include_router(routes(service.context, OPEN), prefix="/jobs")
     told = (await service.client.get("/openapi.json")).json()
     assert told["paths"]["/jobs/jobs"]["post"]["operationId"] == "jobtrail_submit_job"
     assert "JobtrailProblem" in told["components"]["schemas"]

@@ -46,7 +46,7 @@ async def keyed(kept_place: Place) -> AsyncIterator[Service]:
 
 @asynccontextmanager
 async def served(made: Service) -> AsyncIterator[Service]:
-    install(made.app, made.door)
+    install(made.app, made.context)
     async with made.client:
         yield made
 
@@ -219,7 +219,7 @@ async def test_no_such_key(service: Service, key_id: str, answered: tuple[int, s
 
 async def test_never_among_the_routes_of_a_host(service: Service) -> None:
     app = FastAPI()
-    app.include_router(routes(service.door, OPEN), prefix="/inner")
+    app.include_router(routes(service.context, OPEN), prefix="/inner")
     async with client_of(app) as client:
         body = {"name": "shop", "scopes": ["read"]}
         for answer in (await client.get("/inner/keys"), await client.post("/inner/keys", json=body)):

@@ -48,7 +48,7 @@ async def _is_more(service: Service, before: int) -> bool:
 async def service(place: Place) -> AsyncIterator[Service]:
     """With room for three."""
     made = Service(replace(desk_at(place), waiting=Waiting(3)))
-    install(made.app, made.door)
+    install(made.app, made.context)
     async with made.client:
         yield made
 
@@ -107,7 +107,7 @@ async def test_calls_from_python_are_counted_too(service: Service, place: Place)
 @pytest.mark.parametrize(("count", "expected"), [(0, 200), (2, 200), (3, 503)])
 async def test_connections(place: Place, count: int, expected: int) -> None:
     service = Service(desk_at(place))
-    install(service.app, service.door, connections=lambda: count, most_connections=2)
+    install(service.app, service.context, connections=lambda: count, most_connections=2)
     for path in ("/v1/jobs", "/health", "/docs", "/nothing"):
         answer = await service.client.get(path)
         assert answer.status_code == (503 if expected == 503 else 404 if path == "/nothing" else 200)
@@ -122,7 +122,7 @@ async def test_connections(place: Place, count: int, expected: int) -> None:
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/batch", "/v1/pauses/task/noop"])
 async def test_a_body_that_takes_too_long(place: Place, path: str) -> None:
     service = Service(desk_at(place))
-    install(service.app, replace(service.door, body_timeout=timedelta(milliseconds=50)))
+    install(service.app, replace(service.context, body_timeout=timedelta(milliseconds=50)))
 
     async def slow() -> AsyncIterator[bytes]:
         yield b'{"task":'

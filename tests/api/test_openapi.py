@@ -56,7 +56,7 @@ OPERATIONS = {
 
 def described() -> dict[str, Any]:
     app = FastAPI(title="Jobtrail")
-    install(app, Service(nowhere()).door)
+    install(app, Service(nowhere()).context)
     return app.openapi()
 
 
@@ -122,7 +122,7 @@ def test_who_may_is_told(told: dict[str, Any]) -> None:
 
 def test_a_host_is_told_of_no_keys() -> None:
     app = FastAPI()
-    app.include_router(routes(Service(nowhere()).door, OPEN))
+    app.include_router(routes(Service(nowhere()).context, OPEN))
     text = json.dumps(app.openapi())
     assert ("accessKey" in text, "securitySchemes" in text, '"401"' in text) == (False, False, False)
 

@@ -32,7 +32,7 @@ class Told(NoAuth):
 @pytest.fixture
 async def service(place: Place) -> AsyncIterator[Service]:
     made = Service(desk_at(place), access=Told())
-    install(made.app, made.door)
+    install(made.app, made.context)
     async with made.client:
         yield made
 

@@ -35,7 +35,7 @@ PAGES = ["/docs", "/redoc", "/docs/oauth2-redirect"]
 @pytest.fixture(scope="module")
 async def client(kept_place: Place) -> AsyncIterator[httpx.AsyncClient]:
     service = Service(desk_at(kept_place), app=FastAPIOffline())
-    install(service.app, service.door)
+    install(service.app, service.context)
 
     @service.app.get("/broken")
     async def broken() -> None:
@@ -80,7 +80,7 @@ async def test_a_trace_is_told_everywhere(client: httpx.AsyncClient, path: str) 
 
 async def test_in_a_host_only_our_routes(place: Place) -> None:
     service = Service(desk_at(place))
-    service.app.include_router(routes(service.door, OPEN), prefix="/inner")
+    service.app.include_router(routes(service.context, OPEN), prefix="/inner")
     service.app.add_api_route("/own", lambda: 1)
     for path in ("/inner/jobs", "/inner/jobs/x"):
         assert of(await service.client.get(path)) == SAFE
@@ -95,6 +95,6 @@ async def test_a_refusal_of_a_guard_has_them_unless_it_says_otherwise(place: Pla
         raise HTTPException(403, headers={"X-Frame-Options": "SAMEORIGIN", "CACHE-CONTROL": "private"})
 
     service = Service(desk_at(place), app=FastAPI(dependencies=[Depends(nobody)]))
-    service.app.include_router(routes(service.door, OPEN))
+    service.app.include_router(routes(service.context, OPEN))
     told = of(await service.client.get("/jobs"))
     assert told == {**SAFE, "X-Frame-Options": "SAMEORIGIN", "Cache-Control": "private"}

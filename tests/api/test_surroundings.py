@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from jobtrail.api import representation, schemas
 from jobtrail.api.access import NoAuth
-from jobtrail.api.door import OwnDoor
+from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install
 from jobtrail.audit.questions import Answer, questions
 from jobtrail.job.catalog import Catalog
@@ -48,7 +48,7 @@ async def send(to: str) -> str:
 
 async def test_a_task_says_its_own_defaults(place: Place) -> None:
     service = Service(Desk(place.database, Catalog([send])))
-    install(service.app, service.door)
+    install(service.app, service.context)
     told = (await service.client.get("/v1/tasks/mail.send")).json()
     assert (told["name"], told["description"], told["args"]["required"]) == ("mail.send", "Sends a mail.", ["to"])
     assert told["defaults"] == {
@@ -128,7 +128,7 @@ async def test_a_process_that_shuts_down_is_not_ready(service: Service, path: st
 async def test_a_database_without_a_schema_is_not_ready(empty_url: str) -> None:
     database = open_database(normalize(empty_url).sqlalchemy)
     service = Service(Desk(database, Catalog()))
-    install(service.app, service.door)
+    install(service.app, service.context)
     answer = await service.client.get("/health/ready")
     await database.dispose()
     assert (answer.status_code, answer.json()["type"]) == (503, "/v1/problems/unavailable")
@@ -162,7 +162,7 @@ CALLS = [
 async def test_without_a_database_every_call_says_when_to_come_again() -> None:
     database = open_database(UNREACHABLE)
     app = FastAPI()
-    install(app, OwnDoor(Desk(database, Catalog([noop])), lambda *_: None, lambda: True, MAX_BODY, NoAuth()))
+    install(app, ServiceContext(Desk(database, Catalog([noop])), lambda *_: None, lambda: True, MAX_BODY, NoAuth()))
 
     async def call(method: str, path: str) -> tuple[str, int, str | None, str]:
         bodies = {"/v1/jobs": {"task": "noop"}, "/v1/jobs/batch": {"jobs": [{"task": "noop"}]}}

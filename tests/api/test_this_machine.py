@@ -18,7 +18,7 @@ from support.service import Service
 async def served(place: Place, *, loopback: bool) -> AsyncIterator[Service]:
     desk = desk_at(place)
     made = Service(desk, access=ApiKeyAuth(KeyVerifier(desk), loopback=loopback))
-    install(made.app, made.door)
+    install(made.app, made.context)
     async with made.client:
         yield made
 

@@ -9,8 +9,7 @@ from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
 from jobtrail.lifecycle.read import read_page
 from jobtrail.lifecycle.submit import submit, submit_batch
-from jobtrail.store.jobs import Filter, Page
-from jobtrail.store.jobs import Place as Cursor
+from jobtrail.store.jobs import Cursor, Filter, Page
 from support import house
 from support.database import Place
 from support.rows import born, in_status

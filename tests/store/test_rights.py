@@ -89,7 +89,7 @@ async def roles(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFac
 async def test_a_whole_life_by_a_role_that_only_runs(roles: Roles) -> None:
     place, desk = roles.place, roles.desk
     served = Service(desk)
-    install(served.app, served.door)
+    install(served.app, served.context)
     async with house.node_at(desk, place, connect=partial(open_single, place.url.sqlalchemy)):
         told = await served.ended((await served.submitted("tell"))["id"])
         failed = await served.ended((await served.submitted("fail", args={"how": "error"}, ttl=3600))["id"])
@@ -167,7 +167,7 @@ async def test_each_right_that_is_missing_is_named_until_it_is_granted(roles: Ro
     """The page has no more than it takes, and no less: without any one of them nothing is accepted."""
     place = roles.place
     served = Service(roles.desk)
-    install(served.app, served.door)
+    install(served.app, served.context)
     for where, right in RIGHTS:
         await place.psql.execute(f"REVOKE {right} ON {where} FROM jobtrail_app")
         fix = f"GRANT {right} ON {where} TO jobtrail_app"

@@ -10,7 +10,7 @@ import httpx
 from fastapi import FastAPI
 
 from jobtrail.api.access import Access, NoAuth
-from jobtrail.api.door import OwnDoor
+from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import Guards, install
 from jobtrail.job.access import SCOPES
 from jobtrail.lifecycle.desk import Desk
@@ -37,8 +37,8 @@ class Service:
         self.client = client_of(self.app)
 
     @property
-    def door(self) -> OwnDoor:
-        return OwnDoor(self.desk, self._launch, lambda: self.accepting, MAX_BODY, self.access)
+    def context(self) -> ServiceContext:
+        return ServiceContext(self.desk, self._launch, lambda: self.accepting, MAX_BODY, self.access)
 
     def _launch(self, job_id: UUID, _task: str, _queue: str) -> None:
         self.launched.append(job_id)
@@ -73,7 +73,7 @@ def client_of(app: FastAPI, **options: Any) -> httpx.AsyncClient:
 async def idle(place: Place) -> AsyncIterator[Service]:
     """Without a node: jobs stay pending."""
     made = Service(desk_at(place))
-    install(made.app, made.door)
+    install(made.app, made.context)
     async with made.client:
         yield made
 
@@ -84,6 +84,6 @@ async def working(place: Place, **work: Any) -> AsyncIterator[Service]:
     desk = desk_at(place)
     async with node_at(desk, place, **work) as node:
         made = Service(desk)
-        install(made.app, OwnDoor(desk, node.launch, node.accepting, MAX_BODY, NoAuth()))
+        install(made.app, ServiceContext(desk, node.launch, node.accepting, MAX_BODY, NoAuth()))
         async with made.client:
             yield made

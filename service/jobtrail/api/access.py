@@ -20,7 +20,7 @@ _NOBODY: Final = Caller("anonymous", frozenset())
 
 
 class Access(Protocol):
-    """How a door knows its callers."""
+    """How callers are known."""
 
     async def admit(self, request: Request, needs: Collection[Scope]) -> None:
         """Before anything of the request is looked at. `needs`: one of these scopes, or nothing if it is empty.

@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobtrail.api import representation
-from jobtrail.api.door import Door
+from jobtrail.api.context import ApiContext
 from jobtrail.api.examples import BULKS
 from jobtrail.api.query import Filters, Reason
 from jobtrail.api.schemas import AnyAction
 from jobtrail.api.submissions import refuse_while_closing
 from jobtrail.job.documented import Documented
-from jobtrail.job.errors import Flaw, InvalidInputError
+from jobtrail.job.errors import FieldError, InvalidInputError
 from jobtrail.job.submission import WHOLE
 from jobtrail.lifecycle.bulk import Action, bulk
 
@@ -73,7 +73,7 @@ class BulkBody(Documented):
 class BulkRoutes:
     """/jobs/bulk."""
 
-    door: Door
+    context: ApiContext
 
     async def move_jobs(self, request: Request, wanted: Annotated[BulkBody, Body(openapi_examples=BULKS)]) -> Response:
         """Cancels, or retries by hand, the jobs of a filter, in batches: each job as if it were named alone.
@@ -83,15 +83,15 @@ class BulkRoutes:
         """
         action = Action(wanted.action)
         if action is Action.RETRY:
-            refuse_while_closing(self.door)
+            refuse_while_closing(self.context)
             if wanted.reason is not None:
-                raise InvalidInputError([Flaw("/reason", "only a cancel has a reason")])
+                raise InvalidInputError([FieldError("/reason", "only a cancel has a reason")])
         try:
             done = await bulk(
-                self.door.desk,
+                self.context.desk,
                 action,
                 wanted.filter.filter(),
-                by=self.door.access.caller(request).name,
+                by=self.context.access.caller(request).name,
                 reason=wanted.reason or None,
                 dry_run=wanted.dry_run,
                 most=wanted.limit,

@@ -5,7 +5,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from jobtrail.job.errors import Flaw, InvalidInputError
+from jobtrail.job.errors import FieldError, InvalidInputError
 from jobtrail.job.limits import MAX_KEY
 from jobtrail.job.trace import parse_traceparent
 
@@ -53,4 +53,4 @@ def refuse_idempotency_key(request: Request) -> None:
 
 
 def _refused(detail: str) -> InvalidInputError:
-    return InvalidInputError([Flaw(f"{IDEMPOTENCY_KEY}:", detail)])
+    return InvalidInputError([FieldError(f"{IDEMPOTENCY_KEY}:", detail)])

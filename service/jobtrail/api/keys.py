@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobtrail.api import representation
-from jobtrail.api.door import Door
+from jobtrail.api.context import ApiContext
 from jobtrail.job.access import SCOPES, Caller, Scope
 from jobtrail.job.documented import Documented
 from jobtrail.job.errors import ForbiddenError
@@ -59,20 +59,20 @@ class KeyBody(Documented):
 class KeyRoutes:
     """/keys."""
 
-    door: Door
+    context: ApiContext
 
     async def list_keys(self) -> Response:
         """Every key that was ever made, and who made and revoked it; never a key itself."""
-        return representation.answer({"items": await list_keys(self.door.desk)})
+        return representation.answer({"items": await list_keys(self.context.desk)})
 
     async def create_key(
         self, request: Request, wanted: Annotated[KeyBody, Body(openapi_examples=EXAMPLES)]
     ) -> Response:
         """The answer holds the key, this once. A caller gives no scope that it lacks, and no end later than its own."""
-        caller = self.door.access.caller(request)
+        caller = self.context.access.caller(request)
         _refuse_to_give(caller, wanted.scopes)
         record, text = await create_key(
-            self.door.desk,
+            self.context.desk,
             wanted.name,
             wanted.scopes,
             by=caller.name,
@@ -84,7 +84,7 @@ class KeyRoutes:
 
     async def revoke_key(self, request: Request, key_id: UUID) -> Response:
         """It is refused everywhere within a second; its row stays. The same for one that is revoked already."""
-        await revoke_key(self.door.desk, key_id, by=self.door.access.caller(request).name)
+        await revoke_key(self.context.desk, key_id, by=self.context.access.caller(request).name)
         return Response(status_code=204)
 
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobtrail.api import representation
-from jobtrail.api.door import Door
+from jobtrail.api.context import ApiContext
 from jobtrail.api.examples import PAUSES
 from jobtrail.api.problem_types import TaskNotFoundError
 from jobtrail.api.query import Reason
@@ -31,11 +31,11 @@ class PauseBody(Documented):
 class PauseRoutes:
     """/pauses."""
 
-    door: Door
+    context: ApiContext
 
     async def list_pauses(self) -> Response:
         """What is paused: by whom, since when and why."""
-        return representation.answer({"items": await read_pauses(self.door.desk)})
+        return representation.answer({"items": await read_pauses(self.context.desk)})
 
     async def put_pause(
         self,
@@ -50,7 +50,9 @@ class PauseRoutes:
         """
         reason = (wanted.reason or None) if wanted else None
         try:
-            found = await pause(self.door.desk, kind, name, by=self.door.access.caller(request).name, reason=reason)
+            found = await pause(
+                self.context.desk, kind, name, by=self.context.access.caller(request).name, reason=reason
+            )
         except UnknownTaskError as error:
             raise TaskNotFoundError(error.name, error.near) from None
         return representation.answer(found)
@@ -58,7 +60,7 @@ class PauseRoutes:
     async def delete_pause(self, request: Request, kind: PauseKind, name: str) -> Response:
         """Its jobs are started again, within about a second. The same for what was not paused."""
         try:
-            await resume(self.door.desk, kind, name, by=self.door.access.caller(request).name)
+            await resume(self.context.desk, kind, name, by=self.context.access.caller(request).name)
         except UnknownTaskError as error:
             raise TaskNotFoundError(error.name, error.near) from None
         return Response(status_code=204)

@@ -28,7 +28,7 @@ from jobtrail.api.problem_types import (
     TooManyConnectionsError,
 )
 from jobtrail.job import errors
-from jobtrail.job.errors import Flaw, JobtrailError
+from jobtrail.job.errors import FieldError, JobtrailError
 from jobtrail.job.pointer import step, visible
 from jobtrail.job.storable import MAX_FLAWS, clip
 from jobtrail.job.trace import new_trace_id
@@ -92,7 +92,7 @@ class ProblemRoutes:
         return representation.answer(_explained(request, BY_SLUG[slug]))
 
 
-def _detail(error: Exception, kind: ProblemType, flaws: Sequence[Flaw]) -> str:
+def _detail(error: Exception, kind: ProblemType, flaws: Sequence[FieldError]) -> str:
     match error:
         case errors.InvalidInputError() | RequestValidationError():
             first, more = flaws[0], len(flaws) - 1
@@ -106,7 +106,7 @@ def _detail(error: Exception, kind: ProblemType, flaws: Sequence[Flaw]) -> str:
             return kind.meaning if kind is INTERNAL else clip(str(error)) or kind.meaning
 
 
-def _flaws(error: Exception) -> Sequence[Flaw]:
+def _flaws(error: Exception) -> Sequence[FieldError]:
     match error:
         case JobtrailError():
             return error.flaws
@@ -116,19 +116,19 @@ def _flaws(error: Exception) -> Sequence[Flaw]:
             return ()
 
 
-def _flaw(found: Mapping[str, Any]) -> Flaw:
+def _flaw(found: Mapping[str, Any]) -> FieldError:
     """What pydantic found, at the place where the caller wrote it."""
     where, *steps = found["loc"]
     detail = str(found["msg"]).removeprefix("Value error, ")
     match where, steps:
         case "body", _:
-            return Flaw("".join(map(step, steps)), detail)
+            return FieldError("".join(map(step, steps)), detail)
         case "query", [name, *_]:
-            return Flaw(f"?{visible(str(name))}", detail)
+            return FieldError(f"?{visible(str(name))}", detail)
         case "path", [name, *_]:
-            return Flaw(f"{{{name}}}", detail)
+            return FieldError(f"{{{name}}}", detail)
         case _:
-            return Flaw(f"{visible(str(steps[0] if steps else where))}:", detail)
+            return FieldError(f"{visible(str(steps[0] if steps else where))}:", detail)
 
 
 def _headers(request: Request, error: Exception) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from jobtrail.api.guards import guards_query
 from jobtrail.api.schemas import AnyStatus
 from jobtrail.job import limits
 from jobtrail.job.documented import Documented
-from jobtrail.job.errors import Flaw, InvalidInputError
+from jobtrail.job.errors import FieldError, InvalidInputError
 from jobtrail.job.pointer import visible
 from jobtrail.job.status import Status
 from jobtrail.job.storable import MAX_FLAWS, check
@@ -115,17 +115,17 @@ def once(request: Request, known: Collection[str], *, but: Collection[str] = ())
     Those of a host's guards are left out. Raises InvalidInputError, also for what the database cannot hold.
     """
     found: dict[str, str] = {}
-    flaws: list[Flaw] = []
+    flaws: list[FieldError] = []
     guards: Collection[str] | None = None
     for name, value in request.query_params.multi_items():
         if name not in known:
             guards = guards_query(request) if guards is None else guards
             if name in guards:
                 continue
-            flaws.append(Flaw(f"?{visible(name)}", f"there is no such parameter; there are: {', '.join(known)}"))
+            flaws.append(FieldError(f"?{visible(name)}", f"there is no such parameter; there are: {', '.join(known)}"))
         if name in found and name not in but:
-            flaws.append(Flaw(f"?{visible(name)}", "given more than once"))
-        flaws += [Flaw(f"?{visible(name)}", flaw.detail) for text in (name, value) for flaw in check(text)]
+            flaws.append(FieldError(f"?{visible(name)}", "given more than once"))
+        flaws += [FieldError(f"?{visible(name)}", flaw.detail) for text in (name, value) for flaw in check(text)]
         found[name] = value
     if flaws:
         raise InvalidInputError(flaws[:MAX_FLAWS])

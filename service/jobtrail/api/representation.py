@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobtrail.api.door import Door
+from jobtrail.api.context import ApiContext
 from jobtrail.api.query import Part
 from jobtrail.audit.questions import Answer, Question
 from jobtrail.job.progress import progress_of
@@ -49,9 +49,9 @@ class View:
     only_of: str | None = None
 
     @classmethod
-    def of(cls, door: Door, request: Request) -> "View":
-        caller = door.access.caller(request)
-        return cls(door.redaction, caller.operates, None if caller.sees_all else caller.name)
+    def of(cls, context: ApiContext, request: Request) -> "View":
+        caller = context.access.caller(request)
+        return cls(context.redaction, caller.operates, None if caller.sees_all else caller.name)
 
     def error(self, error: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         if self.tracebacks or not isinstance(error, Mapping) or "traceback" not in error:

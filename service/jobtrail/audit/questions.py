@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.audit.values import settle
-from jobtrail.job.errors import AuditTimeoutError, Flaw, InvalidInputError, UnknownQuestionError
+from jobtrail.job.errors import AuditTimeoutError, FieldError, InvalidInputError, UnknownQuestionError
 from jobtrail.job.pointer import step
 from jobtrail.job.storable import clip
 
@@ -140,7 +140,7 @@ _KINDS: Final = {
 }
 
 
-async def _refused(session: AsyncSession, question: Question, values: Mapping[str, str]) -> list[Flaw]:
+async def _refused(session: AsyncSession, question: Question, values: Mapping[str, str]) -> list[FieldError]:
     """PostgreSQL does not say which parameter it could not read, so each is tried alone."""
     flaws = []
     for each in question.parameters:
@@ -148,7 +148,7 @@ async def _refused(session: AsyncSession, question: Question, values: Mapping[st
         kind = cast[1] if cast else "text"
         if await _is_refused(session, kind, values[each.name]):
             said = f"{clip(values[each.name], 100)!r} is not {_KINDS.get(kind, kind)}"
-            flaws.append(Flaw(step(each.name), f"{said} ({each.description})"))
+            flaws.append(FieldError(step(each.name), f"{said} ({each.description})"))
     return flaws
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from jobtrail.job.errors import Flaw, InvalidInputError
+from jobtrail.job.errors import FieldError, InvalidInputError
 from jobtrail.job.pointer import step
 from jobtrail.job.storable import check
 
@@ -22,10 +22,10 @@ def settle(defaults: Mapping[str, str], given: Mapping[str, str]) -> dict[str, s
     return {**defaults, **given}
 
 
-def _flaws(name: str, value: str, known: Mapping[str, str]) -> list[Flaw]:
+def _flaws(name: str, value: str, known: Mapping[str, str]) -> list[FieldError]:
     pointer = step(name)
     if name not in known:
-        return [Flaw(pointer, f"there is no such parameter; there are: {', '.join(known)}")]
+        return [FieldError(pointer, f"there is no such parameter; there are: {', '.join(known)}")]
     if name == "limit" and not (_NUMBER.fullmatch(value) and 1 <= int(value) <= MOST_ROWS):
-        return [Flaw(pointer, f"a whole number from 1 to {MOST_ROWS}")]
+        return [FieldError(pointer, f"a whole number from 1 to {MOST_ROWS}")]
     return [flaw.under(pointer) for flaw in check(value)]

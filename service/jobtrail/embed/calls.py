@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
 from jobtrail.job import declaration
-from jobtrail.job.errors import Flaw, InvalidInputError, UnknownTaskError
+from jobtrail.job.errors import FieldError, InvalidInputError, UnknownTaskError
 from jobtrail.job.limits import MAX_KEY
 from jobtrail.job.pointer import step
 from jobtrail.job.record import NewJob
@@ -52,7 +52,7 @@ class Call:
             wanted = Submission(task=self.task.name, args=dict(self.args), **said)
         except ValidationError as error:
             raise InvalidInputError(
-                [Flaw("".join(map(step, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
+                [FieldError("".join(map(step, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
             ) from None
         new = prepare(desk, wanted, by=by, trace_id=trace_id)
         key = self.said.get("idempotency_key")
@@ -102,4 +102,4 @@ def task_of(thing: object) -> Task[..., Any]:
 def _checked(key: object) -> str:
     if isinstance(key, str) and 1 <= len(key) <= MAX_KEY and key.isprintable():
         return key
-    raise InvalidInputError([Flaw("/idempotency_key", f"a key is a text of 1 to {MAX_KEY} printable characters")])
+    raise InvalidInputError([FieldError("/idempotency_key", f"a key is a text of 1 to {MAX_KEY} printable characters")])

@@ -9,7 +9,7 @@ from fastapi import params
 from starlette.requests import Request
 
 from jobtrail.api.access import CALLER, Access
-from jobtrail.api.door import Launch
+from jobtrail.api.context import Launch
 from jobtrail.api.routes import Guards
 from jobtrail.embed.opened import Opened
 from jobtrail.job.access import SCOPES, Caller, Scope
@@ -70,7 +70,7 @@ class HostAccess:
 
 
 @dataclass(frozen=True, slots=True)
-class HostDoor:
+class HostContext:
     """`opened` raises NotRunningError while nothing is open."""
 
     opened: Callable[[], Opened]

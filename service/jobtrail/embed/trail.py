@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from jobtrail.api.routes import routes
 from jobtrail.embed.calls import Said, call, task_of
-from jobtrail.embed.door import Guard, HostAccess, HostDoor, guards_of
+from jobtrail.embed.door import Guard, HostAccess, HostContext, guards_of
 from jobtrail.embed.handle import JobHandle, ended
 from jobtrail.embed.jobs import new_job
 from jobtrail.embed.opened import HOW_TO_START, Opened, Parts, Who, opening, url_of
@@ -35,7 +35,7 @@ from jobtrail.lifecycle.retry import retry
 from jobtrail.lifecycle.submit_together import submit_together
 from jobtrail.node.hook import Hook
 from jobtrail.settings import Settings, load, unknown_variables
-from jobtrail.store.jobs import Filter, Page, Place
+from jobtrail.store.jobs import Cursor, Filter, Page
 from jobtrail.store.row import add
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Jobtrail:
         trusted = "operate" in guards and guards.get("read") == guards["operate"]
         access = HostAccess(self._caller, trusted)
         router = APIRouter(lifespan=self.lifespan)
-        router.include_router(routes(HostDoor(self._running, access), guards))
+        router.include_router(routes(HostContext(self._running, access), guards))
         return router
 
     async def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
@@ -176,7 +176,7 @@ class Jobtrail:
             [each.name if isinstance(each, Task) else each for each in named],
             _several(queue), _several(tags), _several(trace_id), created_after, created_before,
         )  # fmt: skip
-        place = None if after is None else Place(after.created_at, after.id)
+        place = None if after is None else Cursor(after.created_at, after.id)
         return (await read_page(self._running().desk, Page(limit, after=place, heavy=True, filter=wanted))).jobs
 
     async def cancel(self, job_id: UUID | str, *, reason: str | None = None) -> Job:

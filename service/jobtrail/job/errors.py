@@ -7,7 +7,7 @@ from uuid import UUID
 
 
 @dataclass(frozen=True)
-class Flaw:
+class FieldError:
     """One thing that is wrong with an input: where (RFC 6901 JSON pointer into it) and what.
 
     `names`: those in the value there, at any depth, if the detail is in the words of the task's own code, which may
@@ -18,14 +18,14 @@ class Flaw:
     detail: str
     names: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
-    def under(self, prefix: str) -> "Flaw":
+    def under(self, prefix: str) -> "FieldError":
         return replace(self, pointer=prefix + self.pointer)
 
 
 class JobtrailError(Exception):
     """Anything that Jobtrail refuses or cannot do. The message is written for the person who can mend it."""
 
-    flaws: Sequence[Flaw] = ()
+    flaws: Sequence[FieldError] = ()
     """What is wrong with the input, if it is the input's fault."""
 
 
@@ -40,7 +40,7 @@ class SettingsError(JobtrailError):
 class InvalidInputError(JobtrailError):
     """The input does not say what a job needs: nothing was stored. `flaws` has at least one entry."""
 
-    def __init__(self, flaws: Sequence[Flaw]) -> None:
+    def __init__(self, flaws: Sequence[FieldError]) -> None:
         self.flaws = tuple(flaws)
         super().__init__("; ".join(f"{flaw.pointer or '/'}: {flaw.detail}" for flaw in self.flaws))
 
@@ -122,7 +122,7 @@ class UnknownTaskError(JobtrailError):
         self.name: Final = name
         self.near: Final = tuple(near)
         super().__init__(f"no task is named {name!r}{_hint(near)}")
-        self.flaws = (Flaw("/task", str(self)),)
+        self.flaws = (FieldError("/task", str(self)),)
 
 
 class UnknownQueueError(JobtrailError):
@@ -170,7 +170,7 @@ class IdempotencyKeyReusedError(JobtrailError):
         self.key: Final = key
         self.job_id: Final = job_id
         super().__init__(f"the idempotency key {key!r} belongs to job {job_id}, which was submitted with {self.words}")
-        self.flaws = (Flaw("Idempotency-Key:", str(self)),)
+        self.flaws = (FieldError("Idempotency-Key:", str(self)),)
 
 
 class AppKeyReusedError(IdempotencyKeyReusedError):

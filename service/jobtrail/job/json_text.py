@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from jobtrail.job.errors import Flaw, InvalidInputError, NotJsonError
+from jobtrail.job.errors import FieldError, InvalidInputError, NotJsonError
 from jobtrail.job.limits import MAX_DIGITS, MAX_NESTING
 from jobtrail.job.pointer import Path, pointer
 
@@ -46,7 +46,7 @@ def read(raw: bytes) -> Reading:
     except json.JSONDecodeError as error:
         raise NotJsonError(error.msg, error.lineno, error.colno) from None
     except RecursionError:
-        raise InvalidInputError([Flaw(_pointer_to_depth(text), TOO_DEEP)]) from None
+        raise InvalidInputError([FieldError(_pointer_to_depth(text), TOO_DEEP)]) from None
     return Reading(value, hooks.refused or _SUSPECT_ESCAPE.search(text) is not None or _is_deep(value))
 
 

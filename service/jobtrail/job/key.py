@@ -17,7 +17,7 @@ from uuid import UUID
 from pydantic import Field
 
 from jobtrail.job.access import SCOPES, Scope
-from jobtrail.job.errors import Flaw
+from jobtrail.job.errors import FieldError
 from jobtrail.job.limits import MAX_TTL
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,99}$"
@@ -99,15 +99,15 @@ def shown(written: str) -> str:
 
 def flaws_of(
     name: str, scopes: Collection[str], expires_at: datetime | None, lives_for: timedelta | None
-) -> list[Flaw]:
+) -> list[FieldError]:
     """Everything that is wrong with a wish for a key but what only the database's clock can tell."""
     found = []
     if not re.fullmatch(NAME_PATTERN, name):
-        found.append(Flaw("/name", HOW_TO_NAME))
+        found.append(FieldError("/name", HOW_TO_NAME))
     if not scopes or not set(scopes) <= set(SCOPES):
-        found.append(Flaw("/scopes", HOW_TO_SCOPE))
+        found.append(FieldError("/scopes", HOW_TO_SCOPE))
     if expires_at is not None and lives_for is not None:
-        found.append(Flaw("/expires_at", "say it once: a time or a duration"))
+        found.append(FieldError("/expires_at", "say it once: a time or a duration"))
     if lives_for is not None and not timedelta(seconds=MIN_LIFE) <= lives_for <= timedelta(seconds=MAX_LIFE):
-        found.append(Flaw("/expires_in", "a key lives for 1 second to ten years"))
+        found.append(FieldError("/expires_in", "a key lives for 1 second to ten years"))
     return found

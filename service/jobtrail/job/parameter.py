@@ -10,7 +10,7 @@ from pydantic_core.core_schema import ErrorType
 
 from jobtrail.job import storable
 from jobtrail.job.declaration import REQUIRED, Declared
-from jobtrail.job.errors import Flaw, InvalidArgumentsError
+from jobtrail.job.errors import FieldError, InvalidArgumentsError
 from jobtrail.job.pointer import step
 from jobtrail.job.reachable import makes_values
 from jobtrail.job.sameness import are_same
@@ -110,23 +110,23 @@ class Parameter:
         except Exception:  # noqa: BLE001 - the type's own validators may raise anything, which is an answer too
             return False
 
-    def _flaws(self, error: ValidationError, value: object) -> list[Flaw]:
+    def _flaws(self, error: ValidationError, value: object) -> list[FieldError]:
         if error.error_count() > _MOST_ERRORS:
-            return [Flaw(step(self.name), f"{error.error_count()} things in it do not fit: {error.title}")]
+            return [FieldError(step(self.name), f"{error.error_count()} things in it do not fit: {error.title}")]
         details = error.errors(include_url=False, include_context=False, include_input=False)
         return [self._flaw(each, value) for each in islice(details, MAX_FLAWS)]
 
-    def _flaw(self, error: ErrorDetails, value: object) -> Flaw:
+    def _flaw(self, error: ErrorDetails, value: object) -> FieldError:
         steps = tuple(_steps(error["loc"], value, error["type"]))
         is_theirs = error["type"] not in _OF_PYDANTIC
-        return Flaw(
+        return FieldError(
             step(self.name) + "".join(map(step, steps)),
             clip(error["msg"], _LONGEST_DETAIL),
             names_in(_at(value, steps)) if is_theirs else frozenset(),
         )
 
     def _refusal(self, detail: str, value: object) -> InvalidArgumentsError:
-        return InvalidArgumentsError([Flaw(step(self.name), clip(detail, _LONGEST_DETAIL), names_in(value))])
+        return InvalidArgumentsError([FieldError(step(self.name), clip(detail, _LONGEST_DETAIL), names_in(value))])
 
 
 def _steps(location: tuple[int | str, ...], value: Any, kind: str) -> Iterator[int | str]:

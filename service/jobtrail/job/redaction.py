@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from jobtrail.job.errors import Flaw
+from jobtrail.job.errors import FieldError
 from jobtrail.job.limits import MAX_NESTING
 from jobtrail.job.signature import MISSING, UNKNOWN
 
@@ -88,7 +88,7 @@ class Redaction:
             return schema
         return {key: self._of_keyword(key, said, name, depth + 1) for key, said in schema.items()}
 
-    def of_flaws(self, flaws: Sequence[Flaw]) -> Sequence[Flaw]:
+    def of_flaws(self, flaws: Sequence[FieldError]) -> Sequence[FieldError]:
         """Where something hidden is wrong the detail may quote it: a validator of the task's says what it likes."""
         return [self._of_flaw(flaw) for flaw in flaws]
 
@@ -99,11 +99,11 @@ class Redaction:
             return REDACTED if self.hides(name) else self.of(said)
         return self.of_schema(said, name, depth)
 
-    def _of_flaw(self, flaw: Flaw) -> Flaw:
+    def _of_flaw(self, flaw: FieldError) -> FieldError:
         quotes_nothing = flaw.detail == MISSING or flaw.detail.startswith(UNKNOWN)
         if quotes_nothing or not any(self.hides(name) for name in (*flaw.pointer.split("/"), *flaw.names)):
             return flaw
-        return Flaw(flaw.pointer, _UNTOLD)
+        return FieldError(flaw.pointer, _UNTOLD)
 
 
 def _plain(name: str) -> str:

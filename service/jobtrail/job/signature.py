@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from jobtrail.job import declaration, storable
-from jobtrail.job.errors import Flaw, InvalidArgumentsError
+from jobtrail.job.errors import FieldError, InvalidArgumentsError
 from jobtrail.job.parameter import Parameter
 from jobtrail.job.pointer import step
 from jobtrail.job.storable import MAX_FLAWS
@@ -72,7 +72,7 @@ class Signature:
         }
 
     def _converted(
-        self, given: Mapping[str, object], flaws: list[Flaw], convert: Callable[[Parameter, object], Any]
+        self, given: Mapping[str, object], flaws: list[FieldError], convert: Callable[[Parameter, object], Any]
     ) -> dict[str, Any]:
         """Raises InvalidArgumentsError with these flaws and all that are found."""
         flaws += self._flaws_of_names(given)
@@ -86,21 +86,25 @@ class Signature:
             raise InvalidArgumentsError(flaws[:MAX_FLAWS])
         return converted
 
-    def _named(self, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[dict[str, object], list[Flaw]]:
+    def _named(
+        self, args: Sequence[object], kwargs: Mapping[str, object]
+    ) -> tuple[dict[str, object], list[FieldError]]:
         """Every argument by its name, as Python itself would assign them."""
         places = [name for name, parameter in self.parameters.items() if parameter.by_position]
         given = dict(zip(places, args, strict=False))
-        flaws = [Flaw(step(name), "given twice: by position and by name") for name in given if name in kwargs]
+        flaws = [FieldError(step(name), "given twice: by position and by name") for name in given if name in kwargs]
         if len(args) > len(places):
-            flaws.append(Flaw("", f"{len(args)} arguments by position, but the task takes {len(places)} that way"))
+            flaws.append(
+                FieldError("", f"{len(args)} arguments by position, but the task takes {len(places)} that way")
+            )
         return {**kwargs, **given}, flaws
 
-    def _flaws_of_names(self, args: Mapping[str, object]) -> list[Flaw]:
+    def _flaws_of_names(self, args: Mapping[str, object]) -> list[FieldError]:
         missing = [name for name, parameter in self.parameters.items() if parameter.required and name not in args]
         taken = ", ".join(self.parameters) or "no arguments"
         unknown = [name for name in args if name not in self.parameters]
-        return [Flaw(step(name), MISSING) for name in missing] + [
-            Flaw(step(name), f"{UNKNOWN}; the task takes {taken}") for name in unknown[:MAX_FLAWS]
+        return [FieldError(step(name), MISSING) for name in missing] + [
+            FieldError(step(name), f"{UNKNOWN}; the task takes {taken}") for name in unknown[:MAX_FLAWS]
         ]
 
 

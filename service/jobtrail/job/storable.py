@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic_core import to_jsonable_python
 
-from jobtrail.job.errors import Flaw, InvalidInputError, ResultNotJsonError, ResultTooLargeError
+from jobtrail.job.errors import FieldError, InvalidInputError, ResultNotJsonError, ResultTooLargeError
 from jobtrail.job.json_text import LARGEST, TOO_DEEP, TOO_LARGE, Refused, read
 from jobtrail.job.limits import MAX_NESTING
 from jobtrail.job.pointer import Path, pointer, visible
@@ -43,7 +43,7 @@ def parse(raw: bytes) -> object:
     return value
 
 
-def check(value: object) -> list[Flaw]:
+def check(value: object) -> list[FieldError]:
     """Everything about a parsed JSON value that the database cannot hold, at most MAX_FLAWS; empty: it can be stored.
 
     Pointers lead into the value. Cycles and any depth are fine to ask about: nothing below level 64 is looked at.
@@ -160,7 +160,7 @@ def clip(text: str, limit: int = 16 * 1024) -> str:
     return (head[:half] + mark + tail[len(tail) - half :])[:limit].decode(errors="ignore")
 
 
-def _walk(value: object) -> Iterator[Flaw]:
+def _walk(value: object) -> Iterator[FieldError]:
     """Depth first and without recursion; siblings in their order, containers after the scalars beside them."""
     if not isinstance(value, dict | list):
         yield from _flaws_of_scalar(value, None)
@@ -169,7 +169,7 @@ def _walk(value: object) -> Iterator[Flaw]:
     while todo:
         container, path, depth = todo.pop()
         if depth > MAX_NESTING:
-            yield Flaw(pointer(path), TOO_DEEP)
+            yield FieldError(pointer(path), TOO_DEEP)
             continue
         if isinstance(container, dict):
             yield from _flaws_of_names(container, path)
@@ -188,30 +188,30 @@ def _children(container: _Container) -> Iterable[tuple[str | int, object]]:
     return [(name, item) for name, item in container.items() if isinstance(name, str)]
 
 
-def _flaws_of_names(container: dict[Any, Any], path: Path) -> Iterator[Flaw]:
+def _flaws_of_names(container: dict[Any, Any], path: Path) -> Iterator[FieldError]:
     for name in container:
         if not isinstance(name, str):
-            yield Flaw(pointer(path), f"a name must be a string, not {type(name).__qualname__}")
+            yield FieldError(pointer(path), f"a name must be a string, not {type(name).__qualname__}")
         elif not _is_plain(name):
-            yield from (Flaw(pointer((path, name)), f"its name has {each}") for each in _unstorable(name))
+            yield from (FieldError(pointer((path, name)), f"its name has {each}") for each in _unstorable(name))
 
 
-def _flaws_of_scalar(value: object, path: Path) -> Iterator[Flaw]:
+def _flaws_of_scalar(value: object, path: Path) -> Iterator[FieldError]:
     match value:
         case None | bool():
             pass
         case str():
-            yield from (Flaw(pointer(path), f"the text has {each}") for each in _unstorable(value))
+            yield from (FieldError(pointer(path), f"the text has {each}") for each in _unstorable(value))
         case int() if not -LARGEST <= value <= LARGEST:
-            yield Flaw(pointer(path), TOO_LARGE)
+            yield FieldError(pointer(path), TOO_LARGE)
         case float() if not math.isfinite(value):
-            yield Flaw(pointer(path), f"{value} is not JSON")
+            yield FieldError(pointer(path), f"{value} is not JSON")
         case int() | float():
             pass
         case Refused(detail):
-            yield Flaw(pointer(path), detail)
+            yield FieldError(pointer(path), detail)
         case _:
-            yield Flaw(pointer(path), f"{type(value).__qualname__} is not JSON")
+            yield FieldError(pointer(path), f"{type(value).__qualname__} is not JSON")
 
 
 def _is_plain(value: object) -> bool:

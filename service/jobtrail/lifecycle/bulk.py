@@ -10,13 +10,13 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from jobtrail.job.errors import Flaw, InvalidInputError
+from jobtrail.job.errors import FieldError, InvalidInputError
 from jobtrail.job.status import Status
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.lifecycle.run import recorded
 from jobtrail.store import diagnosis
 from jobtrail.store.batches import in_batches
-from jobtrail.store.jobs import Filter, Place
+from jobtrail.store.jobs import Cursor, Filter
 from jobtrail.store.transitions import pick
 from jobtrail.store.transitions.cancel import CANCELLABLE, cancel_these
 from jobtrail.store.transitions.pick import Scope
@@ -94,10 +94,10 @@ async def bulk(
 def _refuse(action: Action, wanted: Filter) -> None:
     """What is more likely a mistake than meant."""
     if wanted.is_empty:
-        raise InvalidInputError([Flaw("", "name something: an empty filter would mean every job")])
+        raise InvalidInputError([FieldError("", "name something: an empty filter would mean every job")])
     fitting = " or ".join(action.statuses)
     flaws = [
-        Flaw(f"/status/{place}", f"a {action} never fits a job that is {status}, only one that is {fitting}")
+        FieldError(f"/status/{place}", f"a {action} never fits a job that is {status}, only one that is {fitting}")
         for place, status in enumerate(wanted.status)
         if status not in action.statuses
     ]
@@ -133,7 +133,7 @@ class _Walk:
     move: Move
     most: int | None
     tell: Callable[[int], None]
-    after: Place | None = None
+    after: Cursor | None = None
     changed: int = 0
 
     async def step(self, size: int) -> bool:

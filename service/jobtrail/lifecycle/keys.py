@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from jobtrail.job.access import SCOPES, Scope
-from jobtrail.job.errors import AccessKeyNotFoundError, Flaw, InvalidInputError
+from jobtrail.job.errors import AccessKeyNotFoundError, FieldError, InvalidInputError
 from jobtrail.job.key import HOW_TO_END, KeyRecord, flaws_of, make, prefix_in, shown
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.store import keys
@@ -45,7 +45,7 @@ async def create_key(
             no_longer=no_longer,
         )
     if record is None:
-        raise InvalidInputError([Flaw("/expires_at", HOW_TO_END)])
+        raise InvalidInputError([FieldError("/expires_at", HOW_TO_END)])
     desk.has_keys.set()
     log.info("access key made", extra={"prefix": record.prefix, "key_name": name, "scopes": in_order, "by": by})
     return record, new.text

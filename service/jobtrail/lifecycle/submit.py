@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.job.errors import (
     AppKeyReusedError,
-    Flaw,
+    FieldError,
     IdempotencyKeyReusedError,
     InvalidArgumentsError,
     InvalidInputError,
@@ -158,7 +158,7 @@ def _prepare_at(pointer: str, desk: Desk, wanted: Submission, *, by: str, trace_
     except InvalidArgumentsError as error:
         raise error.under(pointer) from None
     except UnknownTaskError as error:
-        raise InvalidInputError([Flaw(f"{pointer}/task", str(error))]) from None
+        raise InvalidInputError([FieldError(f"{pointer}/task", str(error))]) from None
 
 
 def _ttls(desk: Desk, wanted: Submission, task: Task[..., Any]) -> tuple[timedelta | None, timedelta | None]:

@@ -37,7 +37,7 @@ _LIGHT: Final = tuple(
 )
 
 
-class Place(NamedTuple):
+class Cursor(NamedTuple):
     """Where a list goes on: after this row, towards older ones."""
 
     created_at: datetime
@@ -67,7 +67,7 @@ class Page:
     """`heavy` also reads args and result, which a list leaves out unless asked; with large ones a page is shorter."""
 
     limit: int
-    after: Place | None = None
+    after: Cursor | None = None
     heavy: bool = False
     filter: Filter = field(default_factory=Filter)
 
@@ -76,7 +76,7 @@ class Listed(NamedTuple):
     """`following`: where the next page begins, None after the last one."""
 
     jobs: Sequence[Job]
-    following: Place | None
+    following: Cursor | None
 
 
 async def get(session: AsyncSession, job_id: UUID, *, lock: bool = False, only_of: str | None = None) -> Job | None:
@@ -106,7 +106,7 @@ async def page(session: AsyncSession, wanted: Page) -> Listed:
         more |= len(values) < len(rows)
         rows = rows[: len(values)]
         found = [_whole(light, row) for light, row in zip(found, values, strict=False) if row.args is not None]
-    return Listed([job_of(each) for each in found], Place(rows[-1].created_at, rows[-1].id) if more else None)
+    return Listed([job_of(each) for each in found], Cursor(rows[-1].created_at, rows[-1].id) if more else None)
 
 
 MOST_BYTES: Final = 8 * 1024 * 1024

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Boolean, ColumnElement, Select, and_, func, literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from jobtrail.store.jobs import Filter, Place, conditions
+from jobtrail.store.jobs import Cursor, Filter, conditions
 from jobtrail.store.tables import jobs
 from jobtrail.store.transitions import cancel, retry
 
@@ -44,19 +44,19 @@ async def count(session: AsyncSession, scope: Scope) -> Counted:
     return Counted(*(await session.execute(count_statement(scope))).one())
 
 
-async def pick(session: AsyncSession, scope: Scope, *, after: Place | None, most: int) -> Sequence[Place]:
+async def pick(session: AsyncSession, scope: Scope, *, after: Cursor | None, most: int) -> Sequence[Cursor]:
     """At most `most` jobs after this place, oldest first, locked for the caller's transaction.
 
     Rows that somebody else has locked are stepped over: nobody waits, so no two calls wait for each other.
     """
-    return [Place(*row) for row in await session.execute(pick_statement(scope, after, most))]
+    return [Cursor(*row) for row in await session.execute(pick_statement(scope, after, most))]
 
 
 def count_statement(scope: Scope) -> Select[int, Any]:
     return select(func.count(), func.min(jobs.c.created_at)).select_from(jobs).where(_within(scope))
 
 
-def pick_statement(scope: Scope, after: Place | None, most: int) -> Select[Any]:
+def pick_statement(scope: Scope, after: Cursor | None, most: int) -> Select[Any]:
     statement = select(jobs.c.created_at, jobs.c.id).where(_within(scope))
     if after is not None:
         statement = statement.where(tuple_(jobs.c.created_at, jobs.c.id) > after)

@@ -1,4 +1,4 @@
-"""What the routes need, handed in by whoever builds the app."""
+"""The context of the routes: what they need, handed in by the composition roots."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,8 +17,8 @@ class Launch(Protocol):
     def __call__(self, job_id: UUID, task: str, queue: str) -> None: ...
 
 
-class Door(Protocol):
-    """Looked at with each request and not before: a host's is built while nothing is open yet."""
+class ApiContext(Protocol):
+    """Read anew with each request and not before: a host's routes are made while nothing is open yet."""
 
     @property
     def desk(self) -> Desk: ...
@@ -46,8 +46,8 @@ class Door(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class OwnDoor:
-    """The door of the stand-alone service."""
+class ServiceContext:
+    """That of the stand-alone service."""
 
     desk: Desk
     launch: Launch
