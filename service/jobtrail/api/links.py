@@ -17,7 +17,7 @@ JOBS: Final = "/jobs"
 PROBLEM: Final = "/problems/{slug}"
 
 HOSTED: Final = "jobtrail.hosted"
-"""Where the scope of a request to a call among a host's has its Hosted."""
+"""Key of the Hosted in the scope of a request to a call among a host's."""
 
 
 class Hosted(NamedTuple):
@@ -46,7 +46,7 @@ class JobLinks:
         self._before: str | None = None
 
     def location(self, request: Request, job_id: UUID) -> Mapping[str, str]:
-        """The header `Location`; none where a host lets nobody read."""
+        """The header `Location`; none where a host has no call that reads a job."""
         scope = request.scope
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
         asked = (host, scope.get("scheme"), scope.get("server"), scope.get("root_path"), scope["path"], scope["app"])

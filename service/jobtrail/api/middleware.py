@@ -13,7 +13,7 @@ from jobtrail.api.problem_types import TooManyConnectionsError
 from jobtrail.job.trace import new_trace_id
 
 _ALWAYS: Final = "/health/live"
-"""Answered however many connections are open: a process that is restarted for its load helps nobody."""
+"""Answered however many connections are open: to restart a busy process makes it no less busy."""
 
 
 class SecurityHeadersMiddleware:

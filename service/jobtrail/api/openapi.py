@@ -1,4 +1,4 @@
-"""What the documentation says of headers and refusals."""
+"""Headers and refusals in the OpenAPI description."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -22,7 +22,7 @@ from jobtrail.job.errors import ForbiddenError, InvalidInputError, NotJsonError,
 Responses = dict[int | str, dict[str, Any]]
 
 OF_BODY: Final = (NotJsonError, BodyTooSlowError, BodyTooLargeError, ContentTypeError, InvalidInputError)
-"""What a call with a body may answer."""
+"""Refusals of a call with a body."""
 
 OF_DATABASE: Final = (UnavailableError,)
 
@@ -92,7 +92,7 @@ def security(needs: Sequence[Scope]) -> dict[str, Any]:
 
 
 def refuses_alone(needs: Sequence[Scope], path: str) -> Sequence[type[Exception]]:
-    """What the stand-alone service may answer to a call before it is looked at."""
+    """Refusals of the stand-alone service before a call is looked at."""
     return (*(_OF_KEYS if needs else ()), *(() if path == _NEVER_CLOSED else (TooManyConnectionsError,)))
 
 

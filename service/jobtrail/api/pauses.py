@@ -1,4 +1,4 @@
-"""What may not be started for now: looking, pausing, resuming."""
+"""Pauses of queues and tasks: listed, made, ended."""
 
 from dataclasses import dataclass
 from typing import Annotated

@@ -46,7 +46,7 @@ def type_of(error: Exception) -> ProblemType:
 
 
 def is_for_the_host(request: Request, error: Exception) -> bool:
-    """Whether the app has a handler of its own for a class that is nearer to the error than any of ours."""
+    """True if the app has a handler of its own for a class that is nearer to the error than any of ours."""
     for each in type(error).__mro__:
         if each in PROBLEM_TYPES or each in (HTTPException, FastAPIHTTPException):
             return False
@@ -117,7 +117,7 @@ def _flaws(error: Exception) -> Sequence[FieldError]:
 
 
 def _flaw(found: Mapping[str, Any]) -> FieldError:
-    """What pydantic found, at the place where the caller wrote it."""
+    """An error of pydantic, at the place where the caller wrote it."""
     where, *steps = found["loc"]
     detail = str(found["msg"]).removeprefix("Value error, ")
     match where, steps:

@@ -1,4 +1,4 @@
-"""How records look outside. Plain dicts, written to JSON in one go: they are on the way of every submit."""
+"""Answers from records: plain dicts, written to JSON in one go since every submit has one."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -78,7 +78,7 @@ def of_job(job: Job, view: View) -> dict[str, Any]:
 
 
 def of_listed_job(job: Job, include: Collection[Part], view: View) -> dict[str, Any]:
-    """What may be large is left out, key and all, unless asked for."""
+    """Leaves out the large fields that `include` does not ask for, key and all."""
     found = of_job(job, replace(view, tracebacks=view.tracebacks and "traceback" in include))
     for part in ("args", "result"):
         if part not in include:

@@ -1,4 +1,4 @@
-"""What every call passes through: its errors become problems, and its answer says its trace."""
+"""The route class of every call: its errors become problems, and its answer has its trace id."""
 
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, ClassVar, Final
@@ -21,7 +21,7 @@ from jobtrail.job.errors import FieldError, InvalidInputError
 from jobtrail.job.trace import new_trace_id
 
 CONCRETE: Final = frozenset({"batch", "bulk"})
-"""What stands in the path of other calls where the id of a job would be."""
+"""Words that stand in the path of other calls where the id of a job would be."""
 
 Answer = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -82,7 +82,7 @@ class ProblemRoute(APIRoute):
 
 
 def _refuse_bytes(request: Request) -> None:
-    """A query that is not UTF-8 would be read as something that nobody wrote."""
+    """Refuses a query that is not UTF-8, which would be read as another one."""
     query: bytes = request.scope["query_string"]
     if not query:
         return

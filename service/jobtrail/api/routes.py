@@ -66,7 +66,7 @@ class Row(NamedTuple):
 
 
 Guards = Mapping[Scope, Sequence[params.Depends]]
-"""What a host asks of callers: for each scope that it opens, its dependencies."""
+"""A host's dependencies for each scope that it opens."""
 
 
 def routes(context: ApiContext, guards: Guards) -> APIRouter:
@@ -109,7 +109,7 @@ def install(
 
 
 def _group(row: Row) -> Scope:
-    """Whose guard it is behind among a host's routes."""
+    """The scope whose guard it is behind among a host's routes."""
     return row.needs[0] if row.needs else "read"
 
 

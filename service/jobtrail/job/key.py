@@ -77,7 +77,7 @@ def parse(text: str) -> str | None:
 
 
 def digest(text: str) -> bytes:
-    """32 bytes. A slow hash is for passwords, which can be guessed: nobody goes through 2**256 secrets."""
+    """32 bytes. A slow hash is for passwords, which can be guessed: 2**256 secrets cannot be tried."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 

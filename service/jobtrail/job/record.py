@@ -49,7 +49,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class AppKey:
-    """A key that a developer gave to a job, of the whole app, whoever asks; and the hash of its task and arguments."""
+    """An idempotency key of the app's own code, the same for every caller; and the hash of its task and arguments."""
 
     key: str
     request_hash: bytes
@@ -117,7 +117,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """How an attempt ended, as it was recorded. `status` is the job's then: pending where another attempt follows, or
+    """The end of an attempt, as it was recorded. `status` is the job's then: pending where another attempt follows, or
     where the attempt is given back. `error` as in the row; `exception` is the task's own, or, of a task in a process,
     one that has its traceback as text. `seconds` that it took.
     """

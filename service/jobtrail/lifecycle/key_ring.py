@@ -1,4 +1,4 @@
-"""Which caller an access key belongs to."""
+"""Finds the caller of an access key."""
 
 import logging
 import time
@@ -51,7 +51,7 @@ class KeyVerifier:
         self._asked_at = float("-inf")
 
     async def needed(self) -> bool:
-        """Whether there is any key, be it revoked or expired. Raises UnavailableError."""
+        """True if there is any key, be it revoked or expired. Raises UnavailableError."""
         now = self._clock()
         if not self._has_keys.is_set() and now - self._asked_at >= REMEMBERED_FOR:
             await self._look_up("")

@@ -24,7 +24,7 @@ async def create_key(
     lives_for: timedelta | None = None,
     no_longer: timedelta | None = None,
 ) -> tuple[KeyRecord, str]:
-    """The key's row, and its text, which nobody can ever read again. Several keys may have one name: they are one
+    """The key's row, and its text, which cannot be read again. Several keys may have one name: they are one
     caller, so that a key can be replaced while both work. `no_longer`: it ends by then, whatever else was said.
 
     Raises InvalidInputError with pointers to name, scopes, expires_at and expires_in, and UnavailableError.
@@ -76,7 +76,7 @@ async def revoke_key(desk: Desk, written: UUID | str, *, by: str) -> KeyRecord:
 
 
 async def any_keys(desk: Desk) -> bool:
-    """Whether there is any, revoked and expired ones too: who revokes the last one does not open the door.
+    """True if there is any, revoked and expired ones too: to revoke the last one opens nothing.
 
     Raises UnavailableError.
     """

@@ -73,7 +73,7 @@ SELECT EXISTS (SELECT FROM jobtrail.keys), k.id, k.name, k.hash, k.scopes, k.rev
  ORDER BY asked.place
 """)
 
-# A row that somebody else has locked is left as it is: no caller waits for this.
+# A locked row is left as it is: no caller waits for this.
 _SAY_USED: Final = text("""
 UPDATE jobtrail.keys SET last_used_at = clock_timestamp()
  WHERE id = (SELECT id FROM jobtrail.keys
@@ -117,18 +117,18 @@ async def revoke(
 
 
 async def any_keys(session: AsyncSession) -> bool:
-    """Whether there is any row."""
+    """True if there is any key."""
     return bool((await session.execute(_ANY)).scalar_one())
 
 
 async def look_up_group(database: Database, prefixes: Sequence[str]) -> Sequence[Found]:
-    """What each prefix leads to."""
+    """The key of each prefix."""
     async with database.autocommit() as connection:
         rows = (await connection.execute(_LOOK_UP, {"prefixes": list(prefixes)})).all()
     return [Found(None if row.id is None else KeyRow(*row[1:]), row[0]) for row in rows]
 
 
 async def say_used(database: Database, key_id: UUID) -> None:
-    """At most once a minute, whoever says it."""
+    """Sets `last_used_at`, at most once a minute."""
     async with database.autocommit() as connection:
         await connection.execute(_SAY_USED, {"id": key_id})
