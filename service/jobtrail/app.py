@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from jobtrail.api.access import Keyed
+from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.connections import Silent
 from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install
@@ -23,7 +23,7 @@ from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.redaction import Redaction
 from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.key_ring import KeyRing
+from jobtrail.lifecycle.key_ring import KeyVerifier
 from jobtrail.lifecycle.rights import look_at_start
 from jobtrail.node.node import Node
 from jobtrail.node.shutdown_signals import ShutdownSignals
@@ -65,16 +65,16 @@ def create_app(
             await desk.database.dispose()
 
     app = FastAPIOffline(title="Jobtrail", version=VERSION, description=DESCRIPTION, lifespan=lifespan)
-    door = ServiceContext(
+    context = ServiceContext(
         desk,
         node.launch,
         node.accepting,
         settings.max_body,
-        Keyed(KeyRing(desk), loopback=loopback),
+        ApiKeyAuth(KeyVerifier(desk), loopback=loopback),
         settings.body_timeout,
         Redaction(settings.redact),
     )
-    install(app, door, connections=connections, most_connections=settings.max_connections)
+    install(app, context, connections=connections, most_connections=settings.max_connections)
     return app
 
 

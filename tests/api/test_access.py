@@ -9,11 +9,11 @@ import pytest
 from fastapi_offline import FastAPIOffline
 from starlette.routing import Route
 
-from jobtrail.api.access import Keyed
+from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.routes import install
 from jobtrail.job.access import SCOPES
 from jobtrail.job.key import make
-from jobtrail.lifecycle.key_ring import KeyRing
+from jobtrail.lifecycle.key_ring import KeyVerifier
 from jobtrail.lifecycle.keys import create_key, revoke_key
 from support.database import Place
 from support.house import desk_at, submitted
@@ -67,7 +67,7 @@ async def service(kept_place: Place) -> AsyncIterator[Service]:
     """As on an address that others reach."""
     await kept_place.empty()
     desk = desk_at(kept_place)
-    made = Service(desk, app=FastAPIOffline(), access=Keyed(KeyRing(desk), loopback=False))
+    made = Service(desk, app=FastAPIOffline(), access=ApiKeyAuth(KeyVerifier(desk), loopback=False))
     install(made.app, made.context)
     async with made.client:
         yield made

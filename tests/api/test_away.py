@@ -40,7 +40,7 @@ async def test_a_read_only_database_is_not_ready_and_takes_nothing(
 
 
 async def test_a_submit_whose_outcome_is_unknown_says_so(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desks, "SILENCE", 0.3)
+    monkeypatch.setattr(desks, "SILENCE", 1.0)
     async with Proxy.before(place) as wire:
         database = open_database(wire.url)
         silent = Service(Desk(database, Catalog.from_modules([tasks])))

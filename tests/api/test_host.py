@@ -6,7 +6,7 @@ from typing import Annotated
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Header, HTTPException, Response
 
-from jobtrail.api.access import Open
+from jobtrail.api.access import NoAuth
 from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install, routes
 from jobtrail.job.access import SCOPES
@@ -150,7 +150,7 @@ async def test_a_job_of_a_host_runs(place: Place) -> None:
     async with node_at(desk, place) as node:
         app = FastAPI()
         app.include_router(
-            routes(ServiceContext(desk, node.launch, node.accepting, MAX_BODY, Open()), OPEN), prefix="/jobs"
+            routes(ServiceContext(desk, node.launch, node.accepting, MAX_BODY, NoAuth()), OPEN), prefix="/jobs"
         )
         async with client_of(app) as client:
             address = (await client.post("/jobs/jobs", json={"task": "noop"})).headers["Location"]

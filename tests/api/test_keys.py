@@ -13,12 +13,12 @@ import pytest
 from fastapi import FastAPI
 
 from jobtrail.api import schemas
-from jobtrail.api.access import Keyed
-from jobtrail.api.key_shapes import AccessKeyList, NewAccessKey
+from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.routes import install, routes
+from jobtrail.api.schemas import AccessKeyList, NewAccessKey
 from jobtrail.job.access import SCOPES, Scope
 from jobtrail.job.key import digest, make
-from jobtrail.lifecycle.key_ring import KeyRing
+from jobtrail.lifecycle.key_ring import KeyVerifier
 from jobtrail.lifecycle.keys import create_key
 from support.database import Place
 from support.house import desk_at
@@ -40,7 +40,7 @@ async def service(kept_place: Place) -> AsyncIterator[Service]:
 async def keyed(kept_place: Place) -> AsyncIterator[Service]:
     """As on an address that others reach."""
     desk = desk_at(kept_place)
-    async with served(Service(desk, access=Keyed(KeyRing(desk), loopback=False))) as made:
+    async with served(Service(desk, access=ApiKeyAuth(KeyVerifier(desk), loopback=False))) as made:
         yield made
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from jobtrail.api.access import Open
+from jobtrail.api.access import NoAuth
 from jobtrail.api.routes import install
 from jobtrail.job.access import Caller, Scope
 from jobtrail.job.errors import JobNotFoundError
@@ -21,7 +21,7 @@ from support.house import desk_at, submitted
 from support.service import Service
 
 
-class Told(Open):
+class Told(NoAuth):
     """Callers say who they are and what they may."""
 
     def caller(self, request: Request) -> Caller:

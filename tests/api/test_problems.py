@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 from starlette.exceptions import HTTPException
 
-from jobtrail.api import errors as own
-from jobtrail.api import schemas
-from jobtrail.api.kinds import BY_SLUG, INTERNAL, KINDS
+from jobtrail.api import problem_types, schemas
+from jobtrail.api.problem_types import BY_SLUG, INTERNAL, PROBLEM_TYPES
 from jobtrail.job import errors
 from jobtrail.lifecycle.desk import Desk
 from support.service import Service, client_of
@@ -36,15 +35,15 @@ NEVER_OVER_HTTP = {
 def test_every_error_has_its_row() -> None:
     found = {
         each
-        for module in (errors, own)
+        for module in (errors, problem_types)
         for _, each in inspect.getmembers(module, inspect.isclass)
         if issubclass(each, errors.JobtrailError)
     }
-    assert found - NEVER_OVER_HTTP == {each for each in KINDS if issubclass(each, errors.JobtrailError)}
+    assert found - NEVER_OVER_HTTP == {each for each in PROBLEM_TYPES if issubclass(each, errors.JobtrailError)}
 
 
 def test_a_slug_is_of_one_kind() -> None:
-    kinds = set(KINDS.values())
+    kinds = set(PROBLEM_TYPES.values())
     assert len({kind.slug for kind in kinds}) == len(kinds)
     assert set(BY_SLUG.values()) >= kinds
 

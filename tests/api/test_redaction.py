@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, model_validator
 from pydantic_core import PydanticCustomError
 
 from jobtrail import task
-from jobtrail.api.access import Open
+from jobtrail.api.access import NoAuth
 from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install
 from jobtrail.job.catalog import Catalog
@@ -87,7 +87,7 @@ async def client(place: Place) -> AsyncIterator[httpx.AsyncClient]:
 def service(place: Place, redaction: Redaction) -> httpx.AsyncClient:
     app = FastAPI()
     desk = Desk(place.database, Catalog([log_in]))
-    install(app, ServiceContext(desk, lambda *_: None, lambda: True, MAX_BODY, Open(), redaction=redaction))
+    install(app, ServiceContext(desk, lambda *_: None, lambda: True, MAX_BODY, NoAuth(), redaction=redaction))
     return client_of(app)
 
 

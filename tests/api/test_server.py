@@ -61,8 +61,8 @@ class Serving:
 async def serving(kept_place: Place) -> AsyncIterator[Serving]:
     """Few connections, and little patience."""
     service = Service(desk_at(kept_place))
-    door = replace(service.context, body_timeout=PATIENCE)
-    install(service.app, door, connections=lambda: server.connections, most_connections=MOST)
+    context = replace(service.context, body_timeout=PATIENCE)
+    install(service.app, context, connections=lambda: server.connections, most_connections=MOST)
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     ready = asyncio.Event()

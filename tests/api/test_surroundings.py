@@ -1,12 +1,13 @@
 import asyncio
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
 from jobtrail.api import representation, schemas
-from jobtrail.api.access import Open
+from jobtrail.api.access import NoAuth
 from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install
 from jobtrail.audit.questions import Answer, questions
@@ -59,7 +60,7 @@ async def test_nodes_say_how_full_they_are(running: Service) -> None:
     job_id = (await running.submitted("hold"))["id"]
     await running.until_status(job_id, "running")
 
-    async def entered() -> list[schemas.Node]:
+    async def entered() -> list[Any]:
         answer = await running.client.get("/v1/nodes")
         return schemas.NodeList.model_validate_json(answer.content, strict=True).items
 
@@ -161,7 +162,7 @@ CALLS = [
 async def test_without_a_database_every_call_says_when_to_come_again() -> None:
     database = open_database(UNREACHABLE)
     app = FastAPI()
-    install(app, ServiceContext(Desk(database, Catalog([noop])), lambda *_: None, lambda: True, MAX_BODY, Open()))
+    install(app, ServiceContext(Desk(database, Catalog([noop])), lambda *_: None, lambda: True, MAX_BODY, NoAuth()))
 
     async def call(method: str, path: str) -> tuple[str, int, str | None, str]:
         bodies = {"/v1/jobs": {"task": "noop"}, "/v1/jobs/batch": {"jobs": [{"task": "noop"}]}}

@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from jobtrail.api.access import Keyed
+from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.routes import install
-from jobtrail.lifecycle.key_ring import KeyRing
+from jobtrail.lifecycle.key_ring import KeyVerifier
 from jobtrail.lifecycle.keys import create_key, revoke_key
 from support.database import Place
 from support.house import desk_at
@@ -17,7 +17,7 @@ from support.service import Service
 @asynccontextmanager
 async def served(place: Place, *, loopback: bool) -> AsyncIterator[Service]:
     desk = desk_at(place)
-    made = Service(desk, access=Keyed(KeyRing(desk), loopback=loopback))
+    made = Service(desk, access=ApiKeyAuth(KeyVerifier(desk), loopback=loopback))
     install(made.app, made.context)
     async with made.client:
         yield made

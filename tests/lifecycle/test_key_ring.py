@@ -17,7 +17,7 @@ from jobtrail.job.errors import AccessKeyNotFoundError, UnavailableError
 from jobtrail.job.key import KeyRecord, make
 from jobtrail.lifecycle import key_ring
 from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.key_ring import KeyRing
+from jobtrail.lifecycle.key_ring import KeyVerifier
 from jobtrail.lifecycle.keys import create_key, list_keys, revoke_key
 from jobtrail.store.engine import open_database
 from support.database import Place
@@ -37,8 +37,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def ring(desk: Desk, clock: Clock) -> KeyRing:
-    return KeyRing(desk, clock=clock)
+def keys(desk: Desk, clock: Clock) -> KeyVerifier:
+    return KeyVerifier(desk, clock=clock)
 
 
 async def made(desk: Desk, *scopes: Scope, name: str = "shop") -> tuple[KeyRecord, str]:
@@ -68,15 +68,15 @@ def statements(place: Place) -> Iterator[list[tuple[str, Any]]]:
 
 
 @pytest.mark.parametrize("scopes", [("read",), ("submit",), ("read", "operate"), SCOPES])
-async def test_a_right_key_is_its_caller(desk: Desk, ring: KeyRing, scopes: tuple[Scope, ...]) -> None:
+async def test_a_right_key_is_its_caller(desk: Desk, keys: KeyVerifier, scopes: tuple[Scope, ...]) -> None:
     _, text = await made(desk, *scopes)
     await made(desk, "read", name="other")
-    assert await ring.identify(text) == Caller("key:shop", frozenset(scopes))
+    assert await keys.identify(text) == Caller("key:shop", frozenset(scopes))
 
 
-async def test_keys_of_one_name_are_one_caller(desk: Desk, ring: KeyRing) -> None:
+async def test_keys_of_one_name_are_one_caller(desk: Desk, keys: KeyVerifier) -> None:
     (_, old), (_, new) = await made(desk), await made(desk)
-    assert await ring.identify(old) == await ring.identify(new)
+    assert await keys.identify(old) == await keys.identify(new)
 
 
 # what is sent, made of a right key and of one that ended
@@ -102,7 +102,7 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 @pytest.mark.parametrize("how", ["revoked", "expired"])
 async def test_a_wrong_key_is_nobodys_and_the_work_is_always_the_same(
-    place: Place, desk: Desk, ring: KeyRing, monkeypatch: pytest.MonkeyPatch, what: str, how: str
+    place: Place, desk: Desk, keys: KeyVerifier, monkeypatch: pytest.MonkeyPatch, what: str, how: str
 ) -> None:
     _, right = await made(desk)
     record, over = await made(desk, *SCOPES)
@@ -112,121 +112,123 @@ async def test_a_wrong_key_is_nobodys_and_the_work_is_always_the_same(
     monkeypatch.setattr(hmac, "compare_digest", lambda *pair: compared.append(pair) or real(*pair))
     with statements(place) as said:
         for _ in range(2):  # a refusal is not remembered
-            assert await ring.identify(WRONG[what](right, over)) is None
+            assert await keys.identify(WRONG[what](right, over)) is None
     assert [len(each) for pair in compared for each in pair] == [32] * 4
     assert len(said) == 2
     assert len({statement for statement, _ in said}) == 1
-    assert await ring.identify(right) == Caller("key:shop", frozenset({"read"}))
+    assert await keys.identify(right) == Caller("key:shop", frozenset({"read"}))
 
 
-async def test_no_key_is_nobodys(place: Place, ring: KeyRing) -> None:
+async def test_no_key_is_nobodys(place: Place, keys: KeyVerifier) -> None:
     with statements(place) as said:
-        assert await ring.identify(None) is None
+        assert await keys.identify(None) is None
     assert said == []
 
 
-async def test_a_right_key_is_remembered_for_a_second(place: Place, desk: Desk, ring: KeyRing, clock: Clock) -> None:
+async def test_a_right_key_is_remembered_for_a_second(
+    place: Place, desk: Desk, keys: KeyVerifier, clock: Clock
+) -> None:
     record, text = await made(desk)
-    caller = await ring.identify(text)
+    caller = await keys.identify(text)
     await revoke_key(desk, record.id, by="ann")
     clock.now += 0.75
     with statements(place) as said:
-        assert await ring.identify(text) == caller
-        assert await ring.identify(text[:-1] + "-") is None
-        assert await ring.identify(text.upper()) is None
+        assert await keys.identify(text) == caller
+        assert await keys.identify(text[:-1] + "-") is None
+        assert await keys.identify(text.upper()) is None
     assert len(said) == 2
     clock.now += 0.25
-    assert await ring.identify(text) is None
+    assert await keys.identify(text) is None
 
 
 async def test_no_key_is_remembered_beyond_its_end(
-    place: Place, desk: Desk, ring: KeyRing, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    place: Place, desk: Desk, keys: KeyVerifier, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(key_ring, "REMEMBERED_FOR", 3600.0)
     record, text = await create_key(desk, "shop", ["read"], by="ann", lives_for=timedelta(seconds=30))
-    assert await ring.identify(text) is not None
+    assert await keys.identify(text) is not None
     await ended(place, record)
-    assert await ring.identify(text) is not None
+    assert await keys.identify(text) is not None
     clock.now += 30
-    assert await ring.identify(text) is None
+    assert await keys.identify(text) is None
 
 
 async def test_not_more_is_remembered_than_there_is_room(
-    desk: Desk, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, keys: KeyVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(key_ring, "MOST_REMEMBERED", 3)
     texts = [(await made(desk))[1] for _ in range(7)]
     for text in (*texts, *texts):
-        assert await ring.identify(text) is not None
-        assert len(ring._known) <= 3
+        assert await keys.identify(text) is not None
+        assert len(keys._verified) <= 3
 
 
-async def test_many_at_the_same_moment_are_few_statements(place: Place, desk: Desk, ring: KeyRing) -> None:
+async def test_many_at_the_same_moment_are_few_statements(place: Place, desk: Desk, keys: KeyVerifier) -> None:
     _, text = await made(desk)
     asked = [text if number % 3 else make().text for number in range(150)]
     with statements(place) as said:
-        found = await asyncio.gather(*(ring.identify(each) for each in asked))
+        found = await asyncio.gather(*(keys.identify(each) for each in asked))
     assert [caller is not None for caller in found] == [each == text for each in asked]
     lookups = [statement for statement, _ in said if "unnest" in statement]
     assert len(lookups) <= 2
 
 
-async def test_its_use_is_told_to_the_minute(place: Place, desk: Desk, ring: KeyRing, clock: Clock) -> None:
+async def test_its_use_is_told_to_the_minute(place: Place, desk: Desk, keys: KeyVerifier, clock: Clock) -> None:
     _, text = await made(desk)
     assert (await list_keys(desk))[0].last_used_at is None
-    await ring.identify(text)
+    await keys.identify(text)
     used = (await list_keys(desk))[0].last_used_at
     assert used is not None
     for _ in range(3):
         clock.now += 5
-        await ring.identify(text)
+        await keys.identify(text)
     assert (await list_keys(desk))[0].last_used_at == used
     await place.psql.execute("UPDATE jobtrail.keys SET last_used_at = now() - interval '61 seconds'")
     clock.now += 5
-    await ring.identify(text)
+    await keys.identify(text)
     again = (await list_keys(desk))[0].last_used_at
     assert again is not None
     assert again - used < timedelta(minutes=1)
 
 
-async def test_a_wrong_key_is_no_use_of_it(place: Place, desk: Desk, ring: KeyRing) -> None:
+async def test_a_wrong_key_is_no_use_of_it(place: Place, desk: Desk, keys: KeyVerifier) -> None:
     _, text = await made(desk)
-    await ring.identify(text[:16] + make().text[16:])
+    await keys.identify(text[:16] + make().text[16:])
     assert await place.value("SELECT last_used_at FROM jobtrail.keys") is None
 
 
-async def test_the_first_key_is_noticed_at_once_where_it_was_made(desk: Desk, ring: KeyRing) -> None:
-    assert await ring.needed() is False
-    asked = asyncio.create_task(ring.needed())
+async def test_the_first_key_is_noticed_at_once_where_it_was_made(desk: Desk, keys: KeyVerifier) -> None:
+    assert await keys.needed() is False
+    asked = asyncio.create_task(keys.needed())
     await made(desk)
-    assert await ring.needed() is True
+    assert await keys.needed() is True
     await asked
-    assert await ring.needed() is True
+    assert await keys.needed() is True
 
 
 async def test_the_first_key_of_another_process_is_noticed_within_a_second_and_for_ever(
-    place: Place, desk: Desk, ring: KeyRing, clock: Clock
+    place: Place, desk: Desk, keys: KeyVerifier, clock: Clock
 ) -> None:
     another = Desk(place.database, desk.catalog)
     with statements(place) as said:
-        assert [await ring.needed() for _ in range(5)] == [False] * 5
+        assert [await keys.needed() for _ in range(5)] == [False] * 5
     assert len(said) == 1
     record, _ = await made(another)
     clock.now += 0.75
-    assert await ring.needed() is False
+    assert await keys.needed() is False
     clock.now += 0.25
-    assert await ring.needed() is True
+    assert await keys.needed() is True
     await revoke_key(desk, record.id, by="ann")
     with statements(place) as said:
         clock.now += 1000
-        assert await ring.needed() is True
+        assert await keys.needed() is True
     assert said == []
 
 
 async def test_when_nobody_can_be_asked_nobody_is_let_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_ring, "PATIENCE", 0.0)
     nowhere = open_database("postgresql+asyncpg://nobody@127.0.0.1:1/none")
-    lost = KeyRing(Desk(nowhere, desk.catalog))
+    lost = KeyVerifier(Desk(nowhere, desk.catalog))
     for asked in (lost.identify(make().text), lost.identify("half"), lost.needed()):
         with pytest.raises(UnavailableError):
             await asked
@@ -234,7 +236,7 @@ async def test_when_nobody_can_be_asked_nobody_is_let_in(desk: Desk, monkeypatch
 
 
 async def test_the_log_says_why_and_is_not_filled(
-    place: Place, desk: Desk, ring: KeyRing, clock: Clock, caplog: pytest.LogCaptureFixture
+    place: Place, desk: Desk, keys: KeyVerifier, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     (over, ended_text), (gone, revoked_text) = await made(desk), await made(desk)
     await ended(place, over)
@@ -247,24 +249,24 @@ async def test_the_log_says_why_and_is_not_filled(
     with caplog.at_level(logging.INFO, "jobtrail.lifecycle.key_ring"):
         for _ in range(3):
             for text in sent.values():
-                await ring.identify(text)
+                await keys.identify(text)
         assert [(each.__dict__["why"], each.__dict__["prefix"]) for each in caplog.records] == list(sent)
         clock.now += 10
         for _ in range(3):
-            await ring.identify(forged.text)
+            await keys.identify(forged.text)
     assert len(caplog.records) == 5
 
 
 async def test_the_secret_is_found_nowhere(
-    place: Place, desk: Desk, ring: KeyRing, caplog: pytest.LogCaptureFixture
+    place: Place, desk: Desk, keys: KeyVerifier, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not in what goes to the database, nor in any table, nor in any line of any log, nor in what an error says."""
     with caplog.at_level(logging.DEBUG), statements(place) as said:
         record, text = await made(desk)
         for sent in (text, text[:-1], text[:16] + make().text[16:], f"{text} "):
-            await ring.identify(sent)
+            await keys.identify(sent)
         await revoke_key(desk, text, by="ann")
-        await ring.identify(text)
+        await keys.identify(text)
         with pytest.raises(AccessKeyNotFoundError) as error:
             await revoke_key(desk, text.replace(record.prefix, "zzzzzzzzzzzz"), by="ann")
         listed = await list_keys(desk)

@@ -9,19 +9,18 @@ from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
 from jobtrail.lifecycle.read import read_page
 from jobtrail.lifecycle.submit import submit, submit_batch
-from jobtrail.store.jobs import Cursor as Cursor
-from jobtrail.store.jobs import Filter, Page
+from jobtrail.store.jobs import Cursor, Filter, Page
 from support import house
-from support.database import Cursor
+from support.database import Place
 from support.rows import born, in_status
 
 
-async def listed(place: Cursor, **wanted: Any) -> list[Any]:
+async def listed(place: Place, **wanted: Any) -> list[Any]:
     page = await read_page(house.desk_at(place), Page(limit=200, filter=Filter(**wanted)))
     return [job.id for job in page.jobs]
 
 
-async def test_pages_go_from_newest_to_oldest_without_a_gap(place: Cursor) -> None:
+async def test_pages_go_from_newest_to_oldest_without_a_gap(place: Place) -> None:
     desk = house.desk_at(place)
     jobs = await submit_batch(desk, [Submission(task="noop") for _ in range(25)], by="ann")  # one birth time for all
     jobs = [*jobs, await house.submitted(desk, "noop")]
@@ -35,7 +34,7 @@ async def test_pages_go_from_newest_to_oldest_without_a_gap(place: Cursor) -> No
     assert [job.id for job in found] == [job.id for job in reversed(jobs)]
 
 
-async def test_filters(place: Cursor) -> None:
+async def test_filters(place: Place) -> None:
     desk = house.desk_at(place)
     by_status = {status: await in_status(place, status) for status in Status}
     mail = await born(place, task="mail", queue="slow", tags=["a", "b"])
@@ -53,7 +52,7 @@ async def test_filters(place: Cursor) -> None:
     assert await listed(place, trace_id=(own.trace_id, "ab" * 16)) == [own.id, traced]
 
 
-async def test_times(place: Cursor) -> None:
+async def test_times(place: Place) -> None:
     old = await born(place, created_at=datetime(2020, 1, 1, tzinfo=UTC))
     new = await born(place)
     assert await listed(place, created_before=datetime(2021, 1, 1, tzinfo=UTC)) == [old]
@@ -61,7 +60,7 @@ async def test_times(place: Cursor) -> None:
 
 
 @pytest.mark.parametrize("heavy", [True, False])
-async def test_a_light_page_reads_neither_args_nor_result(place: Cursor, heavy: bool) -> None:
+async def test_a_light_page_reads_neither_args_nor_result(place: Place, heavy: bool) -> None:
     desk = house.desk_at(place)
     async with house.node_at(desk, place):
         await house.ended(desk, (await house.submitted(desk, "noop", n=3)).id)

@@ -37,8 +37,8 @@ async def put(place: Place, new: NewKey | None = None, **wanted: Any) -> KeyReco
         return await keys.put(session, new or make(), **wanted)
 
 
-async def found(place: Place, *prefixes: str) -> list[keys.Lookup | None]:
-    return list(await keys.look_up_group(place.database, prefixes))
+async def found(place: Place, *prefixes: str) -> list[keys.KeyRow | None]:
+    return [each.key for each in await keys.look_up_group(place.database, prefixes)]
 
 
 @pytest.mark.parametrize(

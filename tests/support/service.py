@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 from fastapi import FastAPI
 
-from jobtrail.api.access import Access, Open
+from jobtrail.api.access import Access, NoAuth
 from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import Guards, install
 from jobtrail.job.access import SCOPES
@@ -30,7 +30,7 @@ class Service:
     launched: list[UUID] = field(default_factory=list)
     accepting: bool = True
     app: FastAPI = field(default_factory=FastAPI)
-    access: Access = field(default_factory=Open)
+    access: Access = field(default_factory=NoAuth)
     client: httpx.AsyncClient = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +84,6 @@ async def working(place: Place, **work: Any) -> AsyncIterator[Service]:
     desk = desk_at(place)
     async with node_at(desk, place, **work) as node:
         made = Service(desk)
-        install(made.app, ServiceContext(desk, node.launch, node.accepting, MAX_BODY, Open()))
+        install(made.app, ServiceContext(desk, node.launch, node.accepting, MAX_BODY, NoAuth()))
         async with made.client:
             yield made

@@ -27,7 +27,7 @@ _TIMES: Final = ("created_after", "created_before")
 
 
 def _name_something(said: dict[str, Any]) -> None:
-    """What the validators ask for, as JSON Schema."""
+    """Says in JSON Schema what the validators ask for."""
     for name in _LISTS:
         said["properties"][name]["minItems"] = 1
     times = [{"properties": {name: {"type": "string"}}, "required": [name]} for name in _TIMES]
@@ -48,7 +48,7 @@ class BulkFilter(Documented, Filters):
 
 
 def _fitting(action: Action) -> dict[str, Any]:
-    """What can be said with it, as JSON Schema."""
+    """The JSON Schema of a body with this action."""
     statuses = {"items": {"enum": [str(each) for each in action.statuses]}}
     said = {"action": {"const": str(action)}, "filter": {"properties": {"status": statuses}}}
     return {"properties": said if action is Action.CANCEL else {**said, "reason": {"type": "null"}}}

@@ -1,4 +1,4 @@
-"""What the routes need, handed in by whoever builds the app."""
+"""The context of the routes: what they need, handed in by the composition roots."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class Launch(Protocol):
 
 
 class ApiContext(Protocol):
-    """Looked at with each request and not before: a host's is built while nothing is open yet."""
+    """Read anew with each request and not before: a host's routes are made while nothing is open yet."""
 
     @property
     def desk(self) -> Desk: ...
@@ -47,7 +47,7 @@ class ApiContext(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServiceContext:
-    """The door of the stand-alone service."""
+    """That of the stand-alone service."""
 
     desk: Desk
     launch: Launch

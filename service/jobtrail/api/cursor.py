@@ -1,4 +1,4 @@
-"""Where a list goes on, as an opaque text: 8 bytes of microseconds and the id, behind a version byte."""
+"""A page's cursor as opaque text: a version byte, 8 bytes of microseconds, the id."""
 
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode

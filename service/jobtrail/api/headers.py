@@ -1,4 +1,4 @@
-"""What callers say in headers."""
+"""The request headers that the calls read."""
 
 import re
 from typing import Final
@@ -12,7 +12,7 @@ from jobtrail.job.limits import MAX_KEY
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
 IDEMPOTENCY_PATTERN: Final = rf'^("([ !#-\[\]-~]|\\["\\]){{1,{MAX_KEY}}}"|[!#-~]{{1,{MAX_KEY}}})$'
-"""What `idempotency_key_of` takes, for the documentation."""
+"""The form of a key that `idempotency_key_of` takes, for the documentation."""
 
 # RFC 8941, section 3.3.3; and bare: visible ASCII without a quote.
 _QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')

@@ -1,4 +1,4 @@
-"""Whether the process answers, and whether it can do its work."""
+"""Health: the process answers; it can do its work."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -14,8 +14,8 @@ from jobtrail.api.conditions import etag_of, matches_if_match, matches_if_none_m
 from jobtrail.api.context import ApiContext
 from jobtrail.api.examples import AMENDMENTS
 from jobtrail.api.query import REPEATABLE, CancelBody, CancelQuery, HistoryQuery, Listing, LogQuery, RetryBody, once
+from jobtrail.api.representation import View
 from jobtrail.api.submissions import launch, refuse_while_closing
-from jobtrail.api.view import View
 from jobtrail.job.errors import ForbiddenError, JobNotFoundError
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status

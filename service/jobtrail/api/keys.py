@@ -14,10 +14,10 @@ from starlette.responses import Response
 
 from jobtrail.api import representation
 from jobtrail.api.context import ApiContext
-from jobtrail.api.key_shapes import of_key
 from jobtrail.job.access import SCOPES, Caller, Scope
 from jobtrail.job.errors import ForbiddenError
 from jobtrail.job.key import MAX_LIFE, MIN_LIFE, NAME_PATTERN
+from jobtrail.job.record import shown
 from jobtrail.job.submission import Documented, Moment, Seconds, seconds
 from jobtrail.lifecycle.keys import create_key, list_keys, revoke_key
 
@@ -62,8 +62,7 @@ class KeyRoutes:
 
     async def list_keys(self) -> Response:
         """Every key that was ever made, and who made and revoked it; never a key itself."""
-        items = [of_key(each) for each in await list_keys(self.context.desk)]
-        return representation.answer({"items": items})
+        return representation.answer({"items": await list_keys(self.context.desk)})
 
     async def create_key(
         self, request: Request, wanted: Annotated[KeyBody, Body(openapi_examples=EXAMPLES)]
@@ -80,7 +79,7 @@ class KeyRoutes:
             lives_for=seconds(wanted.expires_in),
             no_longer=seconds(caller.lives_for),
         )
-        return representation.answer({**of_key(record), "key": text}, 201)
+        return representation.answer({**shown(record), "key": text}, 201)
 
     async def revoke_key(self, request: Request, key_id: UUID) -> Response:
         """It is refused everywhere within a second; its row stays. The same for one that is revoked already."""

@@ -1,4 +1,4 @@
-"""What may not be started for now: looking, pausing, resuming."""
+"""Pauses of queues and tasks: listed, made, ended."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from jobtrail.api import representation
 from jobtrail.api.context import ApiContext
-from jobtrail.api.errors import TaskNotFoundError
 from jobtrail.api.examples import PAUSES
+from jobtrail.api.problem_types import TaskNotFoundError
 from jobtrail.api.query import Reason
 from jobtrail.job.errors import UnknownTaskError
 from jobtrail.job.record import PauseKind
@@ -35,8 +35,7 @@ class PauseRoutes:
 
     async def list_pauses(self) -> Response:
         """What is paused: by whom, since when and why."""
-        items = [representation.of_pause(each) for each in await read_pauses(self.context.desk)]
-        return representation.answer({"items": items})
+        return representation.answer({"items": await read_pauses(self.context.desk)})
 
     async def put_pause(
         self,
@@ -56,7 +55,7 @@ class PauseRoutes:
             )
         except UnknownTaskError as error:
             raise TaskNotFoundError(error.name, error.near) from None
-        return representation.answer(representation.of_pause(found))
+        return representation.answer(found)
 
     async def delete_pause(self, request: Request, kind: PauseKind, name: str) -> Response:
         """Its jobs are started again, within about a second. The same for what was not paused."""

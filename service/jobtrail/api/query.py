@@ -1,4 +1,4 @@
-"""What callers say behind the question mark. An unknown name is refused: a filter with a typo would list everything."""
+"""Query parameters. An unknown name is refused: a filter with a typo would list everything."""
 
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Final, Literal

@@ -14,8 +14,8 @@ from jobtrail.api.context import ApiContext
 from jobtrail.api.examples import BATCHES, SUBMISSIONS
 from jobtrail.api.headers import idempotency_key_of, refuse_idempotency_key, trace_of
 from jobtrail.api.links import JobLinks
+from jobtrail.api.representation import View
 from jobtrail.api.schemas import Batch
-from jobtrail.api.view import View
 from jobtrail.job.errors import InvalidArgumentsError, UnavailableError
 from jobtrail.job.record import Job
 from jobtrail.job.submission import Submission

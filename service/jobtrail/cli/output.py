@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -13,9 +12,9 @@ from typing import Any, Final
 import typer
 from pydantic_core import to_json
 
+from jobtrail.job.context import Progress, progress_of
 from jobtrail.job.duration import format_duration
-from jobtrail.job.progress import Progress, progress_of
-from jobtrail.job.record import Job, LogLine
+from jobtrail.job.record import Job, LogLine, shown
 
 STYLES: Final = {
     "running": "cyan",
@@ -56,7 +55,7 @@ def answer_records(records: Sequence[Any], columns: Mapping[str, str], *, none: 
 
 def document(record: Any, *without: str) -> dict[str, Any]:
     """A record by the names of its fields, as the REST API writes it, `without` those that stay inside."""
-    return {name: value for name, value in asdict(record).items() if name not in without}
+    return {name: value for name, value in shown(record).items() if name not in without}
 
 
 def job_document(job: Job, *without: str) -> dict[str, Any]:

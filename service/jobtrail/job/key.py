@@ -11,8 +11,10 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
+
+from pydantic import Field
 
 from jobtrail.job.access import SCOPES, Scope
 from jobtrail.job.errors import FieldError
@@ -46,19 +48,19 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """What is known of a key. Times are the database's, and `state` is by its clock; `expires_at` None: never."""
+    """A key without its secret, which nobody can read any more."""
 
     id: UUID
-    name: str
-    prefix: str
+    name: Annotated[str, Field(description="Of the caller, which is `key:NAME`; several keys may have one name.")]
+    prefix: Annotated[str, Field(description="The key begins with `jt_PREFIX_`.")]
     scopes: Sequence[Scope]
-    state: State
+    state: Annotated[State, Field(description="Now, by the database's clock.")]
     created_at: datetime
     created_by: str
-    expires_at: datetime | None
+    expires_at: Annotated[datetime | None, Field(description="null: never.")]
     revoked_at: datetime | None
     revoked_by: str | None
-    last_used_at: datetime | None
+    last_used_at: Annotated[datetime | None, Field(description="To the minute; null: never.")]
 
 
 def make() -> NewKey:
@@ -75,7 +77,7 @@ def parse(text: str) -> str | None:
 
 
 def digest(text: str) -> bytes:
-    """32 bytes. A slow hash is for passwords, which can be guessed: nobody goes through 2**256 secrets."""
+    """32 bytes. A slow hash is for passwords, which can be guessed: 2**256 secrets cannot be tried."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 

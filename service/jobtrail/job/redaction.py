@@ -1,4 +1,4 @@
-"""What is not shown because its name says that it is a secret. The row keeps it: the task needs it."""
+"""Hides values whose name says that they are secret. The row keeps them: the task needs them."""
 
 import re
 import unicodedata
@@ -59,7 +59,7 @@ class Redaction:
         return hidden
 
     def is_in(self, text: str) -> bool:
-        """Whether the text, which may be long, has a hidden name anywhere in it."""
+        """True if the text, which may be long, has a hidden name anywhere in it."""
         return self._pattern is not None and self._pattern.search(_plain(text)) is not None
 
     def of(self, value: Any, depth: int = 0) -> Any:
@@ -89,7 +89,7 @@ class Redaction:
         return {key: self._of_keyword(key, said, name, depth + 1) for key, said in schema.items()}
 
     def of_flaws(self, flaws: Sequence[FieldError]) -> Sequence[FieldError]:
-        """Where something hidden is wrong the detail may quote it: a validator of the task's says what it likes."""
+        """Hides details that may quote a secret, as a validator of the task may."""
         return [self._of_flaw(flaw) for flaw in flaws]
 
     def _of_keyword(self, key: str, said: Any, name: str, depth: int) -> Any:

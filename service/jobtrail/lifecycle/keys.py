@@ -1,4 +1,4 @@
-"""Access keys: made, listed, revoked. Who shows one is found by `key_ring`."""
+"""Access keys: made, listed, revoked. `key_ring` finds the caller of one."""
 
 import logging
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from jobtrail.job.errors import AccessKeyNotFoundError, FieldError, InvalidInput
 from jobtrail.job.key import HOW_TO_END, KeyRecord, flaws_of, make, prefix_in, shown
 from jobtrail.lifecycle.desk import Desk
 from jobtrail.store import keys
-from jobtrail.store.faults import unavailable
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ async def create_key(
     lives_for: timedelta | None = None,
     no_longer: timedelta | None = None,
 ) -> tuple[KeyRecord, str]:
-    """The key's row, and its text, which nobody can ever read again. Several keys may have one name: they are one
+    """The key's row, and its text, which cannot be read again. Several keys may have one name: they are one
     caller, so that a key can be replaced while both work. `no_longer`: it ends by then, whatever else was said.
 
     Raises InvalidInputError with pointers to name, scopes, expires_at and expires_in, and UnavailableError.
@@ -77,13 +76,12 @@ async def revoke_key(desk: Desk, written: UUID | str, *, by: str) -> KeyRecord:
 
 
 async def any_keys(desk: Desk) -> bool:
-    """Whether there is any, revoked and expired ones too: who revokes the last one does not open the door.
+    """True if there is any, revoked and expired ones too: to revoke the last one opens nothing.
 
     Raises UnavailableError.
     """
-    with unavailable():
-        (found,) = await keys.any_group(desk.database, [None])
-    return found
+    async with desk.session() as session:
+        return await keys.any_keys(session)
 
 
 def _uuid(written: str) -> UUID | None:

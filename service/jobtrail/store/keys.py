@@ -16,10 +16,8 @@ from jobtrail.job.key import MAX_LIFE, KeyRecord, NewKey
 from jobtrail.store.engine import Database
 
 
-class Lookup(NamedTuple):
-    """A row that a prefix leads to. `lives_for` is in seconds, None without an end; `is_stale`: it was not said for a
-    minute that the key is in use.
-    """
+class KeyRow(NamedTuple):
+    """The facts that verify a key. `lives_for` in seconds, None: for ever; `is_stale`: last used a minute ago."""
 
     id: UUID
     name: str
@@ -28,6 +26,13 @@ class Lookup(NamedTuple):
     is_revoked: bool
     lives_for: float | None
     is_stale: bool
+
+
+class Found(NamedTuple):
+    """The key of a prefix, if there is one; and whether there is any key at all, revoked and expired ones too."""
+
+    key: KeyRow | None
+    any_keys: bool
 
 
 _RECORD: Final = """
@@ -60,7 +65,7 @@ RETURNING {_RECORD}
 _ANY: Final = text("SELECT EXISTS (SELECT FROM jobtrail.keys)")
 
 _LOOK_UP: Final = text("""
-SELECT k.id, k.name, k.hash, k.scopes, k.revoked_at IS NOT NULL,
+SELECT EXISTS (SELECT FROM jobtrail.keys), k.id, k.name, k.hash, k.scopes, k.revoked_at IS NOT NULL,
        CAST(extract(epoch FROM k.expires_at - clock_timestamp()) AS float8),
        coalesce(k.last_used_at < clock_timestamp() - interval '1 minute', true)
   FROM unnest(CAST(:prefixes AS text[])) WITH ORDINALITY AS asked(prefix, place)
@@ -68,7 +73,7 @@ SELECT k.id, k.name, k.hash, k.scopes, k.revoked_at IS NOT NULL,
  ORDER BY asked.place
 """)
 
-# A row that somebody else has locked is left as it is: no caller waits for this.
+# A locked row is left as it is: no caller waits for this.
 _SAY_USED: Final = text("""
 UPDATE jobtrail.keys SET last_used_at = clock_timestamp()
  WHERE id = (SELECT id FROM jobtrail.keys
@@ -111,21 +116,19 @@ async def revoke(
     return None if row is None else KeyRecord(*row)
 
 
-async def any_group(database: Database, asked: Sequence[None]) -> Sequence[bool]:
-    """Whether there is any row, for all who ask at the same moment."""
-    async with database.autocommit() as connection:
-        found = bool((await connection.execute(_ANY)).scalar_one())
-    return [found for _ in asked]
+async def any_keys(session: AsyncSession) -> bool:
+    """True if there is any key."""
+    return bool((await session.execute(_ANY)).scalar_one())
 
 
-async def look_up_group(database: Database, prefixes: Sequence[str]) -> Sequence[Lookup | None]:
-    """For each prefix its row; None where there is none."""
+async def look_up_group(database: Database, prefixes: Sequence[str]) -> Sequence[Found]:
+    """The key of each prefix."""
     async with database.autocommit() as connection:
         rows = (await connection.execute(_LOOK_UP, {"prefixes": list(prefixes)})).all()
-    return [None if row.id is None else Lookup(*row) for row in rows]
+    return [Found(None if row.id is None else KeyRow(*row[1:]), row[0]) for row in rows]
 
 
 async def say_used(database: Database, key_id: UUID) -> None:
-    """At most once a minute, whoever says it."""
+    """Sets `last_used_at`, at most once a minute."""
     async with database.autocommit() as connection:
         await connection.execute(_SAY_USED, {"id": key_id})

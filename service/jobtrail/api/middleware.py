@@ -1,4 +1,4 @@
-"""What surrounds every call of the stand-alone service, the documentation too. A host's app has no such thing."""
+"""The middleware of the stand-alone service, around its documentation too. A host's app has none of ours."""
 
 from collections.abc import Callable
 from typing import Final
@@ -8,15 +8,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobtrail.api import problems
 from jobtrail.api.browsers import let_page_run, protect
-from jobtrail.api.errors import TooManyConnectionsError
 from jobtrail.api.headers import trace_of
+from jobtrail.api.problem_types import TooManyConnectionsError
 from jobtrail.job.ids import new_trace_id
 
 _ALWAYS: Final = "/health/live"
-"""Answered however many connections are open: a process that is restarted for its load helps nobody."""
+"""Answered however many connections are open: to restart a busy process makes it no less busy."""
 
 
-class Shell:
+class SecurityHeadersMiddleware:
     """Pure ASGI. `connections`: how many are open, of which `most` are served."""
 
     def __init__(self, app: ASGIApp, *, connections: Callable[[], int], most: int) -> None:
@@ -31,10 +31,10 @@ class Shell:
             refusal = problems.answer(Request(scope), TooManyConnectionsError(self._most))
             await refusal(scope, receive, send)
         else:
-            await self._app(scope, receive, _Dressed(scope, send))
+            await self._app(scope, receive, _WithHeaders(scope, send))
 
 
-class _Dressed:
+class _WithHeaders:
     """Sends on, with the headers that belong to every answer."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
