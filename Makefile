@@ -2,16 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # What another version of PostgreSQL could answer differently; the rest goes through the same statements.
-ON_THE_SYSTEM := tests/store tests/migrations tests/audit tests/node/test_leases.py tests/node/test_renewal.py --ignore=tests/store/embedded
+ON_THE_SYSTEM := tests/db tests/jobs tests/ops tests/migrations tests/worker/test_leases.py tests/worker/test_renewal.py --ignore=tests/db/embedded
 # What goes through PgBouncer in another way. Not its own are: who a role is there, its words for an end, and how many
 # statements a transaction has.
-BEHIND_PGBOUNCER := tests/store tests/lifecycle tests/node tests/api tests/e2e/test_service.py
-FIRST_BEHIND_PGBOUNCER := tests/store/test_bouncer.py tests/store/test_group.py tests/node/test_leases.py tests/node/test_running.py \
-	tests/node/test_job_session.py tests/e2e/test_service.py
-NOT_BEHIND_PGBOUNCER := $(addprefix --deselect=,tests/store/test_guard.py::test_a_move_made_in_sql_has_the_session_user \
-	tests/store/test_job_session.py::test_a_statement_that_another_ends_is_told_as_it_is \
-	tests/node/test_reports.py::test_a_quiet_job_costs_nothing)
-DOORS := tests/api tests/architecture tests/audit tests/cli tests/demo tests/embed tests/types
+BEHIND_PGBOUNCER := tests/db tests/jobs $(wildcard tests/ops/test_*.py) tests/worker tests/api tests/e2e/test_service.py
+FIRST_BEHIND_PGBOUNCER := tests/db/test_bouncer.py tests/db/test_group.py tests/worker/test_leases.py tests/worker/test_running.py \
+	tests/worker/test_job_session.py tests/e2e/test_service.py
+NOT_BEHIND_PGBOUNCER := $(addprefix --deselect=,tests/jobs/test_guard.py::test_a_move_made_in_sql_has_the_session_user \
+	tests/jobs/test_job_session.py::test_a_statement_that_another_ends_is_told_as_it_is \
+	tests/worker/test_reports.py::test_a_quiet_job_costs_nothing)
+DOORS := tests/api tests/architecture tests/ops/audit tests/cli tests/demo tests/embed tests/types
 WHOLE := tests/e2e tests/chaos tests/model tests/fuzz
 # What another FastAPI could answer differently. The oldest one that is promised, on the oldest Starlette that it takes.
 AT_THE_FLOOR ?= tests/embed tests/api tests/e2e/test_service.py tests/e2e/test_host_app.py
@@ -47,7 +47,7 @@ test-whole: .venv/dev
 	@if PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null; then $(MAKE) pgbouncer BEHIND_PGBOUNCER="$(FIRST_BEHIND_PGBOUNCER)"; fi
 
 pgbouncer: .venv/dev ## what goes through PgBouncer in another way, behind it, in transaction mode
-	$(BIN)/python -m pytest --postgres=pgbouncer $(BEHIND_PGBOUNCER) --ignore=tests/store/embedded $(NOT_BEHIND_PGBOUNCER)
+	$(BIN)/python -m pytest --postgres=pgbouncer $(BEHIND_PGBOUNCER) --ignore=tests/db/embedded $(NOT_BEHIND_PGBOUNCER)
 
 floor: .venv-floor/made ## what another FastAPI could answer differently, on the oldest one that is promised
 	.venv-floor/bin/python -m pytest $(AT_THE_FLOOR)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.settings import PREFIX
-from jobtrail.store.embedded import EmbeddedPostgres
 from support import database, servers
 from support.bouncer import pgbouncer
 

@@ -19,16 +19,13 @@ from jobtrail.api.access import Keyed
 from jobtrail.api.connections import Silent
 from jobtrail.api.door import OwnDoor
 from jobtrail.api.routes import install
+from jobtrail.db.engine import open_single
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.redaction import Redaction
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.key_ring import KeyRing
-from jobtrail.lifecycle.rights import look_at_start
-from jobtrail.node.node import Node
-from jobtrail.node.notice import Notice
+from jobtrail.jobs.services import Desk, look_at_start
+from jobtrail.ops.key_ring import KeyRing
 from jobtrail.settings import Settings, is_loopback
-from jobtrail.store.engine import open_single
 from jobtrail.wiring import (
     build_node,
     listen,
@@ -39,6 +36,8 @@ from jobtrail.wiring import (
     require_ends,
     require_schema,
 )
+from jobtrail.worker.node import Node
+from jobtrail.worker.notice import Notice
 
 VERSION: Final = version("jobtrail")
 

@@ -13,24 +13,22 @@ from types import ModuleType
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from jobtrail.db import migrate, rights
+from jobtrail.db.embedded import EmbeddedPostgres, default_folder
+from jobtrail.db.engine import Database, lend_database, open_database
+from jobtrail.db.errors import FAILURES, explain, unavailable
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl, normalize
 from jobtrail.job.errors import SettingsError, UnavailableError
 from jobtrail.job.limits import DEFAULT_SCHEMA
-from jobtrail.lifecycle.desk import Defaults, Desk
-from jobtrail.lifecycle.keys import any_keys
-from jobtrail.lifecycle.waiting import Waiting
-from jobtrail.node.hook import Hook
-from jobtrail.node.janitor import Upkeep
-from jobtrail.node.leases import Terms
-from jobtrail.node.node import Node
-from jobtrail.node.worker import Work
+from jobtrail.jobs.services import Defaults, Desk, Waiting
+from jobtrail.ops.keys import any_keys
 from jobtrail.settings import EMBEDDED, Settings
-from jobtrail.store import rights, schema
-from jobtrail.store.embedded import EmbeddedPostgres, default_folder
-from jobtrail.store.engine import Database, lend_database, open_database
-from jobtrail.store.faults import FAILURES, unavailable
-from jobtrail.store.unreachable import explain
+from jobtrail.worker.hook import Hook
+from jobtrail.worker.leases import Terms
+from jobtrail.worker.node import Node
+from jobtrail.worker.periodic import Upkeep
+from jobtrail.worker.worker import Work
 
 
 def locate(settings: Settings) -> DatabaseUrl:
@@ -159,10 +157,10 @@ async def require_schema(
     if found.is_usable:
         return
     if settings.database_url == EMBEDDED:
-        await schema.migrate(url.sqlalchemy, schema=settings.schema)
+        await migrate.migrate(url.sqlalchemy, schema=settings.schema)
         return
     lacking = f"has no Jobtrail schema{_named(settings)}"
-    what = lacking if found is schema.Schema.MISSING else f"has an older revision of the schema{_named(settings)}"
+    what = lacking if found is migrate.Schema.MISSING else f"has an older revision of the schema{_named(settings)}"
     if settings.schema != DEFAULT_SCHEMA:  # the code may have said it, and not the environment
         command = f"JOBTRAIL_SCHEMA={settings.schema} {command}"
     raise SettingsError(f"JOBTRAIL_DATABASE_URL: the database {what}: run `{command}`, then start again")
@@ -186,13 +184,13 @@ async def require_access(desk: Desk, settings: Settings, *, loopback: bool) -> N
         )
 
 
-async def find_schema(desk: Desk, url: DatabaseUrl) -> schema.Schema:
+async def find_schema(desk: Desk, url: DatabaseUrl) -> migrate.Schema:
     """Raises as `answering` does, and SettingsError for a database that cannot hold every text, or is closed to us."""
     with answering(url):
         async with desk.database.sessions() as session:
-            misfit = (await schema.nature(session)).misfit
-            found = await schema.state(session)
-            if found is schema.Schema.CLOSED:
+            misfit = (await migrate.nature(session)).misfit
+            found = await migrate.state(session)
+            if found is migrate.Schema.CLOSED:
                 misfit = misfit or rights.told(await rights.lacking(session))
     if misfit:
         raise SettingsError(f"JOBTRAIL_DATABASE_URL: {url.shown}: {misfit}")

@@ -13,8 +13,8 @@ from jobtrail.api.access import Keyed
 from jobtrail.api.routes import install
 from jobtrail.job.access import SCOPES
 from jobtrail.job.key import make
-from jobtrail.lifecycle.key_ring import KeyRing
-from jobtrail.lifecycle.keys import create_key, revoke_key
+from jobtrail.ops.key_ring import KeyRing
+from jobtrail.ops.keys import create_key, revoke_key
 from support.database import Place
 from support.house import desk_at, submitted
 from support.service import Service

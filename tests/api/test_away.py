@@ -4,10 +4,10 @@ from uuid import UUID
 
 import pytest
 
+from jobtrail.db.engine import open_database
 from jobtrail.job.catalog import Catalog
-from jobtrail.lifecycle import desk as desks
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.store.engine import open_database
+from jobtrail.jobs import services as desks
+from jobtrail.jobs.services import Desk
 from support import service, tasks
 from support.database import Place
 from support.proxy import Proxy

@@ -11,7 +11,7 @@ from jobtrail.api.conditions import etag_of, matches_if_match, matches_if_none_m
 from jobtrail.api.headers import idempotency_key_of
 from jobtrail.job.errors import InvalidInputError
 from jobtrail.job.ids import new_job_id
-from jobtrail.store.jobs import Place
+from jobtrail.jobs.query import Place
 
 
 def request_with(**headers: str) -> Request:

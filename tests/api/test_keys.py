@@ -18,8 +18,8 @@ from jobtrail.api.key_shapes import AccessKeyList, NewAccessKey
 from jobtrail.api.routes import install, routes
 from jobtrail.job.access import SCOPES, Scope
 from jobtrail.job.key import digest, make
-from jobtrail.lifecycle.key_ring import KeyRing
-from jobtrail.lifecycle.keys import create_key
+from jobtrail.ops.key_ring import KeyRing
+from jobtrail.ops.keys import create_key
 from support.database import Place
 from support.house import desk_at
 from support.service import OPEN, Service, client_of

@@ -14,8 +14,8 @@ from jobtrail.api.connections import Silent
 from jobtrail.api.routes import install
 from jobtrail.job.errors import OverloadedError
 from jobtrail.job.submission import Submission
-from jobtrail.lifecycle.submit import submit, submit_batch, submit_keyed
-from jobtrail.lifecycle.waiting import Waiting
+from jobtrail.jobs.services import Waiting
+from jobtrail.jobs.submit import submit, submit_batch, submit_keyed
 from support.database import Place
 from support.house import desk_at
 from support.service import Service

@@ -15,10 +15,10 @@ from jobtrail.api.keys import KeyBody
 from jobtrail.api.pauses import PauseBody
 from jobtrail.api.routes import install, routes
 from jobtrail.api.schemas import Batch
+from jobtrail.db.engine import open_database
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.submission import Amendment, Submission
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.store.engine import open_database
+from jobtrail.jobs.services import Desk
 from support.service import OPEN, Service
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")

@@ -14,7 +14,7 @@ from jobtrail.api.routes import install
 from jobtrail.job.access import Caller, Scope
 from jobtrail.job.errors import JobNotFoundError
 from jobtrail.job.status import Status
-from jobtrail.lifecycle.cancel import cancel
+from jobtrail.jobs.cancel import cancel
 from support import rows
 from support.database import Place
 from support.house import desk_at, submitted

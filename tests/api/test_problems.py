@@ -9,7 +9,7 @@ from jobtrail.api import errors as own
 from jobtrail.api import schemas
 from jobtrail.api.kinds import BY_SLUG, INTERNAL, KINDS
 from jobtrail.job import errors
-from jobtrail.lifecycle.desk import Desk
+from jobtrail.jobs.services import Desk
 from support.service import Service, client_of
 
 NEVER_OVER_HTTP = {

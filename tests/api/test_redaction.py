@@ -17,7 +17,7 @@ from jobtrail.api.door import OwnDoor
 from jobtrail.api.routes import install
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.redaction import REDACTED, Redaction
-from jobtrail.lifecycle.desk import Desk
+from jobtrail.jobs.services import Desk
 from support.database import Place
 from support.service import MAX_BODY, client_of
 

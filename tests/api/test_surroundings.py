@@ -9,13 +9,13 @@ from jobtrail.api import representation, schemas
 from jobtrail.api.access import Open
 from jobtrail.api.door import OwnDoor
 from jobtrail.api.routes import install
-from jobtrail.audit.questions import Answer, questions
+from jobtrail.db.engine import open_database
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import normalize
 from jobtrail.job.status import Status
 from jobtrail.job.task import task
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.store.engine import open_database
+from jobtrail.jobs.services import Desk
+from jobtrail.ops.audit.questions import Answer, questions
 from support import rows
 from support.database import Place
 from support.service import MAX_BODY, Service, client_of

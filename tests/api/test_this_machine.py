@@ -7,8 +7,8 @@ import pytest
 
 from jobtrail.api.access import Keyed
 from jobtrail.api.routes import install
-from jobtrail.lifecycle.key_ring import KeyRing
-from jobtrail.lifecycle.keys import create_key, revoke_key
+from jobtrail.ops.key_ring import KeyRing
+from jobtrail.ops.keys import create_key, revoke_key
 from support.database import Place
 from support.house import desk_at
 from support.service import Service

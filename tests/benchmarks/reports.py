@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from jobtrail.job.progress import Progress
 from jobtrail.job.status import Status
+from jobtrail.jobs.renew import Held
 from jobtrail.logs import collect
-from jobtrail.node.report import Report
-from jobtrail.node.reports import Reports
-from jobtrail.store.transitions.renew import Held
+from jobtrail.worker.report import Report
+from jobtrail.worker.reports import Reports
 from support import database, rows, servers
 from support.database import Place
 

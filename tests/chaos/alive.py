@@ -11,7 +11,7 @@ from typing import Self
 from chaos.checks import nodes_of
 from chaos.fleet import Fleet
 from chaos.scenario import Figure
-from jobtrail.store.engine import GROUPS
+from jobtrail.db.engine import GROUPS
 from support.until import until
 
 POOLS = GROUPS + 5 + 5 + 1

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 from chaos import clocked, leash, tasks
 from jobtrail import app, cli
 from jobtrail.api import submissions
-from jobtrail.node.node import Node
+from jobtrail.worker.node import Node
 
 IMPORTED = (app, tasks)
 

@@ -13,8 +13,8 @@ import pytest
 from chaos.checks import ask_all
 from chaos.client import Ledger, Promise
 from chaos.world import EFFECTS, World
+from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.job.status import Status
-from jobtrail.store.embedded import EmbeddedPostgres
 from support import rows
 from support.database import Place
 

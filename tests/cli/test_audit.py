@@ -1,7 +1,7 @@
 import json
 
-from jobtrail.audit.questions import questions
 from jobtrail.job.status import Status
+from jobtrail.ops.audit.questions import questions
 from support.command import Command
 from support.database import Place
 from support.rows import in_status

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import asyncpg
 
-from jobtrail.store.schema import head
+from jobtrail.db.migrate import head
 from support.command import TOP, Command, ended
 from support.database import Place
 

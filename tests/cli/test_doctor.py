@@ -10,14 +10,14 @@ import pytest
 
 from jobtrail.cli import checks
 from jobtrail.cli.checks import Finding, Found, Level
+from jobtrail.db.migrate import Schema
+from jobtrail.db.rights import Lack
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.namesakes import Namesakes
 from jobtrail.job.record import NodeRecord, Pause
 from jobtrail.job.status import Status
+from jobtrail.ops.doctor import Lapsed, Server, Stranded
 from jobtrail.settings import Settings
-from jobtrail.store.diagnosis import Lapsed, Server, Stranded
-from jobtrail.store.rights import Lack
-from jobtrail.store.schema import Schema
 from support import tasks
 from support.command import Command
 from support.database import Place

@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.db.embedded import EmbeddedPostgres
 from support.command import Command
 from support.servers import reachable_folder
 

@@ -13,7 +13,7 @@ from jobtrail.cli.survivors import Survivors
 from jobtrail.cli.tour import Tour
 from jobtrail.cli.watch import Watch
 from jobtrail.job.status import Status
-from jobtrail.lifecycle.rescue import rescue
+from jobtrail.jobs.rescue import rescue
 from jobtrail.settings import load
 from support.database import Place
 from support.judges import judge

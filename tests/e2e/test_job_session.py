@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from jobtrail.store.transitions.rescue import rescue
+from jobtrail.jobs.rescue import rescue_batch
 from support import house
 from support.database import Place
 from support.gates import Gate, gate
@@ -77,7 +77,7 @@ class Job:
         """What is left of the way: rescue, and another worker, who finds nothing to do when the first had succeeded."""
 
         await self.place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now() WHERE status = 'running'")
-        await rescue(self.place.database, node=await judge(self.place), actor="node x", most=1)
+        await rescue_batch(self.place.database, node=await judge(self.place), actor="node x", most=1)
         if await self.place.value("SELECT status FROM jobtrail.jobs") == "pending":
             async with Worker.start(self.place.url.sqlalchemy) as successor:
                 successor.go_on()

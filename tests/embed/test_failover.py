@@ -6,9 +6,9 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from jobtrail import Jobtrail
+from jobtrail.db import migrate
 from jobtrail.job.database_url import normalize
 from jobtrail.job.errors import UnavailableError
-from jobtrail.store import schema
 from support import servers
 from support.host import TASKS, settings_at
 from support.tasks import noop
@@ -18,7 +18,7 @@ from support.until import until
 async def test_a_primary_that_became_read_only_is_left_for_the_other() -> None:
     with servers.server("embedded") as first, servers.server("embedded") as second:
         for each in (first, second):
-            await schema.migrate(normalize(each.url).sqlalchemy)
+            await migrate.migrate(normalize(each.url).sqlalchemy)
         hosts, ports = zip(*(_socket(each.url) for each in (first, second)), strict=True)
         both = f"postgresql://postgres@/jobtrail?host={','.join(hosts)}&port={','.join(ports)}"
         trail = Jobtrail(settings_at(f"{both}&target_session_attrs=read-write"), tasks=TASKS)

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from jobtrail.lifecycle import desk as desks
+from jobtrail.jobs import services as desks
 from support.database import Place
 from support.host import Host
 from support.proxy import Proxy

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fuzz.fuzzing import fuzz
-from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.testing import scratch_database
 
 CALLS = 27

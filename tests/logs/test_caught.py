@@ -86,7 +86,7 @@ def test_jobs_do_not_hear_each_other() -> None:
         ("jobtrail.task.dots.in.its.name", True),
         ("jobtrail.job.calls", True),
         ("jobtrail", False),
-        ("jobtrail.lifecycle.run", False),
+        ("jobtrail.worker.run", False),
         ("jobtrail.tasks", False),
     ],
 )

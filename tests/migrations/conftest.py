@@ -6,9 +6,9 @@ from alembic.config import Config
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.db.migrate import config
 from jobtrail.job.database_url import normalize
-from jobtrail.store.embedded import EmbeddedPostgres
-from jobtrail.store.schema import config
 from support import database
 
 

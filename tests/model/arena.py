@@ -10,9 +10,9 @@ from uuid import UUID
 
 from sqlalchemy import event
 
+from jobtrail.db.engine import Database, open_database
 from jobtrail.job.catalog import Catalog
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.store.engine import Database, open_database
+from jobtrail.jobs.services import Desk
 from model import found
 from model.verbs import STARTS, VERBS
 from support import tasks
@@ -26,12 +26,11 @@ _HOLD: Final = f"""
 CREATE TABLE effects (job uuid NOT NULL, attempt int NOT NULL);
 CREATE SCHEMA race;
 CREATE TABLE race.undone (sure bool);
-CREATE SEQUENCE race.tries;
 CREATE FUNCTION race.hold() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF current_setting('race.held', true) = 'on' THEN
         PERFORM pg_advisory_xact_lock({_KEY});
-        IF EXISTS (SELECT FROM race.undone) AND nextval('race.tries') = 1 THEN
+        IF EXISTS (SELECT FROM race.undone) THEN
             RAISE EXCEPTION 'undone' USING ERRCODE = 'data_exception';
         END IF;
     END IF;
@@ -69,9 +68,7 @@ PATIENCE: Final = 0.02
 
 
 class How(Enum):
-    """What becomes of the first: it commits as soon as the second waits, or after that one's patience, or its COMMIT is
-    refused, once.
-    """
+    """What becomes of the first: it commits as soon as the second waits, or after that one's patience, or never."""
 
     COMMITS = "commits"
     COMMITS_LATE = "commits late"
@@ -106,7 +103,7 @@ class Arena:
         """What came of it; and whether the second had to wait."""
         job_id = await self._begin(at)
         if how is How.IS_UNDONE:
-            await self.place.psql.execute("ALTER SEQUENCE race.tries RESTART; INSERT INTO race.undone VALUES (true)")
+            await self.place.psql.execute("INSERT INTO race.undone VALUES (true)")
         await self.place.psql.execute(f"SELECT pg_advisory_lock({_KEY})")
         try:
             one = asyncio.create_task(_answer(self.first, first, job_id))

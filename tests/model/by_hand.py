@@ -13,11 +13,11 @@ from jobtrail.job.errors import IdempotencyKeyReusedError, JobConflictError, Job
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status, is_legal
 from jobtrail.job.submission import Amendment, Submission
-from jobtrail.lifecycle.amend import amend
-from jobtrail.lifecycle.cancel import cancel
-from jobtrail.lifecycle.purge import purge
-from jobtrail.lifecycle.retry import retry
-from jobtrail.lifecycle.submit import submit, submit_keyed
+from jobtrail.jobs.amend import amend
+from jobtrail.jobs.cancel import cancel
+from jobtrail.jobs.purge import purge
+from jobtrail.jobs.retry import retry
+from jobtrail.jobs.submit import submit, submit_keyed
 from model.expected import DAY, PAST, Expected
 from model.world import World, callers, ids, ttls
 from support.rows import moved, typed

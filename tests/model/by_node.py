@@ -13,13 +13,11 @@ from sqlalchemy import text
 from jobtrail.job.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded
 from jobtrail.job.record import Claimed, Failure
 from jobtrail.job.status import Status
-from jobtrail.lifecycle.finish import Endings, ending_of
-from jobtrail.lifecycle.rescue import rescue
-from jobtrail.store.job_session import abandon, complete, open_job_session
-from jobtrail.store.transitions.claim import claim_next, claim_these
-from jobtrail.store.transitions.finish import Ending, Landing
-from jobtrail.store.transitions.renew import Held, renew, running_of
-from jobtrail.store.transitions.report import Said, report
+from jobtrail.jobs.claim import claim_next, claim_these
+from jobtrail.jobs.finish import Ending, Endings, Landing, ending_of
+from jobtrail.jobs.renew import Held, Said, renew, report, running_of
+from jobtrail.jobs.rescue import rescue
+from jobtrail.jobs.session import abandon, complete, open_job_session
 from model.expected import Expected
 from model.world import Fence, World, ids, nodes, slips
 from support.judges import JUDGE

@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.jobs.services import Desk
 from support import house
 from support.database import Place, migrated
 from support.judges import judge

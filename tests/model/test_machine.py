@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.db.embedded import EmbeddedPostgres
 from model import machine
 from model.driver import Driver, driven
 

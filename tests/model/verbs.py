@@ -8,21 +8,20 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from jobtrail.db.engine import connected
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Amendment, Submission
-from jobtrail.lifecycle.amend import amend
-from jobtrail.lifecycle.cancel import cancel
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.finish import Endings
-from jobtrail.lifecycle.purge import purge
-from jobtrail.lifecycle.rescue import rescue
-from jobtrail.lifecycle.retry import retry
-from jobtrail.lifecycle.submit import submit_keyed
-from jobtrail.store.job_session import complete, open_job_session
-from jobtrail.store.limited import connected
-from jobtrail.store.transitions.claim import claim_next, claim_these
-from jobtrail.store.transitions.finish import Ending
-from jobtrail.store.transitions.renew import Held, renew, running_of
+from jobtrail.jobs.amend import amend
+from jobtrail.jobs.cancel import cancel
+from jobtrail.jobs.claim import claim_next, claim_these
+from jobtrail.jobs.finish import Ending, Endings
+from jobtrail.jobs.purge import purge
+from jobtrail.jobs.renew import Held, renew, running_of
+from jobtrail.jobs.rescue import rescue
+from jobtrail.jobs.retry import retry
+from jobtrail.jobs.services import Desk
+from jobtrail.jobs.session import complete, open_job_session
+from jobtrail.jobs.submit import submit_keyed
 from support.judges import JUDGE
 
 ONE: Final = UUID(int=11)
@@ -133,8 +132,8 @@ VERBS: Final = {
     "submit": Verb(_submit, ["unborn"]),
 }
 
-OFFERED: Final = frozenset({"succeed", "try again"})
-"""Whatever the database says, these are offered until they are recorded."""
+ENDS: Final = frozenset({"succeed", "try again"})
+"""What a node says of the end of an attempt; of one attempt it says only one of them."""
 
 APART: Final = {
     ("submit", other): "a row that is not committed is there for nobody but another with its key"

@@ -29,21 +29,21 @@ class Mutant(NamedTuple):
         return texts
 
 
-FENCE: Final = "service/jobtrail/store/transitions/fence.py"
-RESCUE: Final = "service/jobtrail/store/transitions/rescue.py"
-FINISH: Final = "service/jobtrail/store/transitions/finish.py"
-OFFER: Final = "service/jobtrail/lifecycle/finish.py"
-LIMITED: Final = "service/jobtrail/store/limited.py"
-SUBMIT: Final = "service/jobtrail/lifecycle/submit.py"
-LEASES: Final = "service/jobtrail/node/leases.py"
-WORKER: Final = "service/jobtrail/node/worker.py"
-GROUP: Final = "service/jobtrail/store/group.py"
-SESSION: Final = "service/jobtrail/store/job_session.py"
-EXPIRY: Final = "service/jobtrail/store/expiry.py"
+FENCE: Final = "service/jobtrail/jobs/fence.py"
+RESCUE: Final = "service/jobtrail/jobs/rescue.py"
+FINISH: Final = "service/jobtrail/jobs/finish.py"
+OFFER: Final = "service/jobtrail/jobs/finish.py"
+LIMITED: Final = "service/jobtrail/db/engine.py"
+SUBMIT: Final = "service/jobtrail/jobs/submit.py"
+LEASES: Final = "service/jobtrail/worker/leases.py"
+WORKER: Final = "service/jobtrail/worker/worker.py"
+GROUP: Final = "service/jobtrail/db/group_commit.py"
+SESSION: Final = "service/jobtrail/jobs/session.py"
+EXPIRY: Final = "service/jobtrail/jobs/purge.py"
 MIGRATION: Final = "migrations/versions/2026-11-22-0300_jobs.py"
 
 LATE = """        loop = asyncio.get_running_loop()
-        loop.call_later(0.05, lambda: asyncio.ensure_future(desk.inserts.put(new)))
+        loop.call_later(0.05, lambda: asyncio.ensure_future(inserts(desk).put(new)))
         return Inserted(datetime.now(UTC), datetime.now(UTC))
 """
 
@@ -62,12 +62,12 @@ ENDED_BEFORE = """    await session.own.commit()
 MUTANTS: Final = (
     Mutant(
         "the fence's predicate removed",
-        "tests/node/test_leases.py",
+        "tests/worker/test_leases.py",
         (Change(FENCE, "{row}attempt = u.attempt AND {row}node_id = :node", "CAST(:node AS uuid) IS NOT NULL"),),
     ),
     Mutant(
         "rescue split in two statements",
-        "tests/node/test_judging.py",
+        "tests/worker/test_judging.py",
         (
             Change(
                 RESCUE,
@@ -86,21 +86,23 @@ MUTANTS: Final = (
     ),
     Mutant(
         "the guard trigger dropped",
-        "tests/store/test_guard.py",
+        "tests/jobs/test_guard.py",
         (Change(MIGRATION, "WHEN ((OLD.id, OLD.status", "WHEN (false AND (OLD.id, OLD.status"),),
     ),
     Mutant(
         "the commit moved after the answer",
-        "tests/lifecycle/test_submit.py",
+        "tests/jobs/test_submit.py",
         (
-            Change(SUBMIT, "        return await desk.inserts.put(new)\n", LATE),
+            Change(SUBMIT, "        return await inserts(desk).put(new)\n", LATE),
             Change(SUBMIT, "import hashlib\n", "import asyncio\nimport hashlib\n"),
-            Change(SUBMIT, "from datetime import timedelta\n", "from datetime import UTC, datetime, timedelta\n"),
+            Change(
+                SUBMIT, "from datetime import datetime, timedelta\n", "from datetime import UTC, datetime, timedelta\n"
+            ),
         ),
     ),
     Mutant(
         "renewal on the main loop",
-        "tests/node/test_watchdog.py",
+        "tests/worker/test_watchdog.py",
         (
             Change(
                 LEASES,
@@ -115,12 +117,12 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a plain read instead of FOR UPDATE after an unknown commit",
-        "tests/node/test_leases.py",
+        "tests/worker/test_leases.py",
         (Change(FINISH, "WHERE id = :id FOR UPDATE", "WHERE id = :id"),),
     ),
     Mutant(
         "rescue without a judge",
-        "tests/node/test_judging.py",
+        "tests/worker/test_judging.py",
         (
             Change(RESCUE, "           AND EXISTS (", "           AND (CAST(:node AS uuid) IS NOT NULL OR EXISTS ("),
             Change(RESCUE, ".node_id), judge.lease))\n", ".node_id), judge.lease)))\n"),
@@ -128,22 +130,22 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a group that is not repeated after a lost connection",
-        "tests/store/test_group.py",
+        "tests/db/test_group.py",
         (Change(GROUP, "return time.monotonic() - began < self._patience", "return False"),),
     ),
     Mutant(
         "a claim whose answer was lost is not adopted",
-        "tests/node/test_leases.py",
+        "tests/worker/test_leases.py",
         (Change(WORKER, "        if orphans:\n", "        if orphans and False:\n"),),
     ),
     Mutant(
         "the effects of a job session committed before its end",
-        "tests/store/test_job_session.py",
+        "tests/jobs/test_job_session.py",
         (Change(SESSION, "    return await finish_within", ENDED_BEFORE),),
     ),
     Mutant(
         "a purge that does not look at the expiry",
-        "tests/lifecycle/test_purge.py",
+        "tests/jobs/test_purge.py",
         (
             Change(
                 EXPIRY, "WHERE expires_at <= statement_timestamp()\n", "WHERE finished_at <= statement_timestamp()\n"

@@ -8,11 +8,11 @@ from typing import Any
 
 import asyncpg
 
+from jobtrail.db import scratch
+from jobtrail.db.connecting import is_pooled
+from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.db.engine import Database, open_database
 from jobtrail.job.database_url import DatabaseUrl, normalize
-from jobtrail.store import scratch
-from jobtrail.store.connecting import is_pooled
-from jobtrail.store.embedded import EmbeddedPostgres
-from jobtrail.store.engine import Database, open_database
 from jobtrail.testing import ScratchDatabase, scratch_database
 from support.bouncer import through
 

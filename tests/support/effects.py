@@ -7,9 +7,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from jobtrail.store.job_session import JobSession, complete, open_job_session
-from jobtrail.store.transitions.claim import claim_next
-from jobtrail.store.transitions.finish import Ending, Landing
+from jobtrail.jobs.claim import claim_next
+from jobtrail.jobs.finish import Ending, Landing
+from jobtrail.jobs.session import JobSession, complete, open_job_session
 from support.database import Place
 
 LEASE = timedelta(seconds=10)

@@ -9,18 +9,18 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from jobtrail.db.engine import open_single
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.read import read
-from jobtrail.lifecycle.submit import submit
-from jobtrail.node.janitor import Upkeep
-from jobtrail.node.leases import Terms
-from jobtrail.node.node import Node
-from jobtrail.node.worker import Work
-from jobtrail.store.engine import open_single
+from jobtrail.jobs.query import read
+from jobtrail.jobs.services import Desk
+from jobtrail.jobs.submit import submit
+from jobtrail.worker.leases import Terms
+from jobtrail.worker.node import Node
+from jobtrail.worker.periodic import Upkeep
+from jobtrail.worker.worker import Work
 from support import tasks
 from support.database import Place
 from support.until import until

@@ -11,12 +11,12 @@ from uuid import uuid4
 
 from sqlalchemy import text
 
+from jobtrail.db.engine import open_database
 from jobtrail.job.errors import CommitFailedError
 from jobtrail.job.status import Status
-from jobtrail.store.engine import open_database
-from jobtrail.store.job_session import complete, open_job_session
-from jobtrail.store.transitions.claim import claim_next
-from jobtrail.store.transitions.finish import Ending
+from jobtrail.jobs.claim import claim_next
+from jobtrail.jobs.finish import Ending
+from jobtrail.jobs.session import complete, open_job_session
 
 
 async def work(url: str, lease: timedelta) -> None:

@@ -10,7 +10,7 @@ import asyncpg
 from sqlalchemy import NullPool, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from jobtrail.store.engine import Database, lend_database
+from jobtrail.db.engine import Database, lend_database
 from support.database import Place
 
 OWN: Final = {"search_path": "information_schema", "lock_timeout": "7s", "application_name": "host"}

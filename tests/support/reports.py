@@ -10,10 +10,10 @@ from sqlalchemy import event
 
 from jobtrail.job.record import LogLine
 from jobtrail.job.status import Status
-from jobtrail.lifecycle.read import read_log
-from jobtrail.node.report import Report
-from jobtrail.node.reports import Reports
-from jobtrail.store.transitions.renew import Held
+from jobtrail.jobs.log import read_log
+from jobtrail.jobs.renew import Held
+from jobtrail.worker.report import Report
+from jobtrail.worker.reports import Reports
 from support import house, rows
 from support.database import Place
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.testing.server import embedded_server
 
 

@@ -13,7 +13,7 @@ from jobtrail.api.access import Access, Open
 from jobtrail.api.door import OwnDoor
 from jobtrail.api.routes import Guards, install
 from jobtrail.job.access import SCOPES
-from jobtrail.lifecycle.desk import Desk
+from jobtrail.jobs.services import Desk
 from support.database import Place
 from support.house import desk_at, node_at
 from support.until import until

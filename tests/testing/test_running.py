@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from jobtrail import Jobtrail, task
 from jobtrail.job.errors import JobCancelledError, JobFailedError, SettingsError, UnknownTaskError
 from jobtrail.job.record import Job, PauseKind
-from jobtrail.lifecycle.pause import pause
-from jobtrail.lifecycle.read import read_nodes
+from jobtrail.ops.nodes import read_nodes
+from jobtrail.ops.pauses import pause
 from jobtrail.testing import ScratchDatabase, Workbench, workbench
 from support.database import Place
 from support.heavy import add

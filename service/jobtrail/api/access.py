@@ -11,7 +11,7 @@ from starlette.requests import Request
 from jobtrail.api.errors import NotThisMachineError
 from jobtrail.job.access import ANONYMOUS, Caller, Scope
 from jobtrail.job.errors import ForbiddenError, UnauthorizedError
-from jobtrail.lifecycle.key_ring import KeyRing
+from jobtrail.ops.key_ring import KeyRing
 
 CALLER: Final = "jobtrail.caller"
 """Where in the scope of a request its caller is kept."""

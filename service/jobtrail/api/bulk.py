@@ -17,7 +17,7 @@ from jobtrail.api.submissions import refuse_while_closing
 from jobtrail.job.documented import Documented
 from jobtrail.job.errors import Flaw, InvalidInputError
 from jobtrail.job.submission import WHOLE
-from jobtrail.lifecycle.bulk import Action, bulk
+from jobtrail.jobs.bulk import Action, bulk
 
 MOST: Final = 10_000
 """Jobs of one call, so that its answer comes within seconds."""

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from jobtrail.job.errors import Flaw, InvalidInputError
-from jobtrail.store.jobs import Place
+from jobtrail.jobs.query import Place
 
 _LAYOUT: Final = struct.Struct(">Bq16s")
 _VERSION: Final = 1

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from jobtrail.api.access import Access
 from jobtrail.job.redaction import Redaction
-from jobtrail.lifecycle.desk import Desk
+from jobtrail.jobs.services import Desk
 
 
 class Launch(Protocol):

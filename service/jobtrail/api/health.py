@@ -7,11 +7,10 @@ from starlette.responses import Response
 
 from jobtrail.api import representation
 from jobtrail.api.door import Door
+from jobtrail.db import migrate
+from jobtrail.db.migrate import Schema
 from jobtrail.job.errors import UnavailableError
-from jobtrail.lifecycle.desk import PATIENCE
-from jobtrail.lifecycle.rights import look
-from jobtrail.store import schema
-from jobtrail.store.schema import Schema
+from jobtrail.jobs.services import PATIENCE, missing_rights
 
 _UNUSABLE: Final = {
     Schema.MISSING: "the database has no Jobtrail schema: run `jobtrail migrate`",
@@ -45,11 +44,13 @@ class HealthRoutes:
         """Why no job could be accepted and run. All of it is asked each time: it is a few look-ups in the catalog."""
         try:
             async with self.door.desk.session(PATIENCE) as session:
-                nature = await schema.nature(session)
+                nature = await migrate.nature(session)
                 if not nature.is_writable:
                     return "the database is read-only for now"
                 return (
-                    nature.misfit or await look(self.door.desk, session) or _UNUSABLE.get(await schema.state(session))
+                    nature.misfit
+                    or await missing_rights(self.door.desk, session)
+                    or _UNUSABLE.get(await migrate.state(session))
                 )
         except TimeoutError as error:
             raise UnavailableError(f"the database did not answer within {PATIENCE:g} s") from error

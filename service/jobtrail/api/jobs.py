@@ -20,10 +20,12 @@ from jobtrail.job.errors import ForbiddenError, JobNotFoundError
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Amendment
-from jobtrail.lifecycle.amend import amend
-from jobtrail.lifecycle.cancel import cancel
-from jobtrail.lifecycle.read import read, read_log, read_moves, read_page
-from jobtrail.lifecycle.retry import retry
+from jobtrail.jobs.amend import amend
+from jobtrail.jobs.cancel import cancel
+from jobtrail.jobs.history import read_moves
+from jobtrail.jobs.log import read_log
+from jobtrail.jobs.query import read, read_page
+from jobtrail.jobs.retry import retry
 
 
 @dataclass(frozen=True)

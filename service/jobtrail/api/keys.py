@@ -20,7 +20,7 @@ from jobtrail.job.documented import Documented
 from jobtrail.job.errors import ForbiddenError
 from jobtrail.job.key import MAX_LIFE, MIN_LIFE, NAME_PATTERN
 from jobtrail.job.submission import Moment, Seconds, seconds
-from jobtrail.lifecycle.keys import create_key, list_keys, revoke_key
+from jobtrail.ops.keys import create_key, list_keys, revoke_key
 
 EXAMPLES: Final[dict[str, Example]] = {
     "submit": {

@@ -16,7 +16,7 @@ from jobtrail.api.query import Reason
 from jobtrail.job.documented import Documented
 from jobtrail.job.errors import UnknownTaskError
 from jobtrail.job.record import PauseKind
-from jobtrail.lifecycle.pause import pause, read_pauses, resume
+from jobtrail.ops.pauses import pause, read_pauses, resume
 
 
 class PauseBody(Documented):

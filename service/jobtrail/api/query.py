@@ -16,7 +16,7 @@ from jobtrail.job.pointer import visible
 from jobtrail.job.status import Status
 from jobtrail.job.storable import MAX_FLAWS, check
 from jobtrail.job.submission import Moment
-from jobtrail.store.jobs import Filter, Page
+from jobtrail.jobs.query import Filter, Page
 
 MOST_VALUES: Final = 50
 """Of one filter."""

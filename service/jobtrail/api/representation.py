@@ -10,13 +10,13 @@ from starlette.responses import Response
 
 from jobtrail.api.query import Part
 from jobtrail.api.view import View
-from jobtrail.audit.questions import Answer, Question
 from jobtrail.job.progress import progress_of
 from jobtrail.job.record import Job, LogLine, NodeRecord, Pause, Transition
 from jobtrail.job.redaction import Redaction
 from jobtrail.job.task import Task
-from jobtrail.lifecycle.bulk import Action, Bulk
-from jobtrail.lifecycle.desk import Defaults
+from jobtrail.jobs.bulk import Action, Bulk
+from jobtrail.jobs.services import Defaults
+from jobtrail.ops.audit.questions import Answer, Question
 
 JSON: Final = "application/json"
 

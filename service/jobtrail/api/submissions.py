@@ -19,7 +19,7 @@ from jobtrail.api.view import View
 from jobtrail.job.errors import InvalidArgumentsError, UnavailableError
 from jobtrail.job.record import Job
 from jobtrail.job.submission import Submission
-from jobtrail.lifecycle.submit import submit, submit_batch, submit_keyed
+from jobtrail.jobs.submit import submit, submit_batch, submit_keyed
 
 
 async def launch(door: Door, jobs: Sequence[Job]) -> None:

@@ -9,9 +9,9 @@ from jobtrail.api import representation
 from jobtrail.api.door import Door
 from jobtrail.api.errors import TaskNotFoundError
 from jobtrail.api.query import once
-from jobtrail.audit.questions import Answer, Question, ask, question, questions
 from jobtrail.job.errors import Flaw, InvalidInputError, UnknownTaskError
-from jobtrail.lifecycle.read import read_nodes
+from jobtrail.ops.audit.questions import Answer, Question, ask, question, questions
+from jobtrail.ops.nodes import read_nodes
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from typing import Annotated
 import typer
 
 from jobtrail.api import representation
-from jobtrail.audit import questions as audits
-from jobtrail.audit.questions import Answer, Question
 from jobtrail.cli import output
 from jobtrail.cli.arguments import read_pairs
 from jobtrail.cli.errand import Errand, Json, configured, run
-from jobtrail.store.namespace import of_schema
+from jobtrail.db.tables import of_schema
+from jobtrail.ops.audit import questions as audits
+from jobtrail.ops.audit.questions import Answer, Question
 
 
 def audit(

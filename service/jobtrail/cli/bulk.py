@@ -12,8 +12,8 @@ from jobtrail.cli import exits, output
 from jobtrail.cli.errand import Errand, caller, run
 from jobtrail.cli.filters import Chosen
 from jobtrail.job.errors import InvalidInputError, UnavailableError
-from jobtrail.lifecycle.bulk import BATCH, Action, Bulk, bulk
-from jobtrail.store.jobs import Filter
+from jobtrail.jobs.bulk import BATCH, Action, Bulk, bulk
+from jobtrail.jobs.query import Filter
 
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="How many jobs at most, the oldest first.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the jobs.")]

@@ -9,16 +9,16 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
+from jobtrail.db.engine import GROUPS
+from jobtrail.db.migrate import Schema
+from jobtrail.db.rights import Lack, told
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.duration import format_duration
 from jobtrail.job.errors import SettingsError
 from jobtrail.job.namesakes import HOW_TO_PART, Namesakes
 from jobtrail.job.record import NodeRecord, Pause
+from jobtrail.ops.doctor import Lapsed, Server, Stranded
 from jobtrail.settings import EMBEDDED, Settings, unknown_variables
-from jobtrail.store.diagnosis import Lapsed, Server, Stranded
-from jobtrail.store.engine import GROUPS
-from jobtrail.store.rights import Lack, told
-from jobtrail.store.schema import Schema
 from jobtrail.wiring import embedded, listen
 
 OLDEST_SERVER: Final = 15

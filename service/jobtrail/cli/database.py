@@ -8,13 +8,14 @@ from alembic.util import CommandError
 
 from jobtrail.cli import output
 from jobtrail.cli.errand import Json, configured
+from jobtrail.db import migrate as schema
+from jobtrail.db import rights
+from jobtrail.db.errors import READ_ONLY, STANDBY
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import SettingsError, UnavailableError
-from jobtrail.lifecycle.desk import Desk
+from jobtrail.jobs.services import Desk
 from jobtrail.settings import EMBEDDED, Settings
-from jobtrail.store import rights, schema
-from jobtrail.store.unreachable import READ_ONLY, STANDBY
 from jobtrail.wiring import answering, embedded, find_schema, locate, open_desk, reach
 
 

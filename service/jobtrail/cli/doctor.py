@@ -10,12 +10,14 @@ import typer
 from jobtrail.cli import checks, exits, output
 from jobtrail.cli.checks import Finding, Found, Level
 from jobtrail.cli.errand import Json, configured
+from jobtrail.db import engine, migrate, rights
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import DeclarationError, SettingsError, UnavailableError
 from jobtrail.job.namesakes import namesakes
+from jobtrail.ops import doctor as doctor_module
+from jobtrail.ops import nodes, pauses
 from jobtrail.settings import Settings
-from jobtrail.store import diagnosis, nodes, pauses, rights, schema
 from jobtrail.wiring import answering, load_catalog, open_desk, reach
 
 
@@ -78,12 +80,12 @@ async def _ask(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Found:
     try:
         with answering(url):
             async with desk.database.sessions() as session:
-                server = await diagnosis.server(session)
+                server = await doctor_module.server(session)
                 before = datetime.now(UTC)
-                theirs = await diagnosis.clock(session)
+                theirs = await engine.clock(session)
                 ours = before + (datetime.now(UTC) - before) / 2
-                state = await schema.state(session)
-                revision, lacks = await schema.revision(session), await rights.lacking(session)
+                state = await migrate.state(session)
+                revision, lacks = await migrate.revision(session), await rights.lacking(session)
                 found = Found(settings, catalog, url.shown, server, theirs - ours, state, revision, lacks)
                 if not found.can_be_read:
                     return found
@@ -93,8 +95,8 @@ async def _ask(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Found:
                     found,
                     living=[node for node in known if node.heartbeat_at >= since],
                     silent=[node for node in known if node.heartbeat_at < since],
-                    stranded=await diagnosis.stranded(session, checks.silence(settings)),
-                    lapsed=await diagnosis.lapsed(session),
+                    stranded=await doctor_module.stranded(session, checks.silence(settings)),
+                    lapsed=await doctor_module.lapsed(session),
                     pauses=await pauses.all_pauses(session),
                     namesakes=namesakes(await nodes.known(session)),
                 )

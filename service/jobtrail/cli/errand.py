@@ -12,13 +12,13 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from jobtrail import logs
+from jobtrail.db import engine
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import SettingsError
 from jobtrail.job.pointer import visible
-from jobtrail.lifecycle.desk import Desk
+from jobtrail.jobs.services import Desk
 from jobtrail.settings import Settings, load, unknown_variables
-from jobtrail.store import diagnosis
 from jobtrail.wiring import load_catalog, open_desk, reach, require_schema
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Errand:
     async def now(self) -> datetime:
         """The database's clock: the only one that jobs go by."""
         async with self.desk.session() as session:
-            return await diagnosis.clock(session)
+            return await engine.clock(session)
 
 
 def run(act: Callable[[Errand], Awaitable[Found]], *, with_tasks: bool = False, needs_tasks: bool = False) -> Found:

@@ -13,7 +13,7 @@ import typer
 from jobtrail.cli.arguments import read_moment
 from jobtrail.job.limits import TRACE_PATTERN
 from jobtrail.job.status import Status
-from jobtrail.store.jobs import Filter
+from jobtrail.jobs.query import Filter
 
 
 @dataclass(frozen=True, slots=True)

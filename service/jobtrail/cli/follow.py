@@ -16,7 +16,9 @@ from jobtrail.job.errors import JobNotFoundError
 from jobtrail.job.progress import Progress, progress_of
 from jobtrail.job.record import Job, LogLine
 from jobtrail.job.status import PURGED, Status
-from jobtrail.lifecycle.read import read, read_history, read_log
+from jobtrail.jobs.history import read_history
+from jobtrail.jobs.log import read_log
+from jobtrail.jobs.query import read
 
 EVERY: Final = 0.3
 """Seconds between two looks; a job writes what it says twice a second."""

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from jobtrail.db.embedded.programs import installed_programs
 from jobtrail.job.duration import format_duration
 from jobtrail.job.errors import SettingsError
 from jobtrail.job.limits import DEFAULT_SCHEMA
 from jobtrail.settings import EMBEDDED, Settings
-from jobtrail.store.embedded.programs import installed_programs
 from jobtrail.wiring import embedded
 
 _HINTS: Final = """\

@@ -17,8 +17,9 @@ from jobtrail.job.duration import format_duration
 from jobtrail.job.errors import JobNotFoundError
 from jobtrail.job.record import Job, LogLine, Transition
 from jobtrail.job.status import Status
-from jobtrail.lifecycle.read import read, read_history, read_log, read_page
-from jobtrail.store.jobs import Page
+from jobtrail.jobs.history import read_history
+from jobtrail.jobs.log import read_log
+from jobtrail.jobs.query import Page, read, read_page
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 

@@ -12,7 +12,7 @@ from jobtrail.cli.arguments import read_duration
 from jobtrail.cli.errand import Errand, Json, caller, run
 from jobtrail.job.access import Scope
 from jobtrail.job.key import KeyRecord, flaws_of
-from jobtrail.lifecycle.keys import any_keys, create_key, list_keys, revoke_key
+from jobtrail.ops.keys import any_keys, create_key, list_keys, revoke_key
 
 keys: Final = typer.Typer(add_completion=False)
 

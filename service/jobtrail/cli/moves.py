@@ -14,11 +14,11 @@ from jobtrail.cli.filters import Chosen, with_filters
 from jobtrail.job.limits import MAX_REASON
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
-from jobtrail.lifecycle.bulk import Action
-from jobtrail.lifecycle.cancel import cancel as cancel_job
-from jobtrail.lifecycle.purge import Purged
-from jobtrail.lifecycle.purge import purge as purge_all
-from jobtrail.lifecycle.retry import retry as retry_job
+from jobtrail.jobs.bulk import Action
+from jobtrail.jobs.cancel import cancel as cancel_job
+from jobtrail.jobs.purge import Purged
+from jobtrail.jobs.purge import purge as purge_all
+from jobtrail.jobs.retry import retry as retry_job
 
 JobId = Annotated[UUID | None, typer.Argument(metavar="ID", help="One job; without it the filters choose many.")]
 

@@ -10,9 +10,9 @@ from jobtrail.cli import output
 from jobtrail.cli.errand import Errand, Json, caller, run
 from jobtrail.job.limits import MAX_REASON
 from jobtrail.job.record import Pause, PauseKind
-from jobtrail.lifecycle.pause import pause as pause_it
-from jobtrail.lifecycle.pause import read_pauses
-from jobtrail.lifecycle.pause import resume as resume_it
+from jobtrail.ops.pauses import pause as pause_it
+from jobtrail.ops.pauses import read_pauses
+from jobtrail.ops.pauses import resume as resume_it
 
 Queue = Annotated[str | None, typer.Option(metavar="NAME", help="All jobs of this queue.")]
 Task = Annotated[str | None, typer.Option(metavar="NAME", help="All jobs of this task, in any queue.")]

@@ -16,9 +16,10 @@ from jobtrail.job.limits import MAX_KEY
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
-from jobtrail.lifecycle.read import read, read_nodes
-from jobtrail.lifecycle.submit import submit as store
-from jobtrail.lifecycle.submit import submit_keyed
+from jobtrail.jobs.query import read
+from jobtrail.jobs.submit import submit as store
+from jobtrail.jobs.submit import submit_keyed
+from jobtrail.ops.nodes import read_nodes
 
 
 def submit(

@@ -11,15 +11,15 @@ from typing import Annotated, Final
 import typer
 
 from jobtrail.cli.errand import Json, configured_to_stay, require_tasks
+from jobtrail.db.engine import open_single
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import SettingsError
-from jobtrail.lifecycle.rights import require_rights_at_start
-from jobtrail.node.node import Node
-from jobtrail.node.notice import Notice
+from jobtrail.jobs.services import require_rights_at_start
 from jobtrail.settings import Settings
-from jobtrail.store.engine import open_single
 from jobtrail.wiring import build_node, load_catalog, open_desk, reach, require_ends, require_schema
+from jobtrail.worker.node import Node
+from jobtrail.worker.notice import Notice
 
 _TOLD: Final = 10
 """Tasks that are told by name."""

@@ -16,9 +16,9 @@ from jobtrail.job.pointer import step
 from jobtrail.job.record import NewJob
 from jobtrail.job.submission import Submission
 from jobtrail.job.task import Task
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.submit import app_keyed, prepare
-from jobtrail.store.row import AnySession
+from jobtrail.jobs.row import AnySession
+from jobtrail.jobs.services import Desk
+from jobtrail.jobs.submit import app_keyed, prepare
 
 
 class Said(TypedDict, total=False):

@@ -15,7 +15,7 @@ from jobtrail.embed.opened import Opened
 from jobtrail.job.access import SCOPES, Caller, Scope
 from jobtrail.job.errors import ForbiddenError
 from jobtrail.job.redaction import Redaction
-from jobtrail.lifecycle.desk import Desk
+from jobtrail.jobs.services import Desk
 
 OPEN: Final = "open"
 

@@ -15,8 +15,9 @@ from jobtrail.job.errors import JobCancelledError, JobFailedError, JobNotFoundEr
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.task import Task
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.read import read, read_nodes
+from jobtrail.jobs.query import read
+from jobtrail.jobs.services import Desk
+from jobtrail.ops.nodes import read_nodes
 
 R = TypeVar("R")
 

@@ -21,16 +21,16 @@ from sqlalchemy.orm import object_session
 from starlette.requests import Request
 
 from jobtrail.api.headers import trace_of
+from jobtrail.db.errors import FAILURES, unavailable
 from jobtrail.embed.calls import Call, Said, call
 from jobtrail.embed.handle import JobHandle
 from jobtrail.embed.opened import Opened, current
 from jobtrail.job.errors import IdempotencyKeyReusedError, OverloadedError, UnavailableError
 from jobtrail.job.record import NewJob
 from jobtrail.job.task import Task
-from jobtrail.lifecycle.read import are_there
-from jobtrail.lifecycle.submit_together import submit_together
-from jobtrail.store.faults import FAILURES, unavailable
-from jobtrail.store.row import add
+from jobtrail.jobs.query import are_there
+from jobtrail.jobs.row import add
+from jobtrail.jobs.submit import submit_together
 
 log = logging.getLogger(__name__)
 

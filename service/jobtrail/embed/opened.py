@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
+from jobtrail.db.engine import lend_single, open_single
 from jobtrail.embed.signals import overheard
 from jobtrail.job.access import Caller
 from jobtrail.job.catalog import Catalog
@@ -20,14 +21,12 @@ from jobtrail.job.database_url import DatabaseUrl, normalize
 from jobtrail.job.errors import AlreadyRunningError, NotRunningError
 from jobtrail.job.redaction import Redaction
 from jobtrail.job.task import Task
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.rights import look_at_start
-from jobtrail.node.hook import Hook
-from jobtrail.node.node import Node
-from jobtrail.node.notice import Notice
+from jobtrail.jobs.services import Desk, look_at_start
 from jobtrail.settings import Settings
-from jobtrail.store.engine import lend_single, open_single
 from jobtrail.wiring import build_node, lend_desk, load_catalog, open_desk, reach, require_schema
+from jobtrail.worker.hook import Hook
+from jobtrail.worker.node import Node
+from jobtrail.worker.notice import Notice
 
 log = logging.getLogger(__name__)
 

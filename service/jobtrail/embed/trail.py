@@ -29,14 +29,13 @@ from jobtrail.job.limits import MAX_NAME
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.task import Task
-from jobtrail.lifecycle.cancel import cancel
-from jobtrail.lifecycle.read import read, read_page
-from jobtrail.lifecycle.retry import retry
-from jobtrail.lifecycle.submit_together import submit_together
-from jobtrail.node.hook import Hook
+from jobtrail.jobs.cancel import cancel
+from jobtrail.jobs.query import Filter, Page, Place, read, read_page
+from jobtrail.jobs.retry import retry
+from jobtrail.jobs.row import add
+from jobtrail.jobs.submit import submit_together
 from jobtrail.settings import Settings, load, unknown_variables
-from jobtrail.store.jobs import Filter, Page, Place
-from jobtrail.store.row import add
+from jobtrail.worker.hook import Hook
 
 log = logging.getLogger(__name__)
 

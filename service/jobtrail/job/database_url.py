@@ -97,7 +97,7 @@ _PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9._:-]+")
 class DatabaseUrl:
     """`shown` has no password and is the only form for logs. `connect_timeout`, in seconds, cannot ride in the URL
     of SQLAlchemy: pass it as `connect_args={"timeout": ...}`; None leaves the driver's own. Behind PgBouncer
-    `sqlalchemy` keeps `pgbouncer=true`, which only `store/connecting.py` understands.
+    `sqlalchemy` keeps `pgbouncer=true`, which only `db/connecting.py` understands.
     """
 
     sqlalchemy: str = field(repr=False)

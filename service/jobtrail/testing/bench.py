@@ -12,7 +12,7 @@ from jobtrail.embed.trail import Jobtrail
 from jobtrail.job.errors import JobFailedError, NotRunningError, SettingsError
 from jobtrail.job.record import Job
 from jobtrail.job.task import Task
-from jobtrail.store.jobs import Filter
+from jobtrail.jobs.query import Filter
 from jobtrail.testing.database import ScratchDatabase
 from jobtrail.testing.expected import matching, told
 from jobtrail.testing.running import Wanted, jobs_of, run

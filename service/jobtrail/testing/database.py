@@ -9,18 +9,18 @@ from unittest.mock import patch
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from jobtrail.db import scratch
+from jobtrail.db.engine import open_database
+from jobtrail.db.errors import refusal_of, unavailable
+from jobtrail.db.migrate import migrate
+from jobtrail.db.scratch import Scratch
 from jobtrail.embed.opened import Opened
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl, normalize
 from jobtrail.job.errors import SettingsError, UnavailableError
 from jobtrail.job.libpq_uri import read_uri
-from jobtrail.lifecycle.desk import Desk
+from jobtrail.jobs.services import Desk
 from jobtrail.settings import EMBEDDED, PREFIX, Settings, load
-from jobtrail.store import scratch
-from jobtrail.store.engine import open_database
-from jobtrail.store.faults import refusal_of, unavailable
-from jobtrail.store.schema import migrate
-from jobtrail.store.scratch import Scratch
 from jobtrail.testing.server import VARIABLE, embedded_server
 
 T = TypeVar("T")

@@ -7,19 +7,18 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
+from jobtrail.db import scratch
+from jobtrail.db.engine import open_single
+from jobtrail.db.scratch import Unsettled
 from jobtrail.embed.opened import Opened
 from jobtrail.job.errors import UnknownTaskError
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.read import read_page
-from jobtrail.node.node import Node
-from jobtrail.store import scratch
-from jobtrail.store.engine import open_single
-from jobtrail.store.jobs import Filter, Page
-from jobtrail.store.scratch import Unsettled
+from jobtrail.jobs.query import Filter, Page, read_page
+from jobtrail.jobs.services import Desk
 from jobtrail.testing.database import ScratchDatabase
 from jobtrail.wiring import build_node
+from jobtrail.worker.node import Node
 
 _PLACES: Final = {
     "slots": 32,

@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.db.embedded.locks import is_alone, let_go
+from jobtrail.db.embedded.programs import installed_programs
 from jobtrail.job.errors import SettingsError
-from jobtrail.store.embedded import EmbeddedPostgres
-from jobtrail.store.embedded.locks import is_alone, let_go
-from jobtrail.store.embedded.programs import installed_programs
 
 VARIABLE: Final = "JOBTRAIL_TEST_DATABASE_URL"
 OPTION: Final = "--jobtrail-postgres"
@@ -56,7 +56,7 @@ def remove_abandoned(place: Path) -> None:
 
 
 def _is_abandoned(users: Path) -> bool:
-    """Who uses a server holds this lock for as long as it lives (`store/embedded/shared.py`)."""
+    """Who uses a server holds this lock for as long as it lives (`db/embedded/shared.py`)."""
     lock = os.open(users, os.O_RDWR | os.O_NOFOLLOW)
     try:
         return time.time() - os.fstat(lock).st_mtime > YOUNG and is_alone(lock)

@@ -1,0 +1,66 @@
+"""An end is offered until the database says whose attempt it was, and whoever waits for it waits to the end."""
+
+import asyncio
+import logging
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from jobtrail.db.group_commit import recorded
+from jobtrail.job.status import Status
+from jobtrail.jobs.claim import claim_next
+from jobtrail.jobs.finish import Ending, Endings, Landing
+from jobtrail.jobs.query import read
+from support import house, tasks
+from support.database import Place
+from support.rows import taken_away
+from support.until import until
+
+
+async def running(place: Place) -> tuple[Ending, Endings]:
+    job = await house.submitted(house.desk_at(place), "noop")
+    node = uuid4()
+    lease = timedelta(seconds=60)
+    await claim_next(place.database, node=node, lease=lease, tasks=["noop"], queues=(), free=1, salt="")
+    return Ending(job.id, 1, Status.SUCCEEDED, "succeeded", result="1"), Endings(place.database, node)
+
+
+async def test_a_locked_row_is_waited_for_however_long(place: Place) -> None:
+    ending, endings = await running(place)
+    transaction = place.psql.transaction()
+    await transaction.start()
+    await place.psql.execute("UPDATE jobtrail.jobs SET tags = '{mine}'")
+    finishing = asyncio.create_task(endings.finish(ending))
+    done, _ = await asyncio.wait({finishing}, timeout=4.5)  # longer than both lock timeouts
+    assert not done
+    await transaction.commit()
+    assert await finishing is Landing.LANDED
+    job = await read(house.desk_at(place), ending.id)
+    assert (job.status, job.result, job.tags) == (Status.SUCCEEDED, 1, ["mine"])
+
+
+async def test_a_cancelled_runner_waits_until_its_end_is_written(place: Place) -> None:
+    ending, endings = await running(place)
+    waiting = asyncio.create_task(recorded(endings.finish(ending)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (await read(house.desk_at(place), ending.id)).status is Status.SUCCEEDED
+
+
+async def test_a_stale_end_is_told_in_the_log(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    desk = house.desk_at(place)
+    async with house.node_at(desk, place):
+        job = await house.submitted(desk, "hold")
+        await house.reached(desk, job.id, Status.RUNNING)
+        await taken_away(place, job.id)
+        with caplog.at_level(logging.WARNING):
+            tasks.GATE.set()
+
+            async def told() -> bool:
+                return f"stale: attempt 1 of job {job.id} ended as" in caplog.text
+
+            await until(told)
+    assert (await read(desk, job.id)).error["type"] == "by-hand"
