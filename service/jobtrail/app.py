@@ -23,7 +23,7 @@ from jobtrail.db.engine import open_single
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.redaction import Redaction
-from jobtrail.jobs.services import Desk, look_at_start
+from jobtrail.jobs.services import Services, look_at_start
 from jobtrail.ops.key_ring import KeyRing
 from jobtrail.settings import Settings, is_loopback
 from jobtrail.wiring import (
@@ -45,7 +45,7 @@ DESCRIPTION: Final = "BackgroundTasks that survive a restart: every job is one P
 
 
 def create_app(
-    settings: Settings, desk: Desk, node: Node, *, loopback: bool, connections: Callable[[], int] = lambda: 0
+    settings: Settings, services: Services, node: Node, *, loopback: bool, connections: Callable[[], int] = lambda: 0
 ) -> FastAPI:
     """The stand-alone service. Its node lives as long as the app's lifespan, and stops earlier if it is drained.
 
@@ -55,21 +55,21 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await look_at_start(desk)
+        await look_at_start(services)
         node.start()
         try:
             yield
         finally:
             await node.stop(settings.grace.total_seconds())
-            await desk.database.dispose()
+            await services.database.dispose()
 
     app = FastAPIOffline(title="Jobtrail", version=VERSION, description=DESCRIPTION, lifespan=lifespan)
     door = OwnDoor(
-        desk,
+        services,
         node.launch,
         node.accepting,
         settings.max_body,
-        Keyed(KeyRing(desk), loopback=loopback),
+        Keyed(KeyRing(services), loopback=loopback),
         settings.body_timeout,
         Redaction(settings.redact),
     )
@@ -88,9 +88,9 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
         # the address that was bound, since a name may lead anywhere
         loopback = is_loopback(listening.getsockname()[0])
         asyncio.run(_check(settings, url, catalog, loopback=loopback))
-        desk = open_desk(settings, url, catalog)
-        node = build_node(settings, desk, partial(open_single, url.sqlalchemy, settings.schema))
-        app = create_app(settings, desk, node, loopback=loopback, connections=lambda: server.connections)
+        services = open_desk(settings, url, catalog)
+        node = build_node(settings, services, partial(open_single, url.sqlalchemy, settings.schema))
+        app = create_app(settings, services, node, loopback=loopback, connections=lambda: server.connections)
         config = uvicorn.Config(
             app,
             lifespan="on",
@@ -107,12 +107,12 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
 
 
 async def _check(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, loopback: bool) -> None:
-    desk = open_desk(settings, url, catalog)
+    services = open_desk(settings, url, catalog)
     try:
-        await require_schema(desk, settings, url)
-        await require_access(desk, settings, loopback=loopback)
+        await require_schema(services, settings, url)
+        await require_access(services, settings, loopback=loopback)
     finally:
-        await desk.database.dispose()
+        await services.database.dispose()
 
 
 class _Server(uvicorn.Server):

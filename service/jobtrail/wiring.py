@@ -1,4 +1,4 @@
-"""From settings to a desk, and to a node: what every process puts together, the web service and the CLI alike."""
+"""From settings to the services, and to a node: what every process puts together, the web service and the CLI alike."""
 
 import importlib
 import os
@@ -21,7 +21,7 @@ from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl, normalize
 from jobtrail.job.errors import SettingsError, UnavailableError
 from jobtrail.job.limits import DEFAULT_SCHEMA
-from jobtrail.jobs.services import Defaults, Desk, Waiting
+from jobtrail.jobs.services import Defaults, Services, Waiting
 from jobtrail.ops.keys import any_keys
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.worker.hook import Hook
@@ -101,25 +101,25 @@ def _place(error: BaseException) -> str:
     return f" ({written[-1].filename}:{written[-1].lineno})" if written else ""
 
 
-def open_desk(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Desk:
+def open_desk(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Services:
     """The verbs' side of a process; nothing is connected before it is used. Dispose its database at the end."""
     timeout = {} if url.connect_timeout is None else {"connect_timeout": float(url.connect_timeout)}
     database = open_database(url.sqlalchemy, pool_size=settings.pool_size, schema=settings.schema, **timeout)
     return _desk_on(database, settings, catalog)
 
 
-def lend_desk(settings: Settings, engine: AsyncEngine, catalog: Catalog) -> Desk:
+def lend_desk(settings: Settings, engine: AsyncEngine, catalog: Catalog) -> Services:
     """The same on a host's engine, which stays the host's. Raises SettingsError for one of another driver."""
     database = lend_database(engine, pool_size=settings.pool_size, schema=settings.schema)
     return _desk_on(database, settings, catalog)
 
 
-def _desk_on(database: Database, settings: Settings, catalog: Catalog) -> Desk:
-    return Desk(database, catalog, Defaults(settings.ttl, settings.ttl_failed), Waiting(settings.max_waiting))
+def _desk_on(database: Database, settings: Settings, catalog: Catalog) -> Services:
+    return Services(database, catalog, Defaults(settings.ttl, settings.ttl_failed), Waiting(settings.max_waiting))
 
 
 def build_node(
-    settings: Settings, desk: Desk, leases: Callable[[], AsyncEngine], on_attempt_end: Hook | None = None
+    settings: Settings, services: Services, leases: Callable[[], AsyncEngine], on_attempt_end: Hook | None = None
 ) -> Node:
     """What runs jobs in this process, once it is started; `leases` as `open_single` or `lend_single` makes it."""
     work = Work(
@@ -134,7 +134,7 @@ def build_node(
         on_attempt_end=on_attempt_end,
     )
     upkeep = Upkeep(settings.purge_every, settings.history_ttl)
-    return Node(desk, leases, work, upkeep, Terms(settings.lease, settings.stall), version=version("jobtrail"))
+    return Node(services, leases, work, upkeep, Terms(settings.lease, settings.stall), version=version("jobtrail"))
 
 
 def require_ends(node: Node) -> None:
@@ -147,13 +147,13 @@ def require_ends(node: Node) -> None:
 
 
 async def require_schema(
-    desk: Desk, settings: Settings, url: DatabaseUrl, *, command: str = "jobtrail migrate"
+    services: Services, settings: Settings, url: DatabaseUrl, *, command: str = "jobtrail migrate"
 ) -> None:
     """The embedded database is migrated on the spot; any other belongs to its operator, who is told the command.
 
     Raises SettingsError, UnavailableError.
     """
-    found = await find_schema(desk, url)
+    found = await find_schema(services, url)
     if found.is_usable:
         return
     if settings.database_url == EMBEDDED:
@@ -171,12 +171,12 @@ def _named(settings: Settings) -> str:
     return "" if settings.schema == DEFAULT_SCHEMA else f" {settings.schema!r}"
 
 
-async def require_access(desk: Desk, settings: Settings, *, loopback: bool) -> None:
+async def require_access(services: Services, settings: Settings, *, loopback: bool) -> None:
     """Where others than this machine come in, callers must be asked who they are; `loopback`: nobody else does.
 
     Keys that are all revoked suffice: they let nobody in. Raises SettingsError, UnavailableError.
     """
-    if not loopback and not await any_keys(desk):
+    if not loopback and not await any_keys(services):
         raise SettingsError(
             f"JOBTRAIL_HOST: {settings.host!r:.60} can be reached by others and there are no access keys: make one "
             "with `jobtrail keys create NAME --scope read --scope submit --scope operate`, or set "
@@ -184,10 +184,10 @@ async def require_access(desk: Desk, settings: Settings, *, loopback: bool) -> N
         )
 
 
-async def find_schema(desk: Desk, url: DatabaseUrl) -> migrate.Schema:
+async def find_schema(services: Services, url: DatabaseUrl) -> migrate.Schema:
     """Raises as `answering` does, and SettingsError for a database that cannot hold every text, or is closed to us."""
     with answering(url):
-        async with desk.database.sessions() as session:
+        async with services.database.sessions() as session:
             misfit = (await migrate.nature(session)).misfit
             found = await migrate.state(session)
             if found is migrate.Schema.CLOSED:

@@ -5,7 +5,7 @@ import pytest
 
 from jobtrail.api.routes import install, routes
 from support.database import Place
-from support.house import desk_at
+from support.house import services_at
 from support.service import OPEN, Service, client_of, idle, working
 
 
@@ -26,7 +26,7 @@ async def running(place: Place) -> AsyncIterator[Service]:
 @pytest.fixture(scope="module", params=["/v1", "/inner"])
 async def caller(kept_place: Place, request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
     """Of the service, or of a host's app that has our routes under a prefix. One database for all."""
-    service = Service(desk_at(kept_place))
+    service = Service(services_at(kept_place))
     if request.param == "/v1":
         install(service.app, service.door)
     else:

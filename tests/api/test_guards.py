@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from jobtrail.api.routes import routes
 from jobtrail.job.access import SCOPES
 from support.database import Place
-from support.house import desk_at
+from support.house import services_at
 from support.service import OPEN, Service
 
 
@@ -49,7 +49,7 @@ PATHS = ["jobs", "jobs/{id}/log", "audit/slowest_jobs"]
 def hosted(place: Place, guard: Any, where: str) -> Service:
     """A host whose guard is on the routes, on their router, or on all that it has."""
     depends = [Depends(guard)]
-    service = Service(desk_at(place), app=FastAPI(dependencies=depends if where == "app" else []))
+    service = Service(services_at(place), app=FastAPI(dependencies=depends if where == "app" else []))
     ours = routes(service.door, dict.fromkeys(SCOPES, depends) if where == "routes" else OPEN)
     outer = APIRouter(prefix="/outer")
     outer.include_router(ours, prefix="/inner", dependencies=depends if where == "router" else [])

@@ -21,7 +21,7 @@ from jobtrail.job.key import digest, make
 from jobtrail.ops.key_ring import KeyRing
 from jobtrail.ops.keys import create_key
 from support.database import Place
-from support.house import desk_at
+from support.house import services_at
 from support.service import OPEN, Service, client_of
 
 
@@ -32,15 +32,15 @@ def _empty(place: Place) -> None:
 
 @pytest.fixture(scope="module")
 async def service(kept_place: Place) -> AsyncIterator[Service]:
-    async with served(Service(desk_at(kept_place))) as made:
+    async with served(Service(services_at(kept_place))) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 async def keyed(kept_place: Place) -> AsyncIterator[Service]:
     """As on an address that others reach."""
-    desk = desk_at(kept_place)
-    async with served(Service(desk, access=Keyed(KeyRing(desk), loopback=False))) as made:
+    services = services_at(kept_place)
+    async with served(Service(services, access=Keyed(KeyRing(services), loopback=False))) as made:
         yield made
 
 
@@ -53,7 +53,7 @@ async def served(made: Service) -> AsyncIterator[Service]:
 
 async def key_for(service: Service, *scopes: Scope, name: str = "ops") -> dict[str, str]:
     """The header of a caller with these scopes."""
-    _, text = await create_key(service.desk, name, scopes, by="test")
+    _, text = await create_key(service.services, name, scopes, by="test")
     return {"Authorization": f"Bearer {text}"}
 
 
@@ -112,7 +112,7 @@ async def test_a_key_works_until_it_is_revoked(keyed: Service) -> None:
 
 @pytest.mark.parametrize("ends", [{}, {"expires_in": 3600}, {"expires_at": "2029-01-31T12:00:00Z"}])
 async def test_a_key_does_not_outlive_the_one_that_made_it(keyed: Service, ends: dict[str, Any]) -> None:
-    maker, text = await create_key(keyed.desk, "ops", SCOPES, by="test", lives_for=timedelta(minutes=1))
+    maker, text = await create_key(keyed.services, "ops", SCOPES, by="test", lives_for=timedelta(minutes=1))
     admin = {"Authorization": f"Bearer {text}"}
     made = await keyed.client.post("/v1/keys", json={"name": "bob", "scopes": ["read"], **ends}, headers=admin)
     assert maker.expires_at is not None
@@ -212,7 +212,7 @@ async def test_a_key_has_a_name_and_scopes(service: Service, place: Place, body:
     ],
 )
 async def test_no_such_key(service: Service, key_id: str, answered: tuple[int, str]) -> None:
-    await create_key(service.desk, "shop", ["read"], by="test")
+    await create_key(service.services, "shop", ["read"], by="test")
     assert problem(await service.client.delete(f"/v1/keys/{key_id}")) == answered
     assert [each["state"] for each in await listed(service)] == ["active"]
 
@@ -253,7 +253,7 @@ async def test_the_key_is_in_no_other_answer_and_in_no_log(keyed: Service, caplo
 
 
 async def test_a_refused_key_is_answered_alike_whatever_is_wrong_with_it(keyed: Service, place: Place) -> None:
-    (over, ended), (gone, revoked) = [await create_key(keyed.desk, "shop", ["read"], by="test") for _ in range(2)]
+    (over, ended), (gone, revoked) = [await create_key(keyed.services, "shop", ["read"], by="test") for _ in range(2)]
     await place.psql.execute("UPDATE jobtrail.keys SET expires_at = now() WHERE id = $1", over.id)
     await place.psql.execute("UPDATE jobtrail.keys SET revoked_at = now(), revoked_by = 'x' WHERE id = $1", gone.id)
     answers = []

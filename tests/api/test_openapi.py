@@ -18,7 +18,7 @@ from jobtrail.api.schemas import Batch
 from jobtrail.db.engine import open_database
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.submission import Amendment, Submission
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from support.service import OPEN, Service
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")
@@ -60,8 +60,8 @@ def described() -> dict[str, Any]:
     return app.openapi()
 
 
-def nowhere() -> Desk:
-    return Desk(open_database("postgresql+asyncpg://nowhere"), Catalog())
+def nowhere() -> Services:
+    return Services(open_database("postgresql+asyncpg://nowhere"), Catalog())
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from jobtrail.api import errors as own
 from jobtrail.api import schemas
 from jobtrail.api.kinds import BY_SLUG, INTERNAL, KINDS
 from jobtrail.job import errors
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from support.service import Service, client_of
 
 NEVER_OVER_HTTP = {
@@ -127,10 +127,10 @@ async def test_a_mistake_of_ours_is_told_to_the_log_only(
     class Broken(Exception):  # noqa: N818 - it is no error of ours
         pass
 
-    def fail(_self: Desk) -> Any:
+    def fail(_self: Services) -> Any:
         raise Broken("the secret")
 
-    monkeypatch.setattr(Desk, "session", fail)
+    monkeypatch.setattr(Services, "session", fail)
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     with caplog.at_level(logging.ERROR):
         answer = await service.client.get("/v1/nodes", headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"})

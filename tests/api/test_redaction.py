@@ -17,7 +17,7 @@ from jobtrail.api.door import OwnDoor
 from jobtrail.api.routes import install
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.redaction import REDACTED, Redaction
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from support.database import Place
 from support.service import MAX_BODY, client_of
 
@@ -86,8 +86,8 @@ async def client(place: Place) -> AsyncIterator[httpx.AsyncClient]:
 
 def service(place: Place, redaction: Redaction) -> httpx.AsyncClient:
     app = FastAPI()
-    desk = Desk(place.database, Catalog([log_in]))
-    install(app, OwnDoor(desk, lambda *_: None, lambda: True, MAX_BODY, Open(), redaction=redaction))
+    services = Services(place.database, Catalog([log_in]))
+    install(app, OwnDoor(services, lambda *_: None, lambda: True, MAX_BODY, Open(), redaction=redaction))
     return client_of(app)
 
 

@@ -15,7 +15,7 @@ from jobtrail.api.connections import Silent
 from jobtrail.api.routes import install
 from jobtrail.app import _Server
 from support.database import Place
-from support.house import desk_at
+from support.house import services_at
 from support.service import Service
 
 MOST = 4
@@ -60,7 +60,7 @@ class Serving:
 @pytest.fixture(scope="module")
 async def serving(kept_place: Place) -> AsyncIterator[Serving]:
     """Few connections, and little patience."""
-    service = Service(desk_at(kept_place))
+    service = Service(services_at(kept_place))
     door = replace(service.door, body_timeout=PATIENCE)
     install(service.app, door, connections=lambda: server.connections, most_connections=MOST)
     listening = socket.create_server(("127.0.0.1", 0))

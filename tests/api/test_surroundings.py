@@ -14,7 +14,7 @@ from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import normalize
 from jobtrail.job.status import Status
 from jobtrail.job.task import task
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.ops.audit.questions import Answer, questions
 from support import rows
 from support.database import Place
@@ -26,7 +26,7 @@ from support.until import until
 async def test_tasks_say_what_they_take(service: Service) -> None:
     answer = await service.client.get("/v1/tasks")
     listed = schemas.TaskList.model_validate_json(answer.content, strict=True).items
-    assert [each.name for each in listed] == list(service.desk.catalog.names)
+    assert [each.name for each in listed] == list(service.services.catalog.names)
     noop = (await service.client.get("/v1/tasks/noop")).json()
     assert noop["args"]["properties"] == {"n": {"type": "integer", "default": 0}}
     assert noop["defaults"] == {
@@ -46,7 +46,7 @@ async def send(to: str) -> str:
 
 
 async def test_a_task_says_its_own_defaults(place: Place) -> None:
-    service = Service(Desk(place.database, Catalog([send])))
+    service = Service(Services(place.database, Catalog([send])))
     install(service.app, service.door)
     told = (await service.client.get("/v1/tasks/mail.send")).json()
     assert (told["name"], told["description"], told["args"]["required"]) == ("mail.send", "Sends a mail.", ["to"])
@@ -126,7 +126,7 @@ async def test_a_process_that_shuts_down_is_not_ready(service: Service, path: st
 
 async def test_a_database_without_a_schema_is_not_ready(empty_url: str) -> None:
     database = open_database(normalize(empty_url).sqlalchemy)
-    service = Service(Desk(database, Catalog()))
+    service = Service(Services(database, Catalog()))
     install(service.app, service.door)
     answer = await service.client.get("/health/ready")
     await database.dispose()
@@ -161,7 +161,7 @@ CALLS = [
 async def test_without_a_database_every_call_says_when_to_come_again() -> None:
     database = open_database(UNREACHABLE)
     app = FastAPI()
-    install(app, OwnDoor(Desk(database, Catalog([noop])), lambda *_: None, lambda: True, MAX_BODY, Open()))
+    install(app, OwnDoor(Services(database, Catalog([noop])), lambda *_: None, lambda: True, MAX_BODY, Open()))
 
     async def call(method: str, path: str) -> tuple[str, int, str | None, str]:
         bodies = {"/v1/jobs": {"task": "noop"}, "/v1/jobs/batch": {"jobs": [{"task": "noop"}]}}

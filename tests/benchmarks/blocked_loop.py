@@ -23,13 +23,13 @@ async def main(seconds: float, lease: timedelta) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     with servers.server("embedded") as server:
         async with database.migrated(server) as place:
-            desk = house.desk_at(place)
-            async with house.node_at(desk, place, lease=lease, grace=1):
-                neighbour = await house.submitted(desk, "hold", seconds=seconds + 5)
-                await house.reached(desk, neighbour.id, Status.RUNNING)
+            services = house.services_at(place)
+            async with house.node_at(services, place, lease=lease, grace=1):
+                neighbour = await house.submitted(services, "hold", seconds=seconds + 5)
+                await house.reached(services, neighbour.id, Status.RUNNING)
                 with rescuing(place, await judge(place)):
-                    blocker = await house.submitted(desk, "block", seconds=seconds)
-                    jobs = [await house.ended(desk, each.id, within=seconds + 60) for each in (blocker, neighbour)]
+                    blocker = await house.submitted(services, "block", seconds=seconds)
+                    jobs = [await house.ended(services, each.id, within=seconds + 60) for each in (blocker, neighbour)]
     for job in jobs:
         print(f"{job.task}: {job.status}, attempt {job.attempt}, {_took(job):.1f} s")
     return int(any((job.status, job.attempt) != (Status.SUCCEEDED, 1) for job in jobs))

@@ -10,7 +10,7 @@ import pytest
 from jobtrail.job.status import Status
 from support.command import Command, ended
 from support.database import Place
-from support.house import desk_at, node_at
+from support.house import node_at, services_at
 from support.rows import born, in_status
 from support.until import until
 
@@ -214,6 +214,6 @@ async def test_a_copy_of_production_is_cancelled_before_any_node_starts(jobtrail
     assert (await jobtrail("cancel", *copied)).code == 0
     assert await statuses(place) == {"cancelled": 1, "running": 1}
     await place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now() WHERE id = $1", running)
-    async with node_at(desk_at(place), place):
+    async with node_at(services_at(place), place):
         await until(lambda: place.value("SELECT count(*) = 2 FROM jobtrail.jobs WHERE status = 'cancelled'"))
     assert await place.value("SELECT count(*) FROM jobtrail.transitions WHERE reason = 'a copy of production'") == 2

@@ -21,7 +21,7 @@ from jobtrail.settings import Settings
 from support import tasks
 from support.command import Command
 from support.database import Place
-from support.house import desk_at, node_at
+from support.house import node_at, services_at
 from support.rows import born, in_status
 from support.served import CHECKOUT, Served
 
@@ -157,7 +157,7 @@ def test_a_folder_that_is_not_used_is_told() -> None:
 
 
 async def test_a_set_up_that_is_well(jobtrail: Command, place: Place) -> None:
-    async with node_at(desk_at(place), place):
+    async with node_at(services_at(place), place):
         words, document = (
             await jobtrail("doctor", JOBTRAIL_PORT="0"),
             await jobtrail("doctor", "--json", JOBTRAIL_PORT="0"),

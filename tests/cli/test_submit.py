@@ -11,7 +11,7 @@ from jobtrail.cli.arguments import merge_args
 from support import tasks
 from support.command import Command
 from support.database import Place
-from support.house import desk_at, node_at
+from support.house import node_at, services_at
 
 
 async def test_a_job_from_the_command_line_is_in_the_table(jobtrail: Command, place: Place) -> None:
@@ -51,7 +51,7 @@ async def test_a_key_gives_the_first_job_again(jobtrail: Command, place: Place) 
 
 
 async def test_waiting_tells_the_end_by_its_exit_code(jobtrail: Command, place: Place) -> None:
-    async with node_at(desk_at(place), place):
+    async with node_at(services_at(place), place):
         good, bad = await asyncio.gather(
             jobtrail("submit", "noop", "n=3", "--wait", "--json"), jobtrail("submit", "fail", "how=error", "--wait")
         )

@@ -11,7 +11,7 @@ from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import normalize
 from jobtrail.job.errors import SettingsError
 from jobtrail.job.status import Status
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.wiring import answering
 from support import house, tasks
 from support.database import Place
@@ -46,11 +46,11 @@ async def test_a_host_s_engine_with_the_settings_that_the_docs_name(place: Place
         },
     )
     database = lend_database(engine)
-    desk = Desk(database, Catalog.from_modules([tasks]))
+    services = Services(database, Catalog.from_modules([tasks]))
     try:
-        job = await house.submitted(desk, "about")
-        async with house.node_at(desk, place, connect=partial(lend_single, engine)):
-            assert (await house.ended(desk, job.id)).status is Status.SUCCEEDED
+        job = await house.submitted(services, "about")
+        async with house.node_at(services, place, connect=partial(lend_single, engine)):
+            assert (await house.ended(services, job.id)).status is Status.SUCCEEDED
     finally:
         await database.dispose()
         await engine.dispose()

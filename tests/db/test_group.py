@@ -16,7 +16,7 @@ from jobtrail.job.errors import OutcomeUnknownError, UnavailableError
 from jobtrail.job.record import NewJob
 from jobtrail.job.submission import Submission
 from jobtrail.jobs.cancel import Cancellation, cancel_group
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import insert_group, inserts, prepare
 from support import house
 from support.database import Place
@@ -24,8 +24,8 @@ from support.rows import trail
 from support.until import until
 
 
-def new(desk: Desk, **changes: Any) -> NewJob:
-    return replace(prepare(desk, Submission(task="noop"), by="ann", trace_id=None), **changes)
+def new(services: Services, **changes: Any) -> NewJob:
+    return replace(prepare(services, Submission(task="noop"), by="ann", trace_id=None), **changes)
 
 
 async def test_rows_that_arrive_during_a_write_go_together_next() -> None:
@@ -65,14 +65,14 @@ async def test_a_group_has_at_most_so_many_rows_and_bytes() -> None:
 
 
 async def test_a_cancelled_caller_does_not_cancel_the_group(place: Place) -> None:
-    desk = house.desk_at(place)
-    rows = [new(desk) for _ in range(5)]
-    callers = [asyncio.create_task(inserts(desk).put(row)) for row in rows]
+    services = house.services_at(place)
+    rows = [new(services) for _ in range(5)]
+    callers = [asyncio.create_task(inserts(services).put(row)) for row in rows]
     await asyncio.sleep(0)
     callers[2].cancel()
     answers = await asyncio.gather(*callers, return_exceptions=True)
     assert isinstance(answers[2], asyncio.CancelledError)
-    await inserts(desk).settle()
+    await inserts(services).settle()
     assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 5
 
 
@@ -87,10 +87,10 @@ async def test_a_cancelled_caller_does_not_cancel_the_group(place: Place) -> Non
     ],
 )
 async def test_a_bad_row_fails_its_own_caller_only(place: Place, bad: dict[str, Any], state: str) -> None:
-    desk = house.desk_at(place)
-    rows = [new(desk) for _ in range(20)]
-    rows[7] = new(desk, **bad)
-    answers = await asyncio.gather(*(inserts(desk).put(row) for row in rows), return_exceptions=True)
+    services = house.services_at(place)
+    rows = [new(services) for _ in range(20)]
+    rows[7] = new(services, **bad)
+    answers = await asyncio.gather(*(inserts(services).put(row) for row in rows), return_exceptions=True)
     wrong = [(index, answer) for index, answer in enumerate(answers) if isinstance(answer, BaseException)]
     assert [index for index, _ in wrong] == [7]
     error = wrong[0][1]
@@ -101,8 +101,8 @@ async def test_a_bad_row_fails_its_own_caller_only(place: Place, bad: dict[str, 
 
 
 async def test_a_lost_connection_repeats_the_group_and_doubles_nothing(place: Place) -> None:
-    desk = house.desk_at(place)
-    rows = [new(desk) for _ in range(2000)]
+    services = house.services_at(place)
+    rows = [new(services) for _ in range(2000)]
     lost = 0
 
     async def cut() -> None:
@@ -116,7 +116,7 @@ async def test_a_lost_connection_repeats_the_group_and_doubles_nothing(place: Pl
     async def put_all() -> list[Any]:
         found: list[Any] = []
         for start in range(0, 2000, 20):
-            found += await asyncio.gather(*(inserts(desk).put(row) for row in rows[start : start + 20]))
+            found += await asyncio.gather(*(inserts(services).put(row) for row in rows[start : start + 20]))
         return found
 
     putting = asyncio.create_task(put_all())
@@ -130,17 +130,17 @@ async def test_a_lost_connection_repeats_the_group_and_doubles_nothing(place: Pl
 
 
 async def test_a_commit_whose_answer_was_lost_is_found_again(place: Place) -> None:
-    desk = house.desk_at(place)
-    rows = [new(desk) for _ in range(3)]
-    first = await asyncio.gather(*(inserts(desk).put(row) for row in rows))
-    assert await asyncio.gather(*(inserts(desk).put(row) for row in rows)) == first
+    services = house.services_at(place)
+    rows = [new(services) for _ in range(3)]
+    first = await asyncio.gather(*(inserts(services).put(row) for row in rows))
+    assert await asyncio.gather(*(inserts(services).put(row) for row in rows)) == first
     assert await place.value("SELECT count(*) FROM jobtrail.transitions") == 3
 
 
 async def test_a_deadlock_repeats_the_whole_group(place: Place) -> None:
     """The group waits for one row and holds another that the intruder wants; PostgreSQL ends the group's statement."""
-    desk = house.desk_at(place)
-    ids = sorted([(await house.submitted(desk, "noop")).id for _ in range(2)])
+    services = house.services_at(place)
+    ids = sorted([(await house.submitted(services, "noop")).id for _ in range(2)])
     name = await place.value("SELECT current_database()")
     query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
     before = await place.value(query)
@@ -149,7 +149,7 @@ async def test_a_deadlock_repeats_the_whole_group(place: Place) -> None:
     intruder = await asyncpg.connect(place.url.libpq)
     try:
         await intruder.execute("SET deadlock_timeout = '10s'")
-        other = Desk(database, desk.catalog)
+        other = Services(database, services.catalog)
         transaction = intruder.transaction()
         await transaction.start()
         await intruder.execute("UPDATE jobtrail.jobs SET tags = '{x}' WHERE id = $1", ids[1])

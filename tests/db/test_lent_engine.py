@@ -21,7 +21,7 @@ from jobtrail.job.status import Status
 from jobtrail.jobs.claim import claim_these
 from jobtrail.jobs.finish import Ending, Landing, finish_group, finish_within
 from jobtrail.jobs.query import read
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.jobs.session import abandon, open_job_session
 from support import house, tasks
 from support.database import Place
@@ -35,14 +35,14 @@ LOCK_TIMEOUT = text("SHOW lock_timeout")
 ISOLATION = text("SHOW transaction_isolation")
 
 
-def desk_on(database: Database) -> Desk:
-    return Desk(database, Catalog.from_modules([tasks]))
+def desk_on(database: Database) -> Services:
+    return Services(database, Catalog.from_modules([tasks]))
 
 
 async def running(database: Database, count: int) -> list[Ending]:
     """Jobs that this node holds, and the ends that they are about to have."""
-    desk = desk_on(database)
-    jobs = [await house.submitted(desk, "noop") for _ in range(count)]
+    services = desk_on(database)
+    jobs = [await house.submitted(services, "noop") for _ in range(count)]
     await claim_these(database, [job.id for job in jobs], node=NODE, lease=LEASE)
     return [Ending(job.id, 1, Status.SUCCEEDED, "succeeded", result="1") for job in jobs]
 
@@ -132,10 +132,10 @@ async def test_a_group_whose_commit_was_lost_goes_again(place: Place, loss: Loss
     async with Proxy.before(place) as wire:
         engine = create_async_engine(wire.url, pool_size=2, max_overflow=0)
         database = lend_database(engine)
-        desk = desk_on(database)
-        await house.submitted(desk, "noop")
+        services = desk_on(database)
+        await house.submitted(services, "noop")
         wire.loses = loss
-        jobs = await asyncio.gather(*(house.submitted(desk, "noop") for _ in range(3)))
+        jobs = await asyncio.gather(*(house.submitted(services, "noop") for _ in range(3)))
         await wire.lost()
         await database.dispose()
         await engine.dispose()
@@ -146,13 +146,13 @@ async def test_a_group_whose_commit_was_lost_goes_again(place: Place, loss: Loss
 
 async def test_a_host_without_a_ping_is_told_once_that_its_connections_died(place: Place) -> None:
     async with lent(place) as (_, database):
-        desk = desk_on(database)
+        services = desk_on(database)
         await _die(place)
-        job = await house.submitted(desk, "noop")  # a group goes again
+        job = await house.submitted(services, "noop")  # a group goes again
         await _die(place)
         with pytest.raises(UnavailableError):
-            await read(desk, job.id)
-        assert (await read(desk, job.id)).id == job.id
+            await read(services, job.id)
+        assert (await read(services, job.id)).id == job.id
 
 
 async def _die(place: Place) -> None:
@@ -164,10 +164,10 @@ async def test_requests_that_hold_every_connection_still_store_their_jobs(place:
     """As with a session that is given back after the endpoint: each would wait for another to end."""
     async with lent(place) as (engine, database):
         pool: Any = engine.sync_engine.pool
-        desk = desk_on(database)
+        services = desk_on(database)
         async with asyncio.timeout(5), engine.connect(), engine.connect():
-            jobs = await asyncio.gather(*(house.submitted(desk, "noop") for _ in range(3)))
-            stored = await asyncio.gather(*(read(desk, job.id) for job in jobs))
+            jobs = await asyncio.gather(*(house.submitted(services, "noop") for _ in range(3)))
+            stored = await asyncio.gather(*(read(services, job.id) for job in jobs))
             assert pool.checkedout() == 2
         assert [job.id for job in stored] == [job.id for job in jobs]
         assert database.grouped.sync_engine.pool is database.engine.sync_engine.pool is pool

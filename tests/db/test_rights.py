@@ -21,7 +21,7 @@ from jobtrail.job.database_url import normalize
 from jobtrail.job.status import Status
 from jobtrail.jobs.purge import purge
 from jobtrail.jobs.rescue import rescue
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.ops.audit.questions import ask, questions
 from support import house, tasks
 from support.command import Command, forks
@@ -46,8 +46,8 @@ class Roles:
     command: Command
 
     @property
-    def desk(self) -> Desk:
-        return Desk(self.place.database, Catalog.from_modules([tasks]))
+    def services(self) -> Services:
+        return Services(self.place.database, Catalog.from_modules([tasks]))
 
     async def run(self, role: str, *words: str, **more: str) -> Any:
         settings = {"JOBTRAIL_DATABASE_URL": _as(self.place.url.libpq, role), "JOBTRAIL_PORT": "0"}
@@ -87,10 +87,10 @@ async def roles(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFac
 
 
 async def test_a_whole_life_by_a_role_that_only_runs(roles: Roles) -> None:
-    place, desk = roles.place, roles.desk
-    served = Service(desk)
+    place, services = roles.place, roles.services
+    served = Service(services)
     install(served.app, served.door)
-    async with house.node_at(desk, place, connect=partial(open_single, place.url.sqlalchemy)):
+    async with house.node_at(services, place, connect=partial(open_single, place.url.sqlalchemy)):
         told = await served.ended((await served.submitted("tell"))["id"])
         failed = await served.ended((await served.submitted("fail", args={"how": "error"}, ttl=3600))["id"])
         again = await served.client.post(f"/v1/jobs/{failed['id']}/retry")
@@ -166,7 +166,7 @@ RIGHTS += [(f"jobtrail.{table}", right) for table, rights in TO_RUN.items() for 
 async def test_each_right_that_is_missing_is_named_until_it_is_granted(roles: Roles) -> None:
     """The page has no more than it takes, and no less: without any one of them nothing is accepted."""
     place = roles.place
-    served = Service(roles.desk)
+    served = Service(roles.services)
     install(served.app, served.door)
     for where, right in RIGHTS:
         await place.psql.execute(f"REVOKE {right} ON {where} FROM jobtrail_app")

@@ -10,7 +10,7 @@ from jobtrail.db.connecting import connect_once
 from jobtrail.db.engine import connected, open_database, open_single
 from jobtrail.job.database_url import normalize
 from jobtrail.job.status import Status
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from support import house
 from support.database import Place
 
@@ -30,10 +30,10 @@ async def test_a_database_that_is_above_it_by_default(place: Place, above: str) 
                 found.append((await connection.execute(SHOW)).scalar_one())
         assert found == ["read committed"] * 5
         await migrate.migrate(url)
-        desk = Desk(database, house.desk_at(place).catalog)
-        async with house.node_at(desk, place, connect=partial(open_single, url)):
-            job = await house.submitted(desk, "tell", turns=3)
-            assert (await house.ended(desk, job.id)).status is Status.SUCCEEDED
+        services = Services(database, house.services_at(place).catalog)
+        async with house.node_at(services, place, connect=partial(open_single, url)):
+            job = await house.submitted(services, "tell", turns=3)
+            assert (await house.ended(services, job.id)).status is Status.SUCCEEDED
     finally:
         for engine in (single, once):
             await engine.dispose()

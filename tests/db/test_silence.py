@@ -15,8 +15,8 @@ from jobtrail.job.catalog import Catalog
 from jobtrail.job.errors import OutcomeUnknownError, UnavailableError
 from jobtrail.job.record import NewJob
 from jobtrail.job.submission import Submission
-from jobtrail.jobs import services as desks
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs import services as module
+from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import Inserted, insert_group, inserts, prepare, submit, submit_batch, submit_keyed
 from support import tasks
 from support.database import Place
@@ -28,15 +28,15 @@ NOOP = Submission(task="noop")
 
 @dataclass
 class Line:
-    """A desk, and the wire between it and the database."""
+    """The services, and the wire between it and the database."""
 
-    desk: Desk
+    services: Services
     wire: Proxy
     place: Place
 
     def idle(self) -> bool:
         """Whether no connection is out."""
-        engines = (self.desk.database.grouped, self.desk.database.engine)
+        engines = (self.services.database.grouped, self.services.database.engine)
         pools: list[Any] = [each.sync_engine.pool for each in engines]
         return not any(each.checkedout() for each in pools)
 
@@ -47,12 +47,12 @@ class Line:
 @pytest.fixture
 async def line(place: Place, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Line]:
     monkeypatch.setattr(engine, "LONGEST", 0.8)
-    monkeypatch.setattr(desks, "SILENCE", 0.6)
-    monkeypatch.setattr(desks, "PATIENCE", 0.1)
+    monkeypatch.setattr(module, "SILENCE", 0.6)
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
     async with Proxy.before(place) as wire:
         database = open_database(wire.url, connect_timeout=0.2)
         try:
-            yield Line(Desk(database, Catalog.from_modules([tasks])), wire, place)
+            yield Line(Services(database, Catalog.from_modules([tasks])), wire, place)
         finally:
             wire.mute = False
             await database.dispose()
@@ -61,9 +61,9 @@ async def line(place: Place, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[L
 async def test_a_silent_connection_is_given_up_and_the_rows_go_again(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desks, "SILENCE", 5)
-    monkeypatch.setattr(desks, "PATIENCE", 5)
-    patient = Desk(line.desk.database, line.desk.catalog)
+    monkeypatch.setattr(module, "SILENCE", 5)
+    monkeypatch.setattr(module, "PATIENCE", 5)
+    patient = Services(line.services.database, line.services.catalog)
     await submit(patient, NOOP, by="ann")
     line.wire.mute = True
     submitting = asyncio.create_task(submit(patient, NOOP, by="ann"))
@@ -76,12 +76,12 @@ async def test_a_silent_connection_is_given_up_and_the_rows_go_again(
 
 
 async def test_an_unknown_outcome_names_the_job(line: Line) -> None:
-    await submit(line.desk, NOOP, by="ann")
+    await submit(line.services, NOOP, by="ann")
     line.wire.mute = True
     with pytest.raises(OutcomeUnknownError, match="not known whether") as told:
-        await submit(line.desk, NOOP, by="ann")
+        await submit(line.services, NOOP, by="ann")
     line.wire.mute = False
-    await inserts(line.desk).settle()
+    await inserts(line.services).settle()
     there = await line.place.value("SELECT count(*) FROM jobtrail.jobs WHERE id = $1", told.value.job_id)
     assert str(told.value.job_id) in str(told.value)
     assert 1 + there == await line.stored()
@@ -90,7 +90,7 @@ async def test_an_unknown_outcome_names_the_job(line: Line) -> None:
 async def test_what_was_never_sent_is_not_stored(line: Line) -> None:
     line.wire.go_away()
     with pytest.raises(UnavailableError, match="away") as told:
-        await submit(line.desk, NOOP, by="ann")
+        await submit(line.services, NOOP, by="ann")
     assert not isinstance(told.value, OutcomeUnknownError)
     assert await line.stored() == 0
 
@@ -99,12 +99,12 @@ async def test_what_was_never_sent_is_not_stored(line: Line) -> None:
 async def test_a_commit_without_an_answer_is_an_unknown_outcome(line: Line, loses: str, stored: int) -> None:
     line.wire.loses = loses  # type: ignore[assignment]
     with pytest.raises(OutcomeUnknownError):
-        await submit_batch(line.desk, [NOOP], by="ann")
+        await submit_batch(line.services, [NOOP], by="ann")
     await until(lambda: _is(line, stored))
-    again, was_there = await submit_keyed(line.desk, NOOP, by="ann", key="k")
+    again, was_there = await submit_keyed(line.services, NOOP, by="ann", key="k")
     line.wire.loses = loses  # type: ignore[assignment]
     with pytest.raises(OutcomeUnknownError):
-        await submit_keyed(line.desk, NOOP, by="ann", key="other")
+        await submit_keyed(line.services, NOOP, by="ann", key="other")
     assert not was_there
     assert again.attempt == 0
 
@@ -114,20 +114,20 @@ async def _is(line: Line, stored: int) -> bool:
 
 
 async def test_who_reads_is_told_too(line: Line) -> None:
-    await submit_batch(line.desk, [NOOP], by="ann")
+    await submit_batch(line.services, [NOOP], by="ann")
     with pytest.raises(UnavailableError):
         await _read_in_silence(line)
     assert line.idle()
 
 
 async def _read_in_silence(line: Line) -> None:
-    async with line.desk.session() as session:
+    async with line.services.session() as session:
         line.wire.mute = True
         await session.execute(text("SELECT 1"))
 
 
 async def test_a_rollback_without_an_answer_holds_nobody_up(line: Line) -> None:
-    await submit_batch(line.desk, [NOOP], by="ann")
+    await submit_batch(line.services, [NOOP], by="ann")
     async with asyncio.timeout(5):
         with pytest.raises(UnavailableError):
             await _fail_in_silence(line)
@@ -135,7 +135,7 @@ async def test_a_rollback_without_an_answer_holds_nobody_up(line: Line) -> None:
 
 
 async def _fail_in_silence(line: Line) -> None:
-    async with line.desk.transaction() as session:
+    async with line.services.transaction() as session:
         await session.execute(text("SELECT 1"))
         line.wire.mute = True
         raise LookupError
@@ -143,7 +143,7 @@ async def _fail_in_silence(line: Line) -> None:
 
 async def test_what_a_try_without_an_answer_may_have_stored_stays_unknown(line: Line) -> None:
     """Also when what comes after it refuses them one by one."""
-    rows = [prepare(line.desk, NOOP, by="ann", trace_id=None) for _ in range(3)]
+    rows = [prepare(line.services, NOOP, by="ann", trace_id=None) for _ in range(3)]
     tries = 0
 
     async def write(rows: Sequence[NewJob]) -> Sequence[Inserted]:

@@ -92,7 +92,7 @@ class Job:
 async def job(place: Place) -> AsyncIterator[Job]:
     await place.psql.execute("CREATE TABLE effects (times integer); INSERT INTO effects VALUES (0)")
     try:
-        yield Job(place, (await house.submitted(house.desk_at(place), "noop", max_attempts=2)).id)
+        yield Job(place, (await house.submitted(house.services_at(place), "noop", max_attempts=2)).id)
     finally:
         await place.psql.execute("DROP TABLE effects")
 

@@ -276,7 +276,7 @@ async def test_no_connection_is_held_while_jobs_run(place: Place) -> None:
                 jobs.add_task(hold)
 
         await host.post("/holds", 200)
-        database = host.trail._opened.desk.database  # type: ignore[union-attr]
+        database = host.trail._opened.services.database  # type: ignore[union-attr]
         while len(await host.trail.list(status="running")) < 20:
             await asyncio.sleep(0.01)
         engines = (database.grouped, database.engine, database.jobs)

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from jobtrail.jobs import services as desks
+from jobtrail.jobs import services as module
 from support.database import Place
 from support.host import Host
 from support.proxy import Proxy
@@ -17,7 +17,7 @@ from support.until import until
 async def test_who_is_not_let_in_is_told_to_come_again_and_nothing_is_lost(
     place: Place, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desks, "PATIENCE", 0.1)
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
     GATE.clear()
     async with Proxy.before(place) as wire, Host.at(place, url=wire.url) as host:
         host.app.include_router(host.trail.router(read="open", submit="open"), prefix="/trail")

@@ -6,7 +6,7 @@ import pytest
 from jobtrail.job.status import Status
 from jobtrail.jobs import bulk as module
 from jobtrail.jobs.finish import Ending
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.jobs.session import abandon
 from support import house
 from support.database import Place
@@ -15,7 +15,7 @@ from support.effects import MADE, Job
 
 @pytest.fixture
 async def job(place: Place) -> AsyncIterator[Job]:
-    submitted = await house.submitted(house.desk_at(place), "noop", max_attempts=2)
+    submitted = await house.submitted(house.services_at(place), "noop", max_attempts=2)
     made = Job(place, uuid4(), Ending(submitted.id, 1, Status.SUCCEEDED, "succeeded", result='"done"'))
     await made.claim()
     await place.psql.execute(MADE)
@@ -29,8 +29,8 @@ async def job(place: Place) -> AsyncIterator[Job]:
 
 
 @pytest.fixture
-def desk(place: Place) -> Desk:
-    return house.desk_at(place)
+def services(place: Place) -> Services:
+    return house.services_at(place)
 
 
 @pytest.fixture

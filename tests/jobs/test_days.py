@@ -85,7 +85,7 @@ async def test_what_lives_for_a_day_lives_for_a_day(postgres: EmbeddedPostgres, 
     async with changing(postgres, timedelta(hours=12)) as (place, zone), opened(place, way) as trail:
         async with place.database.jobs.connect() as connection:
             assert (await connection.execute(text(AHEAD))).scalar_one() == DAY - 3600, "nothing would be proved"
-        desk = trail._running().desk
+        services = trail._running().services
         ended = await trail.options(ttl=DAY).submit(plain)
         await ended.wait(5)
         written = await trail.options(ttl=DAY).submit(in_session)
@@ -96,13 +96,13 @@ async def test_what_lives_for_a_day_lives_for_a_day(postgres: EmbeddedPostgres, 
         await trail.cancel(cancelled.id)
         amended = await trail.submit(plain)
         await amended.wait(5)
-        await amend(desk, amended.id, Amendment(ttl=DAY), unchanged=lambda _: True)
+        await amend(services, amended.id, Amendment(ttl=DAY), unchanged=lambda _: True)
         assert [await kept(place, each.id) for each in (ended, written, keyed, cancelled, amended)] == [DAY] * 5
         again = await trail.submit(tomorrow)
         query = """SELECT round(extract(epoch FROM j.run_at - t.at) / 600)::int * 600 FROM jobtrail.jobs j
                      JOIN jobtrail.transitions t ON t.job_id = j.id AND t.seq = 3 WHERE j.id = $1"""
         assert await until(lambda: place.value(query, again.id)) == DAY
-        key, _ = await create_key(desk, "bob", ["read"], by="ann", lives_for=timedelta(days=1))
+        key, _ = await create_key(services, "bob", ["read"], by="ann", lives_for=timedelta(days=1))
         assert key.expires_at == key.created_at + timedelta(days=1)
 
 

@@ -19,7 +19,7 @@ from support.until import until
 
 
 async def running(place: Place) -> tuple[Ending, Endings]:
-    job = await house.submitted(house.desk_at(place), "noop")
+    job = await house.submitted(house.services_at(place), "noop")
     node = uuid4()
     lease = timedelta(seconds=60)
     await claim_next(place.database, node=node, lease=lease, tasks=["noop"], queues=(), free=1, salt="")
@@ -36,7 +36,7 @@ async def test_a_locked_row_is_waited_for_however_long(place: Place) -> None:
     assert not done
     await transaction.commit()
     assert await finishing is Landing.LANDED
-    job = await read(house.desk_at(place), ending.id)
+    job = await read(house.services_at(place), ending.id)
     assert (job.status, job.result, job.tags) == (Status.SUCCEEDED, 1, ["mine"])
 
 
@@ -47,14 +47,14 @@ async def test_a_cancelled_runner_waits_until_its_end_is_written(place: Place) -
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert (await read(house.desk_at(place), ending.id)).status is Status.SUCCEEDED
+    assert (await read(house.services_at(place), ending.id)).status is Status.SUCCEEDED
 
 
 async def test_a_stale_end_is_told_in_the_log(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
-        job = await house.submitted(desk, "hold")
-        await house.reached(desk, job.id, Status.RUNNING)
+    services = house.services_at(place)
+    async with house.node_at(services, place):
+        job = await house.submitted(services, "hold")
+        await house.reached(services, job.id, Status.RUNNING)
         await taken_away(place, job.id)
         with caplog.at_level(logging.WARNING):
             tasks.GATE.set()
@@ -63,4 +63,4 @@ async def test_a_stale_end_is_told_in_the_log(place: Place, caplog: pytest.LogCa
                 return f"stale: attempt 1 of job {job.id} ended as" in caplog.text
 
             await until(told)
-    assert (await read(desk, job.id)).error["type"] == "by-hand"
+    assert (await read(services, job.id)).error["type"] == "by-hand"

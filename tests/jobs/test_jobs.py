@@ -16,29 +16,31 @@ from support.rows import born, in_status
 
 
 async def listed(place: Place, **wanted: Any) -> list[Any]:
-    page = await read_page(house.desk_at(place), Page(limit=200, filter=Filter(**wanted)))
+    page = await read_page(house.services_at(place), Page(limit=200, filter=Filter(**wanted)))
     return [job.id for job in page.jobs]
 
 
 async def test_pages_go_from_newest_to_oldest_without_a_gap(place: Place) -> None:
-    desk = house.desk_at(place)
-    jobs = await submit_batch(desk, [Submission(task="noop") for _ in range(25)], by="ann")  # one birth time for all
-    jobs = [*jobs, await house.submitted(desk, "noop")]
+    services = house.services_at(place)
+    jobs = await submit_batch(
+        services, [Submission(task="noop") for _ in range(25)], by="ann"
+    )  # one birth time for all
+    jobs = [*jobs, await house.submitted(services, "noop")]
     found: list[Any] = []
     after: Cursor | None = None
     while not found or after:
-        page = await read_page(desk, Page(limit=7, after=after))
+        page = await read_page(services, Page(limit=7, after=after))
         found += page.jobs
         after = page.following
-        await house.submitted(desk, "noop")  # what comes in meanwhile does not move the rest
+        await house.submitted(services, "noop")  # what comes in meanwhile does not move the rest
     assert [job.id for job in found] == [job.id for job in reversed(jobs)]
 
 
 async def test_filters(place: Place) -> None:
-    desk = house.desk_at(place)
+    services = house.services_at(place)
     by_status = {status: await in_status(place, status) for status in Status}
     mail = await born(place, task="mail", queue="slow", tags=["a", "b"])
-    traced = (await submit(desk, Submission(task="noop", tags=["a"]), by="ann", trace_id="ab" * 16)).id
+    traced = (await submit(services, Submission(task="noop", tags=["a"]), by="ann", trace_id="ab" * 16)).id
     assert await listed(place, status=(Status.FAILED, Status.RUNNING)) == [
         by_status[Status.FAILED], by_status[Status.RUNNING]
     ]  # fmt: skip
@@ -48,7 +50,7 @@ async def test_filters(place: Place) -> None:
     assert await listed(place, tags=("a",)) == [traced, mail]
     assert await listed(place, tags=("a", "b")) == [mail]
     assert await listed(place, trace_id=("ab" * 16,)) == [traced]
-    own = await submit(desk, Submission(task="noop"), by="ann")
+    own = await submit(services, Submission(task="noop"), by="ann")
     assert await listed(place, trace_id=(own.trace_id, "ab" * 16)) == [own.id, traced]
 
 
@@ -61,8 +63,8 @@ async def test_times(place: Place) -> None:
 
 @pytest.mark.parametrize("heavy", [True, False])
 async def test_a_light_page_reads_neither_args_nor_result(place: Place, heavy: bool) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
-        await house.ended(desk, (await house.submitted(desk, "noop", n=3)).id)
-    (job,) = (await read_page(desk, Page(limit=5, heavy=heavy))).jobs
+    services = house.services_at(place)
+    async with house.node_at(services, place):
+        await house.ended(services, (await house.submitted(services, "noop", n=3)).id)
+    (job,) = (await read_page(services, Page(limit=5, heavy=heavy))).jobs
     assert (job.args, job.result) == (({"n": 3}, {"ok": 3}) if heavy else ({}, None))

@@ -11,7 +11,7 @@ from jobtrail.db import migrate, scratch
 from jobtrail.db.engine import open_database
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.status import Status
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from support import house
 from support.database import Place
 
@@ -49,10 +49,10 @@ async def latin(place: Place) -> AsyncIterator[Place]:
 
 
 async def test_it_becomes_a_failure_that_can_be_stored(latin: Place) -> None:
-    desk = Desk(latin.database, Catalog.from_modules([sys.modules[__name__]]))
-    async with house.node_at(desk, latin):
-        named = {name: await house.submitted(desk, name) for name in ("returns_it", "raises_it", "reports_it")}
-        ended = {name: await house.ended(desk, job.id) for name, job in named.items()}
+    services = Services(latin.database, Catalog.from_modules([sys.modules[__name__]]))
+    async with house.node_at(services, latin):
+        named = {name: await house.submitted(services, name) for name in ("returns_it", "raises_it", "reports_it")}
+        ended = {name: await house.ended(services, job.id) for name, job in named.items()}
     assert {name: job.status for name, job in ended.items()} == {
         "returns_it": Status.FAILED,
         "raises_it": Status.FAILED,

@@ -17,23 +17,23 @@ EXPIRED = "UPDATE jobtrail.jobs SET expires_at = now() - interval '1 s' WHERE ex
 
 @pytest.mark.parametrize(("status", "days"), [(Status.SUCCEEDED, 7), (Status.FAILED, 30), (Status.CANCELLED, 30)])
 async def test_the_default_depends_on_how_a_job_ended(place: Place, status: Status, days: int) -> None:
-    desk = house.desk_at(place)
+    services = house.services_at(place)
     task, args = ("fail", {"how": "error"}) if status is Status.FAILED else ("noop", {})
-    async with house.node_at(desk, place, queues=("nobody",) if status is Status.CANCELLED else ()):
-        job = await house.submitted(desk, task, **args)
+    async with house.node_at(services, place, queues=("nobody",) if status is Status.CANCELLED else ()):
+        job = await house.submitted(services, task, **args)
         if status is Status.CANCELLED:
-            await desk.group(cancel_group).put(Cancellation(job.id, "ann", None))
-        job = await house.ended(desk, job.id)
+            await services.group(cancel_group).put(Cancellation(job.id, "ann", None))
+        job = await house.ended(services, job.id)
     assert job.status is status
     assert job.finished_at is not None
     assert (job.ttl, job.expires_at) == (timedelta(days=days), job.finished_at + timedelta(days=days))
 
 
 async def test_the_ttl_of_a_job_counts_whatever_its_end(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
+    services = house.services_at(place)
+    async with house.node_at(services, place):
         jobs = [
-            await house.ended(desk, (await house.submitted(desk, "fail", how=how, ttl=ttl)).id)
+            await house.ended(services, (await house.submitted(services, "fail", how=how, ttl=ttl)).id)
             for how, ttl in (("error", 60), ("error", None))
         ]
     assert [job.ttl for job in jobs] == [timedelta(seconds=60), None]
@@ -101,9 +101,9 @@ async def test_history_goes_only_long_after_its_row(place: Place) -> None:
 
 
 async def test_the_cleanup_loop_of_a_node_purges_by_itself(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place) as node:
-        job = await house.ended(desk, (await house.submitted(desk, "noop", ttl=0)).id)
+    services = house.services_at(place)
+    async with house.node_at(services, place) as node:
+        job = await house.ended(services, (await house.submitted(services, "noop", ttl=0)).id)
         await node.janitor.purge_loop.ticked()
         assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0
     assert (await trail(place, job.id))[-1] == (4, "succeeded", "purged")

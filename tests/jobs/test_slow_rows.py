@@ -57,9 +57,9 @@ async def by_force(place: Place, *statements: str) -> None:
 
 
 async def test_jobs_their_history_and_bulk_moves_are_done_in_parts(slow: Place) -> None:
-    desk = house.desk_at(slow)
+    services = house.services_at(slow)
     await slow.psql.execute(SLOW)
-    done = await bulk(desk, Action.CANCEL, Filter(task=("noop",)), by="ann")
+    done = await bulk(services, Action.CANCEL, Filter(task=("noop",)), by="ann")
     assert (done.changed, done.remaining) == (60, 0)
     await by_force(slow, EXPIRE)
     assert (await purge(slow.database, by="ann", history_ttl=None)).jobs == 60
@@ -103,7 +103,7 @@ async def test_a_part_that_fails_keeps_no_other_from_going(place: Place) -> None
     await by_force(place, EXPIRE, MOVES, AGE)
     await place.psql.execute(NODE + ";" + REFUSE)
     try:
-        async with house.node_at(house.desk_at(place), place):
+        async with house.node_at(house.services_at(place), place):
 
             async def others() -> bool:
                 query = """SELECT NOT EXISTS (SELECT FROM jobtrail.nodes WHERE host = 'h')

@@ -61,16 +61,16 @@ def whole() -> dict[str, Any]:
 
 
 async def test_a_node_leaves_everything_as_it_was(place: Place) -> None:
-    desk = house.desk_at(place)
+    services = house.services_at(place)
     before = whole()
     handlers = logging.getLogger().handlers
-    async with house.node_at(desk, place):
+    async with house.node_at(services, place):
         assert whole()["loggers"].items() >= before["loggers"].items()
-        job = await house.submitted(desk, "hold")
-        await house.reached(desk, job.id, house.Status.RUNNING)
+        job = await house.submitted(services, "hold")
+        await house.reached(services, job.id, house.Status.RUNNING)
         during = whole()
         assert logging.getLogger().parent is not None, "nothing is caught: nothing was proved"
-    await house.ended(desk, job.id)
+    await house.ended(services, job.id)
     after = whole()
     for then in (during, after):
         assert {name: then["loggers"][name] for name in before["loggers"]} == before["loggers"]

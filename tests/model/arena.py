@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from jobtrail.db.engine import Database, open_database
 from jobtrail.job.catalog import Catalog
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from model import found
 from model.verbs import STARTS, VERBS
 from support import tasks
@@ -86,8 +86,8 @@ class Told:
 @dataclass(frozen=True)
 class Arena:
     place: Place
-    first: Desk
-    second: Desk
+    first: Services
+    second: Services
     known: dict[tuple[str, ...], Told] = field(default_factory=dict)
 
     async def one_by_one(self, at: str, *names: str) -> Told:
@@ -163,9 +163,9 @@ class Arena:
         return [(rows.get(job_id), history) for job_id, history in sorted(histories.items())], effects
 
 
-async def _answer(desk: Desk, name: str, job_id: UUID) -> Any:
+async def _answer(services: Services, name: str, job_id: UUID) -> Any:
     try:
-        return await VERBS[name].act(desk, job_id)
+        return await VERBS[name].act(services, job_id)
     except Exception as error:  # noqa: BLE001 - which it may be is said where the answers are compared
         return type(error).__name__
 
@@ -181,7 +181,7 @@ async def arena(place: Place) -> AsyncIterator[Arena]:
     held = _opened(place, "race.held = on", "lock_timeout = '20s'")
     hasty = _opened(place, f"lock_timeout = '{int(PATIENCE * 1000)}ms'")
     try:
-        made = Arena(place, *(Desk(each, Catalog.from_modules([tasks])) for each in (held, hasty)))
+        made = Arena(place, *(Services(each, Catalog.from_modules([tasks])) for each in (held, hasty)))
         await made.prepare()
         yield made
     finally:

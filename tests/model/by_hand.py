@@ -58,13 +58,13 @@ class ByHand(World):
     def submit(self, by: str, queue: str, priority: int, attempts: int, later: bool, ttl: float | None) -> UUID:
         wanted: dict[str, Any] = {"queue": queue, "priority": priority, "max_attempts": attempts, "ttl": ttl}
         wanted |= {"run_at": LATER} if later else {}
-        return self._born(self.run(submit(self.desk, Submission(task="noop", **wanted), by=by)), ttl, later=later)
+        return self._born(self.run(submit(self.services, Submission(task="noop", **wanted), by=by)), ttl, later=later)
 
     @rule(target=ids, by=callers, key=st.sampled_from("ab"), body=st.integers(1, 2))
     def submit_keyed(self, by: str, key: str, body: int) -> UUID | MultipleResults[UUID]:
         holder, said = self.keys.get((by, key), (None, None))
         known = holder is not None and not self.jobs[holder].gone
-        asked = submit_keyed(self.desk, Submission(task="noop", args={"n": body}, ttl=0), by=by, key=key)
+        asked = submit_keyed(self.services, Submission(task="noop", args={"n": body}, ttl=0), by=by, key=key)
         if known and said != body:
             with pytest.raises(IdempotencyKeyReusedError):
                 self.run(asked)
@@ -85,7 +85,7 @@ class ByHand(World):
     @rule(job_id=ids, by=callers, reason=st.sampled_from((None, "enough")), only_own=st.booleans())
     def cancel(self, job_id: UUID, by: str, reason: str | None, only_own: bool) -> None:
         job = self.jobs[job_id]
-        asked = cancel(self.desk, job_id, by=by, reason=reason, only_of=by if only_own else None)
+        asked = cancel(self.services, job_id, by=by, reason=reason, only_of=by if only_own else None)
         if job.gone or (only_own and job.created_by != by):
             self._refused(JobNotFoundError, asked)
         elif job.status in (Status.SUCCEEDED, Status.FAILED):
@@ -97,7 +97,7 @@ class ByHand(World):
 
     @rule(job_id=ids, by=callers)
     def retry(self, job_id: UUID, by: str) -> None:
-        job, asked = self.jobs[job_id], retry(self.desk, job_id, by=by)
+        job, asked = self.jobs[job_id], retry(self.services, job_id, by=by)
         if job.gone:
             self._refused(JobNotFoundError, asked)
         elif job.status not in (Status.FAILED, Status.CANCELLED):
@@ -109,7 +109,7 @@ class ByHand(World):
     @rule(job_id=ids, name=st.sampled_from(("priority", "tags", "run_at", "ttl", "ttl")), ttl=ttls)
     def amend(self, job_id: UUID, name: str, ttl: float | None) -> None:
         job, value = self.jobs[job_id], {"priority": 7, "tags": ["seen"], "run_at": None, "ttl": ttl}[name]
-        asked = amend(self.desk, job_id, Amendment(**{name: value}))
+        asked = amend(self.services, job_id, Amendment(**{name: value}))
         if job.gone:
             self._refused(JobNotFoundError, asked)
         elif name in ("priority", "run_at") and job.status is not Status.PENDING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from jobtrail.db.embedded import EmbeddedPostgres
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from support import house
 from support.database import Place, migrated
 from support.judges import judge
@@ -28,7 +28,7 @@ class Driver:
 
     runner: asyncio.Runner
     place: Place
-    desk: Desk
+    services: Services
 
     def __call__(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.runner.get_loop().run_until_complete(coroutine)
@@ -50,6 +50,6 @@ def driven(server: EmbeddedPostgres) -> Iterator[Driver]:
         try:
             runner.run(place.psql.execute("CREATE TABLE effects (job uuid NOT NULL, attempt int NOT NULL)"))
             runner.run(judge(place))
-            yield Driver(runner, place, house.desk_at(place))
+            yield Driver(runner, place, house.services_at(place))
         finally:
             runner.run(stack.aclose())

@@ -19,7 +19,7 @@ from jobtrail.jobs.purge import purge
 from jobtrail.jobs.renew import Held, renew, running_of
 from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.retry import retry
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.jobs.session import complete, open_job_session
 from jobtrail.jobs.submit import submit_keyed
 from support.judges import JUDGE
@@ -33,76 +33,76 @@ LATER: Final = datetime(2999, 1, 1, tzinfo=UTC).isoformat()
 _WANTED: Final = Submission(task="noop", max_attempts=2, ttl=0)
 
 
-async def _claim_next(desk: Desk, _job_id: UUID) -> Sequence[int]:
+async def _claim_next(services: Services, _job_id: UUID) -> Sequence[int]:
     wanted = {"lease": LEASE, "tasks": ["noop"], "queues": (), "free": 5, "salt": ""}
-    return [each.attempt for each in await claim_next(desk.database, node=OTHER, **wanted)]
+    return [each.attempt for each in await claim_next(services.database, node=OTHER, **wanted)]
 
 
-async def _claim_it(desk: Desk, job_id: UUID) -> Sequence[int]:
-    return [each.attempt for each in await claim_these(desk.database, [job_id], node=OTHER, lease=LEASE)]
+async def _claim_it(services: Services, job_id: UUID) -> Sequence[int]:
+    return [each.attempt for each in await claim_these(services.database, [job_id], node=OTHER, lease=LEASE)]
 
 
-async def _renew(desk: Desk, job_id: UUID) -> bool:
+async def _renew(services: Services, job_id: UUID) -> bool:
     """Whether the node still runs it, as it hears with each renewal."""
-    async with connected(desk.database.engine, 10) as connection:
+    async with connected(services.database.engine, 10) as connection:
         await renew(connection, [Held(job_id, 1)], node=ONE, lease=LEASE)
         return job_id in {each.id for each in await running_of(connection, ONE)}
 
 
-async def _end(desk: Desk, ending: Ending) -> str:
-    return (await Endings(desk.database, ONE).finish(ending)).name
+async def _end(services: Services, ending: Ending) -> str:
+    return (await Endings(services.database, ONE).finish(ending)).name
 
 
-async def _succeed(desk: Desk, job_id: UUID) -> str:
-    return await _end(desk, Ending(job_id, 1, Status.SUCCEEDED, "succeeded", result="1"))
+async def _succeed(services: Services, job_id: UUID) -> str:
+    return await _end(services, Ending(job_id, 1, Status.SUCCEEDED, "succeeded", result="1"))
 
 
-async def _try_again(desk: Desk, job_id: UUID) -> str:
-    return await _end(desk, Ending(job_id, 1, Status.PENDING, "ValueError", error='{"type": "ValueError"}'))
+async def _try_again(services: Services, job_id: UUID) -> str:
+    return await _end(services, Ending(job_id, 1, Status.PENDING, "ValueError", error='{"type": "ValueError"}'))
 
 
-async def _fail(desk: Desk, job_id: UUID) -> str:
-    return await _end(desk, Ending(job_id, 1, Status.FAILED, "ValueError", error='{"type": "ValueError"}'))
+async def _fail(services: Services, job_id: UUID) -> str:
+    return await _end(services, Ending(job_id, 1, Status.FAILED, "ValueError", error='{"type": "ValueError"}'))
 
 
-async def _complete(desk: Desk, job_id: UUID) -> str:
-    session = await open_job_session(desk.database, lease=LEASE)
+async def _complete(services: Services, job_id: UUID) -> str:
+    session = await open_job_session(services.database, lease=LEASE)
     await session.execute(text("INSERT INTO effects VALUES (:id, 1)"), {"id": job_id})
     ending = Ending(job_id, 1, Status.SUCCEEDED, "succeeded", result="2")
-    return (await complete(desk.database, session, ending, node=ONE)).name
+    return (await complete(services.database, session, ending, node=ONE)).name
 
 
-async def _cancel(desk: Desk, job_id: UUID) -> bool:
+async def _cancel(services: Services, job_id: UUID) -> bool:
     """Not its answer, which is read after it: until then the job may have gone on."""
-    return bool(await cancel(desk, job_id, by="bob", reason="enough"))
+    return bool(await cancel(services, job_id, by="bob", reason="enough"))
 
 
-async def _retry(desk: Desk, job_id: UUID) -> str:
-    return (await retry(desk, job_id, by="bob")).status
+async def _retry(services: Services, job_id: UUID) -> str:
+    return (await retry(services, job_id, by="bob")).status
 
 
-async def _rescue(desk: Desk, _job_id: UUID) -> Sequence[str]:
-    return [each.status for each in await rescue(desk.database, node=JUDGE, by="node x")]
+async def _rescue(services: Services, _job_id: UUID) -> Sequence[str]:
+    return [each.status for each in await rescue(services.database, node=JUDGE, by="node x")]
 
 
-async def _purge(desk: Desk, _job_id: UUID) -> int:
-    return (await purge(desk.database, by="node x", history_ttl=None)).jobs
+async def _purge(services: Services, _job_id: UUID) -> int:
+    return (await purge(services.database, by="node x", history_ttl=None)).jobs
 
 
-async def _amend(desk: Desk, job_id: UUID) -> Sequence[str]:
-    return (await amend(desk, job_id, Amendment(tags=["seen"]))).tags
+async def _amend(services: Services, job_id: UUID) -> Sequence[str]:
+    return (await amend(services, job_id, Amendment(tags=["seen"]))).tags
 
 
-async def _put_off(desk: Desk, job_id: UUID) -> str:
-    return (await amend(desk, job_id, Amendment(run_at=LATER))).status
+async def _put_off(services: Services, job_id: UUID) -> str:
+    return (await amend(services, job_id, Amendment(run_at=LATER))).status
 
 
-async def _submit(desk: Desk, _job_id: UUID) -> bool:
-    _, replayed = await submit_keyed(desk, _WANTED, by="ann", key="k")
+async def _submit(services: Services, _job_id: UUID) -> bool:
+    _, replayed = await submit_keyed(services, _WANTED, by="ann", key="k")
     return replayed
 
 
-Act = Callable[[Desk, UUID], Awaitable[Any]]
+Act = Callable[[Services, UUID], Awaitable[Any]]
 
 
 @dataclass(frozen=True)
@@ -146,30 +146,30 @@ _SILENT: Final = text("UPDATE jobtrail.jobs SET lease_until = now() - interval '
 _EXPIRED: Final = text("UPDATE jobtrail.jobs SET expires_at = now() - interval '1 s'")
 
 
-async def _unborn(_desk: Desk) -> None:
+async def _unborn(_services: Services) -> None:
     pass
 
 
-async def _silent(desk: Desk) -> UUID:
-    job, _ = await submit_keyed(desk, _WANTED, by="ann", key="k")
-    assert await claim_these(desk.database, [job.id], node=ONE, lease=LEASE)
-    async with desk.transaction() as session:
+async def _silent(services: Services) -> UUID:
+    job, _ = await submit_keyed(services, _WANTED, by="ann", key="k")
+    assert await claim_these(services.database, [job.id], node=ONE, lease=LEASE)
+    async with services.transaction() as session:
         await session.execute(_SILENT)
     return job.id
 
 
-async def _given_back(desk: Desk) -> None:
-    await _silent(desk)
-    assert await _rescue(desk, JUDGE) == ["pending"]
+async def _given_back(services: Services) -> None:
+    await _silent(services)
+    assert await _rescue(services, JUDGE) == ["pending"]
 
 
-async def _over(desk: Desk) -> None:
-    assert await _fail(desk, await _silent(desk)) == "LANDED"
-    async with desk.transaction() as session:
+async def _over(services: Services) -> None:
+    assert await _fail(services, await _silent(services)) == "LANDED"
+    async with services.transaction() as session:
         await session.execute(_EXPIRED)
 
 
-STARTS: Final[Mapping[str, Callable[[Desk], Awaitable[object]]]] = {
+STARTS: Final[Mapping[str, Callable[[Services], Awaitable[object]]]] = {
     "unborn": _unborn,
     "given back": _given_back,
     "silent": _silent,

@@ -34,7 +34,7 @@ class World(RuleBasedStateMachine):
     def __init__(self, driver: Driver) -> None:
         super().__init__()
         self.run: Final = driver
-        self.place, self.desk, self.database = driver.place, driver.desk, driver.place.database
+        self.place, self.services, self.database = driver.place, driver.services, driver.place.database
         self.jobs: dict[UUID, Expected] = {}
         self.keys: dict[tuple[str, str], tuple[UUID, int]] = {}
         self.effects: list[tuple[UUID, int]] = []

@@ -43,7 +43,7 @@ EXPIRY: Final = "service/jobtrail/jobs/purge.py"
 MIGRATION: Final = "migrations/versions/2026-11-22-0300_jobs.py"
 
 LATE = """        loop = asyncio.get_running_loop()
-        loop.call_later(0.05, lambda: asyncio.ensure_future(inserts(desk).put(new)))
+        loop.call_later(0.05, lambda: asyncio.ensure_future(inserts(services).put(new)))
         return Inserted(datetime.now(UTC), datetime.now(UTC))
 """
 
@@ -93,7 +93,7 @@ MUTANTS: Final = (
         "the commit moved after the answer",
         "tests/jobs/test_submit.py",
         (
-            Change(SUBMIT, "        return await inserts(desk).put(new)\n", LATE),
+            Change(SUBMIT, "        return await inserts(services).put(new)\n", LATE),
             Change(SUBMIT, "import hashlib\n", "import asyncio\nimport hashlib\n"),
             Change(
                 SUBMIT, "from datetime import datetime, timedelta\n", "from datetime import UTC, datetime, timedelta\n"

@@ -1,10 +1,10 @@
 import pytest
 
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from support import house
 from support.database import Place
 
 
 @pytest.fixture
-def desk(place: Place) -> Desk:
-    return house.desk_at(place)
+def services(place: Place) -> Services:
+    return house.services_at(place)

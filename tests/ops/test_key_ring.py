@@ -16,7 +16,7 @@ from jobtrail.db.engine import open_database
 from jobtrail.job.access import SCOPES, Caller, Scope
 from jobtrail.job.errors import AccessKeyNotFoundError, UnavailableError
 from jobtrail.job.key import KeyRecord, make
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.ops import key_ring
 from jobtrail.ops.key_ring import KeyRing
 from jobtrail.ops.keys import create_key, list_keys, revoke_key
@@ -37,12 +37,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def ring(desk: Desk, clock: Clock) -> KeyRing:
-    return KeyRing(desk, clock=clock)
+def ring(services: Services, clock: Clock) -> KeyRing:
+    return KeyRing(services, clock=clock)
 
 
-async def made(desk: Desk, *scopes: Scope, name: str = "shop") -> tuple[KeyRecord, str]:
-    return await create_key(desk, name, scopes or ["read"], by="ann")
+async def made(services: Services, *scopes: Scope, name: str = "shop") -> tuple[KeyRecord, str]:
+    return await create_key(services, name, scopes or ["read"], by="ann")
 
 
 async def ended(place: Place, record: KeyRecord) -> None:
@@ -68,14 +68,14 @@ def statements(place: Place) -> Iterator[list[tuple[str, Any]]]:
 
 
 @pytest.mark.parametrize("scopes", [("read",), ("submit",), ("read", "operate"), SCOPES])
-async def test_a_right_key_is_its_caller(desk: Desk, ring: KeyRing, scopes: tuple[Scope, ...]) -> None:
-    _, text = await made(desk, *scopes)
-    await made(desk, "read", name="other")
+async def test_a_right_key_is_its_caller(services: Services, ring: KeyRing, scopes: tuple[Scope, ...]) -> None:
+    _, text = await made(services, *scopes)
+    await made(services, "read", name="other")
     assert await ring.identify(text) == Caller("key:shop", frozenset(scopes))
 
 
-async def test_keys_of_one_name_are_one_caller(desk: Desk, ring: KeyRing) -> None:
-    (_, old), (_, new) = await made(desk), await made(desk)
+async def test_keys_of_one_name_are_one_caller(services: Services, ring: KeyRing) -> None:
+    (_, old), (_, new) = await made(services), await made(services)
     assert await ring.identify(old) == await ring.identify(new)
 
 
@@ -102,11 +102,11 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 @pytest.mark.parametrize("how", ["revoked", "expired"])
 async def test_a_wrong_key_is_nobodys_and_the_work_is_always_the_same(
-    place: Place, desk: Desk, ring: KeyRing, monkeypatch: pytest.MonkeyPatch, what: str, how: str
+    place: Place, services: Services, ring: KeyRing, monkeypatch: pytest.MonkeyPatch, what: str, how: str
 ) -> None:
-    _, right = await made(desk)
-    record, over = await made(desk, *SCOPES)
-    await (ended(place, record) if how == "expired" else revoke_key(desk, record.id, by="ann"))
+    _, right = await made(services)
+    record, over = await made(services, *SCOPES)
+    await (ended(place, record) if how == "expired" else revoke_key(services, record.id, by="ann"))
     compared: list[tuple[bytes, ...]] = []
     real = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", lambda *pair: compared.append(pair) or real(*pair))
@@ -125,10 +125,12 @@ async def test_no_key_is_nobodys(place: Place, ring: KeyRing) -> None:
     assert said == []
 
 
-async def test_a_right_key_is_remembered_for_a_second(place: Place, desk: Desk, ring: KeyRing, clock: Clock) -> None:
-    record, text = await made(desk)
+async def test_a_right_key_is_remembered_for_a_second(
+    place: Place, services: Services, ring: KeyRing, clock: Clock
+) -> None:
+    record, text = await made(services)
     caller = await ring.identify(text)
-    await revoke_key(desk, record.id, by="ann")
+    await revoke_key(services, record.id, by="ann")
     clock.now += 0.75
     with statements(place) as said:
         assert await ring.identify(text) == caller
@@ -140,10 +142,10 @@ async def test_a_right_key_is_remembered_for_a_second(place: Place, desk: Desk, 
 
 
 async def test_no_key_is_remembered_beyond_its_end(
-    place: Place, desk: Desk, ring: KeyRing, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    place: Place, services: Services, ring: KeyRing, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(key_ring, "REMEMBERED_FOR", 3600.0)
-    record, text = await create_key(desk, "shop", ["read"], by="ann", lives_for=timedelta(seconds=30))
+    record, text = await create_key(services, "shop", ["read"], by="ann", lives_for=timedelta(seconds=30))
     assert await ring.identify(text) is not None
     await ended(place, record)
     assert await ring.identify(text) is not None
@@ -152,17 +154,17 @@ async def test_no_key_is_remembered_beyond_its_end(
 
 
 async def test_not_more_is_remembered_than_there_is_room(
-    desk: Desk, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
+    services: Services, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(key_ring, "MOST_REMEMBERED", 3)
-    texts = [(await made(desk))[1] for _ in range(7)]
+    texts = [(await made(services))[1] for _ in range(7)]
     for text in (*texts, *texts):
         assert await ring.identify(text) is not None
         assert len(ring._known) <= 3
 
 
-async def test_many_at_the_same_moment_are_few_statements(place: Place, desk: Desk, ring: KeyRing) -> None:
-    _, text = await made(desk)
+async def test_many_at_the_same_moment_are_few_statements(place: Place, services: Services, ring: KeyRing) -> None:
+    _, text = await made(services)
     asked = [text if number % 3 else make().text for number in range(150)]
     with statements(place) as said:
         found = await asyncio.gather(*(ring.identify(each) for each in asked))
@@ -171,43 +173,43 @@ async def test_many_at_the_same_moment_are_few_statements(place: Place, desk: De
     assert len(lookups) <= 2
 
 
-async def test_its_use_is_told_to_the_minute(place: Place, desk: Desk, ring: KeyRing, clock: Clock) -> None:
-    _, text = await made(desk)
-    assert (await list_keys(desk))[0].last_used_at is None
+async def test_its_use_is_told_to_the_minute(place: Place, services: Services, ring: KeyRing, clock: Clock) -> None:
+    _, text = await made(services)
+    assert (await list_keys(services))[0].last_used_at is None
     await ring.identify(text)
-    used = (await list_keys(desk))[0].last_used_at
+    used = (await list_keys(services))[0].last_used_at
     assert used is not None
     for _ in range(3):
         clock.now += 5
         await ring.identify(text)
-    assert (await list_keys(desk))[0].last_used_at == used
+    assert (await list_keys(services))[0].last_used_at == used
     await place.psql.execute("UPDATE jobtrail.keys SET last_used_at = now() - interval '61 seconds'")
     clock.now += 5
     await ring.identify(text)
-    again = (await list_keys(desk))[0].last_used_at
+    again = (await list_keys(services))[0].last_used_at
     assert again is not None
     assert again - used < timedelta(minutes=1)
 
 
-async def test_a_wrong_key_is_no_use_of_it(place: Place, desk: Desk, ring: KeyRing) -> None:
-    _, text = await made(desk)
+async def test_a_wrong_key_is_no_use_of_it(place: Place, services: Services, ring: KeyRing) -> None:
+    _, text = await made(services)
     await ring.identify(text[:16] + make().text[16:])
     assert await place.value("SELECT last_used_at FROM jobtrail.keys") is None
 
 
-async def test_the_first_key_is_noticed_at_once_where_it_was_made(desk: Desk, ring: KeyRing) -> None:
+async def test_the_first_key_is_noticed_at_once_where_it_was_made(services: Services, ring: KeyRing) -> None:
     assert await ring.needed() is False
     asked = asyncio.create_task(ring.needed())
-    await made(desk)
+    await made(services)
     assert await ring.needed() is True
     await asked
     assert await ring.needed() is True
 
 
 async def test_the_first_key_of_another_process_is_noticed_within_a_second_and_for_ever(
-    place: Place, desk: Desk, ring: KeyRing, clock: Clock
+    place: Place, services: Services, ring: KeyRing, clock: Clock
 ) -> None:
-    another = Desk(place.database, desk.catalog)
+    another = Services(place.database, services.catalog)
     with statements(place) as said:
         assert [await ring.needed() for _ in range(5)] == [False] * 5
     assert len(said) == 1
@@ -216,17 +218,17 @@ async def test_the_first_key_of_another_process_is_noticed_within_a_second_and_f
     assert await ring.needed() is False
     clock.now += 0.25
     assert await ring.needed() is True
-    await revoke_key(desk, record.id, by="ann")
+    await revoke_key(services, record.id, by="ann")
     with statements(place) as said:
         clock.now += 1000
         assert await ring.needed() is True
     assert said == []
 
 
-async def test_when_nobody_can_be_asked_nobody_is_let_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_when_nobody_can_be_asked_nobody_is_let_in(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_ring, "PATIENCE", 0.0)
     nowhere = open_database("postgresql+asyncpg://nobody@127.0.0.1:1/none")
-    lost = KeyRing(Desk(nowhere, desk.catalog))
+    lost = KeyRing(Services(nowhere, services.catalog))
     for asked in (lost.identify(make().text), lost.identify("half"), lost.needed()):
         with pytest.raises(UnavailableError):
             await asked
@@ -234,11 +236,11 @@ async def test_when_nobody_can_be_asked_nobody_is_let_in(desk: Desk, monkeypatch
 
 
 async def test_the_log_says_why_and_is_not_filled(
-    place: Place, desk: Desk, ring: KeyRing, clock: Clock, caplog: pytest.LogCaptureFixture
+    place: Place, services: Services, ring: KeyRing, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (over, ended_text), (gone, revoked_text) = await made(desk), await made(desk)
+    (over, ended_text), (gone, revoked_text) = await made(services), await made(services)
     await ended(place, over)
-    await revoke_key(desk, gone.id, by="ann")
+    await revoke_key(services, gone.id, by="ann")
     forged = make()
     sent = {
         ("expired", over.prefix): ended_text, ("revoked", gone.prefix): revoked_text,
@@ -256,18 +258,18 @@ async def test_the_log_says_why_and_is_not_filled(
 
 
 async def test_the_secret_is_found_nowhere(
-    place: Place, desk: Desk, ring: KeyRing, caplog: pytest.LogCaptureFixture
+    place: Place, services: Services, ring: KeyRing, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not in what goes to the database, nor in any table, nor in any line of any log, nor in what an error says."""
     with caplog.at_level(logging.DEBUG), statements(place) as said:
-        record, text = await made(desk)
+        record, text = await made(services)
         for sent in (text, text[:-1], text[:16] + make().text[16:], f"{text} "):
             await ring.identify(sent)
-        await revoke_key(desk, text, by="ann")
+        await revoke_key(services, text, by="ann")
         await ring.identify(text)
         with pytest.raises(AccessKeyNotFoundError) as error:
-            await revoke_key(desk, text.replace(record.prefix, "zzzzzzzzzzzz"), by="ann")
-        listed = await list_keys(desk)
+            await revoke_key(services, text.replace(record.prefix, "zzzzzzzzzzzz"), by="ann")
+        listed = await list_keys(services)
     tables = [
         row["tablename"] for row in await place.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'jobtrail'")
     ]

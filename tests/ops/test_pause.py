@@ -10,11 +10,11 @@ from jobtrail.job.catalog import Catalog
 from jobtrail.job.errors import UnknownQueueError, UnknownTaskError
 from jobtrail.job.record import PauseKind
 from jobtrail.job.status import Status
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.ops import pauses
 from jobtrail.ops.pauses import pause, read_pauses, resume
 from support.database import Place
-from support.house import desk_at
+from support.house import services_at
 from support.rows import born, in_status
 
 NODE = """INSERT INTO jobtrail.nodes (id, host, pid, version, queues, tasks, slots)
@@ -23,47 +23,47 @@ NODE = """INSERT INTO jobtrail.nodes (id, host, pid, version, queues, tasks, slo
 
 @pytest.mark.parametrize(("kind", "name"), [("queue", "default"), ("task", "noop")])
 async def test_a_pause_says_who_when_and_why_until_it_is_over(place: Place, kind: PauseKind, name: str) -> None:
-    desk = desk_at(place)
+    services = services_at(place)
     before = await place.value("SELECT clock_timestamp()")
-    first = await pause(desk, kind, name, by="ann", reason="the provider is down")
+    first = await pause(services, kind, name, by="ann", reason="the provider is down")
     assert (first.kind, first.name, first.paused_by, first.reason) == (kind, name, "ann", "the provider is down")
     assert before <= first.paused_at <= await place.value("SELECT clock_timestamp()")
-    assert await read_pauses(desk) == [first]
-    assert await resume(desk, kind, name, by="bob") is True
-    assert await read_pauses(desk) == []
-    assert await resume(desk, kind, name, by="bob") is False
+    assert await read_pauses(services) == [first]
+    assert await resume(services, kind, name, by="bob") is True
+    assert await read_pauses(services) == []
+    assert await resume(services, kind, name, by="bob") is False
 
 
 async def test_the_first_pause_stands(place: Place) -> None:
-    desk = desk_at(place)
-    first = await pause(desk, "queue", "default", by="ann", reason="first")
-    assert await pause(desk, "queue", "default", by="bob", reason="second") == first
-    assert await read_pauses(desk) == [first]
+    services = services_at(place)
+    first = await pause(services, "queue", "default", by="ann", reason="first")
+    assert await pause(services, "queue", "default", by="bob", reason="second") == first
+    assert await read_pauses(services) == [first]
 
 
 async def test_of_many_at_once_one_is_the_first(place: Place) -> None:
-    desk = desk_at(place)
-    found = await asyncio.gather(*(pause(desk, "queue", "default", by=f"caller {number}") for number in range(20)))
+    services = services_at(place)
+    found = await asyncio.gather(*(pause(services, "queue", "default", by=f"caller {number}") for number in range(20)))
     assert len(set(found)) == 1
-    gone = await asyncio.gather(*(resume(desk, "queue", "default", by="ann") for _ in range(20)))
+    gone = await asyncio.gather(*(resume(services, "queue", "default", by="ann") for _ in range(20)))
     assert sorted(gone) == [False] * 19 + [True]
 
 
 async def test_a_pause_from_psql_is_one_of_ours(place: Place) -> None:
     await place.psql.execute("INSERT INTO jobtrail.pauses (kind, name) VALUES ('queue', 'of another time')")
-    desk = desk_at(place)
-    (found,) = await read_pauses(desk)
+    services = services_at(place)
+    (found,) = await read_pauses(services)
     assert (found.paused_by, found.reason) == (await place.value("SELECT session_user"), None)
-    assert await pause(desk, "queue", "of another time", by="ann") == found
-    assert await resume(desk, "queue", "of another time", by="ann") is True
+    assert await pause(services, "queue", "of another time", by="ann") == found
+    assert await resume(services, "queue", "of another time", by="ann") is True
 
 
 async def test_the_log_says_who(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    desk = desk_at(place)
+    services = services_at(place)
     with caplog.at_level(logging.INFO, "jobtrail"):
-        await pause(desk, "task", "noop", by="ann", reason="why")
+        await pause(services, "task", "noop", by="ann", reason="why")
         for _ in range(2):
-            await resume(desk, "task", "noop", by="bob")
+            await resume(services, "task", "noop", by="bob")
     told = [(each.getMessage(), each.__dict__["task"], each.__dict__["by"]) for each in caplog.records]
     assert told == [("paused", "noop", "ann"), ("resumed", "noop", "bob")]
 
@@ -106,12 +106,12 @@ async def test_what_is_known(
 ) -> None:
     """By a process without tasks of its own."""
     monkeypatch.setattr(pauses, "NEWEST", 3)
-    desk = Desk(place.database, Catalog())
+    services = Services(place.database, Catalog())
     with pytest.raises((UnknownQueueError, UnknownTaskError)):
-        await pause(desk, kind, name, by="ann")
+        await pause(services, kind, name, by="ann")
     await source(place, **told)
-    assert await resume(desk, kind, name, by="ann") is False
-    assert (await pause(desk, kind, name, by="ann")).name == name
+    assert await resume(services, kind, name, by="ann") is False
+    assert (await pause(services, kind, name, by="ann")).name == name
 
 
 @pytest.mark.parametrize("verb", [pause, resume])
@@ -139,6 +139,6 @@ async def test_an_unknown_name_is_told_the_near_ones(
 ) -> None:
     await place.psql.execute(NODE)
     with pytest.raises((UnknownQueueError, UnknownTaskError), match=r"no (queue|task) is named ") as error:
-        await verb(desk_at(place), kind, name, by="ann")
+        await verb(services_at(place), kind, name, by="ann")
     assert error.value.near[:1] == near
     assert await place.value("SELECT count(*) FROM jobtrail.pauses") == 0

@@ -1,4 +1,4 @@
-"""The parts of a process for tests: a desk on a test database, and nodes that run its jobs."""
+"""The parts of a process for tests: the services on a test database, and nodes that run its jobs."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +15,7 @@ from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
 from jobtrail.jobs.query import read
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit
 from jobtrail.worker.leases import Terms
 from jobtrail.worker.node import Node
@@ -28,18 +28,23 @@ from support.until import until
 LEASE = timedelta(seconds=2)
 
 
-def desk_at(place: Place) -> Desk:
-    return Desk(place.database, Catalog.from_modules([tasks]))
+def services_at(place: Place) -> Services:
+    return Services(place.database, Catalog.from_modules([tasks]))
 
 
 @asynccontextmanager
 async def node_at(
-    desk: Desk, place: Place, *, grace: float = 5.0, connect: Callable[[], AsyncEngine] | None = None, **work: Any
+    services: Services,
+    place: Place,
+    *,
+    grace: float = 5.0,
+    connect: Callable[[], AsyncEngine] | None = None,
+    **work: Any,
 ) -> AsyncIterator[Node]:
     """A running node; its clock is quicker than the default so that tests need not wait."""
     terms = {"lease": LEASE, "poll_every": timedelta(milliseconds=50), **work}
     node = Node(
-        desk,
+        services,
         connect or partial(open_single, place.url.sqlalchemy),
         Work(**terms),
         Upkeep(timedelta(seconds=0.2)),
@@ -55,22 +60,22 @@ async def node_at(
         tasks.GATE.clear()
 
 
-async def submitted(desk: Desk, task: str, *, by: str = "ann", **wanted: Any) -> Job:
+async def submitted(services: Services, task: str, *, by: str = "ann", **wanted: Any) -> Job:
     options = {name: wanted.pop(name) for name in list(wanted) if name in Submission.model_fields and name != "args"}
-    return await submit(desk, Submission(task=task, args=wanted, **options), by=by)
+    return await submit(services, Submission(task=task, args=wanted, **options), by=by)
 
 
-async def ended(desk: Desk, job_id: UUID, *, within: float = 10.0) -> Job:
+async def ended(services: Services, job_id: UUID, *, within: float = 10.0) -> Job:
     async def job() -> Job | None:
-        found = await read(desk, job_id)
+        found = await read(services, job_id)
         return found if found.status.is_terminal else None
 
     return await until(job, within=within)
 
 
-async def reached(desk: Desk, job_id: UUID, status: Status, *, within: float = 10.0) -> Job:
+async def reached(services: Services, job_id: UUID, status: Status, *, within: float = 10.0) -> Job:
     async def job() -> Job | None:
-        found = await read(desk, job_id)
+        found = await read(services, job_id)
         return found if found.status is status else None
 
     return await until(job, within=within)

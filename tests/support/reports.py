@@ -61,7 +61,7 @@ def say(report: Report, text: object, *args: object, **more: object) -> None:
 
 
 async def kept(place: Place, held: Held) -> list[LogLine]:
-    return list(await read_log(house.desk_at(place), held.id))
+    return list(await read_log(house.services_at(place), held.id))
 
 
 async def stored(place: Place, held: Held) -> int:

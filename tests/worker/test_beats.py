@@ -5,42 +5,42 @@ from datetime import timedelta
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.record import NodeRecord
 from jobtrail.job.status import Status
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.ops import doctor
 from jobtrail.ops.nodes import read_nodes
 from support import stubborn, tasks
 from support.database import Place
-from support.house import desk_at, node_at, reached, submitted
+from support.house import node_at, reached, services_at, submitted
 from support.rows import born, taken_away
 from support.until import until
 
 
 async def test_it_counts_what_it_left_behind_until_that_ends(place: Place) -> None:
-    desk = Desk(place.database, Catalog.from_modules([stubborn]))
-    async with node_at(desk, place, slots=1, cancel_grace=timedelta(0)):
-        await submitted(desk, "never_ends", seconds=1.2, timeout=0.05)
-        found = await until(lambda: counted(desk, left_behind=1))
+    services = Services(place.database, Catalog.from_modules([stubborn]))
+    async with node_at(services, place, slots=1, cancel_grace=timedelta(0)):
+        await submitted(services, "never_ends", seconds=1.2, timeout=0.05)
+        found = await until(lambda: counted(services, left_behind=1))
         assert (found.running, found.stale_ends) == (0, 0)
-        await until(lambda: counted(desk, left_behind=0))
+        await until(lambda: counted(services, left_behind=0))
 
 
 async def test_it_counts_the_ends_that_were_refused(place: Place) -> None:
-    desk = desk_at(place)
-    async with node_at(desk, place):
-        job = await submitted(desk, "hold")
-        await reached(desk, job.id, Status.RUNNING)
+    services = services_at(place)
+    async with node_at(services, place):
+        job = await submitted(services, "hold")
+        await reached(services, job.id, Status.RUNNING)
         await taken_away(place, job.id)
         tasks.GATE.set()
-        found = await until(lambda: counted(desk, stale_ends=1))
+        found = await until(lambda: counted(services, stale_ends=1))
     assert (found.running, found.left_behind) == (0, 0)
 
 
 async def test_it_names_the_tasks_that_it_has_places_for(place: Place) -> None:
-    desk = desk_at(place)
+    services = services_at(place)
     await born(place)
-    async with node_at(desk, place, slots=0, threads=1, processes=0) as node:
-        (found,) = await until(lambda: read_nodes(desk))
-        async with desk.session() as session:
+    async with node_at(services, place, slots=0, threads=1, processes=0) as node:
+        (found,) = await until(lambda: read_nodes(services))
+        async with services.session() as session:
             stranded = await doctor.stranded(session, timedelta(minutes=1))
     assert found.slots == {"loop": 0, "thread": 1, "process": 0}
     assert list(found.tasks) == node.tasks
@@ -49,7 +49,7 @@ async def test_it_names_the_tasks_that_it_has_places_for(place: Place) -> None:
     assert [(each.task, each.jobs) for each in stranded] == [("noop", 1)]
 
 
-async def counted(desk: Desk, **counts: int) -> NodeRecord | None:
+async def counted(services: Services, **counts: int) -> NodeRecord | None:
     """The node, once it says so of itself."""
-    nodes = await read_nodes(desk)
+    nodes = await read_nodes(services)
     return next((node for node in nodes if all(getattr(node, name) == count for name, count in counts.items())), None)

@@ -19,7 +19,7 @@ from jobtrail.jobs.claim import claim_these
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
 from jobtrail.jobs.renew import Held
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.worker.node import Node
 from support import cut_tasks, house
 from support.cutting import Cut
@@ -40,40 +40,40 @@ JOBS: Final = (
 )
 async def test_a_runner_that_is_cancelled(place: Place, where: str, below: bool) -> None:
     await place.psql.execute(cut_tasks.TABLE)
-    desk = Desk(place.database, Catalog.from_modules([cut_tasks]))
+    services = Services(place.database, Catalog.from_modules([cut_tasks]))
     jobs: list[UUID] = []
     # polls when it is told to, so that nothing but a launch claims what is being cut
     terms: dict[str, Any] = {"poll_every": timedelta(seconds=60), "cancel_grace": timedelta(seconds=0.2)}
-    async with house.node_at(desk, place, lease=LEASE, processes=2, **terms) as node:
+    async with house.node_at(services, place, lease=LEASE, processes=2, **terms) as node:
         for task, how in JOBS if where == "Attempts._run" else JOBS[:1]:
             for twice in (False, True):
-                jobs += await _cut_at_each_await(node, desk, place, (task, how), Cut.each(where, below, twice))
-        left = Counter([(await read(desk, each)).status.value for each in jobs])
+                jobs += await _cut_at_each_await(node, services, place, (task, how), Cut.each(where, below, twice))
+        left = Counter([(await read(services, each)).status.value for each in jobs])
         for each in jobs:
-            await _ended(node, desk, each)
-        await _runs(node, desk)
+            await _ended(node, services, each)
+        await _runs(node, services)
     print(f"{where}, below: {below}: {len(jobs)} cuts, and then", dict(left))
-    await _check(place, desk, jobs)
+    await _check(place, services, jobs)
 
 
 @pytest.mark.parametrize("name", ["Worker._give_back", "Worker._adopt"])
 async def test_what_sees_to_a_claim_that_nobody_runs(place: Place, name: str) -> None:
     await place.psql.execute(cut_tasks.TABLE)
-    desk = Desk(place.database, Catalog.from_modules([cut_tasks]))
+    services = Services(place.database, Catalog.from_modules([cut_tasks]))
     jobs: list[UUID] = []
-    async with house.node_at(desk, place, lease=LEASE, queues=["another"]) as node:
+    async with house.node_at(services, place, lease=LEASE, queues=["another"]) as node:
         for cut in Cut.each(name, False, False, 4) + Cut.each(name, False, True, 4):
-            jobs.append((await house.submitted(desk, "on_loop")).id)
+            jobs.append((await house.submitted(services, "on_loop")).id)
             (claimed,) = await claim_these(place.database, jobs[-1:], node=node.id, lease=LEASE)
             with cut.armed():
                 _see_to(node, claimed, name)
                 await until(partial(_is_over, cut, node))
             await until(partial(_is_quiet, node, place.database))
-    async with house.node_at(desk, place, lease=LEASE) as node:
+    async with house.node_at(services, place, lease=LEASE) as node:
         for each in jobs:
-            await _ended(node, desk, each)
-        await _runs(node, desk)
-    await _check(place, desk, jobs)
+            await _ended(node, services, each)
+        await _runs(node, services)
+    await _check(place, services, jobs)
 
 
 def _see_to(node: Node, claimed: Claimed, name: str) -> None:
@@ -86,19 +86,19 @@ def _see_to(node: Node, claimed: Claimed, name: str) -> None:
 
 
 async def _cut_at_each_await(
-    node: Node, desk: Desk, place: Place, wanted: tuple[str, str], cuts: list[Cut]
+    node: Node, services: Services, place: Place, wanted: tuple[str, str], cuts: list[Cut]
 ) -> list[UUID]:
     """A job for each; the last one is not cut, since it has no more awaits."""
     jobs: list[UUID] = []
     task, how = wanted
-    kind = desk.catalog[task].runs_in
+    kind = services.catalog[task].runs_in
     for cut in cuts:
         await until(lambda: _nothing_waits(node, kind))
         with cut.armed():
-            job = await house.submitted(desk, task, how=how)
+            job = await house.submitted(services, task, how=how)
             jobs.append(job.id)
             node.launch(job.id, task, job.queue)
-            await until(partial(_is_cut_or_ended, cut, desk, job.id), every=0.005)
+            await until(partial(_is_cut_or_ended, cut, services, job.id), every=0.005)
         if cut.hit is None:
             assert len(jobs) > 1, "nothing was cut"
             return jobs
@@ -106,9 +106,9 @@ async def _cut_at_each_await(
     raise AssertionError("there are more awaits than cuts")
 
 
-async def _check(place: Place, desk: Desk, jobs: list[UUID]) -> None:
+async def _check(place: Place, services: Services, jobs: list[UUID]) -> None:
     for each in jobs:
-        job, history = await read(desk, each), await read_history(desk, each)
+        job, history = await read(services, each), await read_history(services, each)
         assert [move.seq for move in history] == list(range(1, len(history) + 1))
         assert history[-1].to_status == job.status
         begun = [cut_tasks.BEGUN[str(each), attempt] for attempt in range(1, job.attempt + 1)]
@@ -121,21 +121,21 @@ async def _check(place: Place, desk: Desk, jobs: list[UUID]) -> None:
     assert await place.value(idle) == 0
 
 
-async def _ended(node: Node, desk: Desk, job_id: UUID) -> None:
+async def _ended(node: Node, services: Services, job_id: UUID) -> None:
     """By itself, by the claim loop of this node, or by its rescue after the lease."""
 
     async def is_terminal() -> bool:
         node.worker.claim_loop.wake()
-        return (await read(desk, job_id)).status.is_terminal
+        return (await read(services, job_id)).status.is_terminal
 
     await until(is_terminal, within=15)
 
 
-async def _runs(node: Node, desk: Desk) -> None:
+async def _runs(node: Node, services: Services) -> None:
     for task in ("on_loop", "in_thread", "in_process"):
-        job = await house.submitted(desk, task)
-        await _ended(node, desk, job.id)
-        assert (await read(desk, job.id)).status is Status.SUCCEEDED
+        job = await house.submitted(services, task)
+        await _ended(node, services, job.id)
+        assert (await read(services, job.id)).status is Status.SUCCEEDED
 
 
 async def _nothing_waits(node: Node, kind: Any) -> bool:
@@ -146,8 +146,8 @@ async def _nothing_waits(node: Node, kind: Any) -> bool:
     return bool(node.worker._nothing_waits[kind]) and node.worker._slots.free(kind) > 0
 
 
-async def _is_cut_or_ended(cut: Cut, desk: Desk, job_id: UUID) -> bool:
-    return cut.hit is not None or (await read(desk, job_id)).status.is_terminal
+async def _is_cut_or_ended(cut: Cut, services: Services, job_id: UUID) -> bool:
+    return cut.hit is not None or (await read(services, job_id)).status.is_terminal
 
 
 async def _is_over(cut: Cut, node: Node) -> bool:

@@ -9,7 +9,7 @@ from typing import Final
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.status import Status
 from jobtrail.jobs.cancel import cancel
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from support import house, kinds
 from support.database import Place
 
@@ -25,10 +25,10 @@ SELECT extract(epoch FROM finished_at - cancel_requested_at)::float8 AS seconds
 
 
 async def test_cancels_arrive_wherever_the_job_runs(place: Place) -> None:
-    # the requests come from a desk that runs nothing: no node hears of them but by asking the database
-    desk, outside = (Desk(place.database, Catalog.from_modules([kinds])) for _ in range(2))
+    # the requests come from the services that runs nothing: no node hears of them but by asking the database
+    services, outside = (Services(place.database, Catalog.from_modules([kinds])) for _ in range(2))
     jobs = [
-        (await house.submitted(desk, f"kind_{kind}", how="wait")).id
+        (await house.submitted(services, f"kind_{kind}", how="wait")).id
         for kind, count in JOBS.items()
         for _ in range(count)
     ]
@@ -36,7 +36,9 @@ async def test_cancels_arrive_wherever_the_job_runs(place: Place) -> None:
     async with AsyncExitStack() as nodes:
         for _ in range(NODES):
             places = {"slots": 20, "threads": 18, "processes": 2}
-            await nodes.enter_async_context(house.node_at(desk, place, grace=0, lease=timedelta(seconds=30), **places))
+            await nodes.enter_async_context(
+                house.node_at(services, place, grace=0, lease=timedelta(seconds=30), **places)
+            )
         for job_id in jobs:
             await house.reached(outside, job_id, Status.RUNNING, within=30)
         for job_id in jobs:

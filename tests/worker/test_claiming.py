@@ -20,10 +20,10 @@ from support.until import until
 
 
 async def test_nothing_is_claimed_beyond_the_free_slots(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, slots=3, threads=2) as node:
-        await submit_batch(desk, [Submission(task="hold") for _ in range(10)], by="ann")
-        await submit_batch(desk, [Submission(task="hold_in_thread") for _ in range(10)], by="ann")
+    services = house.services_at(place)
+    async with house.node_at(services, place, slots=3, threads=2) as node:
+        await submit_batch(services, [Submission(task="hold") for _ in range(10)], by="ann")
+        await submit_batch(services, [Submission(task="hold_in_thread") for _ in range(10)], by="ann")
 
         async def full() -> bool:
             running = await place.value("SELECT count(*) FROM jobtrail.jobs WHERE status = 'running'")
@@ -44,50 +44,50 @@ async def test_nothing_is_claimed_beyond_the_free_slots(place: Place) -> None:
 
 
 async def test_a_thread_that_was_left_behind_keeps_its_slot(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, threads=1) as node:
-        late = await house.ended(desk, (await house.submitted(desk, "hold_in_thread", timeout=0.1)).id)
+    services = house.services_at(place)
+    async with house.node_at(services, place, threads=1) as node:
+        late = await house.ended(services, (await house.submitted(services, "hold_in_thread", timeout=0.1)).id)
         assert (late.status, (late.error or {})["type"]) == (Status.FAILED, "timeout")
         assert "hold_in_thread did not end when told to: it is left behind" in caplog.text
         assert node.worker.left_behind == 1
-        waiting = await house.submitted(desk, "in_thread", n=1)
+        waiting = await house.submitted(services, "in_thread", n=1)
         await node.worker.claim_loop.ticked()
-        assert (await read(desk, waiting.id)).status is Status.PENDING
+        assert (await read(services, waiting.id)).status is Status.PENDING
         tasks.GATE.set()
-        assert (await house.ended(desk, waiting.id)).status is Status.SUCCEEDED
+        assert (await house.ended(services, waiting.id)).status is Status.SUCCEEDED
         assert node.worker.left_behind == 0
 
 
 async def test_launch_does_not_overtake_older_or_more_urgent_work(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, slots=1) as node:
-        first = await house.submitted(desk, "hold")
+    services = house.services_at(place)
+    async with house.node_at(services, place, slots=1) as node:
+        first = await house.submitted(services, "hold")
         node.launch(first.id, first.task, first.queue)
-        await house.reached(desk, first.id, Status.RUNNING)
-        old, urgent, young = [await house.submitted(desk, "noop", priority=priority) for priority in (5, 9, 5)]
+        await house.reached(services, first.id, Status.RUNNING)
+        old, urgent, young = [await house.submitted(services, "noop", priority=priority) for priority in (5, 9, 5)]
         for job in (young, old, urgent):
             node.launch(job.id, job.task, job.queue)
         tasks.GATE.set()
-        jobs = [await house.ended(desk, job.id) for job in (urgent, old, young)]
+        jobs = [await house.ended(services, job.id) for job in (urgent, old, young)]
     starts = [job.started_at for job in jobs]
     assert starts == sorted(starts, key=lambda start: (start is None, start))
 
 
 async def test_launch_leaves_a_freed_slot_to_what_waits(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, slots=1) as node:
-        first = await house.submitted(desk, "hold")
-        await house.reached(desk, first.id, Status.RUNNING)
-        old, young = await house.submitted(desk, "noop"), await house.submitted(desk, "noop")
+    services = house.services_at(place)
+    async with house.node_at(services, place, slots=1) as node:
+        first = await house.submitted(services, "hold")
+        await house.reached(services, first.id, Status.RUNNING)
+        old, young = await house.submitted(services, "noop"), await house.submitted(services, "noop")
         node.launch(old.id, old.task, old.queue)
         await node.worker.claim_loop.stop()  # so that nobody claims the old one before the launch below
         tasks.GATE.set()
-        await house.ended(desk, first.id)
+        await house.ended(services, first.id)
         await until(partial(_has_room, node))
         node.launch(young.id, young.task, young.queue)
         await asyncio.sleep(0)
         await node.worker._claims.settle()
-        assert [(await read(desk, job.id)).status for job in (old, young)] == [Status.PENDING, Status.PENDING]
+        assert [(await read(services, job.id)).status for job in (old, young)] == [Status.PENDING, Status.PENDING]
 
 
 async def _has_room(node: Node) -> bool:
@@ -95,23 +95,23 @@ async def _has_room(node: Node) -> bool:
 
 
 async def test_a_launched_job_needs_no_poll(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, poll_every=timedelta(hours=1)) as node:
+    services = house.services_at(place)
+    async with house.node_at(services, place, poll_every=timedelta(hours=1)) as node:
         await node.worker.claim_loop.ticked(0)
         for _ in range(20):
-            job = await house.submitted(desk, "noop")
+            job = await house.submitted(services, "noop")
             node.launch(job.id, job.task, job.queue)
-            assert (await house.ended(desk, job.id, within=5)).status is Status.SUCCEEDED
-        burst = [await house.submitted(desk, "noop") for _ in range(100)]
+            assert (await house.ended(services, job.id, within=5)).status is Status.SUCCEEDED
+        burst = [await house.submitted(services, "noop") for _ in range(100)]
         for job in burst:
             node.launch(job.id, job.task, job.queue)
         for job in burst:
-            assert (await house.ended(desk, job.id, within=5)).status is Status.SUCCEEDED
+            assert (await house.ended(services, job.id, within=5)).status is Status.SUCCEEDED
 
 
 async def test_an_idle_poll_is_one_statement_whatever_the_kinds(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, threads=2, processes=1, poll_every=timedelta(seconds=0.05)) as node:
+    services = house.services_at(place)
+    async with house.node_at(services, place, threads=2, processes=1, poll_every=timedelta(seconds=0.05)) as node:
         await node.worker.claim_loop.ticked()
         begun = node.worker.claim_loop.ticks
         polls: list[str] = []
@@ -120,7 +120,7 @@ async def test_an_idle_poll_is_one_statement_whatever_the_kinds(place: Place) ->
             if "WITH RECURSIVE spots" in statement:
                 polls.append(statement)
 
-        event.listen(desk.database.grouped.sync_engine, "before_cursor_execute", heard)
+        event.listen(services.database.grouped.sync_engine, "before_cursor_execute", heard)
         ticks = await node.worker.claim_loop.ticked(begun + 5) - begun
         assert 5 <= len(polls) <= ticks + 1
         for task in ("noop", "in_thread"):
@@ -137,21 +137,21 @@ async def test_an_idle_poll_is_one_statement_whatever_the_kinds(place: Place) ->
 
 
 async def test_a_node_takes_only_its_queues(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, queues=("a", "b")) as node:
-        elsewhere = await house.submitted(desk, "noop", queue="c")
+    services = house.services_at(place)
+    async with house.node_at(services, place, queues=("a", "b")) as node:
+        elsewhere = await house.submitted(services, "noop", queue="c")
         node.launch(elsewhere.id, elsewhere.task, elsewhere.queue)
-        here = [await house.submitted(desk, "noop", queue=queue) for queue in ("a", "b")]
+        here = [await house.submitted(services, "noop", queue=queue) for queue in ("a", "b")]
         for job in here:
-            await house.ended(desk, job.id)
+            await house.ended(services, job.id)
         await node.worker.claim_loop.ticked()
-        assert (await read(desk, elsewhere.id)).status is Status.PENDING
+        assert (await read(services, elsewhere.id)).status is Status.PENDING
 
 
 async def test_a_task_that_nobody_here_knows_stays_pending(place: Place) -> None:
-    desk = house.desk_at(place)
+    services = house.services_at(place)
     await place.psql.execute("INSERT INTO jobtrail.jobs (id, task) VALUES (gen_random_uuid(), 'foreign')")
-    async with house.node_at(desk, place) as node:
-        await house.ended(desk, (await house.submitted(desk, "noop")).id)
+    async with house.node_at(services, place) as node:
+        await house.ended(services, (await house.submitted(services, "noop")).id)
         await node.worker.claim_loop.ticked()
     assert await place.value("SELECT status FROM jobtrail.jobs WHERE task = 'foreign'") == "pending"

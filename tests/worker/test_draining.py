@@ -11,7 +11,7 @@ from jobtrail.jobs.claim import claim_next
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
 from jobtrail.jobs.renew import Held, Running
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from support import house, tasks
 from support.database import Place
 from support.rows import born
@@ -21,58 +21,58 @@ ONCE = timedelta(seconds=60)
 
 
 async def test_it_claims_no_more_from_the_moment_it_is_told(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place) as node:
-        held = await house.submitted(desk, "hold")
-        await house.reached(desk, held.id, Status.RUNNING)
+    services = house.services_at(place)
+    async with house.node_at(services, place) as node:
+        held = await house.submitted(services, "hold")
+        await house.reached(services, held.id, Status.RUNNING)
         node.drain(10)
         assert not node.accepting()
-        later = await house.submitted(desk, "noop")
+        later = await house.submitted(services, "noop")
         node.launch(later.id, later.task, later.queue)
         tasks.GATE.set()
-        await house.reached(desk, held.id, Status.SUCCEEDED)
+        await house.reached(services, held.id, Status.SUCCEEDED)
         await node.stop(10)
-        assert (await read(desk, later.id)).status is Status.PENDING
+        assert (await read(services, later.id)).status is Status.PENDING
         assert await place.rows("SELECT FROM jobtrail.nodes") == []
 
 
 @pytest.mark.parametrize("limits", [(0.3, 60.0), (60.0, 0.3)], ids=["later more", "later less"])
 async def test_the_earliest_limit_holds(place: Place, limits: tuple[float, float]) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, cancel_grace=timedelta(seconds=0.1)) as node:
-        job = await house.submitted(desk, "sleep_long")
-        await house.reached(desk, job.id, Status.RUNNING)
+    services = house.services_at(place)
+    async with house.node_at(services, place, cancel_grace=timedelta(seconds=0.1)) as node:
+        job = await house.submitted(services, "sleep_long")
+        await house.reached(services, job.id, Status.RUNNING)
         began = time.monotonic()
         for limit in limits:
             node.drain(limit)
         await node.stop(60)
         assert 0.25 < time.monotonic() - began < 3
-        assert (await read(desk, job.id)).status is Status.FAILED
+        assert (await read(services, job.id)).status is Status.FAILED
 
 
 async def test_a_claim_that_hangs_does_not_lengthen_the_grace(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, poll_every=timedelta(seconds=0.05)) as node:
-        job = await house.submitted(desk, "sleep_long")
-        await house.reached(desk, job.id, Status.RUNNING)
+    services = house.services_at(place)
+    async with house.node_at(services, place, poll_every=timedelta(seconds=0.05)) as node:
+        job = await house.submitted(services, "sleep_long")
+        await house.reached(services, job.id, Status.RUNNING)
         async with place.psql.transaction():
             await place.psql.execute("LOCK TABLE jobtrail.pauses")  # a claim reads it, so it waits
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%claimed%'"
             await until(lambda: place.value(waiting))
             stopping = asyncio.create_task(node.stop(0.2))
-            await house.reached(desk, job.id, Status.FAILED, within=2)
+            await house.reached(services, job.id, Status.FAILED, within=2)
         await asyncio.wait_for(stopping, 5)
 
 
 async def test_many_claims_under_way_are_run_or_go_back(place: Place) -> None:
-    desk = house.desk_at(place)
+    services = house.services_at(place)
     await place.psql.execute(
         "INSERT INTO jobtrail.jobs (id, task) SELECT gen_random_uuid(), 'noop' FROM generate_series(1, 600)"
     )
     for _ in range(6):
-        async with house.node_at(desk, place, slots=40, poll_every=timedelta(seconds=0.02)) as node:
+        async with house.node_at(services, place, slots=40, poll_every=timedelta(seconds=0.02)) as node:
             await node.worker.claim_loop.ticked(after=0)
-            fresh = [await house.submitted(desk, "noop") for _ in range(3)]
+            fresh = [await house.submitted(services, "noop") for _ in range(3)]
             for job in fresh:
                 node.launch(job.id, job.task, job.queue)
         by_status = "SELECT status, count(*)::int AS jobs FROM jobtrail.jobs GROUP BY 1"
@@ -84,14 +84,14 @@ async def test_many_claims_under_way_are_run_or_go_back(place: Place) -> None:
 
 
 async def test_a_claim_whose_answer_was_lost_goes_back_when_the_node_stops(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, poll_every=ONCE, lease=ONCE * 2) as node:
+    services = house.services_at(place)
+    async with house.node_at(services, place, poll_every=ONCE, lease=ONCE * 2) as node:
         await node.worker.claim_loop.ticked(after=0)
         job_id = await born(place)
         lease = timedelta(seconds=60)
         await claim_next(place.database, node=node.id, lease=lease, tasks=["noop"], queues=(), free=1, salt="")
-    job = await read(desk, job_id)
-    reasons = [move.reason for move in await read_history(desk, job_id)]
+    job = await read(services, job_id)
+    reasons = [move.reason for move in await read_history(services, job_id)]
     assert (job.status, job.attempt, job.max_attempts, reasons[-1]) == (Status.PENDING, 1, 2, "released")
 
 
@@ -99,23 +99,23 @@ async def test_an_end_that_is_refused_is_kept_and_nothing_is_run_twice(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     tasks.HAPPENED.clear()
-    desk = house.desk_at(place)
+    services = house.services_at(place)
     await place.psql.execute("""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
             $$ BEGIN RAISE EXCEPTION USING ERRCODE = '22000'; END $$;
         CREATE TRIGGER refuse BEFORE UPDATE ON jobtrail.jobs FOR EACH ROW
             WHEN (NEW.status = 'succeeded') EXECUTE FUNCTION refuse()""")
     try:
-        async with house.node_at(desk, place, lease=ONCE) as node:
-            job = await house.submitted(desk, "hold_and_tell")
-            await house.reached(desk, job.id, Status.RUNNING)
+        async with house.node_at(services, place, lease=ONCE) as node:
+            job = await house.submitted(services, "hold_and_tell")
+            await house.reached(services, job.id, Status.RUNNING)
             tasks.GATE.set()
             await until(lambda: _is_told(caplog, f"attempt 1 of job {job.id} is not recorded yet"))
             for _ in range(3):
                 node.worker.reconcile([], [Running(job.id, 1, cancel_requested=False)])
             assert node.worker.held() == [Held(job.id, 1)]
             await place.psql.execute("DROP TRIGGER refuse ON jobtrail.jobs")
-            assert (await house.ended(desk, job.id)).status is Status.SUCCEEDED
+            assert (await house.ended(services, job.id)).status is Status.SUCCEEDED
             assert tasks.HAPPENED.count(("began", 1)) == 1
     finally:
         await place.psql.execute("DROP FUNCTION refuse() CASCADE")
@@ -127,20 +127,20 @@ async def _is_told(caplog: pytest.LogCaptureFixture, words: str) -> bool:
 
 async def test_a_loop_that_is_closed_leaves_nothing_running(place: Place) -> None:
     """All that is on it is cancelled, as `asyncio.run` does at its end."""
-    desk = house.desk_at(place)
+    services = house.services_at(place)
     terms = {"cancel_grace": timedelta(seconds=0.2), "processes": 1}
-    async with house.node_at(desk, place, **terms) as node:
-        jobs = [await house.submitted(desk, task, max_attempts=2) for task in ("sleep_long", "hold_in_thread")]
+    async with house.node_at(services, place, **terms) as node:
+        jobs = [await house.submitted(services, task, max_attempts=2) for task in ("sleep_long", "hold_in_thread")]
         for job in jobs:
-            await house.reached(desk, job.id, Status.RUNNING)
+            await house.reached(services, job.id, Status.RUNNING)
         node.drain(60)  # so that it does not take them again
         runs = list(node.worker._attempts._runs)
         for run in runs:
             run.cancel()
         await asyncio.wait(runs, timeout=5)
-        assert [(await _facts(desk, job.id)) for job in jobs] == [(Status.PENDING, "lost")] * 2
+        assert [(await _facts(services, job.id)) for job in jobs] == [(Status.PENDING, "lost")] * 2
 
 
-async def _facts(desk: Desk, job_id: object) -> tuple[Status, str]:
-    job = await read(desk, job_id)  # type: ignore[arg-type]
+async def _facts(services: Services, job_id: object) -> tuple[Status, str]:
+    job = await read(services, job_id)  # type: ignore[arg-type]
     return job.status, (job.error or {})["type"]

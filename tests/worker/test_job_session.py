@@ -10,7 +10,7 @@ from jobtrail.job.catalog import Catalog
 from jobtrail.job.errors import ContextError
 from jobtrail.job.status import Status
 from jobtrail.jobs.cancel import cancel
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from support import booking, house, rows
 from support.database import Place
 from support.until import until
@@ -19,9 +19,9 @@ EFFECTS = "SELECT array_agg(attempt ORDER BY attempt) FROM effects WHERE job = $
 
 
 @pytest.fixture
-async def desk(place: Place) -> AsyncIterator[Desk]:
+async def services(place: Place) -> AsyncIterator[Services]:
     await place.psql.execute(booking.TABLE)
-    yield Desk(place.database, Catalog.from_modules([booking]))
+    yield Services(place.database, Catalog.from_modules([booking]))
     await place.psql.execute("DROP TABLE effects")
 
 
@@ -39,28 +39,28 @@ async def desk(place: Place) -> AsyncIterator[Desk]:
     ],
 )
 async def test_effects_and_outcome(
-    place: Place, desk: Desk, how: str, status: Status, error: str | None, effects: list[int] | None
+    place: Place, services: Services, how: str, status: Status, error: str | None, effects: list[int] | None
 ) -> None:
-    async with house.node_at(desk, place):
-        job = await house.ended(desk, (await house.submitted(desk, "book", how=how, max_attempts=2)).id)
+    async with house.node_at(services, place):
+        job = await house.ended(services, (await house.submitted(services, "book", how=how, max_attempts=2)).id)
     assert (job.status, (job.error or {}).get("type")) == (status, error), job.error
     assert await place.value(EFFECTS, job.id) == effects
 
 
 @pytest.mark.parametrize("how", ["wait", "deaf"])
-async def test_a_cancelled_job_leaves_nothing(place: Place, desk: Desk, how: str) -> None:
-    async with house.node_at(desk, place, cancel_grace=timedelta(seconds=0.1)):
-        job = await house.submitted(desk, "book", how=how)
+async def test_a_cancelled_job_leaves_nothing(place: Place, services: Services, how: str) -> None:
+    async with house.node_at(services, place, cancel_grace=timedelta(seconds=0.1)):
+        job = await house.submitted(services, "book", how=how)
         await _is_writing(place)
-        await cancel(desk, job.id, by="ann")
-        assert (await house.ended(desk, job.id)).status is Status.CANCELLED
+        await cancel(services, job.id, by="ann")
+        assert (await house.ended(services, job.id)).status is Status.CANCELLED
     assert await place.value(EFFECTS, job.id) is None
     assert await _open_transactions(place) == 0
 
 
-async def test_an_attempt_that_is_no_longer_ours_leaves_nothing(place: Place, desk: Desk) -> None:
-    async with house.node_at(desk, place) as node:
-        job = await house.submitted(desk, "book", how="wait")
+async def test_an_attempt_that_is_no_longer_ours_leaves_nothing(place: Place, services: Services) -> None:
+    async with house.node_at(services, place) as node:
+        job = await house.submitted(services, "book", how="wait")
         await _is_writing(place)
         await rows.taken_away(place, job.id)
 
@@ -73,19 +73,19 @@ async def test_an_attempt_that_is_no_longer_ours_leaves_nothing(place: Place, de
     assert await _open_transactions(place) == 0
 
 
-async def test_a_node_that_stops_leaves_nothing(place: Place, desk: Desk) -> None:
-    async with house.node_at(desk, place, grace=0):
-        job = await house.submitted(desk, "book", how="wait", max_attempts=1)
+async def test_a_node_that_stops_leaves_nothing(place: Place, services: Services) -> None:
+    async with house.node_at(services, place, grace=0):
+        job = await house.submitted(services, "book", how="wait", max_attempts=1)
         await _is_writing(place)
-    ended = await house.ended(desk, job.id)
+    ended = await house.ended(services, job.id)
     assert (ended.status, (ended.error or {})["type"]) == (Status.FAILED, "lost")
     assert await place.value(EFFECTS, job.id) is None
 
 
 @pytest.mark.parametrize("task", ["book_in_thread", "book_in_process", "submit_in_thread"])
-async def test_a_def_is_told_that_it_cannot_await(place: Place, desk: Desk, task: str) -> None:
-    async with house.node_at(desk, place, processes=1):
-        job = await house.ended(desk, (await house.submitted(desk, task)).id)
+async def test_a_def_is_told_that_it_cannot_await(place: Place, services: Services, task: str) -> None:
+    async with house.node_at(services, place, processes=1):
+        job = await house.ended(services, (await house.submitted(services, task)).id)
     assert (job.status, (job.error or {})["type"]) == (Status.FAILED, "ContextError")
     assert "async def" in (job.error or {})["message"]
 
@@ -104,17 +104,17 @@ async def _open_transactions(place: Place) -> int:
     return int(await place.value(query))
 
 
-async def test_a_session_that_opens_after_the_attempt_has_ended_is_given_back(place: Place, desk: Desk) -> None:
+async def test_a_session_that_opens_after_the_attempt_has_ended_is_given_back(place: Place, services: Services) -> None:
     database = open_database(place.url.sqlalchemy, pool_size=1)
-    narrow = Desk(database, desk.catalog)
+    narrow = Services(database, services.catalog)
     async with house.node_at(narrow, place, cancel_grace=timedelta(seconds=0.1)):
-        first = await house.submitted(desk, "book", how="wait")
+        first = await house.submitted(services, "book", how="wait")
         await _is_writing(place)
-        second = await house.submitted(desk, "ask_and_leave")
-        await house.reached(desk, second.id, Status.RUNNING)
+        second = await house.submitted(services, "ask_and_leave")
+        await house.reached(services, second.id, Status.RUNNING)
         for job in (second, first):
-            await cancel(desk, job.id, by="ann")
-            await house.ended(desk, job.id)
+            await cancel(services, job.id, by="ann")
+            await house.ended(services, job.id)
         with pytest.raises(ContextError, match="this attempt has ended"):
             await booking.OPENING.pop()
         assert database.jobs.pool.checkedout() == 0  # type: ignore[attr-defined]

@@ -35,14 +35,14 @@ async def beat(place: Place, node: UUID, lease: timedelta = LEASE) -> None:
 
 async def one_silent(place: Place) -> UUID:
     """A running job whose lease ran out; its id."""
-    job = await house.submitted(house.desk_at(place), "noop")
+    job = await house.submitted(house.services_at(place), "noop")
     await claim_next(place.database, node=uuid4(), lease=timedelta(0), tasks=["noop"], queues=(), free=1, salt="")
     return job.id
 
 
 async def is_rescued(place: Place, job_id: UUID, judge: UUID) -> bool:
     await rescue(place.database, node=judge, by="judge")
-    return (await read(house.desk_at(place), job_id)).status is Status.FAILED
+    return (await read(house.services_at(place), job_id)).status is Status.FAILED
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.log import read_log
 from jobtrail.jobs.query import read
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from support import house, kinds
 from support.database import Place
 from support.until import until
@@ -76,23 +76,25 @@ _TOLD: Final = {"loop": "CancelledError", "thread": "InterruptedError", "process
 async def ended(kept_place: Place) -> AsyncIterator[dict[tuple[str, str], UUID]]:
     """Every cell of the table, run once by one node."""
     await kept_place.empty()
-    desk = Desk(kept_place.database, Catalog.from_modules([kinds]))
+    services = Services(kept_place.database, Catalog.from_modules([kinds]))
     jobs: dict[tuple[str, str], UUID] = {}
     grace = timedelta(seconds=0.5)
-    async with house.node_at(desk, kept_place, grace=0, cancel_grace=grace, slots=9, threads=9, processes=3) as node:
+    async with house.node_at(
+        services, kept_place, grace=0, cancel_grace=grace, slots=9, threads=9, processes=3
+    ) as node:
         for kind in KINDS:
             for name, case in CASES.items():
                 job = await house.submitted(
-                    desk, f"kind_{kind}", how=case.how, timeout=case.timeout, max_attempts=case.max_attempts
+                    services, f"kind_{kind}", how=case.how, timeout=case.timeout, max_attempts=case.max_attempts
                 )
                 jobs[kind, name] = job.id
         asked = [jobs[kind, name] for kind in KINDS for name in ("cancelled", "swallowed cancel")]
-        await asyncio.gather(*(_cancelled_while_it_runs(desk, each) for each in asked))
+        await asyncio.gather(*(_cancelled_while_it_runs(services, each) for each in asked))
         for (_, name), job_id in jobs.items():
             if name != "node stopped":
-                await house.ended(desk, job_id, within=30)
+                await house.ended(services, job_id, within=30)
         for kind in KINDS:
-            await _has_said_something(desk, jobs[kind, "node stopped"])
+            await _has_said_something(services, jobs[kind, "node stopped"])
     yield jobs
 
     async def is_over() -> bool:
@@ -104,10 +106,10 @@ async def ended(kept_place: Place) -> AsyncIterator[dict[tuple[str, str], UUID]]
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CASES)
 async def test_row_history_and_log(kept_place: Place, ended: dict[tuple[str, str], UUID], kind: str, name: str) -> None:
-    case, desk = CASES[name], Desk(kept_place.database, Catalog.from_modules([kinds]))
-    job = await read(desk, ended[kind, name])
-    lines = [line.message for line in await read_log(desk, job.id)]
-    moves = [move.reason for move in await read_history(desk, job.id)]
+    case, services = CASES[name], Services(kept_place.database, Catalog.from_modules([kinds]))
+    job = await read(services, ended[kind, name])
+    lines = [line.message for line in await read_log(services, job.id)]
+    moves = [move.reason for move in await read_history(services, job.id)]
     assert (job.status, job.attempt) == (case.status, case.attempt), (job, lines)
     assert moves == ["submitted", *case.moves]
     assert lines[: len(case.lines)] == list(case.lines)
@@ -122,14 +124,14 @@ async def test_row_history_and_log(kept_place: Place, ended: dict[tuple[str, str
     assert (job.finished_at is not None) is case.status.is_terminal
 
 
-async def _cancelled_while_it_runs(desk: Desk, job_id: UUID) -> None:
-    await _has_said_something(desk, job_id)
-    await cancel(desk, job_id, by="ann", reason="enough")
+async def _cancelled_while_it_runs(services: Services, job_id: UUID) -> None:
+    await _has_said_something(services, job_id)
+    await cancel(services, job_id, by="ann", reason="enough")
 
 
-async def _has_said_something(desk: Desk, job_id: UUID) -> None:
+async def _has_said_something(services: Services, job_id: UUID) -> None:
     async def lines() -> bool:
-        return bool(await read_log(desk, job_id))
+        return bool(await read_log(services, job_id))
 
     await until(lines, within=30)
 

@@ -36,41 +36,41 @@ async def rescued(place: Place) -> None:
     [(1, False, "failed"), (2, False, "pending"), (1, True, "cancelled"), (2, True, "cancelled")],
 )
 async def test_an_attempt_whose_lease_ran_out(place: Place, max_attempts: int, cancelled: bool, status: str) -> None:
-    desk = house.desk_at(place)
-    job = await house.submitted(desk, "noop", max_attempts=max_attempts)
+    services = house.services_at(place)
+    job = await house.submitted(services, "noop", max_attempts=max_attempts)
     await claimed_by_a_silent_node(place)
     if cancelled:
-        await cancel(desk, job.id, by="ann", reason="enough")
+        await cancel(services, job.id, by="ann", reason="enough")
     await rescued(place)
-    job = await read(desk, job.id)
+    job = await read(services, job.id)
     assert (job.status, job.node_id, job.attempt) == (status, None, 1)
     assert job.error is not None
     assert (job.error["type"], job.error["attempt"]) == ("lost", 1)
-    last = (await read_history(desk, job.id))[-1]
+    last = (await read_history(services, job.id))[-1]
     by, why = ("ann", "enough") if cancelled else ("node x", "rescued")
     assert (last.actor, last.reason, last.to_status) == (by, why, status)
 
 
 async def test_a_living_lease_is_left_alone(place: Place) -> None:
-    desk = house.desk_at(place)
-    job = await house.submitted(desk, "noop")
+    services = house.services_at(place)
+    job = await house.submitted(services, "noop")
     await claimed_by_a_silent_node(place, timedelta(seconds=60))
     await rescued(place)
-    assert (await read(desk, job.id)).status is Status.RUNNING
+    assert (await read(services, job.id)).status is Status.RUNNING
 
 
 async def test_nobody_is_rescued_soon_after_postgresql_started(place: Place) -> None:
-    desk = house.desk_at(place)
-    job = await house.submitted(desk, "noop")
+    services = house.services_at(place)
+    job = await house.submitted(services, "noop")
     await claimed_by_a_silent_node(place)
     await rescue(place.database, node=await judge(place, timedelta(days=1)), by="node x")
-    assert (await read(desk, job.id)).status is Status.RUNNING
+    assert (await read(services, job.id)).status is Status.RUNNING
 
 
 @pytest.mark.parametrize("wrong", ["node", "attempt", "rescued", "retried"])
 async def test_a_stale_end_changes_nothing(place: Place, wrong: str) -> None:
-    desk = house.desk_at(place)
-    job = await house.submitted(desk, "noop", max_attempts=2)
+    services = house.services_at(place)
+    job = await house.submitted(services, "noop", max_attempts=2)
     node = await claimed_by_a_silent_node(place)
     ending = Ending(job.id, 1, Status.SUCCEEDED, "succeeded", result='"late"')
     match wrong:
@@ -83,16 +83,16 @@ async def test_a_stale_end_changes_nothing(place: Place, wrong: str) -> None:
         case "retried":
             await rescued(place)
             await claimed_by_a_silent_node(place, timedelta(seconds=60))
-    before, known = await read(desk, job.id), await trail(place, job.id)
+    before, known = await read(services, job.id), await trail(place, job.id)
     assert await finish_group(place.database, [ending], node=node) == [Landing.UNSETTLED]
     assert await settle(place.database, ending, node=node) is Landing.STALE
-    assert await read(desk, job.id) == before
+    assert await read(services, job.id) == before
     assert await trail(place, job.id) == known
 
 
 async def test_an_end_that_landed_before_its_answer_was_lost(place: Place) -> None:
-    desk = house.desk_at(place)
-    jobs = [await house.submitted(desk, "noop", max_attempts=2) for _ in range(2)]
+    services = house.services_at(place)
+    jobs = [await house.submitted(services, "noop", max_attempts=2) for _ in range(2)]
     node = await claimed_by_a_silent_node(place, timedelta(seconds=60))
     endings = [
         Ending(jobs[0].id, 1, Status.SUCCEEDED, "succeeded", result="1"),
@@ -107,24 +107,24 @@ async def test_an_end_that_landed_before_its_answer_was_lost(place: Place) -> No
 
 async def test_settle_waits_for_a_commit_that_is_still_on_its_way(place: Place) -> None:
     """A plain read would say `running` and write again; FOR UPDATE waits for what the old transaction does."""
-    desk = house.desk_at(place)
-    job = await house.submitted(desk, "noop")
+    services = house.services_at(place)
+    job = await house.submitted(services, "noop")
     node = await claimed_by_a_silent_node(place, timedelta(seconds=60))
     ending = Ending(job.id, 1, Status.SUCCEEDED, "succeeded", result="2")
     on_its_way = "status = 'succeeded', moved_by = 'node', move_reason = 'succeeded', result = '1'"
     assert await settled_during(place, on_its_way, ending, node=node) is Landing.LANDED
-    assert (await read(desk, job.id)).result == 1
+    assert (await read(services, job.id)).result == 1
 
 
 async def test_settle_knows_a_rescue_that_was_on_its_way(place: Place) -> None:
-    desk = house.desk_at(place)
-    job = await house.submitted(desk, "noop")
+    services = house.services_at(place)
+    job = await house.submitted(services, "noop")
     node = await claimed_by_a_silent_node(place)
     ending = Ending(job.id, 1, Status.FAILED, "ValueError", error='{"type": "ValueError"}')
     on_its_way = """status = 'failed', moved_by = 'node x', move_reason = 'rescued', error = '{"type": "lost"}',
         node_id = NULL"""
     assert await settled_during(place, on_its_way, ending, node=node) is Landing.STALE
-    assert (await read(desk, job.id)).error == {"type": "lost"}
+    assert (await read(services, job.id)).error == {"type": "lost"}
 
 
 async def settled_during(place: Place, on_its_way: str, ending: Ending, *, node: object) -> Landing:
@@ -144,8 +144,8 @@ async def settled_during(place: Place, on_its_way: str, ending: Ending, *, node:
 
 
 async def test_one_locked_row_does_not_hold_up_the_others(place: Place) -> None:
-    desk = house.desk_at(place)
-    jobs = [await house.submitted(desk, "noop") for _ in range(10)]
+    services = house.services_at(place)
+    jobs = [await house.submitted(services, "noop") for _ in range(10)]
     node = await claimed_by_a_silent_node(place, timedelta(seconds=60))
     endings = [Ending(job.id, 1, Status.SUCCEEDED, "succeeded") for job in jobs]
     async with place.psql.transaction():
@@ -160,53 +160,53 @@ async def test_one_locked_row_does_not_hold_up_the_others(place: Place) -> None:
 
 
 async def test_a_renewal_of_another_node_or_attempt_keeps_nothing_alive(place: Place) -> None:
-    desk = house.desk_at(place)
-    job = await house.submitted(desk, "noop")
+    services = house.services_at(place)
+    job = await house.submitted(services, "noop")
     node = await claimed_by_a_silent_node(place)
     async with place.database.autocommit() as connection:
         await renew(connection, [Held(job.id, 1)], node=uuid4(), lease=timedelta(hours=1))
         await renew(connection, [Held(job.id, 2)], node=node, lease=timedelta(hours=1))
     await rescued(place)
-    assert (await read(desk, job.id)).status is Status.FAILED
+    assert (await read(services, job.id)).status is Status.FAILED
 
 
 async def test_a_claim_whose_answer_was_lost_is_started(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place) as node:
+    services = house.services_at(place)
+    async with house.node_at(services, place) as node:
         await node.worker.claim_loop.stop()
-        job = await house.submitted(desk, "noop")
+        job = await house.submitted(services, "noop")
         await claim_next(
             place.database, node=node.id, lease=timedelta(seconds=60), tasks=["noop"], queues=(), free=1, salt=""
         )
-        job = await house.ended(desk, job.id)
+        job = await house.ended(services, job.id)
     assert (job.status, job.attempt) == (Status.SUCCEEDED, 1)
 
 
 async def test_a_claim_whose_answer_was_lost_goes_back_where_there_is_no_room(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, slots=0) as node:
-        job = await house.submitted(desk, "noop")
+    services = house.services_at(place)
+    async with house.node_at(services, place, slots=0) as node:
+        job = await house.submitted(services, "noop")
         await claim_next(
             place.database, node=node.id, lease=timedelta(seconds=60), tasks=["noop"], queues=(), free=1, salt=""
         )
-        job = await house.reached(desk, job.id, Status.PENDING)
+        job = await house.reached(services, job.id, Status.PENDING)
     assert (job.attempt, job.max_attempts) == (1, 2)
-    assert (await read_history(desk, job.id))[-1].reason == "released"
+    assert (await read_history(services, job.id))[-1].reason == "released"
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "succeeded"])
 async def test_a_node_that_lost_a_job_stops_it(place: Place, status: str) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
-        job = await house.submitted(desk, "sleep_long")
-        await house.reached(desk, job.id, Status.RUNNING)
+    services = house.services_at(place)
+    async with house.node_at(services, place):
+        job = await house.submitted(services, "sleep_long")
+        await house.reached(services, job.id, Status.RUNNING)
         await typed(place, job.id, status)
 
         async def stopped() -> bool:
             return not any(each.get_name() == f"job-{job.id}" for each in asyncio.all_tasks())
 
         await until(stopped)
-    last = (await read_history(desk, job.id))[-1]
+    last = (await read_history(services, job.id))[-1]
     assert (last.to_status, last.reason) == (status, "sql")
 
 
@@ -215,12 +215,12 @@ async def test_a_node_that_lost_a_job_stops_it(place: Place, status: str) -> Non
 async def test_what_runs_when_the_node_stops_ends_by_the_rule_of_lost_jobs(
     place: Place, task: str, max_attempts: int, status: Status
 ) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, grace=0.1) as node:
-        job = await house.submitted(desk, task, max_attempts=max_attempts)
-        await house.reached(desk, job.id, Status.RUNNING)
+    services = house.services_at(place)
+    async with house.node_at(services, place, grace=0.1) as node:
+        job = await house.submitted(services, task, max_attempts=max_attempts)
+        await house.reached(services, job.id, Status.RUNNING)
         await node.stop(0.1)
-        job = await read(desk, job.id)
+        job = await read(services, job.id)
     assert job.status is status
     assert job.error is not None
     assert job.error["type"] == "lost"
@@ -228,10 +228,10 @@ async def test_what_runs_when_the_node_stops_ends_by_the_rule_of_lost_jobs(
 
 
 async def test_a_stopping_node_lets_short_jobs_end(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place) as node:
-        job = await house.submitted(desk, "hold", seconds=0.5)
-        await house.reached(desk, job.id, Status.RUNNING)
+    services = house.services_at(place)
+    async with house.node_at(services, place) as node:
+        job = await house.submitted(services, "hold", seconds=0.5)
+        await house.reached(services, job.id, Status.RUNNING)
         await node.stop(10)
-        assert (await read(desk, job.id)).status is Status.SUCCEEDED
+        assert (await read(services, job.id)).status is Status.SUCCEEDED
         await node.stop(10)

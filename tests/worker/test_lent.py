@@ -12,7 +12,7 @@ from jobtrail import JobContext, task
 from jobtrail.db.engine import lend_single
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.status import Status
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.ops.nodes import read_nodes
 from support import house
 from support.database import Place
@@ -50,11 +50,11 @@ async def settings_of(engine: AsyncEngine) -> dict[str, str]:
 async def test_any_host_s_engine(place: Place, kind: str) -> None:
     async with lent(place, kind) as (engine, database):
         before = await settings_of(engine)
-        desk = Desk(database, Catalog.of([look, wait]))
-        async with house.node_at(desk, place, connect=partial(lend_single, engine)):
-            jobs = [await house.submitted(desk, "look", value={"n": LARGE}) for _ in range(3)]
-            ended = [await house.ended(desk, job.id) for job in jobs]
-            [node] = await read_nodes(desk)
+        services = Services(database, Catalog.of([look, wait]))
+        async with house.node_at(services, place, connect=partial(lend_single, engine)):
+            jobs = [await house.submitted(services, "look", value={"n": LARGE}) for _ in range(3)]
+            ended = [await house.ended(services, job.id) for job in jobs]
+            [node] = await read_nodes(services)
         assert [job.args for job in ended] == [{"value": {"n": LARGE}}] * 3
         found = [(job.status, job.result[0], job.result[1]) for job in ended]
         ours = {**OWN, "lock_timeout": "3s", "transaction_isolation": "read committed"}
@@ -69,9 +69,9 @@ async def test_any_host_s_engine(place: Place, kind: str) -> None:
 async def test_no_connection_is_held_while_jobs_run(place: Place) -> None:
     async with lent(place) as (engine, database):
         pool: Any = engine.sync_engine.pool
-        desk = Desk(database, Catalog.of([look, wait]))
-        async with house.node_at(desk, place, connect=partial(lend_single, engine)) as node:
-            jobs = [await house.submitted(desk, "wait", n=n) for n in range(20)]
+        services = Services(database, Catalog.of([look, wait]))
+        async with house.node_at(services, place, connect=partial(lend_single, engine)) as node:
+            jobs = [await house.submitted(services, "wait", n=n) for n in range(20)]
 
             async def all_run() -> bool:
                 return len(node.worker.held()) == 20 and pool.checkedout() == 0
@@ -79,8 +79,8 @@ async def test_no_connection_is_held_while_jobs_run(place: Place) -> None:
             await until(all_run)
             async with engine.connect(), engine.connect():  # jobs are stored and end though the host has them all
                 GATE.set()
-                jobs.append(await house.submitted(desk, "wait", n=20))
-                ended = [await house.ended(desk, job.id) for job in jobs]
+                jobs.append(await house.submitted(services, "wait", n=20))
+                ended = [await house.ended(services, job.id) for job in jobs]
                 assert pool.checkedout() == 2
             GATE.clear()
         assert [job.result for job in ended] == list(range(21))
@@ -90,10 +90,10 @@ async def test_whoever_locks_the_node_s_own_row_costs_no_job_its_lease(place: Pl
     """Though on a lent engine statements share a transaction."""
     query = "SELECT max(lease_until) FROM jobtrail.jobs"
     async with lent(place) as (engine, database):
-        desk = Desk(database, Catalog.of([look, wait]))
-        async with house.node_at(desk, place, connect=partial(lend_single, engine)) as node:
-            job = await house.submitted(desk, "wait", n=1)
-            await house.reached(desk, job.id, Status.RUNNING)
+        services = Services(database, Catalog.of([look, wait]))
+        async with house.node_at(services, place, connect=partial(lend_single, engine)) as node:
+            job = await house.submitted(services, "wait", n=1)
+            await house.reached(services, job.id, Status.RUNNING)
 
             async def is_listed() -> bool:
                 return bool(await place.value("SELECT count(*) FROM jobtrail.nodes WHERE id = $1", node.id))
@@ -108,5 +108,5 @@ async def test_whoever_locks_the_node_s_own_row_costs_no_job_its_lease(place: Pl
 
                 await until(is_renewed, within=3)
             GATE.set()
-            assert (await house.ended(desk, job.id)).status is Status.SUCCEEDED
+            assert (await house.ended(services, job.id)).status is Status.SUCCEEDED
             GATE.clear()

@@ -23,7 +23,7 @@ async def test_a_task_that_a_living_node_knows_by_another_module(
     await place.psql.execute(JOIN, uuid4(), None)  # a node of the release before
     if comes == "before":
         await place.psql.execute(*joined)
-    async with house.node_at(house.desk_at(place), place) as node:
+    async with house.node_at(house.services_at(place), place) as node:
         await node.neighbours.loop.ticked()
         if comes == "later":
             await place.psql.execute(*joined)
@@ -37,7 +37,7 @@ async def test_a_task_that_a_living_node_knows_by_another_module(
 
 
 async def test_the_modules_are_in_the_row_of_the_node(place: Place) -> None:
-    async with house.node_at(house.desk_at(place), place):
+    async with house.node_at(house.services_at(place), place):
         read = "SELECT modules ->> 'noop' FROM jobtrail.nodes"
         assert await until(lambda: place.value(read)) == "support.tasks"
 

@@ -25,10 +25,10 @@ from support.until import until
 
 
 async def test_leases_are_renewed_while_a_job_runs(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place), house.node_at(desk, place, slots=0, threads=0):
-        job = await house.submitted(desk, "hold")
-        await house.reached(desk, job.id, Status.RUNNING)
+    services = house.services_at(place)
+    async with house.node_at(services, place), house.node_at(services, place, slots=0, threads=0):
+        job = await house.submitted(services, "hold")
+        await house.reached(services, job.id, Status.RUNNING)
         end = time.monotonic() + 2.5 * house.LEASE.total_seconds()
 
         async def later() -> bool:
@@ -36,28 +36,28 @@ async def test_leases_are_renewed_while_a_job_runs(place: Place) -> None:
 
         await until(later)
         tasks.GATE.set()
-        job = await house.ended(desk, job.id)
+        job = await house.ended(services, job.id)
     assert (job.status, job.attempt) == (Status.SUCCEEDED, 1)
 
 
 async def test_a_task_that_blocks_the_loop_loses_no_lease(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place), house.node_at(desk, place, slots=0, threads=0):
-        job = await house.submitted(desk, "hold")
-        await house.reached(desk, job.id, Status.RUNNING)
+    services = house.services_at(place)
+    async with house.node_at(services, place), house.node_at(services, place, slots=0, threads=0):
+        job = await house.submitted(services, "hold")
+        await house.reached(services, job.id, Status.RUNNING)
         time.sleep(2 * house.LEASE.total_seconds())  # noqa: ASYNC251 - what a badly written task does to the loop
         tasks.GATE.set()
-        job = await house.ended(desk, job.id)
+        job = await house.ended(services, job.id)
     assert (job.status, job.attempt) == (Status.SUCCEEDED, 1)
 
 
 async def test_whoever_locks_the_node_s_own_row_costs_no_job_its_lease(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, lease=timedelta(seconds=1.2)):
-        job = await house.submitted(desk, "hold")
-        await house.reached(desk, job.id, Status.RUNNING)
+    services = house.services_at(place)
+    async with house.node_at(services, place, lease=timedelta(seconds=1.2)):
+        job = await house.submitted(services, "hold")
+        await house.reached(services, job.id, Status.RUNNING)
         await until(lambda: place.value("SELECT count(*) FROM jobtrail.nodes"))
         async with place.psql.transaction():
             await place.psql.execute("SELECT FROM jobtrail.nodes FOR UPDATE")
@@ -70,13 +70,13 @@ async def test_whoever_locks_the_node_s_own_row_costs_no_job_its_lease(
 
             await until(is_renewed)
         tasks.GATE.set()
-        assert (await house.ended(desk, job.id)).attempt == 1
+        assert (await house.ended(services, job.id)).attempt == 1
     assert "its heartbeat is not written" in caplog.text
 
 
 async def test_renewals_and_reports_lock_the_rows_in_one_order(place: Place) -> None:
-    desk = house.desk_at(place)
-    await submit_batch(desk, [Submission(task="noop") for _ in range(300)], by="ann")
+    services = house.services_at(place)
+    await submit_batch(services, [Submission(task="noop") for _ in range(300)], by="ann")
     node = uuid4()
     claimed = await claim_next(
         place.database, node=node, lease=timedelta(minutes=1), tasks=["noop"], queues=(), free=300, salt=""
@@ -101,18 +101,18 @@ async def test_renewals_and_reports_lock_the_rows_in_one_order(place: Place) -> 
 
 
 async def test_a_connection_that_says_nothing_costs_no_job_its_lease(place: Place) -> None:
-    desk, lease = house.desk_at(place), timedelta(seconds=2)
+    services, lease = house.services_at(place), timedelta(seconds=2)
     async with Proxy.before(place) as wire:
         with rescuing(place, await judge(place)):
-            async with house.node_at(desk, place, connect=partial(open_single, wire.url), lease=lease) as node:
-                job = await house.submitted(desk, "hold")
-                await house.reached(desk, job.id, Status.RUNNING)
+            async with house.node_at(services, place, connect=partial(open_single, wire.url), lease=lease) as node:
+                job = await house.submitted(services, "hold")
+                await house.reached(services, job.id, Status.RUNNING)
                 for _ in range(3):
                     before = await until(lambda: place.value(HEARD, node.id))
                     assert wire.hang()
                     await until(lambda before=before: place.value(HEARD_SINCE, node.id, before))  # type: ignore[misc]
                 tasks.GATE.set()
-                assert (await house.ended(desk, job.id)).status is Status.SUCCEEDED
+                assert (await house.ended(services, job.id)).status is Status.SUCCEEDED
 
 
 HEARD = "SELECT heartbeat_at FROM jobtrail.nodes WHERE id = $1"

@@ -30,9 +30,9 @@ from support.until import until
     ],
 )
 async def test_a_return_value_is_the_result(place: Place, task: str, args: dict[str, Any], result: object) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
-        job = await house.ended(desk, (await house.submitted(desk, task, **args)).id)
+    services = house.services_at(place)
+    async with house.node_at(services, place):
+        job = await house.ended(services, (await house.submitted(services, task, **args)).id)
     assert (job.status, job.result, job.error, job.attempt) == (Status.SUCCEEDED, result, None, 1)
     assert await trail(place, job.id) == [
         (1, None, "pending"), (2, "pending", "running"), (3, "running", "succeeded")
@@ -65,36 +65,36 @@ async def test_a_return_value_is_the_result(place: Place, task: str, args: dict[
 async def test_every_exception_ends_as_failed(
     place: Place, task: str, args: dict[str, Any], type_: str, message: str | None
 ) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
-        job = await house.ended(desk, (await house.submitted(desk, task, **args)).id)
-        after = await house.ended(desk, (await house.submitted(desk, "noop")).id)
+    services = house.services_at(place)
+    async with house.node_at(services, place):
+        job = await house.ended(services, (await house.submitted(services, task, **args)).id)
+        after = await house.ended(services, (await house.submitted(services, "noop")).id)
     assert after.status is Status.SUCCEEDED, "the node did not outlive the task"
     assert job.status is Status.FAILED
     assert job.error is not None
     assert (job.error["type"], job.error["attempt"], job.result) == (type_, 1, None)
     assert message is None or job.error["message"] == message
-    history = await read_history(desk, job.id)
+    history = await read_history(services, job.id)
     assert (history[-1].to_status, history[-1].reason) == ("failed", type_)
     assert history[-1].error == job.error
 
 
 async def test_a_long_error_is_cut_with_a_mark(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
-        job = await house.ended(desk, (await house.submitted(desk, "fail", how="long")).id)
+    services = house.services_at(place)
+    async with house.node_at(services, place):
+        job = await house.ended(services, (await house.submitted(services, "fail", how="long")).id)
     assert job.error is not None
     assert len(job.error["message"].encode()) < 17 * 1024
     assert "cut" in job.error["message"]
 
 
 async def test_errors_are_retried_as_the_task_says_and_each_is_in_the_history(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
-        job = await house.ended(desk, (await house.submitted(desk, "flaky", succeed_at=3)).id)
-        never = await house.ended(desk, (await house.submitted(desk, "flaky", succeed_at=9)).id)
+    services = house.services_at(place)
+    async with house.node_at(services, place):
+        job = await house.ended(services, (await house.submitted(services, "flaky", succeed_at=3)).id)
+        never = await house.ended(services, (await house.submitted(services, "flaky", succeed_at=9)).id)
     assert (job.status, job.attempt, job.result) == (Status.SUCCEEDED, 3, 3)
-    history = await read_history(desk, job.id)
+    history = await read_history(services, job.id)
     assert [(move.to_status, move.attempt, (move.error or {}).get("message")) for move in history] == [
         ("pending", 0, None), ("running", 1, None), ("pending", 1, "attempt 1"),
         ("running", 2, None), ("pending", 2, "attempt 2"), ("running", 3, None), ("succeeded", 3, None),
@@ -103,33 +103,33 @@ async def test_errors_are_retried_as_the_task_says_and_each_is_in_the_history(pl
 
 
 async def test_the_context_tells_the_task_about_its_job(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
-        job = await submit(desk, Submission(task="about"), by="ann", trace_id="ab" * 16)
-        job = await house.ended(desk, job.id)
+    services = house.services_at(place)
+    async with house.node_at(services, place):
+        job = await submit(services, Submission(task="about"), by="ann", trace_id="ab" * 16)
+        job = await house.ended(services, job.id)
     assert job.result == {
         "job_id": str(job.id), "attempt": 1, "trace_id": "ab" * 16, "token": str(job.id), "other": f"{job.id}:mail",
     }  # fmt: skip
 
 
 async def test_a_job_submitted_by_a_job_inherits_the_trace_and_names_its_parent(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
-        parent = await house.ended(desk, (await house.submitted(desk, "parent", n=4)).id)
+    services = house.services_at(place)
+    async with house.node_at(services, place):
+        parent = await house.ended(services, (await house.submitted(services, "parent", n=4)).id)
         child = (await place.rows("SELECT * FROM jobtrail.jobs WHERE task = 'noop'"))[0]
-        assert (await house.ended(desk, child["id"])).result == {"ok": 4}
+        assert (await house.ended(services, child["id"])).result == {"ok": 4}
     assert (child["trace_id"], child["created_by"]) == (parent.trace_id, f"job {parent.id}")
 
 
 async def test_every_record_made_while_a_job_runs_carries_its_ids(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    desk = house.desk_at(place)
+    services = house.services_at(place)
     caplog.handler.addFilter(BoundFields())
     with caplog.at_level(logging.INFO):
-        async with house.node_at(desk, place):
-            told = await house.ended(desk, (await house.submitted(desk, "about")).id)
-            threaded = await house.ended(desk, (await house.submitted(desk, "tell_in_thread")).id)
+        async with house.node_at(services, place):
+            told = await house.ended(services, (await house.submitted(services, "about")).id)
+            threaded = await house.ended(services, (await house.submitted(services, "tell_in_thread")).id)
     records = {record.getMessage(): record for record in caplog.records}
     for job, message in ((told, "about to tell"), (threaded, "told in a thread")):
         found = {name: getattr(records[message], name) for name in ("job_id", "task", "attempt", "trace_id")}
@@ -137,61 +137,61 @@ async def test_every_record_made_while_a_job_runs_carries_its_ids(
 
 
 async def test_arguments_that_no_longer_fit_end_as_failed(place: Place) -> None:
-    desk = house.desk_at(place)
+    services = house.services_at(place)
     await place.psql.execute(
         "INSERT INTO jobtrail.jobs (id, task, args) VALUES (gen_random_uuid(), 'noop', '{\"n\": \"x\"}')"
     )
     job_id = await place.value("SELECT id FROM jobtrail.jobs")
-    async with house.node_at(desk, place):
-        job = await house.ended(desk, job_id)
+    async with house.node_at(services, place):
+        job = await house.ended(services, job_id)
     assert job.status is Status.FAILED
     assert job.error is not None
     assert "/n" in job.error["message"]
 
 
 async def test_cancelling_a_running_job(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
-        job = await house.submitted(desk, "sleep_long")
-        await house.reached(desk, job.id, Status.RUNNING)
-        await cancel(desk, job.id, by="ann", reason="enough")
-        job = await house.ended(desk, job.id)
+    services = house.services_at(place)
+    async with house.node_at(services, place):
+        job = await house.submitted(services, "sleep_long")
+        await house.reached(services, job.id, Status.RUNNING)
+        await cancel(services, job.id, by="ann", reason="enough")
+        job = await house.ended(services, job.id)
     assert (job.status, job.cancel_reason) == (Status.CANCELLED, "enough")
-    last = (await read_history(desk, job.id))[-1]
+    last = (await read_history(services, job.id))[-1]
     assert (last.actor, last.reason, last.to_status) == ("ann", "enough", "cancelled")
 
 
 async def test_a_normal_return_after_a_cancel_succeeds(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
-        job = await house.submitted(desk, "swallow_cancel")
-        await house.reached(desk, job.id, Status.RUNNING)
-        await cancel(desk, job.id, by="ann")
-        job = await house.ended(desk, job.id)
+    services = house.services_at(place)
+    async with house.node_at(services, place):
+        job = await house.submitted(services, "swallow_cancel")
+        await house.reached(services, job.id, Status.RUNNING)
+        await cancel(services, job.id, by="ann")
+        job = await house.ended(services, job.id)
     assert (job.status, job.result) == (Status.SUCCEEDED, "done anyway")
 
 
 async def test_a_retried_job_runs_again_with_the_next_attempt(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
-        job = await house.ended(desk, (await house.submitted(desk, "fail", how="error")).id)
-        await retry(desk, job.id, by="ann")
-        job = await house.ended(desk, job.id)
+    services = house.services_at(place)
+    async with house.node_at(services, place):
+        job = await house.ended(services, (await house.submitted(services, "fail", how="error")).id)
+        await retry(services, job.id, by="ann")
+        job = await house.ended(services, job.id)
     assert (job.status, job.attempt, job.max_attempts) == (Status.FAILED, 2, 2)
-    assert [move.to_status for move in await read_history(desk, job.id)] == [
+    assert [move.to_status for move in await read_history(services, job.id)] == [
         "pending", "running", "failed", "pending", "running", "failed",
     ]  # fmt: skip
 
 
 async def test_no_connection_is_held_while_tasks_run(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, slots=20):
-        jobs = await submit_batch(desk, [Submission(task="hold") for _ in range(20)], by="ann")
+    services = house.services_at(place)
+    async with house.node_at(services, place, slots=20):
+        jobs = await submit_batch(services, [Submission(task="hold") for _ in range(20)], by="ann")
         for job in jobs:
-            await house.reached(desk, job.id, Status.RUNNING)
+            await house.reached(services, job.id, Status.RUNNING)
 
         async def nothing_taken() -> bool:
-            return desk.database.engine.pool.checkedout() == 0 and desk.database.grouped.pool.checkedout() == 0
+            return services.database.engine.pool.checkedout() == 0 and services.database.grouped.pool.checkedout() == 0
 
         await until(nothing_taken)
         busy = await place.value(
@@ -199,4 +199,4 @@ async def test_no_connection_is_held_while_tasks_run(place: Place) -> None:
         )
         assert busy == 0
         tasks.GATE.set()
-        await asyncio.gather(*(house.ended(desk, job.id) for job in jobs))
+        await asyncio.gather(*(house.ended(services, job.id) for job in jobs))

@@ -12,7 +12,7 @@ from jobtrail.job.status import Status
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.logs import BoundFields, bind
 from support import house, rows, slow_to_import, tasks
 from support.database import Place
@@ -24,8 +24,8 @@ RELEASED: Facts = (Status.PENDING, 1, 2, None, ["submitted", "claimed", "release
 
 
 async def test_what_was_claimed_while_the_node_began_to_stop_goes_back(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, poll_every=timedelta(seconds=60)) as node:
+    services = house.services_at(place)
+    async with house.node_at(services, place, poll_every=timedelta(seconds=60)) as node:
         await node.worker.claim_loop.ticked(after=0)
         # not by a lock: a claim waits for none
         await place.psql.execute("""
@@ -33,7 +33,7 @@ async def test_what_was_claimed_while_the_node_began_to_stop_goes_back(place: Pl
             CREATE TRIGGER linger BEFORE UPDATE ON jobtrail.jobs FOR EACH ROW
                 WHEN (NEW.status = 'running') EXECUTE FUNCTION linger()""")
         try:
-            job = await house.submitted(desk, "hold")
+            job = await house.submitted(services, "hold")
             node.launch(job.id, job.task, job.queue)
             await until(lambda: place.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
             stopping = asyncio.create_task(node.stop(10))
@@ -42,7 +42,7 @@ async def test_what_was_claimed_while_the_node_began_to_stop_goes_back(place: Pl
             await asyncio.wait_for(stopping, 5)
         finally:
             await place.psql.execute("DROP FUNCTION linger() CASCADE")
-    assert await _facts(desk, job.id) == RELEASED
+    assert await _facts(services, job.id) == RELEASED
 
 
 @pytest.mark.parametrize(
@@ -57,22 +57,22 @@ async def test_an_attempt_whose_process_has_not_come_up_never_begins(
     place: Place, monkeypatch: pytest.MonkeyPatch, asked: str, expected: Facts
 ) -> None:
     monkeypatch.setenv("SLOW_TO_IMPORT", "30")
-    desk = Desk(place.database, Catalog.from_modules([slow_to_import]))
-    async with house.node_at(desk, place, grace=0):
-        job = await house.submitted(desk, "work")
-        await house.reached(desk, job.id, Status.RUNNING)
+    services = Services(place.database, Catalog.from_modules([slow_to_import]))
+    async with house.node_at(services, place, grace=0):
+        job = await house.submitted(services, "work")
+        await house.reached(services, job.id, Status.RUNNING)
         if asked == "to cancel":
-            await cancel(desk, job.id, by="ann")
-            await house.ended(desk, job.id, within=5)
-    assert await _facts(desk, job.id) == expected
+            await cancel(services, job.id, by="ann")
+            await house.ended(services, job.id, within=5)
+    assert await _facts(services, job.id) == expected
 
 
 async def test_an_attempt_that_came_back_to_its_own_node_ends_the_one_before(place: Place) -> None:
     tasks.HAPPENED.clear()
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place) as node:
-        job = await house.submitted(desk, "hold_and_tell")
-        await house.reached(desk, job.id, Status.RUNNING)
+    services = house.services_at(place)
+    async with house.node_at(services, place) as node:
+        job = await house.submitted(services, "hold_and_tell")
+        await house.reached(services, job.id, Status.RUNNING)
         await until(_has_happened("began", 1))
         await rows.moved(place, job.id, Status.PENDING)
         await until(_has_happened("ended", 1))
@@ -80,15 +80,15 @@ async def test_an_attempt_that_came_back_to_its_own_node_ends_the_one_before(pla
         assert ("ended", 2) not in tasks.HAPPENED
         assert [each.attempt for each in node.worker.held()] == [2]
         tasks.GATE.set()
-        assert (await house.ended(desk, job.id)).attempt == 2
+        assert (await house.ended(services, job.id)).attempt == 2
 
 
 async def test_an_attempt_that_has_ended_submits_nothing(place: Place) -> None:
     tasks.HAPPENED.clear()
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
-        job = await house.submitted(desk, "submit_late")
-        await house.reached(desk, job.id, Status.RUNNING)
+    services = house.services_at(place)
+    async with house.node_at(services, place):
+        job = await house.submitted(services, "submit_late")
+        await house.reached(services, job.id, Status.RUNNING)
         await rows.taken_away(place, job.id)
 
         async def is_refused() -> bool:
@@ -100,10 +100,10 @@ async def test_an_attempt_that_has_ended_submits_nothing(place: Place) -> None:
 
 
 async def test_a_child_job_does_not_see_its_parents_context_variables(place: Place) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
-        parent = await house.ended(desk, (await house.submitted(desk, "call")).id)
-        assert (await house.ended(desk, parent.result)).result == "nobody"
+    services = house.services_at(place)
+    async with house.node_at(services, place):
+        parent = await house.ended(services, (await house.submitted(services, "call")).id)
+        assert (await house.ended(services, parent.result)).result == "nobody"
 
 
 def _has_happened(what: str, attempt: int):  # type: ignore[no-untyped-def] # noqa: ANN202 - a fact for until
@@ -113,9 +113,9 @@ def _has_happened(what: str, attempt: int):  # type: ignore[no-untyped-def] # no
     return fact
 
 
-async def _facts(desk: Desk, job_id: UUID) -> Facts:
-    job = await read(desk, job_id)
-    reasons = [move.reason for move in await read_history(desk, job.id)]
+async def _facts(services: Services, job_id: UUID) -> Facts:
+    job = await read(services, job_id)
+    reasons = [move.reason for move in await read_history(services, job.id)]
     return job.status, job.attempt, job.max_attempts, job.error and job.error["message"], reasons
 
 
@@ -132,7 +132,7 @@ async def test_a_signal_in_the_midst_of_a_job_lends_its_ids_to_no_line_of_the_no
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        async with house.node_at(house.desk_at(place), place) as node:
+        async with house.node_at(house.services_at(place), place) as node:
             with bind(job_id="01a20160"):
                 node.drain(0)
             await asyncio.sleep(0)

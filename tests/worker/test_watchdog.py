@@ -25,27 +25,27 @@ async def test_a_task_that_blocks_the_loop_is_named_and_nobody_loses_a_lease(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, logger="jobtrail.worker.watchdog")
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place, lease=LEASE):
-        neighbour = await house.submitted(desk, "hold")
-        await house.reached(desk, neighbour.id, Status.RUNNING)
-        silent = await house.submitted(desk, "noop", queue="silent")
+    services = house.services_at(place)
+    async with house.node_at(services, place, lease=LEASE):
+        neighbour = await house.submitted(services, "hold")
+        await house.reached(services, neighbour.id, Status.RUNNING)
+        silent = await house.submitted(services, "noop", queue="silent")
         await claim_next(
             place.database, node=uuid4(), lease=timedelta(0), tasks=["noop"], queues=["silent"], free=1, salt=""
         )
         with rescuing(place, await judge(place)):
-            job = await house.ended(desk, (await house.submitted(desk, "block", seconds=2.5)).id)
+            job = await house.ended(services, (await house.submitted(services, "block", seconds=2.5)).id)
 
         async def is_told() -> bool:
             return "blocked the event loop for" in caplog.text
 
         await until(is_told)
         tasks.GATE.set()
-        ended = await house.ended(desk, neighbour.id)
-    assert (await read(desk, silent.id)).status is Status.FAILED, "nobody was rescued, so nothing was shown"
+        ended = await house.ended(services, neighbour.id)
+    assert (await read(services, silent.id)).status is Status.FAILED, "nobody was rescued, so nothing was shown"
     for each in (job, ended):
         assert (each.status, each.attempt) == (Status.SUCCEEDED, 1)
-        assert [move.reason for move in await read_history(desk, each.id)] == ["submitted", "claimed", "succeeded"]
+        assert [move.reason for move in await read_history(services, each.id)] == ["submitted", "claimed", "succeeded"]
     told = [record for record in caplog.records if record.name == "jobtrail.worker.watchdog"]
     during, after = (record.getMessage() for record in told)
     assert during.startswith(f"task block (job {job.id}) at {tasks.__file__}:")
@@ -55,10 +55,10 @@ async def test_a_task_that_blocks_the_loop_is_named_and_nobody_loses_a_lease(
 
 
 async def test_a_quick_step_is_not_told(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    desk = house.desk_at(place)
-    async with house.node_at(desk, place):
-        await house.ended(desk, (await house.submitted(desk, "block", seconds=0.2)).id)
-        await house.ended(desk, (await house.submitted(desk, "noop")).id)
+    services = house.services_at(place)
+    async with house.node_at(services, place):
+        await house.ended(services, (await house.submitted(services, "block", seconds=0.2)).id)
+        await house.ended(services, (await house.submitted(services, "noop")).id)
     assert "the event loop" not in caplog.text
 
 
@@ -66,7 +66,7 @@ async def test_a_task_of_the_host_is_named_too(place: Place, caplog: pytest.LogC
     async def block() -> None:
         time.sleep(1)  # noqa: ASYNC251 - that is the fault
 
-    async with house.node_at(house.desk_at(place), place):
+    async with house.node_at(house.services_at(place), place):
         await asyncio.create_task(block(), name="job-of-the-host")
 
         async def is_told() -> bool:

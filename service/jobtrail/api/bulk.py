@@ -88,7 +88,7 @@ class BulkRoutes:
                 raise InvalidInputError([Flaw("/reason", "only a cancel has a reason")])
         try:
             done = await bulk(
-                self.door.desk,
+                self.door.services,
                 action,
                 wanted.filter.filter(),
                 by=self.door.access.caller(request).name,

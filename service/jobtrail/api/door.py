@@ -8,7 +8,7 @@ from uuid import UUID
 
 from jobtrail.api.access import Access
 from jobtrail.job.redaction import Redaction
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 
 
 class Launch(Protocol):
@@ -21,7 +21,7 @@ class Door(Protocol):
     """Looked at with each request and not before: a host's is built while nothing is open yet."""
 
     @property
-    def desk(self) -> Desk: ...
+    def services(self) -> Services: ...
 
     @property
     def launch(self) -> Launch: ...
@@ -49,7 +49,7 @@ class Door(Protocol):
 class OwnDoor:
     """The door of the stand-alone service."""
 
-    desk: Desk
+    services: Services
     launch: Launch
     accepting: Callable[[], bool]
     max_body: int

@@ -43,13 +43,13 @@ class HealthRoutes:
     async def _obstacle(self) -> str | None:
         """Why no job could be accepted and run. All of it is asked each time: it is a few look-ups in the catalog."""
         try:
-            async with self.door.desk.session(PATIENCE) as session:
+            async with self.door.services.session(PATIENCE) as session:
                 nature = await migrate.nature(session)
                 if not nature.is_writable:
                     return "the database is read-only for now"
                 return (
                     nature.misfit
-                    or await missing_rights(self.door.desk, session)
+                    or await missing_rights(self.door.services, session)
                     or _UNUSABLE.get(await migrate.state(session))
                 )
         except TimeoutError as error:

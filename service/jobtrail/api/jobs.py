@@ -37,7 +37,7 @@ class JobRoutes:
     async def get_job(self, request: Request, job_id: UUID) -> Response:
         """One job with all that is known of it. With If-None-Match, 304 while nothing has changed."""
         view = View.of(self.door, request)
-        job = await read(self.door.desk, job_id, only_of=view.only_of)
+        job = await read(self.door.services, job_id, only_of=view.only_of)
         answer = _whole(job, view)
         if matches_if_none_match(request, answer.headers["ETag"]):
             return Response(status_code=304, headers={"ETag": answer.headers["ETag"], **representation.polling(job)})
@@ -47,7 +47,7 @@ class JobRoutes:
         """Jobs, newest first; a filter may be given more than once."""
         once(request, Listing.model_fields, but=REPEATABLE)
         view = View.of(self.door, request)
-        found = await read_page(self.door.desk, wanted.page(only_of=view.only_of))
+        found = await read_page(self.door.services, wanted.page(only_of=view.only_of))
         following = None if found.following is None else cursor.write(found.following)
         items = [representation.of_listed_job(job, wanted.include, view) for job in found.jobs]
         headers = {} if following is None else {"Link": _next(request, following)}
@@ -59,7 +59,7 @@ class JobRoutes:
         """Every move of a job, also after its row was purged; next_cursor leads on where they are thousands."""
         once(request, HistoryQuery.model_fields)
         view = View.of(self.door, request)
-        found = await read_moves(self.door.desk, job_id, after=int(wanted.cursor or 0), only_of=view.only_of)
+        found = await read_moves(self.door.services, job_id, after=int(wanted.cursor or 0), only_of=view.only_of)
         following = None if found.following is None else str(found.following)
         items = [representation.of_transition(each, view) for each in found.moves]
         return representation.answer({"items": items, "next_cursor": following})
@@ -68,7 +68,7 @@ class JobRoutes:
         """What the job said while it ran, oldest first: the last 1,000 lines or 256 KiB of all its attempts."""
         once(request, LogQuery.model_fields)
         view = View.of(self.door, request)
-        found = await read_log(self.door.desk, job_id, attempt=wanted.attempt, only_of=view.only_of)
+        found = await read_log(self.door.services, job_id, attempt=wanted.attempt, only_of=view.only_of)
         return representation.answer({"items": [representation.of_line(each, view) for each in found[-wanted.limit :]]})
 
     async def cancel_job(self, request: Request, job_id: UUID, wanted: CancelBody | None = None) -> Response:
@@ -89,7 +89,7 @@ class JobRoutes:
     ) -> Response:
         """A failed or cancelled job goes back to pending, with one more attempt if it had none left."""
         refuse_while_closing(self.door)
-        job = await retry(self.door.desk, job_id, by=self.door.access.caller(request).name)
+        job = await retry(self.door.services, job_id, by=self.door.access.caller(request).name)
         background.add_task(launch, self.door, (job,))
         shown = representation.of_job(job, View.of(self.door, request))
         return representation.answer(shown, 202, representation.polling(job))
@@ -100,7 +100,7 @@ class JobRoutes:
         """Changes only what is sent. With If-Match, only while the job is as the caller saw it."""
         view = View.of(self.door, request)
         job = await amend(
-            self.door.desk,
+            self.door.services,
             job_id,
             wanted,
             unchanged=lambda job: matches_if_match(request, _whole(job, view).headers["ETag"]),
@@ -111,11 +111,11 @@ class JobRoutes:
         view, caller = View.of(self.door, request), self.door.access.caller(request)
         only_of = None if caller.operates else caller.name
         try:
-            job = await cancel(self.door.desk, job_id, by=caller.name, reason=reason or None, only_of=only_of)
+            job = await cancel(self.door.services, job_id, by=caller.name, reason=reason or None, only_of=only_of)
         except JobNotFoundError:
             if only_of is None or not caller.sees_all:
                 raise
-            await read(self.door.desk, job_id)
+            await read(self.door.services, job_id)
             raise ForbiddenError(caller.name, ("operate",)) from None
         status = 200 if job.status is Status.CANCELLED else 202
         return representation.answer(representation.of_job(job, view), status, representation.polling(job))

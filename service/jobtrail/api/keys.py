@@ -63,7 +63,7 @@ class KeyRoutes:
 
     async def list_keys(self) -> Response:
         """Every key that was ever made, and who made and revoked it; never a key itself."""
-        items = [of_key(each) for each in await list_keys(self.door.desk)]
+        items = [of_key(each) for each in await list_keys(self.door.services)]
         return representation.answer({"items": items})
 
     async def create_key(
@@ -73,7 +73,7 @@ class KeyRoutes:
         caller = self.door.access.caller(request)
         _refuse_to_give(caller, wanted.scopes)
         record, text = await create_key(
-            self.door.desk,
+            self.door.services,
             wanted.name,
             wanted.scopes,
             by=caller.name,
@@ -85,7 +85,7 @@ class KeyRoutes:
 
     async def revoke_key(self, request: Request, key_id: UUID) -> Response:
         """It is refused everywhere within a second; its row stays. The same for one that is revoked already."""
-        await revoke_key(self.door.desk, key_id, by=self.door.access.caller(request).name)
+        await revoke_key(self.door.services, key_id, by=self.door.access.caller(request).name)
         return Response(status_code=204)
 
 

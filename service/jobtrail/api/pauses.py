@@ -35,7 +35,7 @@ class PauseRoutes:
 
     async def list_pauses(self) -> Response:
         """What is paused: by whom, since when and why."""
-        items = [representation.of_pause(each) for each in await read_pauses(self.door.desk)]
+        items = [representation.of_pause(each) for each in await read_pauses(self.door.services)]
         return representation.answer({"items": items})
 
     async def put_pause(
@@ -51,7 +51,7 @@ class PauseRoutes:
         """
         reason = (wanted.reason or None) if wanted else None
         try:
-            found = await pause(self.door.desk, kind, name, by=self.door.access.caller(request).name, reason=reason)
+            found = await pause(self.door.services, kind, name, by=self.door.access.caller(request).name, reason=reason)
         except UnknownTaskError as error:
             raise TaskNotFoundError(error.name, error.near) from None
         return representation.answer(representation.of_pause(found))
@@ -59,7 +59,7 @@ class PauseRoutes:
     async def delete_pause(self, request: Request, kind: PauseKind, name: str) -> Response:
         """Its jobs are started again, within about a second. The same for what was not paused."""
         try:
-            await resume(self.door.desk, kind, name, by=self.door.access.caller(request).name)
+            await resume(self.door.services, kind, name, by=self.door.access.caller(request).name)
         except UnknownTaskError as error:
             raise TaskNotFoundError(error.name, error.near) from None
         return Response(status_code=204)

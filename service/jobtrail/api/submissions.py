@@ -55,9 +55,9 @@ class SubmissionRoutes:
         replayed = False
         with self._telling_no_secrets():
             if key is None:
-                job = await submit(self.door.desk, wanted, by=caller, trace_id=trace_id)
+                job = await submit(self.door.services, wanted, by=caller, trace_id=trace_id)
             else:
-                job, replayed = await submit_keyed(self.door.desk, wanted, by=caller, key=key, trace_id=trace_id)
+                job, replayed = await submit_keyed(self.door.services, wanted, by=caller, key=key, trace_id=trace_id)
         if not replayed:
             background.add_task(launch, self.door, (job,))
         headers = {
@@ -79,7 +79,7 @@ class SubmissionRoutes:
         refuse_idempotency_key(request)
         caller = self.door.access.caller(request).name
         with self._telling_no_secrets():
-            jobs = await submit_batch(self.door.desk, wanted.jobs, by=caller, trace_id=trace_of(request))
+            jobs = await submit_batch(self.door.services, wanted.jobs, by=caller, trace_id=trace_of(request))
         background.add_task(launch, self.door, jobs)
         view = View.of(self.door, request)
         items = [representation.of_job(job, view) for job in jobs]

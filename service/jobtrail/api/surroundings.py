@@ -22,18 +22,18 @@ class TaskRoutes:
 
     async def list_tasks(self) -> Response:
         """The tasks of this process, by name."""
-        desk, redaction = self.door.desk, self.door.redaction
-        items = [representation.of_task(task, desk.defaults, redaction) for task in desk.catalog]
+        services, redaction = self.door.services, self.door.redaction
+        items = [representation.of_task(task, services.defaults, redaction) for task in services.catalog]
         return representation.answer({"items": items})
 
     async def get_task(self, name: str) -> Response:
         """One task: what it does, the JSON Schema of its arguments, and its defaults."""
-        desk = self.door.desk
+        services = self.door.services
         try:
-            task = desk.catalog[name]
+            task = services.catalog[name]
         except UnknownTaskError as error:
             raise TaskNotFoundError(error.name, error.near) from None
-        return representation.answer(representation.of_task(task, desk.defaults, self.door.redaction))
+        return representation.answer(representation.of_task(task, services.defaults, self.door.redaction))
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class NodeRoutes:
 
     async def list_nodes(self) -> Response:
         """The processes that run jobs: since when, which tasks and queues, how full."""
-        items = [representation.of_node(node) for node in await read_nodes(self.door.desk)]
+        items = [representation.of_node(node) for node in await read_nodes(self.door.services)]
         return representation.answer({"items": items})
 
 
@@ -65,7 +65,7 @@ class AuditRoutes:
         return representation.answer(representation.of_answer(asked.name, answer))
 
     async def _answer(self, asked: Question, given: dict[str, str]) -> Answer:
-        async with self.door.desk.session() as session:
+        async with self.door.services.session() as session:
             try:
                 return await ask(session, asked, given)
             except InvalidInputError as error:

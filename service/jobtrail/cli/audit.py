@@ -33,7 +33,7 @@ def audit(
         return
 
     async def act(errand: Errand) -> Answer:
-        async with errand.desk.session() as session:
+        async with errand.services.session() as session:
             return await audits.ask(session, asked, given)
 
     found = run(act)

@@ -57,7 +57,7 @@ def move_many(action: Action, chosen: Chosen, manner: Manner) -> None:
 def _count(action: Action, chosen: Chosen) -> tuple[Filter, Bulk]:
     async def act(errand: Errand) -> tuple[Filter, Bulk]:
         wanted = chosen.filter(await errand.now())
-        return wanted, await bulk(errand.desk, action, wanted, by=caller(), dry_run=True)
+        return wanted, await bulk(errand.services, action, wanted, by=caller(), dry_run=True)
 
     try:
         return run(act)
@@ -71,7 +71,7 @@ def _act(action: Action, wanted: Filter, counted: Bulk, manner: Manner) -> Bulk:
 
     async def act(errand: Errand) -> Bulk:
         return await bulk(
-            errand.desk,
+            errand.services,
             action,
             wanted,
             by=caller(),

@@ -170,7 +170,7 @@ def check_clock(found: Found) -> Finding:
 
 
 def check_connections(found: Found) -> Finding:
-    """A node has the three pools of its desk and one connection for its leases."""
+    """A node has the three pools of its services and one connection for its leases."""
     nodes = max(1, len(found.living))
     each, limit = GROUPS + 2 * found.settings.pool_size + 1, found.server.connections
     used = found.server.connected

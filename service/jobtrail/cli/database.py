@@ -14,7 +14,7 @@ from jobtrail.db.errors import READ_ONLY, STANDBY
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import SettingsError, UnavailableError
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.wiring import answering, embedded, find_schema, locate, open_desk, reach
 
@@ -46,25 +46,25 @@ def url(as_json: Json = False) -> None:
 
 
 async def _migrate(settings: Settings, url: DatabaseUrl, target: str) -> tuple[str | None, str | None]:
-    desk = open_desk(settings, url, Catalog())
+    services = open_desk(settings, url, Catalog())
     try:
-        found = await find_schema(desk, url)
-        before = await _revision(desk)
-        if (obstacle := await _obstacle(desk, found)) is not None:
+        found = await find_schema(services, url)
+        before = await _revision(services)
+        if (obstacle := await _obstacle(services, found)) is not None:
             raise SettingsError(f"JOBTRAIL_DATABASE_URL: {url.shown}: {obstacle}")
         if found is not schema.Schema.LATER:
             with answering(url):
                 await schema.migrate(url.sqlalchemy, target, schema=settings.schema)
-        return before, await _revision(desk)
+        return before, await _revision(services)
     except CommandError as error:
         raise typer.BadParameter(f"--revision: {error}") from None
     finally:
-        await desk.database.dispose()
+        await services.database.dispose()
 
 
-async def _obstacle(desk: Desk, found: schema.Schema) -> str | None:
+async def _obstacle(services: Services, found: schema.Schema) -> str | None:
     """What keeps this database from being migrated from here: only what is needed for what there is to do."""
-    async with desk.session() as session:
+    async with services.session() as session:
         nature = await schema.nature(session)
         if nature.is_standby:
             return STANDBY
@@ -73,20 +73,20 @@ async def _obstacle(desk: Desk, found: schema.Schema) -> str | None:
         return await rights.to_migrate(session) if found in (schema.Schema.MISSING, schema.Schema.OLDER) else None
 
 
-async def _revision(desk: Desk) -> str | None:
-    async with desk.session() as session:
+async def _revision(services: Services) -> str | None:
+    async with services.session() as session:
         return await schema.revision(session)
 
 
 async def _require_running(settings: Settings, url: DatabaseUrl) -> None:
     """A server that nobody uses stops, so its URL would lead nowhere."""
-    desk = open_desk(settings, url, Catalog())
+    services = open_desk(settings, url, Catalog())
     try:
-        await find_schema(desk, url)
+        await find_schema(services, url)
     except UnavailableError as error:
         folder = embedded(settings).folder
         raise UnavailableError(
             f"the embedded PostgreSQL in {folder} is not running: start it with `jobtrail serve`"
         ) from error
     finally:
-        await desk.database.dispose()
+        await services.database.dispose()

@@ -76,10 +76,10 @@ def _examine_database(settings: Settings, catalog: Catalog) -> Iterator[Finding]
 
 
 async def _ask(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Found:
-    desk = open_desk(settings, url, catalog)
+    services = open_desk(settings, url, catalog)
     try:
         with answering(url):
-            async with desk.database.sessions() as session:
+            async with services.database.sessions() as session:
                 server = await doctor_module.server(session)
                 before = datetime.now(UTC)
                 theirs = await engine.clock(session)
@@ -101,4 +101,4 @@ async def _ask(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Found:
                     namesakes=namesakes(await nodes.known(session)),
                 )
     finally:
-        await desk.database.dispose()
+        await services.database.dispose()

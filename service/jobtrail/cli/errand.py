@@ -1,4 +1,4 @@
-"""What a verb stands on: the settings, the database they name, and a desk there, for as long as the verb takes."""
+"""What a verb stands on: the settings, the database they name, and the services, for as long as the verb takes."""
 
 import asyncio
 import getpass
@@ -17,7 +17,7 @@ from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import SettingsError
 from jobtrail.job.pointer import visible
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.settings import Settings, load, unknown_variables
 from jobtrail.wiring import load_catalog, open_desk, reach, require_schema
 
@@ -32,11 +32,11 @@ Json = Annotated[bool, typer.Option("--json", help="Write one JSON document.")]
 class Errand:
     settings: Settings
     url: DatabaseUrl
-    desk: Desk
+    services: Services
 
     async def now(self) -> datetime:
         """The database's clock: the only one that jobs go by."""
-        async with self.desk.session() as session:
+        async with self.services.session() as session:
             return await engine.clock(session)
 
 
@@ -93,9 +93,9 @@ def caller() -> str:
 async def _run(
     act: Callable[[Errand], Awaitable[Found]], settings: Settings, url: DatabaseUrl, catalog: Catalog
 ) -> Found:
-    desk = open_desk(settings, url, catalog)
+    services = open_desk(settings, url, catalog)
     try:
-        await require_schema(desk, settings, url)
-        return await act(Errand(settings, url, desk))
+        await require_schema(services, settings, url)
+        return await act(Errand(settings, url, services))
     finally:
-        await desk.database.dispose()
+        await services.database.dispose()

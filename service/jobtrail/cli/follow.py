@@ -63,7 +63,7 @@ async def follow(errand: Errand, job_id: UUID, *, with_log: bool, silent: bool) 
 
     Raises JobNotFoundError, UnavailableError.
     """
-    job = await read(errand.desk, job_id)
+    job = await read(errand.services, job_id)
     place = (0, 0)
     with _view(await errand.now(), silent=silent) as view:
         while True:
@@ -119,7 +119,7 @@ def has_bar() -> bool:
 
 async def _heard(errand: Errand, job_id: UUID, after: tuple[int, int]) -> list[LogLine]:
     try:
-        return list(await read_log(errand.desk, job_id, after=after))
+        return list(await read_log(errand.services, job_id, after=after))
     except JobNotFoundError:
         return []
 
@@ -127,9 +127,9 @@ async def _heard(errand: Errand, job_id: UUID, after: tuple[int, int]) -> list[L
 async def _again(errand: Errand, job: Job) -> Job:
     """A row may be purged between two looks: then the history says how its job ended."""
     try:
-        return await read(errand.desk, job.id)
+        return await read(errand.services, job.id)
     except JobNotFoundError:
-        moves = await read_history(errand.desk, job.id)
+        moves = await read_history(errand.services, job.id)
         if moves[-1].to_status != PURGED or moves[-1].from_status is None:
             raise
         return replace(job, status=Status(moves[-1].from_status), attempt=moves[-1].attempt)

@@ -39,10 +39,10 @@ def ls(
     async def act(errand: Errand) -> tuple[datetime, list[Job]]:
         now = await errand.now()
         wanted = Page(min(limit, _AT_ONCE), filter=chosen.filter(now))
-        page = await read_page(errand.desk, wanted)
+        page = await read_page(errand.services, wanted)
         found = list(page.jobs)
         while page.following is not None and len(found) < limit:
-            page = await read_page(errand.desk, replace(wanted, after=page.following))
+            page = await read_page(errand.services, replace(wanted, after=page.following))
             found += page.jobs
         return now, found[:limit]
 
@@ -103,11 +103,11 @@ class _Shown(NamedTuple):
 
 async def _look(errand: Errand, job_id: UUID, job: Job | None, *, history: bool, log: bool) -> _Shown:
     """`job` as it was found before, if it was. Raises JobNotFoundError when nothing is known of the id."""
-    moves = list(await read_history(errand.desk, job_id)) if history else None
+    moves = list(await read_history(errand.services, job_id)) if history else None
     lines: list[LogLine] | None = [] if log else None
     try:
-        job = job or await read(errand.desk, job_id)
-        lines = list(await read_log(errand.desk, job_id)) if log else None
+        job = job or await read(errand.services, job_id)
+        lines = list(await read_log(errand.services, job_id)) if log else None
     except JobNotFoundError:
         if job is None and not moves:
             raise

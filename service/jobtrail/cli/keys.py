@@ -44,8 +44,8 @@ def create(
     _refuse_wrong(name, scopes, lives_for)
 
     async def act(errand: Errand) -> tuple[bool, KeyRecord, str]:
-        is_first = not await any_keys(errand.desk)
-        return is_first, *await create_key(errand.desk, name, scopes, by=caller(), lives_for=lives_for)
+        is_first = not await any_keys(errand.services)
+        return is_first, *await create_key(errand.services, name, scopes, by=caller(), lives_for=lives_for)
 
     is_first, record, text = run(act)
     if as_json:
@@ -60,7 +60,7 @@ def show_all(as_json: Json = False) -> None:
     """List the access keys, revoked and expired ones too; never a key itself."""
 
     async def act(errand: Errand) -> Sequence[KeyRecord]:
-        return await list_keys(errand.desk)
+        return await list_keys(errand.services)
 
     found = run(act)
     if as_json:
@@ -82,7 +82,7 @@ def revoke(
     """
 
     async def act(errand: Errand) -> KeyRecord:
-        return await revoke_key(errand.desk, key, by=caller())
+        return await revoke_key(errand.services, key, by=caller())
 
     record = run(act)
     if as_json:

@@ -42,7 +42,7 @@ def cancel(
         return
 
     async def act(errand: Errand) -> Job:
-        return await cancel_job(errand.desk, one, by=caller(), reason=manner.reason)
+        return await cancel_job(errand.services, one, by=caller(), reason=manner.reason)
 
     job = run(act)
     _print(job, "cancelled" if job.status is Status.CANCELLED else "running; its node was asked to stop it", as_json)
@@ -64,7 +64,7 @@ def retry(
         return
 
     async def act(errand: Errand) -> Job:
-        return await retry_job(errand.desk, one, by=caller())
+        return await retry_job(errand.services, one, by=caller())
 
     job = run(act)
     _print(job, f"pending; attempt {job.attempt + 1} of {job.max_attempts} comes next", as_json)
@@ -72,7 +72,7 @@ def retry(
 
 def purge(as_json: Json = False) -> None:
     async def act(errand: Errand) -> Purged:
-        return await purge_all(errand.desk.database, by=caller(), history_ttl=errand.settings.history_ttl)
+        return await purge_all(errand.services.database, by=caller(), history_ttl=errand.settings.history_ttl)
 
     gone = run(act)
     if as_json:

@@ -36,7 +36,7 @@ def pause(
     kind, name = _one_of(queue, task)
 
     async def act(errand: Errand) -> Pause:
-        return await pause_it(errand.desk, kind, name, by=caller(), reason=reason or None)
+        return await pause_it(errand.services, kind, name, by=caller(), reason=reason or None)
 
     found = run(act, with_tasks=True)
     if as_json:
@@ -52,7 +52,7 @@ def resume(queue: Queue = None, task: Task = None, as_json: Json = False) -> Non
     kind, name = _one_of(queue, task)
 
     async def act(errand: Errand) -> bool:
-        return await resume_it(errand.desk, kind, name, by=caller())
+        return await resume_it(errand.services, kind, name, by=caller())
 
     was_paused = run(act, with_tasks=True)
     if as_json:
@@ -73,7 +73,7 @@ def _one_of(queue: str | None, task: str | None) -> tuple[PauseKind, str]:
 
 def _list(*, as_json: bool) -> None:
     async def act(errand: Errand) -> Sequence[Pause]:
-        return await read_pauses(errand.desk)
+        return await read_pauses(errand.services)
 
     found = run(act)
     if as_json:

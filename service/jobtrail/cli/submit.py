@@ -56,7 +56,7 @@ def submit(
     texts = read_pairs(pairs or [])
 
     async def act(errand: Errand) -> Job:
-        fitting = merge_args(errand.desk.catalog[task], args, texts)
+        fitting = merge_args(errand.services.catalog[task], args, texts)
         wanted = _submission(
             {**said, "task": task, "args": fitting}, None if later is None else await errand.now(), later
         )
@@ -98,21 +98,21 @@ def _explain(detail: Any) -> str:
 
 async def _store(errand: Errand, wanted: Submission, key: str | None) -> Job:
     if key is None:
-        return await store(errand.desk, wanted, by=caller())
-    job, replayed = await submit_keyed(errand.desk, wanted, by=caller(), key=key)
+        return await store(errand.services, wanted, by=caller())
+    job, replayed = await submit_keyed(errand.services, wanted, by=caller(), key=key)
     if replayed:
         typer.echo("jobtrail: the key was used before: this is its job", err=True)
     return job
 
 
 async def _end_of(errand: Errand, job: Job) -> Job:
-    if not any(job.task in node.tasks for node in await read_nodes(errand.desk)):
+    if not any(job.task in node.tasks for node in await read_nodes(errand.services)):
         typer.echo(f"jobtrail: waiting; no node that knows {job.task!r} is there: start `jobtrail serve`", err=True)
     pause = 0.05
     while not job.status.is_terminal:
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, 1.0)
-        job = await read(errand.desk, job.id)
+        job = await read(errand.services, job.id)
     return job
 
 

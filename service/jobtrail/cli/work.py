@@ -67,11 +67,11 @@ async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready
     Raises SettingsError, UnavailableError, before any job is run; UnavailableError, when ends could not be recorded.
     """
     stop = asyncio.Event()
-    desk = open_desk(settings, url, catalog)
+    services = open_desk(settings, url, catalog)
     try:
-        await require_schema(desk, settings, url)
-        await require_rights_at_start(desk)
-        node = build_node(settings, desk, partial(open_single, url.sqlalchemy, settings.schema))
+        await require_schema(services, settings, url)
+        await require_rights_at_start(services)
+        node = build_node(settings, services, partial(open_single, url.sqlalchemy, settings.schema))
         with _signals_ask(stop, Notice(node, settings.grace)):
             node.start()
             try:
@@ -81,7 +81,7 @@ async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready
                 await node.stop(settings.grace.total_seconds())
         require_ends(node)
     finally:
-        await desk.database.dispose()
+        await services.database.dispose()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from jobtrail.job.record import NewJob
 from jobtrail.job.submission import Submission
 from jobtrail.job.task import Task
 from jobtrail.jobs.row import AnySession
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import app_keyed, prepare
 
 
@@ -43,7 +43,7 @@ class Call:
     args: Mapping[str, Any]
     said: Said = field(default_factory=Said)
 
-    def job(self, desk: Desk, *, by: str, trace_id: str | None) -> NewJob:
+    def job(self, services: Services, *, by: str, trace_id: str | None) -> NewJob:
         """Raises InvalidInputError for what is said wrongly, InvalidArgumentsError for arguments that do not fit."""
         said: dict[str, Any] = {name: value for name, value in self.said.items() if name not in _NOT_IN_A_BODY}
         if not isinstance(said.get("tags", ()), str):  # which Submission refuses
@@ -54,7 +54,7 @@ class Call:
             raise InvalidInputError(
                 [Flaw("".join(map(step, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
             ) from None
-        new = prepare(desk, wanted, by=by, trace_id=trace_id)
+        new = prepare(services, wanted, by=by, trace_id=trace_id)
         key = self.said.get("idempotency_key")
         return new if key is None else app_keyed(new, _checked(key))
 
@@ -62,7 +62,7 @@ class Call:
 _NOT_IN_A_BODY = frozenset({"idempotency_key", "session"})
 
 
-def call(desk: Desk, said: Said, task: object, args: Sequence[object], kwargs: Mapping[str, object]) -> Call:
+def call(services: Services, said: Said, task: object, args: Sequence[object], kwargs: Mapping[str, object]) -> Call:
     """Raises TypeError for what is no task of this process, InvalidArgumentsError for what does not fit it."""
     session = said.get("session")
     if session is not None and not isinstance(session, Session | AsyncSession | scoped_session | async_scoped_session):
@@ -72,14 +72,14 @@ def call(desk: Desk, said: Said, task: object, args: Sequence[object], kwargs: M
             "idempotency_key= and session= do not go together: a key that is there already would have to undo your "
             "transaction; make a row of your own unique instead"
         )
-    known = _known(desk, task)
+    known = _known(services, task)
     return Call(known, known.signature.dump(*args, **kwargs), said)
 
 
-def _known(desk: Desk, task: object) -> Task[..., Any]:
+def _known(services: Services, task: object) -> Task[..., Any]:
     task = task_of(task)
     try:
-        known = desk.catalog[task.name]
+        known = services.catalog[task.name]
     except UnknownTaskError:
         raise TypeError(
             f"{task!r} was not known when Jobtrail started: import its module before, name the module in "

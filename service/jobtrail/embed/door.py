@@ -15,7 +15,7 @@ from jobtrail.embed.opened import Opened
 from jobtrail.job.access import SCOPES, Caller, Scope
 from jobtrail.job.errors import ForbiddenError
 from jobtrail.job.redaction import Redaction
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 
 OPEN: Final = "open"
 
@@ -77,8 +77,8 @@ class HostDoor:
     access: Access
 
     @property
-    def desk(self) -> Desk:
-        return self.opened().desk
+    def services(self) -> Services:
+        return self.opened().services
 
     @property
     def launch(self) -> Launch:

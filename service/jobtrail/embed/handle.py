@@ -16,7 +16,7 @@ from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.task import Task
 from jobtrail.jobs.query import read
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.ops.nodes import read_nodes
 
 R = TypeVar("R")
@@ -30,11 +30,11 @@ _GRACE: Final = 0.5
 class JobHandle(Generic[R]):
     """R: what the task returns. It is bound to the Jobtrail that submitted the job, and useless once that has ended."""
 
-    def __init__(self, task: Task[..., R], trace_id: str, desk: Callable[[], Desk]) -> None:
+    def __init__(self, task: Task[..., R], trace_id: str, services: Callable[[], Services]) -> None:
         self.task: Final = task.name
         self.trace_id: Final = trace_id
         self._task = task
-        self._desk = desk
+        self._services = services
         self._id: UUID | None = None
         self._state: Literal["waits", "in a session", "stored"] = "waits"
 
@@ -57,7 +57,7 @@ class JobHandle(Generic[R]):
     async def read(self) -> Job:
         """The row as it is now. Raises JobNotFoundError, UnavailableError, and RuntimeError before it is stored."""
         with self._told():
-            return await read(self._desk(), self._stored_id())
+            return await read(self._services(), self._stored_id())
 
     async def wait(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - the contract's own word, as asyncio's
         """What the task returned, once the job has ended; `timeout` in seconds.
@@ -66,7 +66,7 @@ class JobHandle(Generic[R]):
         and RuntimeError for a job that is not stored. A database that is away is waited for.
         """
         with self._told():
-            return typing.cast("R", typed(self._task, await ended(self._desk(), self._stored_id(), timeout)))
+            return typing.cast("R", typed(self._task, await ended(self._services(), self._stored_id(), timeout)))
 
     def will_become(self, job_id: UUID) -> None:
         """For whoever submits the job; so are the two that follow."""
@@ -98,7 +98,7 @@ class JobHandle(Generic[R]):
             ) from error
 
 
-async def ended(desk: Desk, job_id: UUID, seconds: float | None) -> Any:
+async def ended(services: Services, job_id: UUID, seconds: float | None) -> Any:
     """The result of the job as JSON. Raises as `JobHandle.wait`."""
     deadline = None if seconds is None else time.monotonic() + seconds
     pause, said = _FIRST_PAUSE, "not known: the database did not answer"
@@ -106,7 +106,7 @@ async def ended(desk: Desk, job_id: UUID, seconds: float | None) -> Any:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:
             async with asyncio.timeout(None if left is None else left + _GRACE):
-                job = await read(desk, job_id)
+                job = await read(services, job_id)
         except (UnavailableError, TimeoutError):
             pause = _LONGEST_PAUSE
         else:
@@ -116,7 +116,7 @@ async def ended(desk: Desk, job_id: UUID, seconds: float | None) -> Any:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             raise TimeoutError(
-                f"job {job_id} has not ended within {seconds:g} s; it is {said}{await _why(desk, job_id)}"
+                f"job {job_id} has not ended within {seconds:g} s; it is {said}{await _why(services, job_id)}"
             )
         await asyncio.sleep(pause if left is None else min(pause, left))
         pause = min(pause * 1.5, _LONGEST_PAUSE)
@@ -136,11 +136,11 @@ def _result(job: Job) -> Any:
     return job.result
 
 
-async def _why(desk: Desk, job_id: UUID) -> str:
+async def _why(services: Services, job_id: UUID) -> str:
     """What whoever waited in vain should know."""
     try:
         async with asyncio.timeout(_GRACE):
-            job, nodes = await read(desk, job_id), await read_nodes(desk)
+            job, nodes = await read(services, job_id), await read_nodes(services)
     except Exception:  # noqa: BLE001 - the caller is told of the time, whatever happens here
         return ""
     if job.status is not Status.PENDING or any(

@@ -130,7 +130,7 @@ class RequestJobs:
     async def _store(self, jobs: Sequence[NewJob]) -> Sequence[UUID]:
         if not self._opened.accepting():
             raise UnavailableError("this process is shutting down; send it again, to another or to the next one")
-        return await submit_together(self._opened.desk, jobs)
+        return await submit_together(self._opened.services, jobs)
 
     def _refuse_when_closed(self) -> None:
         if self._is_closed:
@@ -143,13 +143,13 @@ class RequestJobs:
         self._refuse_when_closed()
         if self._by is None:
             self._by = self._opened.who(self._request).name
-        wanted = call(self._opened.desk, said, task, args, kwargs)
+        wanted = call(self._opened.services, said, task, args, kwargs)
         job, handle = new_job(self._opened, wanted, by=self._by, trace_id=trace_of(self._request))
         session = said.get("session")
         if session is None:
             self._waiting.append(_Added(job, handle))
         else:
-            self._in_sessions.append(_InSession(job, add(session, job, self._opened.desk.database.schema)))
+            self._in_sessions.append(_InSession(job, add(session, job, self._opened.services.database.schema)))
             handle.is_in_session()
         return handle
 
@@ -158,7 +158,7 @@ class RequestJobs:
         if not self._in_sessions:
             return []
         try:
-            found = await are_there(self._opened.desk, [each.job.id for each in self._in_sessions])
+            found = await are_there(self._opened.services, [each.job.id for each in self._in_sessions])
         except Exception as error:  # noqa: BLE001 - the claim loop will find them
             log.warning("launch: %s", error)
             return []
@@ -181,7 +181,7 @@ class JobsWithOptions:
 
 def new_job(opened: Opened, wanted: Call, *, by: str, trace_id: str | None) -> tuple[NewJob, JobHandle[Any]]:
     """A job that may be stored, and its handle. Raises as `Call.job`."""
-    job = wanted.job(opened.desk, by=by, trace_id=trace_id)
+    job = wanted.job(opened.services, by=by, trace_id=trace_id)
     handle = JobHandle[Any](wanted.task, job.trace_id, opened.still)
     if job.app_key is None:
         handle.will_become(job.id)

@@ -21,7 +21,7 @@ from jobtrail.job.database_url import DatabaseUrl, normalize
 from jobtrail.job.errors import AlreadyRunningError, NotRunningError
 from jobtrail.job.redaction import Redaction
 from jobtrail.job.task import Task
-from jobtrail.jobs.services import Desk, look_at_start
+from jobtrail.jobs.services import Services, look_at_start
 from jobtrail.settings import Settings
 from jobtrail.wiring import build_node, lend_desk, load_catalog, open_desk, reach, require_schema
 from jobtrail.worker.hook import Hook
@@ -39,7 +39,7 @@ class Opened:
     """`node` is None where jobs are submitted only."""
 
     settings: Settings
-    desk: Desk
+    services: Services
     node: Node | None
     who: Callable[[Request], Caller]
     redaction: Redaction
@@ -47,13 +47,13 @@ class Opened:
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _warned: set[str] = field(default_factory=set)
 
-    def still(self) -> Desk:
+    def still(self) -> Services:
         """Raises NotRunningError once it is closed: what is used then would open connections that nobody closes."""
         if self.is_closed:
             raise NotRunningError(
                 "the Jobtrail that submitted this job has ended; ask another one for the job, by its id"
             )
-        return self.desk
+        return self.services
 
     def accepting(self) -> bool:
         return self.node is None or self.node.accepting()
@@ -96,14 +96,14 @@ def current() -> Opened:
 async def opening(parts: Parts, *, made_at: str, runs: bool) -> AsyncIterator[Opened]:
     """Raises AlreadyRunningError, SettingsError, DeclarationError, UnavailableError before anything runs."""
     with _process.taken(made_at):
-        async with _desk(parts) as (desk, url, settings, leases):
+        async with _services(parts) as (services, url, settings, leases):
             command = "jobtrail migrate"
             if parts.engine is not None:  # a variable that nobody set says nothing of a host's own engine
                 command = f"JOBTRAIL_DATABASE_URL={url.shown} {command}"
-            await require_schema(desk, settings, url, command=command)
-            await look_at_start(desk)
-            node = build_node(settings, desk, leases, parts.on_attempt_end) if runs else None
-            opened = Opened(settings, desk, node, parts.who, Redaction(settings.redact))
+            await require_schema(services, settings, url, command=command)
+            await look_at_start(services)
+            node = build_node(settings, services, leases, parts.on_attempt_end) if runs else None
+            opened = Opened(settings, services, node, parts.who, Redaction(settings.redact))
             try:
                 async with _running(node, settings):
                     _process.opened = opened
@@ -150,26 +150,26 @@ _process: Final = _Process()
 
 
 @asynccontextmanager
-async def _desk(parts: Parts) -> AsyncIterator[tuple[Desk, DatabaseUrl, Settings, Callable[[], AsyncEngine]]]:
+async def _services(parts: Parts) -> AsyncIterator[tuple[Services, DatabaseUrl, Settings, Callable[[], AsyncEngine]]]:
     """The verbs' side, its database's URL, the settings that hold there, and the way to a connection for leases."""
     settings, catalog = parts.settings, _catalog(parts)
     if parts.engine is not None:
-        desk, url = lend_desk(settings, parts.engine, catalog), url_of(parts.engine)
+        services, url = lend_desk(settings, parts.engine, catalog), url_of(parts.engine)
         settings = settings.model_copy(update={"database_url": url.libpq})  # so that it is no embedded one
         try:
-            yield desk, url, settings, partial(lend_single, parts.engine, settings.schema)
+            yield services, url, settings, partial(lend_single, parts.engine, settings.schema)
         finally:
-            await desk.database.dispose()
+            await services.database.dispose()
         return
     # the embedded server is started and stopped by programs, and to wait for them must not hold up a host's loop
     reached = ExitStack()
     url = await asyncio.to_thread(reached.enter_context, reach(settings))
     try:
-        desk = open_desk(settings, url, catalog)
+        services = open_desk(settings, url, catalog)
         try:
-            yield desk, url, settings, partial(open_single, url.sqlalchemy, settings.schema)
+            yield services, url, settings, partial(open_single, url.sqlalchemy, settings.schema)
         finally:
-            await desk.database.dispose()
+            await services.database.dispose()
     finally:
         await asyncio.to_thread(reached.close)
 

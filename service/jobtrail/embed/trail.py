@@ -140,11 +140,11 @@ class Jobtrail:
 
     async def get(self, job_id: UUID | str) -> Job:
         """Raises JobNotFoundError, UnavailableError."""
-        return await read(self._running().desk, _uuid(job_id))
+        return await read(self._running().services, _uuid(job_id))
 
     async def wait(self, job_id: UUID | str, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as JobHandle.wait
         """The result of the job as JSON. Raises as `JobHandle.wait`."""
-        return await ended(self._running().desk, _uuid(job_id), timeout)
+        return await ended(self._running().services, _uuid(job_id), timeout)
 
     async def list(
         self,
@@ -176,29 +176,29 @@ class Jobtrail:
             _several(queue), _several(tags), _several(trace_id), created_after, created_before,
         )  # fmt: skip
         place = None if after is None else Place(after.created_at, after.id)
-        return (await read_page(self._running().desk, Page(limit, after=place, heavy=True, filter=wanted))).jobs
+        return (await read_page(self._running().services, Page(limit, after=place, heavy=True, filter=wanted))).jobs
 
     async def cancel(self, job_id: UUID | str, *, reason: str | None = None) -> Job:
         """The job: cancelled, or running and asked to stop.
 
         Raises JobNotFoundError, JobFinishedError, UnavailableError.
         """
-        return await cancel(self._running().desk, _uuid(job_id), by=_APP, reason=reason)
+        return await cancel(self._running().services, _uuid(job_id), by=_APP, reason=reason)
 
     async def retry(self, job_id: UUID | str) -> Job:
         """The failed or cancelled job, pending again. Raises JobNotFoundError, JobConflictError, UnavailableError."""
-        job = await retry(self._running().desk, _uuid(job_id), by=_APP)
+        job = await retry(self._running().services, _uuid(job_id), by=_APP)
         self._running().launch(job.id, job.task, job.queue)
         return job
 
     async def _submit(self, said: Said, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> JobHandle[Any]:
         opened = self._running()
-        job, handle = new_job(opened, call(opened.desk, said, task, args, kwargs), by=_APP, trace_id=None)
+        job, handle = new_job(opened, call(opened.services, said, task, args, kwargs), by=_APP, trace_id=None)
         if (session := said.get("session")) is not None:
-            add(session, job, opened.desk.database.schema)
+            add(session, job, opened.services.database.schema)
             handle.is_in_session()
             return handle
-        [job_id] = await submit_together(opened.desk, [job])
+        [job_id] = await submit_together(opened.services, [job])
         handle.became(job_id)
         opened.launch(job_id, job.task, job.queue)
         return handle

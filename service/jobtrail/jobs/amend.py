@@ -13,20 +13,20 @@ from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Amendment, seconds
 from jobtrail.jobs.query import get
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 
 KEY_LIFE: Final = timedelta(hours=24)
 """How long an idempotency key is kept at least."""
 
 
 async def amend(
-    desk: Desk, job_id: UUID, wanted: Amendment, *, unchanged: Callable[[Job], bool] = lambda _job: True
+    services: Services, job_id: UUID, wanted: Amendment, *, unchanged: Callable[[Job], bool] = lambda _job: True
 ) -> Job:
     """The job with the change. `unchanged` is asked about the locked row: False raises PreconditionError.
 
     Raises JobNotFoundError, JobConflictError (priority and run_at need a pending job), UnavailableError.
     """
-    async with desk.transaction() as session:
+    async with services.transaction() as session:
         job = await get(session, job_id, lock=True)
         if job is None:
             raise JobNotFoundError(job_id)

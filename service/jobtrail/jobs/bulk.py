@@ -20,7 +20,7 @@ from jobtrail.jobs import cancel, retry
 from jobtrail.jobs.cancel import CANCELLABLE, cancel_these
 from jobtrail.jobs.query import Filter, Place, conditions
 from jobtrail.jobs.retry import RETRIABLE, retry_these
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Bulk:
 
 
 async def bulk(
-    desk: Desk,
+    services: Services,
     action: Action,
     wanted: Filter,
     *,
@@ -133,7 +133,7 @@ async def bulk(
     Raises InvalidInputError with pointers into the filter, and UnavailableError: what was committed stays.
     """
     _refuse(action, wanted)
-    async with desk.session() as session:
+    async with services.session() as session:
         as_of = as_of or await engine.clock(session)
         scope = _scope(action, wanted, as_of)
         matched, oldest = await count(session, scope)
@@ -141,11 +141,11 @@ async def bulk(
         return Bulk(matched, 0, matched, as_of)
     total = matched if most is None else min(matched, most)
     walk = _Walk(
-        desk, replace(scope, since=oldest), _move(action, by, reason), most, lambda done: on_batch(done, total)
+        services, replace(scope, since=oldest), _move(action, by, reason), most, lambda done: on_batch(done, total)
     )
     # a batch that has begun is waited for: what was told is what was committed
     await in_batches(lambda size: recorded(walk.step(size)), most=BATCH, within=_LOCKED)
-    async with desk.session() as session:
+    async with services.session() as session:
         remaining, _ = await count(session, scope)
     return Bulk(matched, walk.changed, remaining, as_of)
 
@@ -187,7 +187,7 @@ def _move(action: Action, by: str, reason: str | None) -> Move:
 class _Walk:
     """Through the jobs of a scope, oldest first; it never turns back to a row that it passed."""
 
-    desk: Desk
+    services: Services
     scope: Scope
     move: Move
     most: int | None
@@ -199,7 +199,7 @@ class _Walk:
         """One batch of at most `size`, committed; whether there may be another."""
         if self.most is not None:
             size = min(size, self.most - self.changed)
-        async with self.desk.transaction() as session:
+        async with self.services.transaction() as session:
             places = await pick(session, self.scope, after=self.after, most=size)
             moved = await self.move(session, [place.id for place in places]) if places else 0
         if not places:

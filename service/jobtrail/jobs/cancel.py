@@ -12,7 +12,7 @@ from jobtrail.job.errors import JobFinishedError, JobNotFoundError
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.jobs.query import read
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 
 CANCELLABLE: Final = (Status.PENDING, Status.RUNNING)
 
@@ -84,15 +84,17 @@ async def _cancel(connection: AsyncConnection, rows: Sequence[Cancellation]) -> 
     return {row.id: (Status(row.status), row.created_by) for row in await connection.execute(_CANCEL, parameters)}
 
 
-async def cancel(desk: Desk, job_id: UUID, *, by: str, reason: str | None = None, only_of: str | None = None) -> Job:
+async def cancel(
+    services: Services, job_id: UUID, *, by: str, reason: str | None = None, only_of: str | None = None
+) -> Job:
     """The job afterwards: `cancelled`, or still `running` with a request that is on its way to its node.
 
     `only_of`: a job that somebody else submitted is not found. Cancelling a cancelled job changes nothing.
     Raises JobNotFoundError, JobFinishedError, UnavailableError.
     """
-    status = await desk.group(cancel_group).put(Cancellation(job_id, by, reason, only_of))
+    status = await services.group(cancel_group).put(Cancellation(job_id, by, reason, only_of))
     if status is None:
         raise JobNotFoundError(job_id)
     if status in (Status.SUCCEEDED, Status.FAILED):
         raise JobFinishedError(job_id, status, "cancelled")
-    return await read(desk, job_id, only_of=only_of)
+    return await read(services, job_id, only_of=only_of)

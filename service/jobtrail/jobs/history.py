@@ -11,7 +11,7 @@ from jobtrail.db.tables import jobs, transitions
 from jobtrail.job.errors import JobNotFoundError
 from jobtrail.job.record import Transition
 from jobtrail.jobs.query import MOST_BYTES
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 
 MOST_MOVES: Final = 5000
 """Of a page: two megabytes of JSON where no move has an error."""
@@ -48,23 +48,23 @@ async def history(session: AsyncSession, job_id: UUID, *, after: int = 0, only_o
     return Moves(moves, moves[-1].seq if moves and rows[0][-1] > len(moves) else None)
 
 
-async def read_moves(desk: Desk, job_id: UUID, *, after: int = 0, only_of: str | None = None) -> Moves:
+async def read_moves(services: Services, job_id: UUID, *, after: int = 0, only_of: str | None = None) -> Moves:
     """A page of the history, after this `seq`; also of a job that was purged.
 
     Raises JobNotFoundError when nothing is known of the id, UnavailableError.
     """
-    async with desk.session() as session:
+    async with services.session() as session:
         found = await history(session, job_id, after=after, only_of=only_of)
         if not found.moves and not (await history(session, job_id, only_of=only_of)).moves:
             raise JobNotFoundError(job_id)
     return found
 
 
-async def read_history(desk: Desk, job_id: UUID) -> Sequence[Transition]:
+async def read_history(services: Services, job_id: UUID) -> Sequence[Transition]:
     """The whole of it. Raises as `read_moves`."""
-    found = await read_moves(desk, job_id)
+    found = await read_moves(services, job_id)
     moves = list(found.moves)
     while found.following is not None:
-        found = await read_moves(desk, job_id, after=found.following)
+        found = await read_moves(services, job_id, after=found.following)
         moves += found.moves
     return moves

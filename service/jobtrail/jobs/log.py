@@ -18,7 +18,7 @@ from jobtrail.job.record import LogLine
 from jobtrail.jobs import query
 from jobtrail.jobs.fence import FENCE
 from jobtrail.jobs.renew import Held
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 
 
 class NewLine(NamedTuple):
@@ -93,7 +93,7 @@ async def lines_of(session: AsyncSession, job_id: UUID, *, after: tuple[int, int
 
 
 async def read_log(
-    desk: Desk,
+    services: Services,
     job_id: UUID,
     *,
     attempt: int | None = None,
@@ -104,7 +104,7 @@ async def read_log(
 
     Raises JobNotFoundError, UnavailableError.
     """
-    async with desk.session() as session:
+    async with services.session() as session:
         if await query.get(session, job_id, only_of=only_of) is None:
             raise JobNotFoundError(job_id)
         found = await lines_of(session, job_id, after=after)

@@ -27,7 +27,7 @@ from jobtrail.db.tables import Json, jobs
 from jobtrail.job.errors import JobNotFoundError
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 
 _TTL: Final = case((jobs.c.status.in_(["failed", "cancelled"]), jobs.c.ttl_failed), else_=jobs.c.ttl)
 
@@ -187,21 +187,21 @@ def _in_trace(trace_id: str) -> ColumnElement[bool]:
     return or_(and_(same, foreign), and_(same, jobs.c.id == UUID(hex=trace_id)))
 
 
-async def read(desk: Desk, job_id: UUID, *, only_of: str | None = None) -> Job:
+async def read(services: Services, job_id: UUID, *, only_of: str | None = None) -> Job:
     """Raises JobNotFoundError, UnavailableError."""
-    async with desk.session() as session:
+    async with services.session() as session:
         job = await get(session, job_id, only_of=only_of)
     if job is None:
         raise JobNotFoundError(job_id)
     return job
 
 
-async def are_there(desk: Desk, ids: Collection[UUID]) -> set[UUID]:
+async def are_there(services: Services, ids: Collection[UUID]) -> set[UUID]:
     """Those of these jobs that are stored and committed. Raises UnavailableError."""
-    async with desk.session() as session:
+    async with services.session() as session:
         return await committed_of(session, ids)
 
 
-async def read_page(desk: Desk, wanted: Page) -> Listed:
-    async with desk.session() as session:
+async def read_page(services: Services, wanted: Page) -> Listed:
+    async with services.session() as session:
         return await page(session, wanted)

@@ -11,15 +11,15 @@ from jobtrail.job.errors import JobConflictError, JobNotFoundError
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.jobs.query import get
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 
 
-async def retry(desk: Desk, job_id: UUID, *, by: str) -> Job:
+async def retry(services: Services, job_id: UUID, *, by: str) -> Job:
     """The job, pending again and due now; its attempts go on counting and one more is allowed.
 
     Raises JobNotFoundError, JobConflictError, UnavailableError.
     """
-    async with desk.transaction() as session:
+    async with services.transaction() as session:
         moved = await retry_these(session, [job_id], actor=by)
         job = await get(session, job_id)
     if job is None:

@@ -57,7 +57,7 @@ class Defaults:
 
 
 @dataclass(frozen=True)
-class Desk:
+class Services:
     """The database, the tasks of this process, the room for submits, and what is written in groups."""
 
     database: Database
@@ -108,38 +108,38 @@ class Desk:
                 raise
 
 
-async def missing_rights(desk: Desk, session: AsyncSession) -> str | None:
+async def missing_rights(services: Services, session: AsyncSession) -> str | None:
     """Which rights are missing and the GRANTs that mend it, noted for `require_rights`."""
     lacks = await rights.lacking(session)
     if lacks:
-        desk.lacks_rights.set()
+        services.lacks_rights.set()
         return rights.told(lacks)
-    desk.lacks_rights.clear()
+    services.lacks_rights.clear()
     return None
 
 
-async def require_rights(desk: Desk) -> None:
+async def require_rights(services: Services) -> None:
     """Asks the database only while something was missing. Raises UnavailableError: a job might never run."""
-    if not desk.lacks_rights.is_set():
+    if not services.lacks_rights.is_set():
         return
-    async with desk.session() as session:
-        if (missing := await missing_rights(desk, session)) is not None:
+    async with services.session() as session:
+        if (missing := await missing_rights(services, session)) is not None:
             raise UnavailableError(missing)
 
 
-async def look_at_start(desk: Desk) -> None:
+async def look_at_start(services: Services) -> None:
     """A process that serves starts all the same: /health/ready says it, and it needs no restart after the GRANT."""
     try:
-        async with desk.session(PATIENCE) as session:
-            missing = await missing_rights(desk, session)
+        async with services.session(PATIENCE) as session:
+            missing = await missing_rights(services, session)
     except UnavailableError:
         return
     if missing is not None:
         log.error("not ready, and no job is accepted: %s", missing)
 
 
-async def require_rights_at_start(desk: Desk) -> None:
+async def require_rights_at_start(services: Services) -> None:
     """For a process that nobody asks whether it is ready. Raises SettingsError, UnavailableError."""
-    async with desk.session() as session:
-        if (missing := await missing_rights(desk, session)) is not None:
+    async with services.session() as session:
+        if (missing := await missing_rights(services, session)) is not None:
             raise SettingsError(f"JOBTRAIL_DATABASE_URL: {missing}")

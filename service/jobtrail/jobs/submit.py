@@ -30,7 +30,7 @@ from jobtrail.job.submission import Submission, seconds
 from jobtrail.job.task import Task
 from jobtrail.jobs.amend import KEY_LIFE
 from jobtrail.jobs.query import read
-from jobtrail.jobs.services import Desk, require_rights
+from jobtrail.jobs.services import Services, require_rights
 
 
 class Inserted(NamedTuple):
@@ -161,68 +161,70 @@ def _array_literal(texts: Sequence[str]) -> str:
     return "{" + ",".join(f'"{each}"' for each in quoted) + "}"
 
 
-async def submit(desk: Desk, wanted: Submission, *, by: str, trace_id: str | None = None) -> Job:
+async def submit(services: Services, wanted: Submission, *, by: str, trace_id: str | None = None) -> Job:
     """Store one job; committed when this returns.
 
     Raises OverloadedError, UnknownTaskError, InvalidArgumentsError, UnavailableError: nothing is stored, unless it is
     an OutcomeUnknownError.
     """
-    with desk.waiting.room_for(1):
-        new = prepare(desk, wanted, by=by, trace_id=trace_id)
-        await require_rights(desk)
-        return born(new, await insert(desk, new))
+    with services.waiting.room_for(1):
+        new = prepare(services, wanted, by=by, trace_id=trace_id)
+        await require_rights(services)
+        return born(new, await insert(services, new))
 
 
-def inserts(desk: Desk) -> Group[NewJob, Inserted]:
+def inserts(services: Services) -> Group[NewJob, Inserted]:
     """The group commit that carries the submits of this process."""
-    return desk.group(insert_group, weigh=lambda row: len(row.args_json))
+    return services.group(insert_group, weigh=lambda row: len(row.args_json))
 
 
-async def insert(desk: Desk, new: NewJob) -> Inserted:
+async def insert(services: Services, new: NewJob) -> Inserted:
     """Store a row without a key, together with others. Raises UnavailableError, as `submit`."""
     try:
-        return await inserts(desk).put(new)
+        return await inserts(services).put(new)
     except OutcomeUnknownError as error:
         raise OutcomeUnknownError("the database did not answer in time", new.id) from error
 
 
 async def submit_keyed(
-    desk: Desk, wanted: Submission, *, by: str, key: str, trace_id: str | None = None
+    services: Services, wanted: Submission, *, by: str, key: str, trace_id: str | None = None
 ) -> tuple[Job, bool]:
     """Store a job once per caller and key; the job, and whether it was there already.
 
     Raises IdempotencyKeyReusedError when the key came with another request before, else as `submit`. Keyed rows never
     ride a group: a caller's open transaction on a key would hold up all the others.
     """
-    with desk.waiting.room_for(1):
-        new = keyed(prepare(desk, wanted, by=by, trace_id=trace_id), wanted, key)
-        await require_rights(desk)
-        async with desk.transaction() as session:
+    with services.waiting.room_for(1):
+        new = keyed(prepare(services, wanted, by=by, trace_id=trace_id), wanted, key)
+        await require_rights(services)
+        async with services.transaction() as session:
             stored = await insert_once(session, new)
-    return (born(new, stored), False) if isinstance(stored, Inserted) else (await read(desk, stored), True)
+    return (born(new, stored), False) if isinstance(stored, Inserted) else (await read(services, stored), True)
 
 
 async def submit_batch(
-    desk: Desk, wanted: Sequence[Submission], *, by: str, trace_id: str | None = None
+    services: Services, wanted: Sequence[Submission], *, by: str, trace_id: str | None = None
 ) -> Sequence[Job]:
     """Store all of these jobs or none, in one transaction. Raises as `submit`; pointers begin with `/jobs/INDEX`."""
-    with desk.waiting.room_for(len(wanted)):
-        new = [_prepare_at(f"/jobs/{index}", desk, each, by=by, trace_id=trace_id) for index, each in enumerate(wanted)]
-        await require_rights(desk)
-        async with desk.transaction() as session:
+    with services.waiting.room_for(len(wanted)):
+        new = [
+            _prepare_at(f"/jobs/{index}", services, each, by=by, trace_id=trace_id) for index, each in enumerate(wanted)
+        ]
+        await require_rights(services)
+        async with services.transaction() as session:
             stored = await insert_all(session, new)
     return [born(each, times) for each, times in zip(new, stored, strict=True)]
 
 
-def prepare(desk: Desk, wanted: Submission, *, by: str, trace_id: str | None) -> NewJob:
+def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | None) -> NewJob:
     """What will be stored: the caller's word, else the task's, else the service's. Raises as `submit`."""
-    task = desk.catalog[wanted.task]
+    task = services.catalog[wanted.task]
     try:
         args = task.signature.settle(wanted.args)
     except InvalidArgumentsError as error:
         raise error.under("/args") from None
     job_id = new_job_id()
-    ttl, ttl_failed = _ttls(desk, wanted, task)
+    ttl, ttl_failed = _ttls(services, wanted, task)
     return NewJob(
         id=job_id,
         task=task.name,
@@ -286,22 +288,22 @@ def born(new: NewJob, times: Inserted) -> Job:
     )  # fmt: skip
 
 
-def _prepare_at(pointer: str, desk: Desk, wanted: Submission, *, by: str, trace_id: str | None) -> NewJob:
+def _prepare_at(pointer: str, services: Services, wanted: Submission, *, by: str, trace_id: str | None) -> NewJob:
     try:
-        return prepare(desk, wanted, by=by, trace_id=trace_id)
+        return prepare(services, wanted, by=by, trace_id=trace_id)
     except InvalidArgumentsError as error:
         raise error.under(pointer) from None
     except UnknownTaskError as error:
         raise InvalidInputError([Flaw(f"{pointer}/task", str(error))]) from None
 
 
-def _ttls(desk: Desk, wanted: Submission, task: Task[..., Any]) -> tuple[timedelta | None, timedelta | None]:
+def _ttls(services: Services, wanted: Submission, task: Task[..., Any]) -> tuple[timedelta | None, timedelta | None]:
     if "ttl" in wanted.model_fields_set:
         ttl = seconds(wanted.ttl)
         return ttl, ttl
     if task.has_ttl:
         return seconds(task.ttl), seconds(task.ttl)
-    return desk.defaults.ttl, desk.defaults.ttl_failed
+    return services.defaults.ttl, services.defaults.ttl_failed
 
 
 def _remembered(new: NewJob) -> NewJob:
@@ -315,19 +317,19 @@ def _digest(said: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).digest()
 
 
-async def submit_together(desk: Desk, jobs: Sequence[NewJob]) -> Sequence[UUID]:
+async def submit_together(services: Services, jobs: Sequence[NewJob]) -> Sequence[UUID]:
     """The ids under which they are stored, in their order; committed when this returns.
 
     An id is another than that of the NewJob where its key was there already.
     Raises IdempotencyKeyReusedError, OverloadedError, UnavailableError: nothing is stored, unless it is an
     OutcomeUnknownError.
     """
-    with desk.waiting.room_for(len(jobs)):
-        await require_rights(desk)
+    with services.waiting.room_for(len(jobs)):
+        await require_rights(services)
         if len(jobs) == 1 and jobs[0].app_key is None:
-            await insert(desk, jobs[0])
+            await insert(services, jobs[0])
             return [jobs[0].id]
-        async with desk.transaction() as session:
+        async with services.transaction() as session:
             found = await _insert_together(session, jobs)
     return [found.get(job.id, job.id) for job in jobs]
 

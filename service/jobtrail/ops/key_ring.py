@@ -12,7 +12,7 @@ from jobtrail.db.group_commit import Group
 from jobtrail.job.access import Caller, Scope
 from jobtrail.job.errors import UnavailableError
 from jobtrail.job.key import digest, matches, parse
-from jobtrail.jobs.services import PATIENCE, SILENCE, Desk
+from jobtrail.jobs.services import PATIENCE, SILENCE, Services
 from jobtrail.ops import key_rows
 from jobtrail.ops.key_rows import Lookup
 
@@ -42,16 +42,16 @@ class KeyRing:
     same way, so that its length tells nothing: one look-up, one comparison.
     """
 
-    def __init__(self, desk: Desk, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, services: Services, *, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` tells seconds."""
-        self._database = desk.database
-        self._has_keys = desk.has_keys
+        self._database = services.database
+        self._has_keys = services.has_keys
         # in groups, so that a storm of forged keys has one connection and not all
         self._lookups: Group[str, Lookup | None] = Group(
-            partial(key_rows.look_up_group, desk.database), patience=PATIENCE, longest=SILENCE, reads=True
+            partial(key_rows.look_up_group, services.database), patience=PATIENCE, longest=SILENCE, reads=True
         )
         self._counts: Group[None, bool] = Group(
-            partial(key_rows.any_group, desk.database), patience=PATIENCE, longest=SILENCE, reads=True
+            partial(key_rows.any_group, services.database), patience=PATIENCE, longest=SILENCE, reads=True
         )
         self._clock = clock
         self._known: dict[bytes, _Known] = {}

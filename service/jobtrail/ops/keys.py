@@ -9,14 +9,14 @@ from jobtrail.db.errors import unavailable
 from jobtrail.job.access import SCOPES, Scope
 from jobtrail.job.errors import AccessKeyNotFoundError, Flaw, InvalidInputError
 from jobtrail.job.key import HOW_TO_END, KeyRecord, flaws_of, make, prefix_in, shown
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.ops import key_rows
 
 log = logging.getLogger(__name__)
 
 
 async def create_key(
-    desk: Desk,
+    services: Services,
     name: str,
     scopes: Sequence[Scope],
     *,
@@ -34,7 +34,7 @@ async def create_key(
         raise InvalidInputError(flaws)
     new = make()
     in_order = [scope for scope in SCOPES if scope in scopes]
-    async with desk.transaction() as session:
+    async with services.transaction() as session:
         record = await key_rows.put(
             session,
             new,
@@ -47,18 +47,18 @@ async def create_key(
         )
     if record is None:
         raise InvalidInputError([Flaw("/expires_at", HOW_TO_END)])
-    desk.has_keys.set()
+    services.has_keys.set()
     log.info("access key made", extra={"prefix": record.prefix, "key_name": name, "scopes": in_order, "by": by})
     return record, new.text
 
 
-async def list_keys(desk: Desk) -> Sequence[KeyRecord]:
+async def list_keys(services: Services) -> Sequence[KeyRecord]:
     """In the order in which they were made, revoked and expired ones too."""
-    async with desk.session() as session:
+    async with services.session() as session:
         return await key_rows.all_keys(session)
 
 
-async def revoke_key(desk: Desk, written: UUID | str, *, by: str) -> KeyRecord:
+async def revoke_key(services: Services, written: UUID | str, *, by: str) -> KeyRecord:
     """The key as it is afterwards; one that is revoked already stays as it is, with who did it first.
 
     `written` is the key's id, its prefix, its beginning or all of it.
@@ -68,7 +68,7 @@ async def revoke_key(desk: Desk, written: UUID | str, *, by: str) -> KeyRecord:
     prefix = prefix_in(written) if isinstance(written, str) else None
     if key_id is None and prefix is None:
         raise AccessKeyNotFoundError(shown(str(written)))
-    async with desk.transaction() as session:
+    async with services.transaction() as session:
         record = await key_rows.revoke(session, key_id=key_id, prefix=prefix, actor=by)
     if record is None:
         raise AccessKeyNotFoundError(prefix or str(key_id))
@@ -76,13 +76,13 @@ async def revoke_key(desk: Desk, written: UUID | str, *, by: str) -> KeyRecord:
     return record
 
 
-async def any_keys(desk: Desk) -> bool:
+async def any_keys(services: Services) -> bool:
     """Whether there is any, revoked and expired ones too: who revokes the last one does not open the door.
 
     Raises UnavailableError.
     """
     with unavailable():
-        (found,) = await key_rows.any_group(desk.database, [None])
+        (found,) = await key_rows.any_group(services.database, [None])
     return found
 
 

@@ -11,7 +11,7 @@ from jobtrail.db.tables import Json
 from jobtrail.job.namesakes import Known
 from jobtrail.job.record import NodeRecord
 from jobtrail.job.storable import dump
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 
 
 class Counts(NamedTuple):
@@ -78,6 +78,6 @@ async def known(session: AsyncSession, *, except_of: UUID | None = None) -> Sequ
     return [Known(*row) for row in await session.execute(_KNOWN, {"except_of": except_of or UUID(int=0)})]
 
 
-async def read_nodes(desk: Desk) -> Sequence[NodeRecord]:
-    async with desk.session() as session:
+async def read_nodes(services: Services) -> Sequence[NodeRecord]:
+    async with services.session() as session:
         return await all_nodes(session)

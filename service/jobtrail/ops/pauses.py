@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from jobtrail.job.errors import UnknownQueueError, UnknownTaskError
 from jobtrail.job.record import Pause, PauseKind
 from jobtrail.job.storable import check
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 
 # The update changes nothing: it makes the row that is there already the answer, in the same statement.
 _PUT: Final = text("""
@@ -91,42 +91,42 @@ async def waits(session: AsyncSession, task: str) -> bool:
 log = logging.getLogger(__name__)
 
 
-async def pause(desk: Desk, kind: PauseKind, name: str, *, by: str, reason: str | None = None) -> Pause:
+async def pause(services: Services, kind: PauseKind, name: str, *, by: str, reason: str | None = None) -> Pause:
     """The pause; for what is paused already the first one, unchanged. Claims that are under way may still start jobs.
 
     Raises UnknownQueueError, UnknownTaskError, UnavailableError.
     """
-    async with desk.transaction() as session:
-        await _require_known(desk, session, kind, name)
+    async with services.transaction() as session:
+        await _require_known(services, session, kind, name)
         found = await put(session, kind, name, actor=by, reason=reason)
     log.info("paused", extra={kind: name, "by": by, "reason": reason})
     return found
 
 
-async def resume(desk: Desk, kind: PauseKind, name: str, *, by: str) -> bool:
+async def resume(services: Services, kind: PauseKind, name: str, *, by: str) -> bool:
     """Whether it was paused. Nodes poll, so its jobs start within about a second. Raises as `pause`."""
-    async with desk.transaction() as session:
-        await _require_known(desk, session, kind, name)
+    async with services.transaction() as session:
+        await _require_known(services, session, kind, name)
         was_paused = await remove(session, kind, name)
     if was_paused:
         log.info("resumed", extra={kind: name, "by": by})
     return was_paused
 
 
-async def read_pauses(desk: Desk) -> Sequence[Pause]:
-    async with desk.session() as session:
+async def read_pauses(services: Services) -> Sequence[Pause]:
+    async with services.session() as session:
         return await all_pauses(session)
 
 
-async def _require_known(desk: Desk, session: AsyncSession, kind: PauseKind, name: str) -> None:
+async def _require_known(services: Services, session: AsyncSession, kind: PauseKind, name: str) -> None:
     """A misspelt name would pause nothing and look as if it did."""
     match kind:
         case "queue":
-            known = await known_queues(session) | {task.queue for task in desk.catalog}
+            known = await known_queues(session) | {task.queue for task in services.catalog}
             if name not in known:
                 raise UnknownQueueError(name, _near(name, known))
         case "task":
-            known = await known_tasks(session) | set(desk.catalog.names)
+            known = await known_tasks(session) | set(services.catalog.names)
             if name not in known and (check(name) or not await waits(session, name)):
                 raise UnknownTaskError(name, _near(name, known))
 

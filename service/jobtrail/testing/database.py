@@ -19,7 +19,7 @@ from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl, normalize
 from jobtrail.job.errors import SettingsError, UnavailableError
 from jobtrail.job.libpq_uri import read_uri
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.settings import EMBEDDED, PREFIX, Settings, load
 from jobtrail.testing.server import VARIABLE, embedded_server
 
@@ -41,7 +41,7 @@ class ScratchDatabase:
         self.sqlalchemy_url: Final = made.url.sqlalchemy
         self.schema: Final = schema
         self._made = made
-        self._desk = Desk(open_database(made.url.sqlalchemy, schema=schema), Catalog())
+        self._services = Services(open_database(made.url.sqlalchemy, schema=schema), Catalog())
         self._portal = portal
 
     def settings(self, **more: Any) -> Settings:
@@ -61,12 +61,12 @@ class ScratchDatabase:
         """
         self.ask(self._empty)
 
-    def ask(self, verb: Callable[[Desk], Awaitable[T]]) -> T:
-        """What the verb gives, at a desk that knows no tasks."""
-        return self._portal.call(verb, self._desk)
+    def ask(self, verb: Callable[[Services], Awaitable[T]]) -> T:
+        """What the verb gives, at the services that knows no tasks."""
+        return self._portal.call(verb, self._services)
 
     def close(self) -> None:
-        self._portal.call(self._desk.database.dispose)
+        self._portal.call(self._services.database.dispose)
 
     def is_of(self, opened: Opened) -> bool:
         """Whether what is open there is this database; no other has its name."""
@@ -77,9 +77,9 @@ class ScratchDatabase:
     def _said(self) -> Mapping[str, str]:
         return {"database_url": self.url, "schema": self.schema, **_ACCEPTS_ONLY}
 
-    async def _empty(self, desk: Desk) -> None:
+    async def _empty(self, services: Services) -> None:
         try:
-            async with desk.transaction() as session:
+            async with services.transaction() as session:
                 await scratch.empty(session, self._made)
         except UnavailableError as error:
             raise UnavailableError(

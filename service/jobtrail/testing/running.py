@@ -15,7 +15,7 @@ from jobtrail.job.errors import UnknownTaskError
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.jobs.query import Filter, Page, read_page
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.testing.database import ScratchDatabase
 from jobtrail.wiring import build_node
 from jobtrail.worker.node import Node
@@ -53,64 +53,64 @@ async def run(opened: Opened, database: ScratchDatabase, wanted: Wanted) -> list
 
     Raises TimeoutError, which says what every job does that has not ended, and UnknownTaskError.
     """
-    before = {(job.id, job.seq) for job in await ended(opened.desk)}
-    async with opened.desk.transaction() as session:
+    before = {(job.id, job.seq) for job in await ended(opened.services)}
+    async with opened.services.transaction() as session:
         await scratch.hasten(session, await scratch.waiting(session) if wanted.later else ())
-    if await _left(opened.desk):
+    if await _left(opened.services):
         await _settle(opened, database, wanted.within)
-    return [job for job in await ended(opened.desk) if (job.id, job.seq) not in before]
+    return [job for job in await ended(opened.services) if (job.id, job.seq) not in before]
 
 
-async def ended(desk: Desk) -> list[Job]:
+async def ended(services: Services) -> list[Job]:
     """Oldest first."""
-    return await jobs_of(desk, _ENDED)
+    return await jobs_of(services, _ENDED)
 
 
-async def jobs_of(desk: Desk, wanted: Filter) -> list[Job]:
+async def jobs_of(services: Services, wanted: Filter) -> list[Job]:
     """All of them, oldest first."""
-    page = await read_page(desk, Page(_AT_ONCE, heavy=True, filter=wanted))
+    page = await read_page(services, Page(_AT_ONCE, heavy=True, filter=wanted))
     found = list(page.jobs)
     while page.following is not None:
-        page = await read_page(desk, Page(_AT_ONCE, page.following, heavy=True, filter=wanted))
+        page = await read_page(services, Page(_AT_ONCE, page.following, heavy=True, filter=wanted))
         found += page.jobs
     return found[::-1]
 
 
 async def _settle(opened: Opened, database: ScratchDatabase, within: float) -> None:
     settings = opened.settings.model_copy(update=_PLACES)
-    node = build_node(settings, opened.desk, partial(open_single, database.sqlalchemy_url, settings.schema))
+    node = build_node(settings, opened.services, partial(open_single, database.sqlalchemy_url, settings.schema))
     node.start()
     grace = 0.0
     try:
         async with asyncio.timeout(within):
-            await _until_settled(opened.desk, node)
+            await _until_settled(opened.services, node)
         grace = _LAST_WORDS
     except TimeoutError:
-        left = "\n".join(map(_line, await _left(opened.desk)))
+        left = "\n".join(map(_line, await _left(opened.services)))
         raise TimeoutError(f"not everything has ended within {within:g} s:\n{left}") from None
     finally:
         await node.stop(grace)
 
 
-async def _until_settled(desk: Desk, node: Node) -> None:
+async def _until_settled(services: Services, node: Node) -> None:
     pause = _FIRST_PAUSE
     while True:
-        async with desk.transaction() as session:
+        async with services.transaction() as session:
             if await scratch.hasten(session):
                 node.worker.claim_loop.wake()
-        if not await _left(desk):
+        if not await _left(services):
             return
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
-async def _left(desk: Desk) -> Sequence[Unsettled]:
+async def _left(services: Services) -> Sequence[Unsettled]:
     """Raises UnknownTaskError for a job that this process could not run."""
-    async with desk.session() as session:
+    async with services.session() as session:
         left = await scratch.unsettled(session)
     for each in left:
         try:
-            _ = desk.catalog[each.task]
+            _ = services.catalog[each.task]
         except UnknownTaskError as error:
             error.add_note(f"job {each.id} is of that task: import its module, or name it in Jobtrail(tasks=[…])")
             raise

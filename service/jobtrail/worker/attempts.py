@@ -14,7 +14,7 @@ from jobtrail.job.outcome import Interrupted, judge, raised
 from jobtrail.job.record import Claimed
 from jobtrail.jobs.finish import Ending, Endings, Landing, ending_of, released
 from jobtrail.jobs.renew import Held, Running
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.logs import bind, collect
 from jobtrail.worker.attempt import Attempt, Equipment
 from jobtrail.worker.handover import Handover
@@ -39,7 +39,7 @@ class Attempts:
 
     def __init__(
         self,
-        desk: Desk,
+        services: Services,
         node_id: UUID,
         equipment: Equipment,
         reports: Reports,
@@ -47,13 +47,13 @@ class Attempts:
         freed: Callable[[Kind], None],
         hook: Hook | None = None,
     ) -> None:
-        self._desk = desk
+        self._services = services
         self._node_id = node_id
         self._equipment = equipment
         self._reports = reports
         self._freed = freed
         self._hook = hook
-        self._endings = Endings(desk.database, node_id)
+        self._endings = Endings(services.database, node_id)
         self._held: dict[UUID, Attempt] = {}
         self._running: set[Attempt] = set()
         self._context = contextvars.copy_context()
@@ -82,7 +82,7 @@ class Attempts:
         if (older := self._held.get(claimed.id)) is not None:
             self.lose(older.held)  # its job was taken away, and came back here before a beat noticed
         held = Held(claimed.id, claimed.attempt)
-        attempt = Attempt(claimed, self._desk.catalog[claimed.task], self._reports.open(held), self._equipment)
+        attempt = Attempt(claimed, self._services.catalog[claimed.task], self._reports.open(held), self._equipment)
         self._held[claimed.id] = attempt
         self._running.add(attempt)
         self._open[held] = _lost(claimed)
@@ -149,7 +149,7 @@ class Attempts:
 
     async def _run(self, attempt: Attempt) -> None:
         claimed, execution = attempt.claimed, attempt.execution
-        handover = Handover(attempt, self._reports, self._desk.database, self._node_id, self._record)
+        handover = Handover(attempt, self._reports, self._services.database, self._node_id, self._record)
         steps = Run(claimed, attempt.task, execution.perform, handover, lambda: execution.cancel_delivered)
         try:
             ids = bind(job_id=str(claimed.id), task=claimed.task, attempt=claimed.attempt, trace_id=claimed.trace_id)

@@ -15,7 +15,7 @@ from jobtrail.job.context import JobContext
 from jobtrail.job.namesakes import Known, modules_of
 from jobtrail.job.submission import Submission
 from jobtrail.job.task import Task
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit
 from jobtrail.ops.nodes import Counts
 from jobtrail.worker.leases import Leases, Terms
@@ -35,7 +35,7 @@ class Node:
 
     def __init__(
         self,
-        desk: Desk,
+        services: Services,
         connect: Callable[[], AsyncEngine],
         work: Work,
         upkeep: Upkeep,
@@ -44,10 +44,10 @@ class Node:
         version: str,
     ) -> None:
         self.id: Final = uuid4()
-        self._desk = desk
-        self.worker: Final = Worker(desk, self.id, work, self._submit)
-        self.tasks: Final = [task.name for task in desk.catalog if self.worker.slots[task.runs_in]]
-        known = Known(socket.gethostname(), modules_of(desk.catalog))
+        self._services = services
+        self.worker: Final = Worker(services, self.id, work, self._submit)
+        self.tasks: Final = [task.name for task in services.catalog if self.worker.slots[task.runs_in]]
+        known = Known(socket.gethostname(), modules_of(services.catalog))
         entry = {
             "id": self.id,
             "host": known.host,
@@ -69,8 +69,8 @@ class Node:
             report=self.worker.reconcile,
             beside=[self._watchdog.loop],
         )
-        self.janitor: Final = Janitor(desk.database, upkeep, node_id=self.id, lease=work.lease)
-        self.neighbours: Final = Neighbours(desk.database, known, node_id=self.id, every=work.lease)
+        self.janitor: Final = Janitor(services.database, upkeep, node_id=self.id, lease=work.lease)
+        self.neighbours: Final = Neighbours(services.database, known, node_id=self.id, every=work.lease)
 
         self.unrecorded = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -84,7 +84,7 @@ class Node:
         self.worker.start()
         self.janitor.start()
         self.neighbours.loop.start()
-        if self.tasks and (left_out := sorted(set(self._desk.catalog.names) - set(self.tasks))):
+        if self.tasks and (left_out := sorted(set(self._services.catalog.names) - set(self.tasks))):
             log.warning("no place here for %s: see JOBTRAIL_SLOTS, _THREADS and _PROCESSES", ", ".join(left_out))
         log.info("node started", extra={"node_id": str(self.id), "tasks": len(self.tasks)})
 
@@ -137,6 +137,6 @@ class Node:
         return self._submit_child(parent, Submission(task=task.name, args=args))
 
     async def _submit_child(self, parent: JobContext, wanted: Submission) -> UUID:
-        job = await submit(self._desk, wanted, by=f"job {parent.job_id}", trace_id=parent.trace_id)
+        job = await submit(self._services, wanted, by=f"job {parent.job_id}", trace_id=parent.trace_id)
         self.launch(job.id, job.task, job.queue)
         return job.id

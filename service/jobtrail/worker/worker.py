@@ -17,7 +17,7 @@ from jobtrail.db.group_commit import Group
 from jobtrail.job.record import Claimed
 from jobtrail.jobs.claim import claim_next, claim_these, held_by, is_any_due
 from jobtrail.jobs.renew import Held, Running, running_of
-from jobtrail.jobs.services import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.worker.attempt import Equipment, Submit
 from jobtrail.worker.attempts import Attempts
 from jobtrail.worker.hook import Hook
@@ -56,22 +56,24 @@ class Worker:
     loop, the rest belongs to the node.
     """
 
-    def __init__(self, desk: Desk, node_id: UUID, work: Work, submit: Submit) -> None:
+    def __init__(self, services: Services, node_id: UUID, work: Work, submit: Submit) -> None:
         self.claim_loop: Final = Loop("claim", self._claim, every=work.poll_every.total_seconds())
         self.watch_loop: Final = Loop("watch", self._watch, every=1.0)
         self.draining = False
-        self._desk = desk
+        self._services = services
         self._node_id = node_id
         self._work = work
         self._slots = Slots({"loop": work.slots, "thread": work.threads, "process": work.processes})
-        self._tasks = {kind: [task.name for task in desk.catalog.of_kind(kind)] for kind in KINDS}
+        self._tasks = {kind: [task.name for task in services.catalog.of_kind(kind)] for kind in KINDS}
         self._threads = Threads()
-        self._processes = Processes(desk.catalog.modules)
-        self._reports = Reports(desk.database, node_id)
+        self._processes = Processes(services.catalog.modules)
+        self._reports = Reports(services.database, node_id)
         equipment = Equipment(
-            desk.database, submit, self._threads, self._processes, work.lease, work.cancel_grace, work.max_result
+            services.database, submit, self._threads, self._processes, work.lease, work.cancel_grace, work.max_result
         )
-        self._attempts = Attempts(desk, node_id, equipment, self._reports, freed=self._free, hook=work.on_attempt_end)
+        self._attempts = Attempts(
+            services, node_id, equipment, self._reports, freed=self._free, hook=work.on_attempt_end
+        )
         self._claims = Group(self._claim_group, patience=0)
         self._nothing_waits = dict.fromkeys(KINDS, False)
         self._passed_by = 0
@@ -102,9 +104,13 @@ class Worker:
 
         It hands over and returns; whatever it leaves, the claim loop of this or any node takes.
         """
-        if self.draining or task not in self._desk.catalog or (self._work.queues and queue not in self._work.queues):
+        if (
+            self.draining
+            or task not in self._services.catalog
+            or (self._work.queues and queue not in self._work.queues)
+        ):
             return
-        kind = self._desk.catalog[task].runs_in
+        kind = self._services.catalog[task].runs_in
         if self._slots.free(kind) > 0 and self._nothing_waits[kind]:
             self._slots.take(kind)
             self._attempts.keep(self._claim_and_run(job_id, kind))
@@ -158,7 +164,7 @@ class Worker:
         """A claim whose answer never came would else be this node's until its lease is over."""
         try:
             async with asyncio.timeout(_LAST_LOOK):
-                async with self._desk.database.autocommit() as connection:
+                async with self._services.database.autocommit() as connection:
                     said = await running_of(connection, self._node_id)
                 await self._attempts.give_up(said)
         except Exception as error:  # noqa: BLE001 - whatever it is, the leases tell the other nodes
@@ -180,7 +186,9 @@ class Worker:
         if len(kinds) <= 1 or not all(self._nothing_waits[kind] for kind in kinds):
             return False
         tasks = [task for kind in kinds for task in self._tasks[kind]]
-        return not await is_any_due(self._desk.database, lease=self._work.lease, tasks=tasks, queues=self._work.queues)
+        return not await is_any_due(
+            self._services.database, lease=self._work.lease, tasks=tasks, queues=self._work.queues
+        )
 
     async def _claim_kind(self, kind: Kind) -> bool:
         free, passed_by = self._slots.free(kind), self._passed_by
@@ -189,7 +197,7 @@ class Worker:
         try:
             with self._a_claim():
                 claimed = await claim_next(
-                    self._desk.database,
+                    self._services.database,
                     node=self._node_id,
                     lease=self._work.lease,
                     tasks=self._tasks[kind],
@@ -206,7 +214,7 @@ class Worker:
 
     async def _claim_group(self, ids: Sequence[UUID]) -> Sequence[Claimed | None]:
         with self._a_claim():
-            found = await claim_these(self._desk.database, ids, node=self._node_id, lease=self._work.lease)
+            found = await claim_these(self._services.database, ids, node=self._node_id, lease=self._work.lease)
         by_id = {each.id: each for each in found}
         return [by_id.get(each) for each in ids]
 
@@ -243,7 +251,7 @@ class Worker:
         try:
             await self._attempts.give_back(Held(claimed.id, claimed.attempt))
         finally:
-            self._free(self._desk.catalog[claimed.task].runs_in)
+            self._free(self._services.catalog[claimed.task].runs_in)
 
     def _free(self, kind: Kind) -> None:
         self._slots.give_back(kind)
@@ -253,13 +261,13 @@ class Worker:
     async def _watch(self) -> None:
         """Cancel requests reach a running job within about a second, whoever made them."""
         if self._attempts.held():
-            async with self._desk.database.autocommit() as connection:
+            async with self._services.database.autocommit() as connection:
                 self._attempts.obey(await running_of(connection, self._node_id))
 
     async def _adopt(self, orphans: Sequence[Held]) -> None:
         """Claims whose answer never came: start them where there is room, else hand them back unused."""
         try:
-            ours = await held_by(self._desk.database, orphans, node=self._node_id, lease=self._work.lease)
+            ours = await held_by(self._services.database, orphans, node=self._node_id, lease=self._work.lease)
         except FAILURES as error:
             log.warning(
                 "jobtrail: %d claims without an answer: %s; the next beat sees to them", len(orphans), reason(error)
@@ -269,7 +277,7 @@ class Worker:
             # an earlier beat saw to it while this one asked
             if self._attempts.knows(Held(claimed.id, claimed.attempt)):
                 continue
-            kind = self._desk.catalog[claimed.task].runs_in
+            kind = self._services.catalog[claimed.task].runs_in
             self._slots.take(kind)
             if self._slots.free(kind) < 0:
                 await self._give_back(claimed)
