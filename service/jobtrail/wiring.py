@@ -21,7 +21,7 @@ from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl, normalize
 from jobtrail.job.errors import SettingsError, UnavailableError
 from jobtrail.job.limits import DEFAULT_SCHEMA
-from jobtrail.jobs.services import Defaults, Services, Waiting
+from jobtrail.jobs.services import AdmissionLimit, Defaults, Services
 from jobtrail.ops.keys import any_keys
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.worker.hook import Hook
@@ -115,7 +115,9 @@ def lend_desk(settings: Settings, engine: AsyncEngine, catalog: Catalog) -> Serv
 
 
 def _desk_on(database: Database, settings: Settings, catalog: Catalog) -> Services:
-    return Services(database, catalog, Defaults(settings.ttl, settings.ttl_failed), Waiting(settings.max_waiting))
+    return Services(
+        database, catalog, Defaults(settings.ttl, settings.ttl_failed), AdmissionLimit(settings.max_waiting)
+    )
 
 
 def build_node(

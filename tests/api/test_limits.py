@@ -14,7 +14,7 @@ from jobtrail.api.connections import Silent
 from jobtrail.api.routes import install
 from jobtrail.job.errors import OverloadedError
 from jobtrail.job.submission import Submission
-from jobtrail.jobs.services import Waiting
+from jobtrail.jobs.services import AdmissionLimit
 from jobtrail.jobs.submit import submit, submit_batch, submit_keyed
 from support.database import Place
 from support.house import services_at
@@ -34,20 +34,20 @@ async def held(place: Place) -> AsyncIterator[None]:
 
 async def waits(service: Service, **wanted: Any) -> "asyncio.Task[httpx.Response]":
     """A submit that waits."""
-    before = service.services.waiting._count
+    before = service.services.admission._count
     waiting = asyncio.create_task(service.client.post(**wanted))
     await until(lambda: _is_more(service, before))
     return waiting
 
 
 async def _is_more(service: Service, before: int) -> bool:
-    return service.services.waiting._count > before
+    return service.services.admission._count > before
 
 
 @pytest.fixture
 async def service(place: Place) -> AsyncIterator[Service]:
     """With room for three."""
-    made = Service(replace(services_at(place), waiting=Waiting(3)))
+    made = Service(replace(services_at(place), admission=AdmissionLimit(3)))
     install(made.app, made.door)
     async with made.client:
         yield made
@@ -87,7 +87,7 @@ async def test_no_room_is_lost(service: Service, place: Place) -> None:
         given_up = await waits(service, **ONE)
         given_up.cancel()
         await asyncio.wait({given_up})
-    assert service.services.waiting._count == 0
+    assert service.services.admission._count == 0
 
 
 async def test_calls_from_python_are_counted_too(service: Service, place: Place) -> None:

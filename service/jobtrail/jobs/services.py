@@ -22,7 +22,7 @@ from jobtrail.job.errors import OutcomeUnknownError, OverloadedError, SettingsEr
 log = logging.getLogger(__name__)
 
 
-class Waiting:
+class AdmissionLimit:
     """At most `most` jobs; a batch that is larger still goes when nobody else waits."""
 
     def __init__(self, most: int = 5000) -> None:
@@ -30,7 +30,7 @@ class Waiting:
         self._count = 0
 
     @contextmanager
-    def room_for(self, jobs: int) -> Iterator[None]:
+    def admit(self, jobs: int) -> Iterator[None]:
         """Raises OverloadedError, and then nothing was done."""
         if self._count and self._count + jobs > self._most:
             raise OverloadedError(self._count)
@@ -63,7 +63,7 @@ class Services:
     database: Database
     catalog: Catalog
     defaults: Defaults = field(default_factory=Defaults)
-    waiting: Waiting = field(default_factory=Waiting)
+    admission: AdmissionLimit = field(default_factory=AdmissionLimit)
     has_keys: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set for good once this process knows of an access key."""
     lacks_rights: asyncio.Event = field(default_factory=asyncio.Event, init=False)

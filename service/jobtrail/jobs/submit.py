@@ -167,7 +167,7 @@ async def submit(services: Services, wanted: Submission, *, by: str, trace_id: s
     Raises OverloadedError, UnknownTaskError, InvalidArgumentsError, UnavailableError: nothing is stored, unless it is
     an OutcomeUnknownError.
     """
-    with services.waiting.room_for(1):
+    with services.admission.admit(1):
         new = prepare(services, wanted, by=by, trace_id=trace_id)
         await require_rights(services)
         return born(new, await insert(services, new))
@@ -194,7 +194,7 @@ async def submit_keyed(
     Raises IdempotencyKeyReusedError when the key came with another request before, else as `submit`. Keyed rows never
     ride a group: a caller's open transaction on a key would hold up all the others.
     """
-    with services.waiting.room_for(1):
+    with services.admission.admit(1):
         new = keyed(prepare(services, wanted, by=by, trace_id=trace_id), wanted, key)
         await require_rights(services)
         async with services.transaction() as session:
@@ -206,7 +206,7 @@ async def submit_batch(
     services: Services, wanted: Sequence[Submission], *, by: str, trace_id: str | None = None
 ) -> Sequence[Job]:
     """Store all of these jobs or none, in one transaction. Raises as `submit`; pointers begin with `/jobs/INDEX`."""
-    with services.waiting.room_for(len(wanted)):
+    with services.admission.admit(len(wanted)):
         new = [
             _prepare_at(f"/jobs/{index}", services, each, by=by, trace_id=trace_id) for index, each in enumerate(wanted)
         ]
@@ -324,7 +324,7 @@ async def submit_together(services: Services, jobs: Sequence[NewJob]) -> Sequenc
     Raises IdempotencyKeyReusedError, OverloadedError, UnavailableError: nothing is stored, unless it is an
     OutcomeUnknownError.
     """
-    with services.waiting.room_for(len(jobs)):
+    with services.admission.admit(len(jobs)):
         await require_rights(services)
         if len(jobs) == 1 and jobs[0].app_key is None:
             await insert(services, jobs[0])
