@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobtrail.db.engine import open_database
 from jobtrail.db.errors import Fault, fault_of
-from jobtrail.db.group_commit import Group
+from jobtrail.db.group_commit import GroupCommit
 from jobtrail.job.errors import OutcomeUnknownError, UnavailableError
 from jobtrail.job.record import NewJob
 from jobtrail.job.submission import Submission
@@ -37,7 +37,7 @@ async def test_rows_that_arrive_during_a_write_go_together_next() -> None:
         await first_may_end.wait()
         return [row * 10 for row in rows]
 
-    group = Group(write, patience=1)
+    group = GroupCommit(write, patience=1)
     first = asyncio.create_task(group.put(1))
     while not written:
         await asyncio.sleep(0)
@@ -55,11 +55,11 @@ async def test_a_group_has_at_most_so_many_rows_and_bytes() -> None:
         sizes.append(len(rows))
         return rows
 
-    by_count = Group(write, patience=1)
+    by_count = GroupCommit(write, patience=1)
     await asyncio.gather(*(by_count.put(n) for n in range(1200)))
     assert sizes == [500, 500, 200]
     sizes.clear()
-    by_weight = Group(write, weigh=lambda row: row, patience=1)
+    by_weight = GroupCommit(write, weigh=lambda row: row, patience=1)
     await asyncio.gather(*(by_weight.put(3 * 1024 * 1024) for _ in range(3)), by_weight.put(9 * 1024 * 1024))
     assert sizes == [1, 1, 1, 1]
 
@@ -186,7 +186,7 @@ async def test_a_database_that_does_not_answer_is_told_after_the_patience() -> N
         tries += 1
         return await insert_group(nowhere, rows)
 
-    group = Group(write, patience=0.3)
+    group = GroupCommit(write, patience=0.3)
     with pytest.raises(UnavailableError, match="away") as told:
         await group.put(None)  # type: ignore[arg-type]
     assert not isinstance(told.value, OutcomeUnknownError)
@@ -200,7 +200,7 @@ async def test_a_database_that_says_nothing_is_told_to_who_waits() -> None:
     async def write(_rows: Sequence[int]) -> Sequence[int]:
         return await silent
 
-    group = Group(write, patience=1, longest=0.02)
+    group = GroupCommit(write, patience=1, longest=0.02)
     with pytest.raises(OutcomeUnknownError, match=r"within 0\.02 s"):
         await group.put(1)
     silent.set_result([1])

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from jobtrail.db import engine
 from jobtrail.db.engine import open_database
-from jobtrail.db.group_commit import Group
+from jobtrail.db.group_commit import GroupCommit
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.errors import OutcomeUnknownError, UnavailableError
 from jobtrail.job.record import NewJob
@@ -154,7 +154,7 @@ async def test_what_a_try_without_an_answer_may_have_stored_stays_unknown(line: 
         await insert_group(line.place.database, rows)
         raise ConnectionResetError
 
-    told = await asyncio.gather(*map(Group(write, patience=5).put, rows), return_exceptions=True)
+    told = await asyncio.gather(*map(GroupCommit(write, patience=5).put, rows), return_exceptions=True)
     assert [type(each) for each in told] == [OutcomeUnknownError] * 3
     assert (tries, await line.stored()) == (5, 3)
 
@@ -167,7 +167,7 @@ async def test_what_was_not_sent_in_time_is_not_sent_later() -> None:
         written.extend(rows)
         return rows
 
-    group = Group(write, patience=1, longest=0.05)
+    group = GroupCommit(write, patience=1, longest=0.05)
     first = asyncio.create_task(group.put(1))
     await asyncio.sleep(0)
     told = await asyncio.gather(first, group.put(2), group.put(3), return_exceptions=True)
@@ -187,7 +187,7 @@ async def test_what_is_too_slow_together_goes_in_halves(place: Place) -> None:
             await session.execute(text("SELECT pg_sleep(CASE WHEN :n > 2 THEN 5 ELSE 0 END)"), {"n": len(rows)})
         return rows
 
-    group = Group(write, patience=10)
+    group = GroupCommit(write, patience=10)
     assert await asyncio.gather(*(group.put(n) for n in range(7))) == list(range(7))
     assert sizes == [7, 3, 1, 2, 4, 2, 2]
 

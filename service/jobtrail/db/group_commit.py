@@ -38,7 +38,7 @@ class _Entry(Generic[Row, Answer]):
     is_given_up: bool = False
 
 
-class Group(Generic[Row, Answer]):
+class GroupCommit(Generic[Row, Answer]):
     """One statement at a time; there is no timer, so a lone row goes at once.
 
     `write` stores the rows in one transaction and returns an answer for each, in their order. It must be repeatable:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import Fault, fault_of, reason, unavailable
-from jobtrail.db.group_commit import Group
+from jobtrail.db.group_commit import GroupCommit
 from jobtrail.db.tables import SCHEMA
 from jobtrail.job.errors import NotStorableError, UnavailableError
 from jobtrail.job.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded
@@ -229,7 +229,7 @@ class Endings:
     def __init__(self, database: Database, node: UUID) -> None:
         self._database = database
         self._node = node
-        self._group = Group(partial(finish_group, database, node=node), weigh=_weigh, patience=_FOREVER)
+        self._group = GroupCommit(partial(finish_group, database, node=node), weigh=_weigh, patience=_FOREVER)
 
     async def finish(self, ending: Ending) -> Landing:
         """LANDED, or STALE when the attempt was no longer ours: offered until the database says one of the two,

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from jobtrail.db import rights
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import FAILURES, Fault, fault_of, unavailable
-from jobtrail.db.group_commit import Answer, Group, Row, Weigh, weightless
+from jobtrail.db.group_commit import Answer, GroupCommit, Row, Weigh, weightless
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.errors import OutcomeUnknownError, OverloadedError, SettingsError, UnavailableError
 
@@ -74,12 +74,12 @@ class Services:
 
     def group(
         self, write: Callable[[Database, Sequence[Row]], Awaitable[Sequence[Answer]]], *, weigh: Weigh[Row] = weightless
-    ) -> Group[Row, Answer]:
+    ) -> GroupCommit[Row, Answer]:
         """The group commit of this process for `write`, made when it is first asked for."""
-        found: Group[Row, Answer] | None = self._groups.get(write)
+        found: GroupCommit[Row, Answer] | None = self._groups.get(write)
         if found is None:
             found = self._groups[write] = self._context.run(
-                lambda: Group(partial(write, self.database), weigh=weigh, patience=PATIENCE, longest=SILENCE)
+                lambda: GroupCommit(partial(write, self.database), weigh=weigh, patience=PATIENCE, longest=SILENCE)
             )
         return found
 

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.db.engine import Database
-from jobtrail.db.group_commit import Group
+from jobtrail.db.group_commit import GroupCommit
 from jobtrail.job.errors import (
     AppKeyReusedError,
     Flaw,
@@ -173,7 +173,7 @@ async def submit(services: Services, wanted: Submission, *, by: str, trace_id: s
         return born(new, await insert(services, new))
 
 
-def inserts(services: Services) -> Group[NewJob, Inserted]:
+def inserts(services: Services) -> GroupCommit[NewJob, Inserted]:
     """The group commit that carries the submits of this process."""
     return services.group(insert_group, weigh=lambda row: len(row.args_json))
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, NamedTuple, cast
 
 from jobtrail.db.errors import unavailable
-from jobtrail.db.group_commit import Group
+from jobtrail.db.group_commit import GroupCommit
 from jobtrail.job.access import Caller, Scope
 from jobtrail.job.errors import UnavailableError
 from jobtrail.job.key import digest, matches, parse
@@ -47,10 +47,10 @@ class KeyRing:
         self._database = services.database
         self._has_keys = services.has_keys
         # in groups, so that a storm of forged keys has one connection and not all
-        self._lookups: Group[str, Lookup | None] = Group(
+        self._lookups: GroupCommit[str, Lookup | None] = GroupCommit(
             partial(key_rows.look_up_group, services.database), patience=PATIENCE, longest=SILENCE, reads=True
         )
-        self._counts: Group[None, bool] = Group(
+        self._counts: GroupCommit[None, bool] = GroupCommit(
             partial(key_rows.any_group, services.database), patience=PATIENCE, longest=SILENCE, reads=True
         )
         self._clock = clock

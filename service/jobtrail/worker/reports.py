@@ -11,7 +11,7 @@ from uuid import UUID
 
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import Fault, fault_of, reason
-from jobtrail.db.group_commit import Group
+from jobtrail.db.group_commit import GroupCommit
 from jobtrail.jobs.log import NewLine, add_lines, trim
 from jobtrail.jobs.renew import Held, report
 from jobtrail.worker.periodic import Loop
@@ -36,7 +36,7 @@ class Reports:
         self._node_id = node_id
         self._open: set[Report] = set()
         self._untrimmed: set[UUID] = set()
-        self._lines: Group[Sequence[NewLine], None] = Group(self._add, weigh=_weigh, patience=_PATIENCE)
+        self._lines: GroupCommit[Sequence[NewLine], None] = GroupCommit(self._add, weigh=_weigh, patience=_PATIENCE)
         # the pauses of a loop vary by a tenth
         self.loop: Final = Loop("reports", self._tick, every=every / 0.9)
 

@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from jobtrail.db.errors import FAILURES, reason
-from jobtrail.db.group_commit import Group
+from jobtrail.db.group_commit import GroupCommit
 from jobtrail.job.record import Claimed
 from jobtrail.jobs.claim import claim_next, claim_these, held_by, is_any_due
 from jobtrail.jobs.renew import Held, Running, running_of
@@ -74,7 +74,7 @@ class Worker:
         self._attempts = Attempts(
             services, node_id, equipment, self._reports, freed=self._free, hook=work.on_attempt_end
         )
-        self._claims = Group(self._claim_group, patience=0)
+        self._claims = GroupCommit(self._claim_group, patience=0)
         self._nothing_waits = dict.fromkeys(KINDS, False)
         self._passed_by = 0
         self._claiming: list[float] = []  # when each that is under way began
