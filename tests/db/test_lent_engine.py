@@ -19,7 +19,7 @@ from jobtrail.job.catalog import Catalog
 from jobtrail.job.errors import SettingsError, UnavailableError
 from jobtrail.job.status import Status
 from jobtrail.jobs.claim import claim_these
-from jobtrail.jobs.finish import Ending, Landing, finish_group, finish_within
+from jobtrail.jobs.finish import OutcomeRecord, Recorded, finish_group, finish_within
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.session import abandon, open_job_session
@@ -39,12 +39,12 @@ def desk_on(database: Database) -> Services:
     return Services(database, Catalog.from_modules([tasks]))
 
 
-async def running(database: Database, count: int) -> list[Ending]:
+async def running(database: Database, count: int) -> list[OutcomeRecord]:
     """Jobs that this node holds, and the ends that they are about to have."""
     services = desk_on(database)
     jobs = [await house.submitted(services, "noop") for _ in range(count)]
     await claim_these(database, [job.id for job in jobs], node=NODE, lease=LEASE)
-    return [Ending(job.id, 1, Status.SUCCEEDED, "succeeded", result="1") for job in jobs]
+    return [OutcomeRecord(job.id, 1, Status.SUCCEEDED, "succeeded", result="1") for job in jobs]
 
 
 async def locks_of(engine: AsyncEngine) -> str:
@@ -77,7 +77,7 @@ async def test_a_locked_row_does_not_hold_up_its_group(place: Place) -> None:
             await place.psql.execute("SELECT FROM jobtrail.jobs WHERE id = $1 FOR UPDATE", endings[2].id)
             async with asyncio.timeout(2.5):
                 landings = await finish_group(database, endings, node=NODE)
-        assert landings == [Landing.LANDED, Landing.LANDED, Landing.UNSETTLED, Landing.LANDED, Landing.LANDED]
+        assert landings == [Recorded.YES, Recorded.YES, Recorded.UNKNOWN, Recorded.YES, Recorded.YES]
         assert await place.value("SELECT count(*) FROM jobtrail.jobs WHERE status = 'succeeded'") == 4
 
 

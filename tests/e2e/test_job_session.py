@@ -81,7 +81,7 @@ class Job:
         if await self.place.value("SELECT status FROM jobtrail.jobs") == "pending":
             async with Worker.start(self.place.url.sqlalchemy) as successor:
                 successor.go_on()
-                assert await successor.said() == "LANDED"
+                assert await successor.said() == "YES"
         assert await self.found() == BOTH
 
     async def attempts(self) -> int:
@@ -134,9 +134,7 @@ async def test_kill_9_around_the_answer(job: Job, loses: Loss, expected: tuple[s
     assert await job.attempts() == (1 if expected == BOTH else 2)
 
 
-@pytest.mark.parametrize(
-    ("loses", "said", "expected"), [("answer", "LANDED", BOTH), ("request", "COMMIT FAILED", NONE)]
-)
+@pytest.mark.parametrize(("loses", "said", "expected"), [("answer", "YES", BOTH), ("request", "COMMIT FAILED", NONE)])
 async def test_a_worker_that_lost_the_answer_finds_out(
     job: Job, loses: Loss, said: str, expected: tuple[str, int]
 ) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from jobtrail.job.status import Status
 from jobtrail.jobs import bulk as module
-from jobtrail.jobs.finish import Ending
+from jobtrail.jobs.finish import OutcomeRecord
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.session import abandon
 from support import house
@@ -16,7 +16,7 @@ from support.effects import MADE, Job
 @pytest.fixture
 async def job(place: Place) -> AsyncIterator[Job]:
     submitted = await house.submitted(house.services_at(place), "noop", max_attempts=2)
-    made = Job(place, uuid4(), Ending(submitted.id, 1, Status.SUCCEEDED, "succeeded", result='"done"'))
+    made = Job(place, uuid4(), OutcomeRecord(submitted.id, 1, Status.SUCCEEDED, "succeeded", result='"done"'))
     await made.claim()
     await place.psql.execute(MADE)
     try:

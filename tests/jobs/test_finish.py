@@ -10,7 +10,7 @@ import pytest
 from jobtrail.db.group_commit import recorded
 from jobtrail.job.status import Status
 from jobtrail.jobs.claim import claim_next
-from jobtrail.jobs.finish import Ending, Endings, Landing
+from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded
 from jobtrail.jobs.query import read
 from support import house, tasks
 from support.database import Place
@@ -18,12 +18,12 @@ from support.rows import taken_away
 from support.until import until
 
 
-async def running(place: Place) -> tuple[Ending, Endings]:
+async def running(place: Place) -> tuple[OutcomeRecord, OutcomeRecorder]:
     job = await house.submitted(house.services_at(place), "noop")
     node = uuid4()
     lease = timedelta(seconds=60)
     await claim_next(place.database, node=node, lease=lease, tasks=["noop"], queues=(), free=1, salt="")
-    return Ending(job.id, 1, Status.SUCCEEDED, "succeeded", result="1"), Endings(place.database, node)
+    return OutcomeRecord(job.id, 1, Status.SUCCEEDED, "succeeded", result="1"), OutcomeRecorder(place.database, node)
 
 
 async def test_a_locked_row_is_waited_for_however_long(place: Place) -> None:
@@ -35,7 +35,7 @@ async def test_a_locked_row_is_waited_for_however_long(place: Place) -> None:
     done, _ = await asyncio.wait({finishing}, timeout=4.5)  # longer than both lock timeouts
     assert not done
     await transaction.commit()
-    assert await finishing is Landing.LANDED
+    assert await finishing is Recorded.YES
     job = await read(house.services_at(place), ending.id)
     assert (job.status, job.result, job.tags) == (Status.SUCCEEDED, 1, ["mine"])
 

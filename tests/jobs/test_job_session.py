@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from jobtrail.job.errors import CommitFailedError, JobSessionError
 from jobtrail.jobs.cancel import Cancellation, cancel_group
-from jobtrail.jobs.finish import Landing
+from jobtrail.jobs.finish import Recorded
 from jobtrail.jobs.rescue import rescue_batch
 from jobtrail.jobs.session import JobSession
 from support.effects import Effect, Job, is_gone, write
@@ -29,7 +29,7 @@ async def test_effects_and_end_commit_together(job: Job) -> None:
     session.add(Effect(name="by an object, not flushed"))
     assert await job.found() == ("running", [])
     job.ending = replace(job.ending, progress='{"done": 2}')
-    assert await job.complete(session) is Landing.LANDED
+    assert await job.complete(session) is Recorded.YES
     assert await job.found() == ("succeeded", ["by a statement", "by an object, not flushed"])
     assert await job.place.value("SELECT progress ->> 'done' FROM jobtrail.jobs") == "2"
     assert [to for *_, to in await trail(job.place, job.ending.id)] == ["pending", "running", "succeeded"]
@@ -63,7 +63,7 @@ async def test_a_task_cannot_end_it(job: Job, verb: str) -> None:
     with pytest.raises(JobSessionError, match=r"commits the job session .*begin_nested"):
         await ENDS[verb](session)
     await write(session, "after")
-    assert await job.complete(session) is Landing.LANDED
+    assert await job.complete(session) is Recorded.YES
     assert await job.found() == ("succeeded", ["after", "before"])
 
 
@@ -77,7 +77,7 @@ async def test_a_part_of_it_may_be_undone(job: Job) -> None:
     await session.run_sync(lambda inner: inner.begin_nested().rollback())
     await session.begin_nested()  # and left open
     await write(session, "kept too")
-    assert await job.complete(session) is Landing.LANDED
+    assert await job.complete(session) is Recorded.YES
     assert await job.found() == ("succeeded", ["kept", "kept too"])
 
 
@@ -93,7 +93,7 @@ async def test_nothing_remains_of_an_attempt_that_lost_its_job(
         case "attempt":
             job.ending = replace(job.ending, attempt=2)
         case "ended":
-            assert await job.complete(await job.open()) is Landing.LANDED
+            assert await job.complete(await job.open()) is Recorded.YES
         case _:
             await job.place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now()")
             await rescue_batch(job.place.database, node=await judge(job.place), actor="node x", most=1)
@@ -101,7 +101,7 @@ async def test_nothing_remains_of_an_attempt_that_lost_its_job(
                 await job.claim()
     before = await job.place.rows("SELECT * FROM jobtrail.jobs")
     with caplog.at_level(logging.WARNING):
-        assert await job.complete(session) is Landing.STALE
+        assert await job.complete(session) is Recorded.STALE
     assert "stale: attempt" in caplog.text
     assert await job.place.rows("SELECT * FROM jobtrail.jobs") == before
     assert await job.effects() == []
@@ -160,7 +160,7 @@ async def test_what_did_not_commit_leaves_nothing(job: Job, how: str) -> None:
     with pytest.raises(CommitFailedError, match=said):
         await job.complete(session)
     assert await job.found() == ("running", [])
-    assert await job.complete(await job.open()) is Landing.LANDED  # the row is free, and the attempt still its own
+    assert await job.complete(await job.open()) is Recorded.YES  # the row is free, and the attempt still its own
 
 
 @pytest.mark.parametrize("how", [commit_beneath, lambda session: session.execute(text("COMMIT"))])
@@ -213,7 +213,7 @@ async def test_a_locked_row_costs_no_effects(job: Job) -> None:
     done, _ = await asyncio.wait({completing}, timeout=0.3)
     assert not done
     await transaction.commit()
-    assert await completing is Landing.LANDED
+    assert await completing is Recorded.YES
     assert await job.found() == ("succeeded", ["kept"])
 
 
@@ -221,5 +221,5 @@ async def test_success_outlives_a_cancel_request(job: Job) -> None:
     session = await job.open()
     await write(session, "done")
     await cancel_group(job.place.database, [Cancellation(job.ending.id, "ann", None)])
-    assert await job.complete(session) is Landing.LANDED
+    assert await job.complete(session) is Recorded.YES
     assert await job.found() == ("succeeded", ["done"])

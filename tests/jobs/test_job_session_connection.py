@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, ResourceClosedError
 
 from jobtrail.db.engine import Database, open_database
 from jobtrail.job.errors import CommitFailedError, UnavailableError
-from jobtrail.jobs.finish import Landing
+from jobtrail.jobs.finish import Recorded
 from jobtrail.jobs.session import abandon, complete, open_job_session
 from support.database import Place
 from support.effects import LEASE, Job, is_gone, write
@@ -53,7 +53,7 @@ async def test_a_broken_session_is_abandoned(job: Job) -> None:
     await job.place.psql.execute("SELECT pg_terminate_backend($1)", pid)
     await until(lambda: is_gone(job.place, pid))
     await abandon(session)
-    assert await job.complete(await job.open()) is Landing.LANDED
+    assert await job.complete(await job.open()) is Recorded.YES
 
 
 async def test_a_cancelled_caller_leaves_no_connection_behind(job: Job) -> None:
@@ -87,7 +87,7 @@ async def test_a_session_finds_nothing_of_the_one_before(job: Job, beyond: Datab
     pid = await first.scalar(text("SELECT pg_backend_pid()"))
     await first.execute(text("SET statement_timeout = '1h'"))
     await first.execute(text("SELECT pg_advisory_lock(5)"))
-    assert await complete(beyond, first, job.ending, node=job.node) is Landing.LANDED
+    assert await complete(beyond, first, job.ending, node=job.node) is Recorded.YES
     assert await job.place.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
     second = await open_job_session(beyond, lease=LEASE)
     assert await second.scalar(text("SELECT pg_backend_pid()")) == pid
@@ -104,7 +104,7 @@ async def test_a_stricter_default_isolation_costs_no_effects(job: Job) -> None:
         session = await open_job_session(database, lease=LEASE)
         await write(session, "done")
         await job.place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now() + interval '1h'")
-        assert await complete(database, session, job.ending, node=job.node) is Landing.LANDED
+        assert await complete(database, session, job.ending, node=job.node) is Recorded.YES
     finally:
         await database.dispose()
         await job.place.psql.execute(f"ALTER DATABASE {name} RESET default_transaction_isolation")
@@ -138,7 +138,7 @@ async def test_a_commit_without_an_answer(job: Job, proxy: Proxy, beyond: Databa
         assert not done
         proxy.away = False
     if loses == "answer":
-        assert await completing is Landing.LANDED
+        assert await completing is Recorded.YES
         assert await job.found() == ("succeeded", ["done"])
     else:
         with pytest.raises(CommitFailedError, match="another attempt may succeed"):
@@ -156,7 +156,7 @@ async def test_a_commit_that_is_still_on_its_way(job: Job, proxy: Proxy, beyond:
         await until(waits)
         done, _ = await asyncio.wait({completing}, timeout=0.3)
         assert not done
-    assert await completing is Landing.LANDED
+    assert await completing is Recorded.YES
     assert await job.found() == ("succeeded", ["done"])
 
 

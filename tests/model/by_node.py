@@ -14,7 +14,7 @@ from jobtrail.job.outcome import Again, Cancelled, Failed, Outcome, Released, Su
 from jobtrail.job.record import Claimed, Failure
 from jobtrail.job.status import Status
 from jobtrail.jobs.claim import claim_next, claim_these
-from jobtrail.jobs.finish import Ending, Endings, Landing, ending_of
+from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, record_of
 from jobtrail.jobs.renew import Held, Said, renew, report, running_of
 from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.session import abandon, complete, open_job_session
@@ -90,8 +90,8 @@ class ByNode(World):
         if how == "cancelled" and self.holds(fence) and job.cancel is None:
             return  # no node ends like this what nobody asked to stop
         known = job.was_ended_by(fence.node, fence.attempt, ending.status, json.loads(ending.error or "null"))
-        landing = self.run(Endings(self.database, fence.node).finish(ending))
-        assert landing is (Landing.LANDED if self.holds(fence) or known else Landing.STALE)
+        landing = self.run(OutcomeRecorder(self.database, fence.node).finish(ending))
+        assert landing is (Recorded.YES if self.holds(fence) or known else Recorded.STALE)
         if self.holds(fence):
             self._end(job, how)
 
@@ -101,12 +101,12 @@ class ByNode(World):
         landing = self.run(self._in_session(fence, gives_up=gives_up))
         if gives_up:
             return
-        assert landing is (Landing.LANDED if self.holds(fence) else Landing.STALE)
+        assert landing is (Recorded.YES if self.holds(fence) else Recorded.STALE)
         if self.holds(fence):
             self.effects.append((job_id, fence.attempt))
             self._end(self.jobs[job_id], "succeeded")
 
-    async def _in_session(self, fence: Fence, *, gives_up: bool) -> Landing | None:
+    async def _in_session(self, fence: Fence, *, gives_up: bool) -> Recorded | None:
         session = await open_job_session(self.database, lease=LEASE)
         await session.execute(_EFFECT, {"id": fence.id, "attempt": fence.attempt})
         if gives_up:
@@ -114,9 +114,9 @@ class ByNode(World):
             return None
         return await complete(self.database, session, self._ending(fence, "succeeded"), node=fence.node)
 
-    def _ending(self, fence: Fence, how: str) -> Ending:
+    def _ending(self, fence: Fence, how: str) -> OutcomeRecord:
         claimed = Claimed(fence.id, fence.attempt, "noop", {}, "", 1, None, "")
-        return ending_of(claimed, outcome(how, fence.attempt))
+        return record_of(claimed, outcome(how, fence.attempt))
 
     def _end(self, job: Expected, how: str) -> None:
         error = {"type": "ValueError", "message": "as asked", "traceback": None, "attempt": job.attempt}

@@ -14,7 +14,7 @@ from jobtrail.job.submission import Amendment, Submission
 from jobtrail.jobs.amend import amend
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.claim import claim_next, claim_these
-from jobtrail.jobs.finish import Ending, Endings
+from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder
 from jobtrail.jobs.purge import purge
 from jobtrail.jobs.renew import Held, renew, running_of
 from jobtrail.jobs.rescue import rescue
@@ -49,26 +49,26 @@ async def _renew(services: Services, job_id: UUID) -> bool:
         return job_id in {each.id for each in await running_of(connection, ONE)}
 
 
-async def _end(services: Services, ending: Ending) -> str:
-    return (await Endings(services.database, ONE).finish(ending)).name
+async def _end(services: Services, ending: OutcomeRecord) -> str:
+    return (await OutcomeRecorder(services.database, ONE).finish(ending)).name
 
 
 async def _succeed(services: Services, job_id: UUID) -> str:
-    return await _end(services, Ending(job_id, 1, Status.SUCCEEDED, "succeeded", result="1"))
+    return await _end(services, OutcomeRecord(job_id, 1, Status.SUCCEEDED, "succeeded", result="1"))
 
 
 async def _try_again(services: Services, job_id: UUID) -> str:
-    return await _end(services, Ending(job_id, 1, Status.PENDING, "ValueError", error='{"type": "ValueError"}'))
+    return await _end(services, OutcomeRecord(job_id, 1, Status.PENDING, "ValueError", error='{"type": "ValueError"}'))
 
 
 async def _fail(services: Services, job_id: UUID) -> str:
-    return await _end(services, Ending(job_id, 1, Status.FAILED, "ValueError", error='{"type": "ValueError"}'))
+    return await _end(services, OutcomeRecord(job_id, 1, Status.FAILED, "ValueError", error='{"type": "ValueError"}'))
 
 
 async def _complete(services: Services, job_id: UUID) -> str:
     session = await open_job_session(services.database, lease=LEASE)
     await session.execute(text("INSERT INTO effects VALUES (:id, 1)"), {"id": job_id})
-    ending = Ending(job_id, 1, Status.SUCCEEDED, "succeeded", result="2")
+    ending = OutcomeRecord(job_id, 1, Status.SUCCEEDED, "succeeded", result="2")
     return (await complete(services.database, session, ending, node=ONE)).name
 
 
@@ -164,7 +164,7 @@ async def _given_back(services: Services) -> None:
 
 
 async def _over(services: Services) -> None:
-    assert await _fail(services, await _silent(services)) == "LANDED"
+    assert await _fail(services, await _silent(services)) == "YES"
     async with services.transaction() as session:
         await session.execute(_EXPIRED)
 

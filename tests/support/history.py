@@ -10,7 +10,7 @@ from jobtrail.job.outcome import Again, Cancelled, Failed, Outcome, Succeeded
 from jobtrail.job.record import Claimed, Failure, NewJob, PauseKind
 from jobtrail.jobs.cancel import Cancellation, cancel_group
 from jobtrail.jobs.claim import claim_these
-from jobtrail.jobs.finish import Landing, ending_of, finish_group
+from jobtrail.jobs.finish import Recorded, finish_group, record_of
 from jobtrail.jobs.purge import purge_jobs
 from jobtrail.jobs.renew import Held, renew
 from jobtrail.jobs.rescue import rescue_batch as rescue
@@ -128,8 +128,8 @@ class History:
 
     async def _end(self, name: str, ago: float, node: str, outcome: Outcome) -> None:
         began = await self._clock()
-        ending = ending_of(self.held[name], outcome)
-        assert await finish_group(self.place.database, [ending], node=self.nodes[node]) == [Landing.LANDED]
+        ending = record_of(self.held[name], outcome)
+        assert await finish_group(self.place.database, [ending], node=self.nodes[node]) == [Recorded.YES]
         await self._date(name, began, ago)
 
     def _failure(self, name: str, type_: str, message: str) -> Failure:

@@ -9,7 +9,7 @@ import pytest
 from jobtrail.job.status import Status
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.claim import claim_next
-from jobtrail.jobs.finish import Ending, Landing, finish_group, settle
+from jobtrail.jobs.finish import OutcomeRecord, Recorded, finish_group, settle
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
 from jobtrail.jobs.renew import Held, renew
@@ -72,20 +72,20 @@ async def test_a_stale_end_changes_nothing(place: Place, wrong: str) -> None:
     services = house.services_at(place)
     job = await house.submitted(services, "noop", max_attempts=2)
     node = await claimed_by_a_silent_node(place)
-    ending = Ending(job.id, 1, Status.SUCCEEDED, "succeeded", result='"late"')
+    ending = OutcomeRecord(job.id, 1, Status.SUCCEEDED, "succeeded", result='"late"')
     match wrong:
         case "node":
             node = uuid4()
         case "attempt":
-            ending = Ending(job.id, 2, Status.SUCCEEDED, "succeeded")
+            ending = OutcomeRecord(job.id, 2, Status.SUCCEEDED, "succeeded")
         case "rescued":
             await rescued(place)
         case "retried":
             await rescued(place)
             await claimed_by_a_silent_node(place, timedelta(seconds=60))
     before, known = await read(services, job.id), await trail(place, job.id)
-    assert await finish_group(place.database, [ending], node=node) == [Landing.UNSETTLED]
-    assert await settle(place.database, ending, node=node) is Landing.STALE
+    assert await finish_group(place.database, [ending], node=node) == [Recorded.UNKNOWN]
+    assert await settle(place.database, ending, node=node) is Recorded.STALE
     assert await read(services, job.id) == before
     assert await trail(place, job.id) == known
 
@@ -95,13 +95,13 @@ async def test_an_end_that_landed_before_its_answer_was_lost(place: Place) -> No
     jobs = [await house.submitted(services, "noop", max_attempts=2) for _ in range(2)]
     node = await claimed_by_a_silent_node(place, timedelta(seconds=60))
     endings = [
-        Ending(jobs[0].id, 1, Status.SUCCEEDED, "succeeded", result="1"),
-        Ending(jobs[1].id, 1, Status.PENDING, "ValueError", error='{"type": "ValueError"}'),
+        OutcomeRecord(jobs[0].id, 1, Status.SUCCEEDED, "succeeded", result="1"),
+        OutcomeRecord(jobs[1].id, 1, Status.PENDING, "ValueError", error='{"type": "ValueError"}'),
     ]
-    assert await finish_group(place.database, endings, node=node) == [Landing.LANDED] * 2
-    assert await finish_group(place.database, endings, node=node) == [Landing.UNSETTLED] * 2
+    assert await finish_group(place.database, endings, node=node) == [Recorded.YES] * 2
+    assert await finish_group(place.database, endings, node=node) == [Recorded.UNKNOWN] * 2
     for ending in endings:
-        assert await settle(place.database, ending, node=node) is Landing.LANDED
+        assert await settle(place.database, ending, node=node) is Recorded.YES
     assert [len(await trail(place, job.id)) for job in jobs] == [3, 3]
 
 
@@ -110,9 +110,9 @@ async def test_settle_waits_for_a_commit_that_is_still_on_its_way(place: Place) 
     services = house.services_at(place)
     job = await house.submitted(services, "noop")
     node = await claimed_by_a_silent_node(place, timedelta(seconds=60))
-    ending = Ending(job.id, 1, Status.SUCCEEDED, "succeeded", result="2")
+    ending = OutcomeRecord(job.id, 1, Status.SUCCEEDED, "succeeded", result="2")
     on_its_way = "status = 'succeeded', moved_by = 'node', move_reason = 'succeeded', result = '1'"
-    assert await settled_during(place, on_its_way, ending, node=node) is Landing.LANDED
+    assert await settled_during(place, on_its_way, ending, node=node) is Recorded.YES
     assert (await read(services, job.id)).result == 1
 
 
@@ -120,14 +120,14 @@ async def test_settle_knows_a_rescue_that_was_on_its_way(place: Place) -> None:
     services = house.services_at(place)
     job = await house.submitted(services, "noop")
     node = await claimed_by_a_silent_node(place)
-    ending = Ending(job.id, 1, Status.FAILED, "ValueError", error='{"type": "ValueError"}')
+    ending = OutcomeRecord(job.id, 1, Status.FAILED, "ValueError", error='{"type": "ValueError"}')
     on_its_way = """status = 'failed', moved_by = 'node x', move_reason = 'rescued', error = '{"type": "lost"}',
         node_id = NULL"""
-    assert await settled_during(place, on_its_way, ending, node=node) is Landing.STALE
+    assert await settled_during(place, on_its_way, ending, node=node) is Recorded.STALE
     assert (await read(services, job.id)).error == {"type": "lost"}
 
 
-async def settled_during(place: Place, on_its_way: str, ending: Ending, *, node: object) -> Landing:
+async def settled_during(place: Place, on_its_way: str, ending: OutcomeRecord, *, node: object) -> Recorded:
     """The landing, after a wait for another transaction that has moved the row and commits late."""
     transaction = place.psql.transaction()
     await transaction.start()
@@ -147,7 +147,7 @@ async def test_one_locked_row_does_not_hold_up_the_others(place: Place) -> None:
     services = house.services_at(place)
     jobs = [await house.submitted(services, "noop") for _ in range(10)]
     node = await claimed_by_a_silent_node(place, timedelta(seconds=60))
-    endings = [Ending(job.id, 1, Status.SUCCEEDED, "succeeded") for job in jobs]
+    endings = [OutcomeRecord(job.id, 1, Status.SUCCEEDED, "succeeded") for job in jobs]
     async with place.psql.transaction():
         await place.psql.execute("UPDATE jobtrail.jobs SET tags = '{mine}' WHERE id = $1", jobs[3].id)
         async with place.database.autocommit() as connection:
@@ -155,8 +155,8 @@ async def test_one_locked_row_does_not_hold_up_the_others(place: Place) -> None:
         renewed = await place.value("SELECT count(*) FROM jobtrail.jobs WHERE lease_until > now() + interval '30 min'")
         landings = await finish_group(place.database, endings, node=node)
     assert renewed == 9
-    assert [index for index, landing in enumerate(landings) if landing is Landing.UNSETTLED] == [3]
-    assert await settle(place.database, endings[3], node=node) is Landing.LANDED
+    assert [index for index, landing in enumerate(landings) if landing is Recorded.UNKNOWN] == [3]
+    assert await settle(place.database, endings[3], node=node) is Recorded.YES
 
 
 async def test_a_renewal_of_another_node_or_attempt_keeps_nothing_alive(place: Place) -> None:

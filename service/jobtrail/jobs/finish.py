@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class OutcomeRecord:
     """The end of an attempt, to be recorded if the fence still holds.
 
     `status` pending means another attempt after `delay`; `more` raises max_attempts, for an attempt that is given
@@ -48,10 +48,10 @@ class Ending:
     progress: str | None = None
 
 
-class Landing(Enum):
-    LANDED = auto()  # this attempt's end is what the row and the history say
+class Recorded(Enum):
+    YES = auto()  # this attempt's end is what the row and the history say
     STALE = auto()  # the attempt is no longer ours: nothing was changed
-    UNSETTLED = auto()  # not recorded so far: the grouped statement did not move it, or a commit was not answered
+    UNKNOWN = auto()  # not recorded so far: the grouped statement did not move it, or a commit was not answered
 
 
 # A row with a cancel request that went back to pending would start again what somebody wants stopped.
@@ -99,14 +99,16 @@ SELECT to_status, node_id, reason, error IS NOT DISTINCT FROM CAST(:error AS jso
 """)
 
 
-async def finish_group(database: Database, endings: Sequence[Ending], *, node: UUID) -> Sequence[Landing]:
-    """Record ends in one statement and one commit; what did not move comes back as UNSETTLED."""
+async def finish_group(database: Database, endings: Sequence[OutcomeRecord], *, node: UUID) -> Sequence[Recorded]:
+    """Record ends in one statement and one commit; what did not move comes back as UNKNOWN."""
     async with database.autocommit() as connection:
         moved = {row.id for row in await execute(connection, _FINISH, _parameters(endings, node))}
-    return [Landing.LANDED if ending.id in moved else Landing.UNSETTLED for ending in endings]
+    return [Recorded.YES if ending.id in moved else Recorded.UNKNOWN for ending in endings]
 
 
-async def finish_within(connection: AsyncConnection, ending: Ending, *, node: UUID, schema: str = SCHEMA) -> bool:
+async def finish_within(
+    connection: AsyncConnection, ending: OutcomeRecord, *, node: UUID, schema: str = SCHEMA
+) -> bool:
     """Record an end as part of the connection's open transaction; False when the attempt is no longer ours.
 
     `schema` is said for a connection of a job session; the others know theirs.
@@ -129,7 +131,7 @@ _HOLDS: Final = {
 }
 
 
-async def unfit(database: Database, ending: Ending) -> Unfit | None:
+async def unfit(database: Database, ending: OutcomeRecord) -> Unfit | None:
     """Find what this database can never hold of an ending, for its encoding or its limits; None: it holds all of it.
 
     Raises whatever else the database says.
@@ -147,7 +149,7 @@ async def unfit(database: Database, ending: Ending) -> Unfit | None:
     return Unfit(frozenset(names), said) if names else None
 
 
-async def settle(database: Database, ending: Ending, *, node: UUID) -> Landing:
+async def settle(database: Database, ending: OutcomeRecord, *, node: UUID) -> Recorded:
     """Find out what became of an end that the grouped statement did not move, and record it if it is still ours.
 
     Raises UnavailableError while somebody holds the row, or the database does not answer.
@@ -155,14 +157,14 @@ async def settle(database: Database, ending: Ending, *, node: UUID) -> Landing:
     with unavailable():
         async with database.transaction() as session:
             landing = await _ask(session, ending, node, None)
-            if landing is not Landing.UNSETTLED:
+            if landing is not Recorded.UNKNOWN:
                 return landing
             await finish_within(await session.connection(), ending, node=node)  # `_ask` holds the row
-        return Landing.LANDED
+        return Recorded.YES
 
 
-async def ask(database: Database, ending: Ending, *, node: UUID, transaction: str) -> Landing:
-    """What became of an end whose commit was not answered. UNSETTLED: the attempt still runs, and is still ours.
+async def ask(database: Database, ending: OutcomeRecord, *, node: UUID, transaction: str) -> Recorded:
+    """What became of an end whose commit was not answered. UNKNOWN: the attempt still runs, and is still ours.
 
     `transaction` is the id of the one that was to commit: an end that another wrote is not its. It writes nothing, and
     waits for a commit that is on its way. Raises UnavailableError as `settle` does.
@@ -172,15 +174,15 @@ async def ask(database: Database, ending: Ending, *, node: UUID, transaction: st
             return await _ask(session, ending, node, transaction)
 
 
-async def _ask(session: AsyncSession, ending: Ending, node: UUID, transaction: str | None) -> Landing:
+async def _ask(session: AsyncSession, ending: OutcomeRecord, node: UUID, transaction: str | None) -> Recorded:
     row = (await session.execute(_ROW, {"id": ending.id})).one_or_none()
     if row is not None and (row.status, row.node_id, row.attempt) == (Status.RUNNING, node, ending.attempt):
-        return Landing.UNSETTLED
+        return Recorded.UNKNOWN
     # The history says who ended this attempt, also after the row went on or was purged.
     asked = {"id": ending.id, "attempt": ending.attempt, "error": ending.error}
     ended = (await session.execute(_ENDED_BY, asked)).one_or_none()
     if ended is not None and _is_ours(ended, ending, node) and transaction in (None, ended.xact):
-        return Landing.LANDED
+        return Recorded.YES
     now = "gone" if row is None else f"{row.status} at attempt {row.attempt}"
     log.warning(
         "stale: attempt %d of job %s ended as %s, but the row is %s: not recorded",
@@ -189,10 +191,10 @@ async def _ask(session: AsyncSession, ending: Ending, node: UUID, transaction: s
         ending.status,
         now,
     )
-    return Landing.STALE
+    return Recorded.STALE
 
 
-def _is_ours(ended: Row[Any], ending: Ending, node: UUID) -> bool:
+def _is_ours(ended: Row[Any], ending: OutcomeRecord, node: UUID) -> bool:
     """Whether the history's end of this attempt is the one we tried to write; rescue and psql write other errors."""
     if ended.node_id != node or ended.reason == _BY_HAND or not ended.is_same:
         return False
@@ -205,7 +207,7 @@ _BY_HAND: Final = "sql"
 """The reason that the database gives a move which came from outside."""
 
 
-def _parameters(endings: Sequence[Ending], node: UUID) -> Mapping[str, Any]:
+def _parameters(endings: Sequence[OutcomeRecord], node: UUID) -> Mapping[str, Any]:
     endings = in_order(endings)
     return {
         **keys(endings, node),
@@ -223,7 +225,7 @@ _FOREVER: Final = float("inf")
 _LONGEST_PAUSE: Final = 1.0
 
 
-class Endings:
+class OutcomeRecorder:
     """The way of a node's ends to their rows, together where it can be."""
 
     def __init__(self, database: Database, node: UUID) -> None:
@@ -231,8 +233,8 @@ class Endings:
         self._node = node
         self._group = GroupCommit(partial(finish_group, database, node=node), weigh=_weigh, patience=_FOREVER)
 
-    async def finish(self, ending: Ending) -> Landing:
-        """LANDED, or STALE when the attempt was no longer ours: offered until the database says one of the two,
+    async def finish(self, ending: OutcomeRecord) -> Recorded:
+        """YES, or STALE when the attempt was no longer ours: offered until the database says one of the two,
         however long that takes and whatever it says meanwhile.
 
         Raises NotStorableError when it holds what this database never will: it is to be ended in another way.
@@ -241,16 +243,16 @@ class Endings:
             landing = await self._group.put(ending)
         except Exception as error:
             log.debug("the end of attempt %d of job %s goes alone now", ending.attempt, ending.id, exc_info=error)
-            landing = Landing.UNSETTLED
-        return await self.finish_alone(ending) if landing is Landing.UNSETTLED else landing
+            landing = Recorded.UNKNOWN
+        return await self.finish_alone(ending) if landing is Recorded.UNKNOWN else landing
 
-    async def finish_alone(self, ending: Ending) -> Landing:
+    async def finish_alone(self, ending: OutcomeRecord) -> Recorded:
         """The same without others, where the group's own task is not there any more."""
         pause, is_told = 0.05, False
         while True:
             try:
                 landing = await settle(self._database, ending, node=self._node)
-                if landing is not Landing.UNSETTLED:
+                if landing is not Recorded.UNKNOWN:
                     return landing
             except Exception as error:  # as above
                 if fault_of(error) is Fault.DATA:
@@ -262,7 +264,7 @@ class Endings:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _that_fits(self, ending: Ending) -> Ending:
+    async def _that_fits(self, ending: OutcomeRecord) -> OutcomeRecord:
         """The ending, without a progress that the database cannot hold. Raises NotStorableError for any other text."""
         try:
             found = await unfit(self._database, ending)
@@ -279,27 +281,29 @@ class Endings:
 _OFFERED: Final = "the end of attempt %d of job %s is not recorded yet, and is offered until it is: %s"
 
 
-def _weigh(ending: Ending) -> int:
+def _weigh(ending: OutcomeRecord) -> int:
     return len(ending.result or "") + len(ending.error or "")
 
 
-def ending_of(claimed: Claimed, outcome: Outcome) -> Ending:
+def record_of(claimed: Claimed, outcome: Outcome) -> OutcomeRecord:
     match outcome:
         case Succeeded(result):
-            return Ending(claimed.id, claimed.attempt, Status.SUCCEEDED, "succeeded", result=result)
+            return OutcomeRecord(claimed.id, claimed.attempt, Status.SUCCEEDED, "succeeded", result=result)
         case Failed(failure):
-            return Ending(claimed.id, claimed.attempt, Status.FAILED, failure.type, error=_json(failure))
+            return OutcomeRecord(claimed.id, claimed.attempt, Status.FAILED, failure.type, error=_json(failure))
         case Cancelled(failure):
-            return Ending(claimed.id, claimed.attempt, Status.CANCELLED, "cancelled", error=_json(failure))
+            return OutcomeRecord(claimed.id, claimed.attempt, Status.CANCELLED, "cancelled", error=_json(failure))
         case Again(failure, delay):
-            return Ending(claimed.id, claimed.attempt, Status.PENDING, failure.type, error=_json(failure), delay=delay)
+            return OutcomeRecord(
+                claimed.id, claimed.attempt, Status.PENDING, failure.type, error=_json(failure), delay=delay
+            )
         case Released():
             return released(claimed)
 
 
-def released(claimed: Claimed | Held) -> Ending:
+def released(claimed: Claimed | Held) -> OutcomeRecord:
     """An attempt that never began goes back whole."""
-    return Ending(claimed.id, claimed.attempt, Status.PENDING, "released", more=1)
+    return OutcomeRecord(claimed.id, claimed.attempt, Status.PENDING, "released", more=1)
 
 
 def _json(failure: Failure) -> str:

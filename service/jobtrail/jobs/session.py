@@ -15,7 +15,7 @@ from jobtrail.db.engine import Database
 from jobtrail.db.errors import PASSING, Fault, connecting, fault_of, unavailable
 from jobtrail.db.job_connection import IN_FAILED_TRANSACTION, USE, Use, leave
 from jobtrail.job.errors import CommitFailedError, JobSessionError, UnavailableError
-from jobtrail.jobs.finish import Ending, Landing, ask, finish_within
+from jobtrail.jobs.finish import OutcomeRecord, Recorded, ask, finish_within
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ async def _open(database: Database, lease: timedelta) -> JobSession | None:
     return None
 
 
-async def complete(database: Database, session: JobSession, ending: Ending, *, node: UUID) -> Landing:
+async def complete(database: Database, session: JobSession, ending: OutcomeRecord, *, node: UUID) -> Recorded:
     """Commit what the task wrote, and the end of its attempt as the last statement of the same transaction.
 
     STALE: the attempt was no longer ours, and nothing of it remains. For a lock it waits as long as a lease, for an
@@ -131,7 +131,7 @@ async def complete(database: Database, session: JobSession, ending: Ending, *, n
             if await _finish(session, ending, node, database.schema):
                 sent = True
                 await session.own.commit()
-                return Landing.LANDED
+                return Recorded.YES
     except TimeoutError:
         refusal = UnavailableError("the database did not answer, or somebody kept the row of the job locked")
     except Exception as error:  # noqa: BLE001 - whatever it was: what counts is what the row says
@@ -139,9 +139,9 @@ async def complete(database: Database, session: JobSession, ending: Ending, *, n
     finally:
         await abandon(session)
     landing = await _asked(database, session, ending, node)
-    if landing is Landing.UNSETTLED:
+    if landing is Recorded.UNKNOWN:
         raise CommitFailedError(_reason(session, refusal)) from refusal
-    return landing if sent else Landing.STALE
+    return landing if sent else Recorded.STALE
 
 
 async def abandon(session: JobSession) -> None:
@@ -162,7 +162,7 @@ _PATIENCE: Final = 30.0
 """Seconds that the end of an attempt waits for its row, or for an answer, at least."""
 
 
-async def _finish(session: JobSession, ending: Ending, node: UUID, schema: str) -> bool:
+async def _finish(session: JobSession, ending: OutcomeRecord, node: UUID, schema: str) -> bool:
     """Everything but the COMMIT; False when the attempt is no longer ours."""
     await session.connection()  # raises when a flush had failed before and its error was swallowed
     if session.new or session.dirty or session.deleted:
@@ -186,7 +186,7 @@ async def _check(session: JobSession, statement: TextClause) -> None:
         )
 
 
-async def _asked(database: Database, session: JobSession, ending: Ending, node: UUID) -> Landing:
+async def _asked(database: Database, session: JobSession, ending: OutcomeRecord, node: UUID) -> Recorded:
     pause = 0.05
     while True:
         try:

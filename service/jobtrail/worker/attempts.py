@@ -12,7 +12,7 @@ from uuid import UUID
 from jobtrail.db.group_commit import recorded
 from jobtrail.job.outcome import Interrupted, judge, raised
 from jobtrail.job.record import Claimed
-from jobtrail.jobs.finish import Ending, Endings, Landing, ending_of, released
+from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, record_of, released
 from jobtrail.jobs.renew import Held, Running
 from jobtrail.jobs.services import Services
 from jobtrail.logs import bind, collect
@@ -53,12 +53,12 @@ class Attempts:
         self._reports = reports
         self._freed = freed
         self._hook = hook
-        self._endings = Endings(services.database, node_id)
+        self._endings = OutcomeRecorder(services.database, node_id)
         self._held: dict[UUID, Attempt] = {}
         self._running: set[Attempt] = set()
         self._context = contextvars.copy_context()
         self._runs: set[asyncio.Task[None]] = set()
-        self._open: dict[Held, Ending] = {}
+        self._open: dict[Held, OutcomeRecord] = {}
         self._until = _FOREVER
         self._gave_up = False
         self.left_behind = 0
@@ -156,11 +156,11 @@ class Attempts:
             with ids:
                 with collect(attempt.words.line):
                     ran = await run(steps)
-                if ran.landing is Landing.LANDED:  # a stale end was told by whoever found it out
+                if ran.landing is Recorded.YES:  # a stale end was told by whoever found it out
                     tell(ran)
                     if self._hook is not None:
                         self.keep(call(self._hook, end_of(ran)))
-            self.stale_ends += ran.landing is Landing.STALE
+            self.stale_ends += ran.landing is Recorded.STALE
             self._open.pop(attempt.held, None)
         except asyncio.CancelledError:
             await self._cut_off(attempt, handover)
@@ -190,7 +190,7 @@ class Attempts:
         except TimeoutError:
             log.warning("the end of job %s could not be recorded; its lease will tell the other nodes", attempt.held.id)
 
-    async def _record(self, ending: Ending) -> Landing:
+    async def _record(self, ending: OutcomeRecord) -> Recorded:
         """Offer the end of an attempt until the database says whose it was."""
         held = Held(ending.id, ending.attempt)
         self._open[held] = ending
@@ -208,8 +208,8 @@ class Attempts:
         self._freed(attempt.task.runs_in)
 
 
-def _lost(claimed: Claimed) -> Ending:
+def _lost(claimed: Claimed) -> OutcomeRecord:
     """What an attempt ends as of which nothing more is heard."""
     error = asyncio.CancelledError("the process ended")
     unheard = Interrupted(raised(error, claimed.attempt, None))
-    return ending_of(claimed, judge(unheard, claimed, None, cancel_delivered=False))
+    return record_of(claimed, judge(unheard, claimed, None, cancel_delivered=False))

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from jobtrail.db.engine import Database
 from jobtrail.jobs import session as job_session
-from jobtrail.jobs.finish import Ending, Landing
+from jobtrail.jobs.finish import OutcomeRecord, Recorded
 from jobtrail.worker.attempt import Attempt
 from jobtrail.worker.reports import Reports
 
@@ -20,7 +20,7 @@ class Handover:
         reports: Reports,
         database: Database,
         node_id: UUID,
-        record: Callable[[Ending], Awaitable[Landing]],
+        record: Callable[[OutcomeRecord], Awaitable[Recorded]],
     ) -> None:
         self._attempt = attempt
         self._reports = reports
@@ -30,7 +30,7 @@ class Handover:
         self._said: str | None = None
         self._closed = False
 
-    async def complete(self, ending: Ending) -> Landing | None:
+    async def complete(self, ending: OutcomeRecord) -> Recorded | None:
         """Commit the job session with the ending; None: there is none. Raises CommitFailedError: neither landed."""
         session = self._attempt.closed_session()
         if session is None:
@@ -44,11 +44,11 @@ class Handover:
         if session is not None:
             await job_session.abandon(session)
 
-    async def finish(self, ending: Ending) -> Landing:
+    async def finish(self, ending: OutcomeRecord) -> Recorded:
         self._attempt.finishing = True
         return await self._record(await self._with_last_words(ending))
 
-    async def _with_last_words(self, ending: Ending) -> Ending:
+    async def _with_last_words(self, ending: OutcomeRecord) -> OutcomeRecord:
         if not self._closed:
             self._closed = True
             self._said = await self._reports.close(self._attempt.words)

@@ -27,7 +27,7 @@ from jobtrail.job.outcome import (
 from jobtrail.job.record import AttemptEnd, Claimed, Failure
 from jobtrail.job.status import Status
 from jobtrail.job.task import Task
-from jobtrail.jobs.finish import Ending, Landing, ending_of
+from jobtrail.jobs.finish import OutcomeRecord, Recorded, record_of
 
 log = logging.getLogger(__name__)
 of_tasks = logging.getLogger(TASK_LOGGER)
@@ -36,7 +36,7 @@ of_tasks = logging.getLogger(TASK_LOGGER)
 class Handover(Protocol):
     """How an end reaches the row."""
 
-    async def complete(self, ending: Ending) -> Landing | None:
+    async def complete(self, ending: OutcomeRecord) -> Recorded | None:
         """Commit what the task wrote through its job session together with the ending; None: it opened none.
 
         Raises CommitFailedError: neither is there.
@@ -45,7 +45,7 @@ class Handover(Protocol):
     async def abandon(self) -> None:
         """Undo what the task wrote through its job session."""
 
-    async def finish(self, ending: Ending) -> Landing:
+    async def finish(self, ending: OutcomeRecord) -> Recorded:
         """Record an ending that has no such effects.
 
         Raises NotStorableError for one that this database can never hold.
@@ -69,7 +69,7 @@ class Ran:
 
     claimed: Claimed
     outcome: Outcome
-    landing: Landing
+    landing: Recorded
     seconds: float
 
 
@@ -83,11 +83,11 @@ async def run(attempt: Run) -> Ran:
     return Ran(attempt.claimed, outcome, landing, took)
 
 
-async def _record(attempt: Run, outcome: Outcome) -> tuple[Landing, Outcome]:
+async def _record(attempt: Run, outcome: Outcome) -> tuple[Recorded, Outcome]:
     """Success goes with its effects, in their transaction; any other end after they are undone."""
     if isinstance(outcome, Succeeded):
         try:
-            landing = await attempt.handover.complete(ending_of(attempt.claimed, outcome))
+            landing = await attempt.handover.complete(record_of(attempt.claimed, outcome))
         except CommitFailedError as error:
             outcome = _judge(attempt, raised(error, attempt.claimed.attempt, attempt.task.retry))
         else:
@@ -96,10 +96,10 @@ async def _record(attempt: Run, outcome: Outcome) -> tuple[Landing, Outcome]:
     else:
         await attempt.handover.abandon()
     try:
-        return await attempt.handover.finish(ending_of(attempt.claimed, outcome)), outcome
+        return await attempt.handover.finish(record_of(attempt.claimed, outcome)), outcome
     except NotStorableError as error:
         outcome = in_ascii(outcome, error, attempt.claimed.attempt)
-        return await attempt.handover.finish(ending_of(attempt.claimed, outcome)), outcome
+        return await attempt.handover.finish(record_of(attempt.claimed, outcome)), outcome
 
 
 def _judge(attempt: Run, performance: Performance) -> Outcome:
