@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from jobtrail.job.progress import Progress
 from jobtrail.job.status import Status
-from jobtrail.jobs.renew import Held
+from jobtrail.jobs.renew import AttemptRef
 from jobtrail.logs import collect
 from jobtrail.worker.report import Report
 from jobtrail.worker.reports import Reports
@@ -62,7 +62,7 @@ async def speak(place: Place, report: Report, rate: int, seconds: float, sent: l
 
 
 def calls(count: int = 100_000) -> None:
-    report = Report(Held(uuid4(), 1))
+    report = Report(AttemptRef(uuid4(), 1))
     with collect(report.line):
         began = time.perf_counter()
         for number in range(count):
@@ -85,7 +85,7 @@ async def main(rate: int, seconds: float) -> None:
             event.listen(
                 place.database.grouped.sync_engine, "before_cursor_execute", lambda *args: sent.append(args[2])
             )
-            report = reports.open(Held(job_id, 1))
+            report = reports.open(AttemptRef(job_id, 1))
             reports.loop.start()
             report.progress(Progress(0))
             await reports.loop.ticked()

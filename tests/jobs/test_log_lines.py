@@ -10,7 +10,7 @@ from jobtrail.job.limits import LOG_BYTES, LOG_LINES
 from jobtrail.job.status import Status
 from jobtrail.jobs.log import NewLine, add_lines, lines_of, trim
 from jobtrail.jobs.purge import purge
-from jobtrail.jobs.renew import Held
+from jobtrail.jobs.renew import AttemptRef
 from support import rows
 from support.database import Place
 
@@ -36,7 +36,7 @@ async def test_the_time_is_the_database_s_less_the_age(place: Place) -> None:
     job_id = await rows.in_status(place, Status.RUNNING)
     node = await place.value("SELECT node_id FROM jobtrail.jobs")
     said = [
-        NewLine(Held(job_id, 1), number, time.monotonic() - age, "INFO", "shop", "x")
+        NewLine(AttemptRef(job_id, 1), number, time.monotonic() - age, "INFO", "shop", "x")
         for number, age in enumerate((3600.0, 60.5, 0.0), 1)
     ]
     async with place.database.autocommit() as connection:

@@ -227,7 +227,7 @@ async def test_a_renewal_touches_no_index(place: Place) -> None:
     node, running = await fill(place)
     before = await _updates(place)
     async with place.database.autocommit() as connection:
-        held = [renew.Held(each, 1) for each in running]
+        held = [renew.AttemptRef(each, 1) for each in running]
         for _ in range(3):
             await renew.renew(connection, held, node=node, lease=finish.timedelta(seconds=30))
 

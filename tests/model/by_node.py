@@ -15,7 +15,7 @@ from jobtrail.job.record import Claimed, Failure
 from jobtrail.job.status import Status
 from jobtrail.jobs.claim import claim_next, claim_these
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, record_of
-from jobtrail.jobs.renew import Held, Said, renew, report, running_of
+from jobtrail.jobs.renew import AttemptRef, Said, renew, report, running_of
 from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.session import abandon, complete, open_job_session
 from model.expected import Expected
@@ -77,10 +77,10 @@ class ByNode(World):
             job.silent, job.progress = False, progress
 
     async def _go_on(self, fence: Fence, progress: int) -> tuple[bool, bool]:
-        held = Held(fence.id, fence.attempt)
+        held = AttemptRef(fence.id, fence.attempt)
         async with self.database.autocommit() as connection:
             await renew(connection, [held], node=fence.node, lease=LEASE)
-            running = {Held(each.id, each.attempt) for each in await running_of(connection, fence.node)}
+            running = {AttemptRef(each.id, each.attempt) for each in await running_of(connection, fence.node)}
             return held in running, bool(await report(connection, [Said(*held, str(progress))], node=fence.node))
 
     @rule(job_id=ids, slip=slips, how=st.sampled_from(WAYS))

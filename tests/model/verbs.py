@@ -16,7 +16,7 @@ from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.claim import claim_next, claim_these
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder
 from jobtrail.jobs.purge import purge
-from jobtrail.jobs.renew import Held, renew, running_of
+from jobtrail.jobs.renew import AttemptRef, renew, running_of
 from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.services import Services
@@ -45,7 +45,7 @@ async def _claim_it(services: Services, job_id: UUID) -> Sequence[int]:
 async def _renew(services: Services, job_id: UUID) -> bool:
     """Whether the node still runs it, as it hears with each renewal."""
     async with connected(services.database.engine, 10) as connection:
-        await renew(connection, [Held(job_id, 1)], node=ONE, lease=LEASE)
+        await renew(connection, [AttemptRef(job_id, 1)], node=ONE, lease=LEASE)
         return job_id in {each.id for each in await running_of(connection, ONE)}
 
 

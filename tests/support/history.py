@@ -12,7 +12,7 @@ from jobtrail.jobs.cancel import Cancellation, cancel_group
 from jobtrail.jobs.claim import claim_these
 from jobtrail.jobs.finish import Recorded, finish_group, record_of
 from jobtrail.jobs.purge import purge_jobs
-from jobtrail.jobs.renew import Held, renew
+from jobtrail.jobs.renew import AttemptRef, renew
 from jobtrail.jobs.rescue import rescue_batch as rescue
 from jobtrail.jobs.retry import retry_these
 from jobtrail.jobs.submit import insert_group
@@ -81,7 +81,7 @@ class History:
 
     async def renew(self, name: str, node: str) -> None:
         """For an hour from now."""
-        held = [Held(self.held[name].id, self.held[name].attempt)]
+        held = [AttemptRef(self.held[name].id, self.held[name].attempt)]
         async with self.place.database.autocommit() as connection:
             await renew(connection, held, node=self.nodes[node], lease=timedelta(hours=1))
 

@@ -18,7 +18,7 @@ from jobtrail.job.status import Status
 from jobtrail.jobs.claim import claim_these
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
-from jobtrail.jobs.renew import Held
+from jobtrail.jobs.renew import AttemptRef
 from jobtrail.jobs.services import Services
 from jobtrail.worker.node import Node
 from support import cut_tasks, house
@@ -79,7 +79,7 @@ async def test_what_sees_to_a_claim_that_nobody_runs(place: Place, name: str) ->
 def _see_to(node: Node, claimed: Claimed, name: str) -> None:
     worker = node.worker
     if name == "Worker._adopt":
-        worker._attempts.keep(worker._adopt([Held(claimed.id, claimed.attempt)]))
+        worker._attempts.keep(worker._adopt([AttemptRef(claimed.id, claimed.attempt)]))
     else:
         worker._slots.take("loop")
         worker._attempts.keep(worker._give_back(claimed))

@@ -10,7 +10,7 @@ from jobtrail.job.status import Status
 from jobtrail.jobs.claim import claim_next
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
-from jobtrail.jobs.renew import Held, Running
+from jobtrail.jobs.renew import AttemptRef, RunningAttempt
 from jobtrail.jobs.services import Services
 from support import house, tasks
 from support.database import Place
@@ -112,8 +112,8 @@ async def test_an_end_that_is_refused_is_kept_and_nothing_is_run_twice(
             tasks.GATE.set()
             await until(lambda: _is_told(caplog, f"attempt 1 of job {job.id} is not recorded yet"))
             for _ in range(3):
-                node.worker.reconcile([], [Running(job.id, 1, cancel_requested=False)])
-            assert node.worker.held() == [Held(job.id, 1)]
+                node.worker.reconcile([], [RunningAttempt(job.id, 1, cancel_requested=False)])
+            assert node.worker.held() == [AttemptRef(job.id, 1)]
             await place.psql.execute("DROP TRIGGER refuse ON jobtrail.jobs")
             assert (await house.ended(services, job.id)).status is Status.SUCCEEDED
             assert tasks.HAPPENED.count(("began", 1)) == 1

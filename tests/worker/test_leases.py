@@ -12,7 +12,7 @@ from jobtrail.jobs.claim import claim_next
 from jobtrail.jobs.finish import OutcomeRecord, Recorded, finish_group, settle
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
-from jobtrail.jobs.renew import Held, renew
+from jobtrail.jobs.renew import AttemptRef, renew
 from jobtrail.jobs.rescue import rescue
 from support import house
 from support.database import Place
@@ -151,7 +151,7 @@ async def test_one_locked_row_does_not_hold_up_the_others(place: Place) -> None:
     async with place.psql.transaction():
         await place.psql.execute("UPDATE jobtrail.jobs SET tags = '{mine}' WHERE id = $1", jobs[3].id)
         async with place.database.autocommit() as connection:
-            await renew(connection, [Held(job.id, 1) for job in jobs], node=node, lease=timedelta(hours=1))
+            await renew(connection, [AttemptRef(job.id, 1) for job in jobs], node=node, lease=timedelta(hours=1))
         renewed = await place.value("SELECT count(*) FROM jobtrail.jobs WHERE lease_until > now() + interval '30 min'")
         landings = await finish_group(place.database, endings, node=node)
     assert renewed == 9
@@ -164,8 +164,8 @@ async def test_a_renewal_of_another_node_or_attempt_keeps_nothing_alive(place: P
     job = await house.submitted(services, "noop")
     node = await claimed_by_a_silent_node(place)
     async with place.database.autocommit() as connection:
-        await renew(connection, [Held(job.id, 1)], node=uuid4(), lease=timedelta(hours=1))
-        await renew(connection, [Held(job.id, 2)], node=node, lease=timedelta(hours=1))
+        await renew(connection, [AttemptRef(job.id, 1)], node=uuid4(), lease=timedelta(hours=1))
+        await renew(connection, [AttemptRef(job.id, 2)], node=node, lease=timedelta(hours=1))
     await rescued(place)
     assert (await read(services, job.id)).status is Status.FAILED
 

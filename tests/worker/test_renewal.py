@@ -14,7 +14,7 @@ from jobtrail.db.engine import GROUP_LOCK_TIMEOUT, open_single
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
 from jobtrail.jobs.claim import claim_next
-from jobtrail.jobs.renew import Held, Said, renew, report
+from jobtrail.jobs.renew import AttemptRef, Said, renew, report
 from jobtrail.jobs.submit import submit_batch
 from support import house, tasks
 from support.database import Place
@@ -81,7 +81,7 @@ async def test_renewals_and_reports_lock_the_rows_in_one_order(place: Place) -> 
     claimed = await claim_next(
         place.database, node=node, lease=timedelta(minutes=1), tasks=["noop"], queues=(), free=300, salt=""
     )
-    held = [Held(each.id, each.attempt) for each in claimed]
+    held = [AttemptRef(each.id, each.attempt) for each in claimed]
     longest = 0.0
 
     async def write(statement: Callable[[AsyncConnection], Awaitable[object]]) -> None:

@@ -9,7 +9,7 @@ from jobtrail.db.engine import open_database
 from jobtrail.job.limits import LOG_BYTES, LOG_LINES
 from jobtrail.job.progress import Progress
 from jobtrail.jobs.log import NewLine
-from jobtrail.jobs.renew import Held
+from jobtrail.jobs.renew import AttemptRef
 from jobtrail.worker import reports as reports_module
 from jobtrail.worker.report import Report
 from jobtrail.worker.reports import Reports
@@ -19,7 +19,7 @@ from support.reports import NODE, kept, running, say, statements, stored, tickin
 
 @pytest.mark.parametrize(("count", "size", "waiting"), [(3000, 1, 1000), (100, 8000, 32)])
 def test_memory_is_bounded_while_nothing_is_written(count: int, size: int, waiting: int) -> None:
-    report = Report(Held(uuid4(), 1))
+    report = Report(AttemptRef(uuid4(), 1))
     for _ in range(count):
         say(report, "x" * size)
     assert [line.number for line in report.lines()] == list(range(count - waiting + 1, count + 1))
@@ -69,7 +69,7 @@ async def test_a_database_that_is_away_holds_up_no_end(
     monkeypatch.setattr(reports_module, "_PATIENCE", 0.2)
     away = open_database("postgresql+asyncpg://127.0.0.1:1/nowhere")
     reports = Reports(away, NODE, every=0.01)
-    report = reports.open(Held(uuid4(), 1))
+    report = reports.open(AttemptRef(uuid4(), 1))
     say(report, "one")
     say(report, "two")
     report.progress(Progress(1))

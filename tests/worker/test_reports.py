@@ -10,7 +10,7 @@ import pytest
 
 from jobtrail.job.progress import Progress
 from jobtrail.job.status import Status
-from jobtrail.jobs.renew import Held
+from jobtrail.jobs.renew import AttemptRef
 from jobtrail.worker.report import Report
 from jobtrail.worker.reports import Reports
 from support import rows
@@ -102,11 +102,11 @@ async def test_ends_at_once_share_a_statement(place: Place) -> None:
 async def test_a_stale_attempt_writes_nothing(place: Place, wrong: str) -> None:
     held = await running(place)
     reports = Reports(place.database, uuid4() if wrong == "node" else NODE)
-    stale, ours = reports.open(Held(held.id, 2) if wrong == "attempt" else held), None
+    stale, ours = reports.open(AttemptRef(held.id, 2) if wrong == "attempt" else held), None
     if wrong == "ended":
         await rows.moved(place, held.id, Status.FAILED)
     if wrong == "gone":
-        stale = reports.open(Held(uuid4(), 1))
+        stale = reports.open(AttemptRef(uuid4(), 1))
     if wrong != "node":
         ours = reports.open(await running(place))
     for report in (each for each in (stale, ours) if each):
@@ -136,7 +136,7 @@ async def test_a_row_that_somebody_holds_keeps_only_itself_waiting(place: Place)
 
 
 async def test_every_thread_may_speak() -> None:
-    report = Report(Held(uuid4(), 1))
+    report = Report(AttemptRef(uuid4(), 1))
     threads = [threading.Thread(target=lambda: [say(report, "x") for _ in range(100)]) for _ in range(8)]
     for thread in threads:
         thread.start()

@@ -10,7 +10,7 @@ from sqlalchemy import TextualSelect, text
 from jobtrail.db.engine import LONGEST, Database
 from jobtrail.db.tables import Json
 from jobtrail.job.record import Claimed
-from jobtrail.jobs.renew import Held
+from jobtrail.jobs.renew import AttemptRef
 
 # greatest: a row that somebody set back to pending in SQL was allowed one more attempt by hand
 _START: Final = """
@@ -145,7 +145,7 @@ SELECT j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_
 """).columns(args=Json)
 
 
-async def held_by(database: Database, held: Sequence[Held], *, node: UUID, lease: timedelta) -> Sequence[Claimed]:
+async def held_by(database: Database, held: Sequence[AttemptRef], *, node: UUID, lease: timedelta) -> Sequence[Claimed]:
     """Those of these attempts that the database still says this node runs: claims whose answer was lost."""
     parameters = {"ids": [each.id for each in held], "attempts": [each.attempt for each in held], "node": node}
     async with database.autocommit(answering_within(lease)) as connection:

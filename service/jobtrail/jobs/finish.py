@@ -24,7 +24,7 @@ from jobtrail.job.record import Claimed, Failure
 from jobtrail.job.status import Status
 from jobtrail.job.storable import dump
 from jobtrail.jobs.fence import execute, execute_within, fenced, in_order, keys
-from jobtrail.jobs.renew import Held
+from jobtrail.jobs.renew import AttemptRef
 
 log = logging.getLogger(__name__)
 
@@ -301,7 +301,7 @@ def record_of(claimed: Claimed, outcome: Outcome) -> OutcomeRecord:
             return released(claimed)
 
 
-def released(claimed: Claimed | Held) -> OutcomeRecord:
+def released(claimed: Claimed | AttemptRef) -> OutcomeRecord:
     """An attempt that never began goes back whole."""
     return OutcomeRecord(claimed.id, claimed.attempt, Status.PENDING, "released", more=1)
 

@@ -17,14 +17,14 @@ from jobtrail.job.limits import LOG_BYTES, LOG_LINES
 from jobtrail.job.record import LogLine
 from jobtrail.jobs import query
 from jobtrail.jobs.fence import FENCE
-from jobtrail.jobs.renew import Held
+from jobtrail.jobs.renew import AttemptRef
 from jobtrail.jobs.services import Services
 
 
 class NewLine(NamedTuple):
     """`said_at`: by the monotonic clock of this process."""
 
-    held: Held
+    held: AttemptRef
     number: int
     said_at: float
     level: str

@@ -11,14 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from jobtrail.jobs.fence import execute, fenced, in_order, keys
 
 
-class Held(NamedTuple):
+class AttemptRef(NamedTuple):
     """An attempt that this process runs."""
 
     id: UUID
     attempt: int
 
 
-class Running(NamedTuple):
+class RunningAttempt(NamedTuple):
     """An attempt that the database says this node runs."""
 
     id: UUID
@@ -36,7 +36,7 @@ SELECT id, attempt, cancel_requested_at IS NOT NULL AS cancel_requested
 """)
 
 
-async def renew(connection: AsyncConnection, held: Sequence[Held], *, node: UUID, lease: timedelta) -> None:
+async def renew(connection: AsyncConnection, held: Sequence[AttemptRef], *, node: UUID, lease: timedelta) -> None:
     """Put off the end of the leases that are still ours; the others stay as they are.
 
     Asked of nothing too: a node that holds nothing so finds out that nobody can renew just now, while the table is
@@ -45,10 +45,10 @@ async def renew(connection: AsyncConnection, held: Sequence[Held], *, node: UUID
     await execute(connection, _RENEW, {**keys(in_order(held), node), "lease": lease})
 
 
-async def running_of(connection: AsyncConnection, node: UUID) -> Sequence[Running]:
+async def running_of(connection: AsyncConnection, node: UUID) -> Sequence[RunningAttempt]:
     """What the database says this node runs: the truth to compare with what it holds."""
     rows = (await connection.execute(_RUNNING, {"node": node})).all()
-    return [Running(row.id, row.attempt, row.cancel_requested) for row in rows]
+    return [RunningAttempt(row.id, row.attempt, row.cancel_requested) for row in rows]
 
 
 class Said(NamedTuple):
@@ -62,8 +62,8 @@ class Said(NamedTuple):
 _REPORT: Final = fenced("progress = u.progress", arrays={"progress": "jsonb"}, returning="j.id, j.attempt")
 
 
-async def report(connection: AsyncConnection, said: Sequence[Said], *, node: UUID) -> Collection[Held]:
+async def report(connection: AsyncConnection, said: Sequence[Said], *, node: UUID) -> Collection[AttemptRef]:
     """Those whose rows have it now; the others are no longer ours, or somebody holds their rows."""
     said = in_order(said)
     parameters = {**keys(said, node), "progress": [each.progress for each in said]}
-    return {Held(row.id, row.attempt) for row in await execute(connection, _REPORT, parameters)}
+    return {AttemptRef(row.id, row.attempt) for row in await execute(connection, _REPORT, parameters)}

@@ -15,7 +15,7 @@ from jobtrail.job.errors import ContextError
 from jobtrail.job.progress import Progress
 from jobtrail.job.record import Claimed
 from jobtrail.job.task import Task
-from jobtrail.jobs.renew import Held
+from jobtrail.jobs.renew import AttemptRef
 from jobtrail.jobs.session import JobSession, abandon, open_job_session
 from jobtrail.worker.execution import Execution
 from jobtrail.worker.places import Assignment, InProcess, InThread, OnLoop, Place
@@ -63,8 +63,8 @@ class Attempt:
         self.execution: Final = Execution(assignment, place, grace=equipment.grace.total_seconds())
 
     @property
-    def held(self) -> Held:
-        return Held(self.claimed.id, self.claimed.attempt)
+    def held(self) -> AttemptRef:
+        return AttemptRef(self.claimed.id, self.claimed.attempt)
 
     @property
     def cancelled(self) -> bool:

@@ -13,7 +13,7 @@ from jobtrail.db.group_commit import recorded
 from jobtrail.job.outcome import Interrupted, judge, raised
 from jobtrail.job.record import Claimed
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, record_of, released
-from jobtrail.jobs.renew import Held, Running
+from jobtrail.jobs.renew import AttemptRef, RunningAttempt
 from jobtrail.jobs.services import Services
 from jobtrail.logs import bind, collect
 from jobtrail.worker.attempt import Attempt, Equipment
@@ -58,17 +58,17 @@ class Attempts:
         self._running: set[Attempt] = set()
         self._context = contextvars.copy_context()
         self._runs: set[asyncio.Task[None]] = set()
-        self._open: dict[Held, OutcomeRecord] = {}
+        self._open: dict[AttemptRef, OutcomeRecord] = {}
         self._until = _FOREVER
         self._gave_up = False
         self.left_behind = 0
         self.stale_ends = 0
 
-    def knows(self, held: Held) -> bool:
+    def knows(self, held: AttemptRef) -> bool:
         """Whether it was begun or is given back here: a claim that is not known is one whose answer was lost."""
         return held.id in self._held or held in self._open
 
-    def held(self) -> Sequence[Held]:
+    def held(self) -> Sequence[AttemptRef]:
         """Callable from any thread."""
         return [each.held for each in list(self._held.values())]
 
@@ -81,7 +81,7 @@ class Attempts:
         """Run it. Its slot is taken already."""
         if (older := self._held.get(claimed.id)) is not None:
             self.lose(older.held)  # its job was taken away, and came back here before a beat noticed
-        held = Held(claimed.id, claimed.attempt)
+        held = AttemptRef(claimed.id, claimed.attempt)
         attempt = Attempt(claimed, self._services.catalog[claimed.task], self._reports.open(held), self._equipment)
         self._held[claimed.id] = attempt
         self._running.add(attempt)
@@ -96,14 +96,14 @@ class Attempts:
         self._runs.add(task)
         task.add_done_callback(self._runs.discard)
 
-    def obey(self, running: Sequence[Running]) -> None:
+    def obey(self, running: Sequence[RunningAttempt]) -> None:
         """Tell those to end whose cancel was requested."""
         for each in running:
             attempt = self._held.get(each.id)
             if each.cancel_requested and attempt is not None and attempt.claimed.attempt == each.attempt:
                 attempt.execution.cancel()
 
-    def lose(self, held: Held) -> None:
+    def lose(self, held: AttemptRef) -> None:
         """The database says that this attempt is no longer ours: it is stopped."""
         attempt = self._held.get(held.id)
         if attempt is None or attempt.held != held or attempt.finishing:
@@ -112,7 +112,7 @@ class Attempts:
         attempt.finishing = True
         attempt.execution.interrupt()
 
-    async def give_back(self, held: Held) -> None:
+    async def give_back(self, held: AttemptRef) -> None:
         """An attempt that never began here is given back unused."""
         await recorded(self._record(released(held)))
 
@@ -139,11 +139,11 @@ class Attempts:
         self._gave_up = bool(self._running)
         return not self._gave_up
 
-    async def give_up(self, said: Sequence[Running]) -> None:
+    async def give_up(self, said: Sequence[RunningAttempt]) -> None:
         """Nothing runs here any more. What the database still says that this node runs is ended: as it was offered
         before, or unused if its claim was never answered.
         """
-        left = [Held(each.id, each.attempt) for each in said]
+        left = [AttemptRef(each.id, each.attempt) for each in said]
         self._open = {each: ending for each, ending in self._open.items() if each in left}
         await asyncio.gather(*(self._record(self._open.get(each) or released(each)) for each in left))
 
@@ -192,7 +192,7 @@ class Attempts:
 
     async def _record(self, ending: OutcomeRecord) -> Recorded:
         """Offer the end of an attempt until the database says whose it was."""
-        held = Held(ending.id, ending.attempt)
+        held = AttemptRef(ending.id, ending.attempt)
         self._open[held] = ending
         landing = await self._endings.finish(ending)
         self._open.pop(held, None)

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.db.engine import connected, trace_no_more
 from jobtrail.db.errors import FAILURES, Fault, fault_of
-from jobtrail.jobs.renew import Held, Running, renew, running_of
+from jobtrail.jobs.renew import AttemptRef, RunningAttempt, renew, running_of
 from jobtrail.ops import nodes
 from jobtrail.ops.nodes import Counts
 from jobtrail.worker.periodic import Loop
@@ -46,9 +46,9 @@ class Leases:
         node: dict[str, Any],
         terms: Terms,
         *,
-        held: Callable[[], Sequence[Held]],
+        held: Callable[[], Sequence[AttemptRef]],
         counts: Callable[[], Counts],
-        report: Callable[[Sequence[Held], Sequence[Running]], None],
+        report: Callable[[Sequence[AttemptRef], Sequence[RunningAttempt]], None],
         beside: Sequence[Loop] = (),
     ) -> None:
         self._connect = connect

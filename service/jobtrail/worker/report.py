@@ -11,7 +11,7 @@ from jobtrail.job.limits import LOG_BYTES, LOG_LINE_BYTES, LOG_LINES
 from jobtrail.job.progress import Progress
 from jobtrail.job.storable import clip, dump
 from jobtrail.jobs.log import NewLine
-from jobtrail.jobs.renew import Held, Said
+from jobtrail.jobs.renew import AttemptRef, Said
 from jobtrail.logs import words_of
 
 _TRIMMED_AFTER: Final = 4
@@ -34,7 +34,7 @@ class _Amount:
 class Report:
     """`progress` and `line` may be called from any thread; they neither block nor raise. The rest is for `Reports`."""
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: AttemptRef) -> None:
         self.held: Final = held
         # reentrant: a garbage collection may log from within
         self._lock: Final = threading.RLock()

@@ -13,7 +13,7 @@ from jobtrail.db.engine import Database
 from jobtrail.db.errors import Fault, fault_of, reason
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.jobs.log import NewLine, add_lines, trim
-from jobtrail.jobs.renew import Held, report
+from jobtrail.jobs.renew import AttemptRef, report
 from jobtrail.worker.periodic import Loop
 from jobtrail.worker.report import Report
 
@@ -40,7 +40,7 @@ class Reports:
         # the pauses of a loop vary by a tenth
         self.loop: Final = Loop("reports", self._tick, every=every / 0.9)
 
-    def open(self, held: Held) -> Report:
+    def open(self, held: AttemptRef) -> Report:
         opened = Report(held)
         self._open.add(opened)
         return opened

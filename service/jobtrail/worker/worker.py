@@ -16,7 +16,7 @@ from jobtrail.db.errors import FAILURES, reason
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.job.record import Claimed
 from jobtrail.jobs.claim import claim_next, claim_these, held_by, is_any_due
-from jobtrail.jobs.renew import Held, Running, running_of
+from jobtrail.jobs.renew import AttemptRef, RunningAttempt, running_of
 from jobtrail.jobs.services import Services
 from jobtrail.worker.attempt import Equipment, Submit
 from jobtrail.worker.attempts import Attempts
@@ -78,7 +78,7 @@ class Worker:
         self._nothing_waits = dict.fromkeys(KINDS, False)
         self._passed_by = 0
         self._claiming: list[float] = []  # when each that is under way began
-        self._unclaimed: dict[Held, float] = {}  # since when the database says that it runs here
+        self._unclaimed: dict[AttemptRef, float] = {}  # since when the database says that it runs here
 
     @property
     def slots(self) -> dict[str, int]:
@@ -119,7 +119,7 @@ class Worker:
             self._nothing_waits[kind] = False
             self.claim_loop.wake()
 
-    def held(self) -> Sequence[Held]:
+    def held(self) -> Sequence[AttemptRef]:
         """What this process runs right now; callable from any thread."""
         return self._attempts.held()
 
@@ -127,9 +127,9 @@ class Worker:
         """The task of a job that this process runs right now; callable from any thread."""
         return self._attempts.task_of(job_id)
 
-    def reconcile(self, held: Sequence[Held], running: Sequence[Running]) -> None:
+    def reconcile(self, held: Sequence[AttemptRef], running: Sequence[RunningAttempt]) -> None:
         """Compare what this node held with what the database said a moment later."""
-        said = {Held(each.id, each.attempt) for each in running}
+        said = {AttemptRef(each.id, each.attempt) for each in running}
         for each in held:
             if each not in said:
                 self._attempts.lose(each)
@@ -249,7 +249,7 @@ class Worker:
 
     async def _give_back(self, claimed: Claimed) -> None:
         try:
-            await self._attempts.give_back(Held(claimed.id, claimed.attempt))
+            await self._attempts.give_back(AttemptRef(claimed.id, claimed.attempt))
         finally:
             self._free(self._services.catalog[claimed.task].runs_in)
 
@@ -264,7 +264,7 @@ class Worker:
             async with self._services.database.autocommit() as connection:
                 self._attempts.obey(await running_of(connection, self._node_id))
 
-    async def _adopt(self, orphans: Sequence[Held]) -> None:
+    async def _adopt(self, orphans: Sequence[AttemptRef]) -> None:
         """Claims whose answer never came: start them where there is room, else hand them back unused."""
         try:
             ours = await held_by(self._services.database, orphans, node=self._node_id, lease=self._work.lease)
@@ -275,7 +275,7 @@ class Worker:
             return
         for claimed in ours:
             # an earlier beat saw to it while this one asked
-            if self._attempts.knows(Held(claimed.id, claimed.attempt)):
+            if self._attempts.knows(AttemptRef(claimed.id, claimed.attempt)):
                 continue
             kind = self._services.catalog[claimed.task].runs_in
             self._slots.take(kind)
