@@ -1,6 +1,11 @@
 """The three pools of a process: for grouped single statements, for transactions, and for the job sessions of tasks.
 
 The first two may be one that a host lends. Nothing is built at import.
+
+A connection is lent for so many seconds, whatever becomes of it. A cancellation does not do: SQLAlchemy ends a COMMIT
+or a ROLLBACK that it began, however long that takes, and says a goodbye to a connection that was cancelled. So the
+connection itself is broken when its time is over. A caller that waits for it then meets a lost connection, and the pool
+takes all that are older for lost too.
 """
 
 import asyncio

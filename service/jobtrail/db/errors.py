@@ -1,4 +1,4 @@
-"""What a failure of the database means for the caller (PostgreSQL, Appendix A: error codes)."""
+"""Meaning of a failure of the database for the caller (PostgreSQL, Appendix A: error codes)."""
 
 import ssl
 import time

@@ -1,4 +1,7 @@
-"""Group commit: rows that arrive while a write is in flight go together next, in one statement and one commit."""
+"""Group commit: rows that arrive while a write is in flight go together next, in one statement and one commit.
+
+Also work of unknown size in commits that the database can do in its time, and a write that is waited for to its end.
+"""
 
 import asyncio
 import contextvars
@@ -20,6 +23,7 @@ Weigh = Callable[[Row], int]
 
 
 def weightless(_row: object) -> int:
+    """Weighs nothing: only the number of rows limits a group."""
     return 0
 
 

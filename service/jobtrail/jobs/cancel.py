@@ -1,4 +1,4 @@
-"""pending → cancelled; a running job gets a request, which its node obeys."""
+"""pending → cancelled. A running job gets a request, which its node obeys."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -13,6 +13,23 @@ from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
+
+
+async def cancel(
+    services: Services, job_id: UUID, *, by: str, reason: str | None = None, only_of: str | None = None
+) -> Job:
+    """The job afterwards: `cancelled`, or still `running` with a request that is on its way to its node.
+
+    `only_of`: a job that somebody else submitted is not found. Cancelling a cancelled job changes nothing.
+    Raises JobNotFoundError, JobFinishedError, UnavailableError.
+    """
+    status = await services.group(cancel_group).put(Cancellation(job_id, by, reason, only_of))
+    if status is None:
+        raise JobNotFoundError(job_id)
+    if status in (Status.SUCCEEDED, Status.FAILED):
+        raise JobFinishedError(job_id, status, "cancelled")
+    return await read(services, job_id, only_of=only_of)
+
 
 CANCELLABLE: Final = (Status.PENDING, Status.RUNNING)
 
@@ -82,19 +99,3 @@ async def _cancel(connection: AsyncConnection, rows: Sequence[Cancellation]) -> 
         "only_of": [row.only_of for row in rows],
     }
     return {row.id: (Status(row.status), row.created_by) for row in await connection.execute(_CANCEL, parameters)}
-
-
-async def cancel(
-    services: Services, job_id: UUID, *, by: str, reason: str | None = None, only_of: str | None = None
-) -> Job:
-    """The job afterwards: `cancelled`, or still `running` with a request that is on its way to its node.
-
-    `only_of`: a job that somebody else submitted is not found. Cancelling a cancelled job changes nothing.
-    Raises JobNotFoundError, JobFinishedError, UnavailableError.
-    """
-    status = await services.group(cancel_group).put(Cancellation(job_id, by, reason, only_of))
-    if status is None:
-        raise JobNotFoundError(job_id)
-    if status in (Status.SUCCEEDED, Status.FAILED):
-        raise JobFinishedError(job_id, status, "cancelled")
-    return await read(services, job_id, only_of=only_of)

@@ -1,4 +1,7 @@
-"""running → succeeded, failed or cancelled, or → pending for another attempt. Only the attempt that holds the job."""
+"""running → succeeded, failed or cancelled, or → pending for another attempt. Only the attempt that holds the job.
+
+The outcome of an attempt is offered until the database says whose attempt it was.
+"""
 
 import asyncio
 import logging

@@ -1,4 +1,7 @@
-"""Reading jobs. No list counts, none skips: the cursor is the last row seen."""
+"""Reading jobs without moving them. No list counts, none skips: the cursor is the last row seen.
+
+`only_of` is a caller's name: the jobs of others are then not found, as if they were not there.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field

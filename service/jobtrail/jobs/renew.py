@@ -1,4 +1,4 @@
-"""running stays running: the lease and the progress of the jobs that a node really holds."""
+"""running stays running: the lease and the progress of the jobs that a node really holds. No move, so `seq` stays."""
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta

@@ -12,12 +12,42 @@ from jobtrail.db.group_commit import in_batches
 from jobtrail.job.context import TASK_LOGGER
 from jobtrail.job.status import Status
 
+log = logging.getLogger(__name__)
+of_tasks = logging.getLogger(TASK_LOGGER)
+
+BATCH: Final = 500
+"""Attempts of one commit, at most."""
+
 
 class Rescued(NamedTuple):
     id: UUID
     task: str
     attempt: int
     status: Status
+
+
+async def rescue(database: Database, *, node: UUID, by: str) -> Sequence[Rescued]:
+    """All the attempts whose lease ran out, in batches; `node` judges, as `rescue_batch` says."""
+    found: list[Rescued] = []
+
+    async def step(most: int) -> bool:
+        batch = await rescue_batch(database, node=node, actor=by, most=most)
+        for each in batch:
+            is_over = each.status is Status.FAILED
+            (of_tasks if is_over else log).log(
+                logging.ERROR if is_over else logging.WARNING,
+                "%s: attempt %d of job %s was lost: its node went silent; the job is %s now",
+                each.task,
+                each.attempt,
+                each.id,
+                each.status,
+                extra={"job_id": str(each.id), "task": each.task, "attempt": each.attempt},
+            )
+        found.extend(batch)
+        return len(batch) == most
+
+    await in_batches(step, most=BATCH)
+    return found
 
 
 # One statement with the fence checked again under the lock: an end that arrives in between wins.
@@ -64,34 +94,3 @@ async def rescue_batch(database: Database, *, node: UUID, actor: str, most: int)
     async with database.autocommit() as connection:
         rows = (await connection.execute(_RESCUE, {"node": node, "actor": actor, "most": most})).all()
     return [Rescued(row.id, row.task, row.attempt, Status(row.status)) for row in rows]
-
-
-log = logging.getLogger(__name__)
-of_tasks = logging.getLogger(TASK_LOGGER)
-
-BATCH: Final = 500
-"""Attempts of one commit, at most."""
-
-
-async def rescue(database: Database, *, node: UUID, by: str) -> Sequence[Rescued]:
-    """All the attempts whose lease ran out, in batches; `node` judges, as `rescue_batch` says."""
-    found: list[Rescued] = []
-
-    async def step(most: int) -> bool:
-        batch = await rescue_batch(database, node=node, actor=by, most=most)
-        for each in batch:
-            is_over = each.status is Status.FAILED
-            (of_tasks if is_over else log).log(
-                logging.ERROR if is_over else logging.WARNING,
-                "%s: attempt %d of job %s was lost: its node went silent; the job is %s now",
-                each.task,
-                each.attempt,
-                each.id,
-                each.status,
-                extra={"job_id": str(each.id), "task": each.task, "attempt": each.attempt},
-            )
-        found.extend(batch)
-        return len(batch) == most
-
-    await in_batches(step, most=BATCH)
-    return found

@@ -1,4 +1,4 @@
-"""What every verb needs, put together once by whoever starts the process."""
+"""Engine, catalog and settings that every verb needs, handed over once by the composition root."""
 
 import asyncio
 import contextvars

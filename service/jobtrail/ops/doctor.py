@@ -1,4 +1,4 @@
-"""What a doctor asks the database: about the server, and about jobs and nodes that look abandoned."""
+"""Questions of a doctor to the database: about the server, and about jobs and nodes that look abandoned."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

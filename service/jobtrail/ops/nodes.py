@@ -1,4 +1,4 @@
-"""The processes that run jobs: who, since when, which tasks and queues, how full."""
+"""Nodes, the processes that run jobs: since when, which tasks and queues, how full."""
 
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple

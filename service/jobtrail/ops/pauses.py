@@ -1,6 +1,6 @@
-"""What may not be started for now, and the names of queues and tasks that the database has heard of.
+"""Pauses: a queue or a task starts no more jobs until it is resumed. A running job goes on, a pending one waits.
 
-A row that was written in psql counts as one of ours: whoever claims looks at the table.
+A row that was written in psql counts as one of ours: a claim looks at the table.
 """
 
 import difflib
@@ -15,6 +15,53 @@ from jobtrail.job.errors import UnknownQueueError, UnknownTaskError
 from jobtrail.job.record import Pause, PauseKind
 from jobtrail.job.storable import check
 from jobtrail.jobs.services import Services
+
+log = logging.getLogger(__name__)
+
+
+async def pause(services: Services, kind: PauseKind, name: str, *, by: str, reason: str | None = None) -> Pause:
+    """The pause; for what is paused already the first one, unchanged. Claims that are under way may still start jobs.
+
+    Raises UnknownQueueError, UnknownTaskError, UnavailableError.
+    """
+    async with services.transaction() as session:
+        await _require_known(services, session, kind, name)
+        found = await put(session, kind, name, actor=by, reason=reason)
+    log.info("paused", extra={kind: name, "by": by, "reason": reason})
+    return found
+
+
+async def resume(services: Services, kind: PauseKind, name: str, *, by: str) -> bool:
+    """Whether it was paused. Nodes poll, so its jobs start within about a second. Raises as `pause`."""
+    async with services.transaction() as session:
+        await _require_known(services, session, kind, name)
+        was_paused = await remove(session, kind, name)
+    if was_paused:
+        log.info("resumed", extra={kind: name, "by": by})
+    return was_paused
+
+
+async def read_pauses(services: Services) -> Sequence[Pause]:
+    async with services.session() as session:
+        return await all_pauses(session)
+
+
+async def _require_known(services: Services, session: AsyncSession, kind: PauseKind, name: str) -> None:
+    """A misspelt name would pause nothing and look as if it did."""
+    match kind:
+        case "queue":
+            known = await known_queues(session) | {task.queue for task in services.catalog}
+            if name not in known:
+                raise UnknownQueueError(name, _near(name, known))
+        case "task":
+            known = await known_tasks(session) | set(services.catalog.names)
+            if name not in known and (check(name) or not await waits(session, name)):
+                raise UnknownTaskError(name, _near(name, known))
+
+
+def _near(name: str, known: set[str]) -> Sequence[str]:
+    return difflib.get_close_matches(name, sorted(known))
+
 
 # The update changes nothing: it makes the row that is there already the answer, in the same statement.
 _PUT: Final = text("""
@@ -86,50 +133,3 @@ async def known_tasks(session: AsyncSession) -> set[str]:
 async def waits(session: AsyncSession, task: str) -> bool:
     """Whether any pending job is of this task. It may read the whole backlog to say no."""
     return bool((await session.execute(_WAITS, {"task": task})).scalar_one())
-
-
-log = logging.getLogger(__name__)
-
-
-async def pause(services: Services, kind: PauseKind, name: str, *, by: str, reason: str | None = None) -> Pause:
-    """The pause; for what is paused already the first one, unchanged. Claims that are under way may still start jobs.
-
-    Raises UnknownQueueError, UnknownTaskError, UnavailableError.
-    """
-    async with services.transaction() as session:
-        await _require_known(services, session, kind, name)
-        found = await put(session, kind, name, actor=by, reason=reason)
-    log.info("paused", extra={kind: name, "by": by, "reason": reason})
-    return found
-
-
-async def resume(services: Services, kind: PauseKind, name: str, *, by: str) -> bool:
-    """Whether it was paused. Nodes poll, so its jobs start within about a second. Raises as `pause`."""
-    async with services.transaction() as session:
-        await _require_known(services, session, kind, name)
-        was_paused = await remove(session, kind, name)
-    if was_paused:
-        log.info("resumed", extra={kind: name, "by": by})
-    return was_paused
-
-
-async def read_pauses(services: Services) -> Sequence[Pause]:
-    async with services.session() as session:
-        return await all_pauses(session)
-
-
-async def _require_known(services: Services, session: AsyncSession, kind: PauseKind, name: str) -> None:
-    """A misspelt name would pause nothing and look as if it did."""
-    match kind:
-        case "queue":
-            known = await known_queues(session) | {task.queue for task in services.catalog}
-            if name not in known:
-                raise UnknownQueueError(name, _near(name, known))
-        case "task":
-            known = await known_tasks(session) | set(services.catalog.names)
-            if name not in known and (check(name) or not await waits(session, name)):
-                raise UnknownTaskError(name, _near(name, known))
-
-
-def _near(name: str, known: set[str]) -> Sequence[str]:
-    return difflib.get_close_matches(name, sorted(known))

@@ -1,4 +1,4 @@
-"""The only `while True` of a node: everything periodic is a tick."""
+"""The only `while True` of a node: everything periodic is a tick. And the ticks that any node does for all."""
 
 import asyncio
 import logging
