@@ -212,8 +212,8 @@ SOON = datetime(2100, 1, 1, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("scope", "found"),
     [
-        (bulk.to_retry(Filter(task=("noop",)), SOON), {"ix_jobs_ended_badly"}),
-        (bulk.to_cancel(Filter(queue=("q1",)), SOON), {"ix_jobs_claim", "ix_jobs_running"}),
+        (bulk.scope_of(bulk.Action.RETRY, Filter(task=("noop",)), SOON), {"ix_jobs_ended_badly"}),
+        (bulk.scope_of(bulk.Action.CANCEL, Filter(queue=("q1",)), SOON), {"ix_jobs_claim", "ix_jobs_running"}),
     ],
 )
 async def test_the_jobs_of_a_bulk_move_are_counted_and_picked_by_an_index(

@@ -11,15 +11,13 @@ from uuid import UUID
 from sqlalchemy import Boolean, ColumnElement, Select, and_, func, literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from jobtrail.db import engine
+from jobtrail.db.engine import clock
 from jobtrail.db.group_commit import in_batches, recorded
 from jobtrail.db.tables import jobs
 from jobtrail.job.errors import Flaw, InvalidInputError
 from jobtrail.job.status import Status
 from jobtrail.jobs import cancel, retry
-from jobtrail.jobs.cancel import CANCELLABLE, cancel_these
 from jobtrail.jobs.query import Filter, Place, conditions
-from jobtrail.jobs.retry import RETRIABLE, retry_these
 from jobtrail.jobs.services import Services
 
 
@@ -42,45 +40,6 @@ class Counted(NamedTuple):
     oldest: datetime | None
 
 
-def to_retry(wanted: Filter, as_of: datetime) -> Scope:
-    return Scope(wanted, and_(literal_column(retry.FIT, Boolean), jobs.c.finished_at <= as_of), as_of)
-
-
-def to_cancel(wanted: Filter, as_of: datetime) -> Scope:
-    return Scope(wanted, literal_column(cancel.FIT, Boolean), as_of)
-
-
-async def count(session: AsyncSession, scope: Scope) -> Counted:
-    return Counted(*(await session.execute(count_statement(scope))).one())
-
-
-async def pick(session: AsyncSession, scope: Scope, *, after: Place | None, most: int) -> Sequence[Place]:
-    """At most `most` jobs after this place, oldest first, locked for the caller's transaction.
-
-    Rows that somebody else has locked are stepped over: nobody waits, so no two calls wait for each other.
-    """
-    return [Place(*row) for row in await session.execute(pick_statement(scope, after, most))]
-
-
-def count_statement(scope: Scope) -> Select[int, Any]:
-    return select(func.count(), func.min(jobs.c.created_at)).select_from(jobs).where(_within(scope))
-
-
-def pick_statement(scope: Scope, after: Place | None, most: int) -> Select[Any]:
-    statement = select(jobs.c.created_at, jobs.c.id).where(_within(scope))
-    if after is not None:
-        statement = statement.where(tuple_(jobs.c.created_at, jobs.c.id) > after)
-    ordered = statement.order_by(jobs.c.created_at, jobs.c.id).limit(most)
-    return ordered.with_for_update(key_share=True, skip_locked=True)
-
-
-def _within(scope: Scope) -> ColumnElement[bool]:
-    born = jobs.c.created_at <= scope.as_of
-    if scope.since is not None:
-        born &= jobs.c.created_at >= scope.since
-    return and_(*conditions(scope.filter), scope.fit, born)
-
-
 BATCH: Final = 500
 """Rows of one commit, at most. They are locked for about a tenth of a second."""
 
@@ -97,9 +56,9 @@ class Action(StrEnum):
         """Of the jobs that it fits."""
         match self:
             case Action.CANCEL:
-                return CANCELLABLE
+                return cancel.CANCELLABLE
             case Action.RETRY:
-                return RETRIABLE
+                return retry.RETRIABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +93,8 @@ async def bulk(
     """
     _refuse(action, wanted)
     async with services.session() as session:
-        as_of = as_of or await engine.clock(session)
-        scope = _scope(action, wanted, as_of)
+        as_of = as_of or await clock(session)
+        scope = scope_of(action, wanted, as_of)
         matched, oldest = await count(session, scope)
     if dry_run or not matched:
         return Bulk(matched, 0, matched, as_of)
@@ -164,12 +123,13 @@ def _refuse(action: Action, wanted: Filter) -> None:
         raise InvalidInputError(flaws)
 
 
-def _scope(action: Action, wanted: Filter, as_of: datetime) -> Scope:
+def scope_of(action: Action, wanted: Filter, as_of: datetime) -> Scope:
     match action:
         case Action.CANCEL:
-            return to_cancel(wanted, as_of)
+            return Scope(wanted, literal_column(cancel.FIT, Boolean), as_of)
         case Action.RETRY:
-            return to_retry(wanted, as_of)
+            fit = and_(literal_column(retry.FIT, Boolean), jobs.c.finished_at <= as_of)
+            return Scope(wanted, fit, as_of)
 
 
 Move = Callable[[AsyncSession, Sequence[UUID]], Awaitable[int]]
@@ -178,9 +138,9 @@ Move = Callable[[AsyncSession, Sequence[UUID]], Awaitable[int]]
 def _move(action: Action, by: str, reason: str | None) -> Move:
     match action:
         case Action.CANCEL:
-            return partial(cancel_these, actor=by, reason=reason)
+            return partial(cancel.cancel_these, actor=by, reason=reason)
         case Action.RETRY:
-            return partial(retry_these, actor=by)
+            return partial(retry.retry_these, actor=by)
 
 
 @dataclass
@@ -208,3 +168,34 @@ class _Walk:
         self.changed += moved
         self.tell(self.changed)
         return len(places) == size and self.changed != self.most
+
+
+async def count(session: AsyncSession, scope: Scope) -> Counted:
+    return Counted(*(await session.execute(count_statement(scope))).one())
+
+
+async def pick(session: AsyncSession, scope: Scope, *, after: Place | None, most: int) -> Sequence[Place]:
+    """At most `most` jobs after this place, oldest first, locked for the caller's transaction.
+
+    Rows that somebody else has locked are stepped over: nobody waits, so no two calls wait for each other.
+    """
+    return [Place(*row) for row in await session.execute(pick_statement(scope, after, most))]
+
+
+def count_statement(scope: Scope) -> Select[int, Any]:
+    return select(func.count(), func.min(jobs.c.created_at)).select_from(jobs).where(_within(scope))
+
+
+def pick_statement(scope: Scope, after: Place | None, most: int) -> Select[Any]:
+    statement = select(jobs.c.created_at, jobs.c.id).where(_within(scope))
+    if after is not None:
+        statement = statement.where(tuple_(jobs.c.created_at, jobs.c.id) > after)
+    ordered = statement.order_by(jobs.c.created_at, jobs.c.id).limit(most)
+    return ordered.with_for_update(key_share=True, skip_locked=True)
+
+
+def _within(scope: Scope) -> ColumnElement[bool]:
+    born = jobs.c.created_at <= scope.as_of
+    if scope.since is not None:
+        born &= jobs.c.created_at >= scope.since
+    return and_(*conditions(scope.filter), scope.fit, born)
