@@ -1,18 +1,20 @@
 # Two commands do all the set-up on a fresh machine: `make run` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+# More than the CPUs, as tests wait a lot.
+WORKERS := 3
+PARALLEL := --numprocesses=$(WORKERS) --dist=loadfile
 # What another version of PostgreSQL could answer differently; the rest goes through the same statements.
-ON_THE_SYSTEM := tests/store tests/migrations tests/audit tests/node/test_leases.py tests/node/test_renewal.py --ignore=tests/store/embedded
+ON_THE_SYSTEM := tests/db tests/jobs tests/ops tests/migrations tests/worker/test_leases.py tests/worker/test_renewal.py --ignore=tests/db/embedded
 # What goes through PgBouncer in another way. Not its own are: who a role is there, its words for an end, and how many
 # statements a transaction has.
-BEHIND_PGBOUNCER := tests/store tests/lifecycle tests/node tests/api tests/e2e/test_service.py
-FIRST_BEHIND_PGBOUNCER := tests/store/test_bouncer.py tests/store/test_group.py tests/node/test_leases.py tests/node/test_running.py \
-	tests/node/test_job_session.py tests/e2e/test_service.py
-NOT_BEHIND_PGBOUNCER := $(addprefix --deselect=,tests/store/test_guard.py::test_a_move_made_in_sql_has_the_session_user \
-	tests/store/test_job_session.py::test_a_statement_that_another_ends_is_told_as_it_is \
-	tests/node/test_reports.py::test_a_quiet_job_costs_nothing)
-DOORS := tests/api tests/architecture tests/audit tests/cli tests/demo tests/embed tests/types
-WHOLE := tests/e2e tests/chaos tests/model tests/fuzz
+BEHIND_PGBOUNCER := tests/db tests/jobs $(wildcard tests/ops/test_*.py) tests/worker tests/api tests/e2e/test_service.py
+FIRST_BEHIND_PGBOUNCER := tests/db/test_bouncer.py tests/db/test_group.py tests/worker/test_leases.py tests/worker/test_running.py \
+	tests/worker/test_job_session.py tests/e2e/test_service.py
+NOT_BEHIND_PGBOUNCER := $(addprefix --deselect=,tests/jobs/test_guard.py::test_a_move_made_in_sql_has_the_session_user \
+	tests/jobs/test_job_session.py::test_a_statement_that_another_ends_is_told_as_it_is \
+	tests/worker/test_reports.py::test_a_quiet_job_costs_nothing)
 # What another FastAPI could answer differently. The oldest one that is promised, on the oldest Starlette that it takes.
 AT_THE_FLOOR ?= tests/embed tests/api tests/e2e/test_service.py tests/e2e/test_host_app.py
 # Of these, where FastAPI has most to say: half a minute, so that it is not forgotten.
@@ -20,8 +22,11 @@ FIRST_AT_THE_FLOOR := tests/api/test_host.py tests/api/test_openapi.py tests/emb
 	tests/embed/test_router.py tests/embed/test_lifespan.py tests/embed/test_beside.py
 FLOOR := 'fastapi=='$(shell sed -n 's/.*"fastapi>=\(.*\)".*/\1/p' pyproject.toml)'.*' 'starlette==0.46.*'
 
+# Every process that a test starts would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help run test test-doors test-rest test-whole pgbouncer floor chaos mutants check format pictures clean
+.PHONY: help run test test-system test-pgbouncer test-floor verify pgbouncer floor chaos mutants check format pictures clean
 
 help:            ## what can be made
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -30,33 +35,32 @@ run: .venv/run    ## the service with sample jobs, on an embedded PostgreSQL, un
 	@exec $(BIN)/jobtrail demo
 
 test: .venv/dev   ## every test; then some on the system's PostgreSQL and PgBouncer if it has them, and on the oldest FastAPI
-	$(MAKE) --jobs=3 test-doors test-rest test-whole
+	$(PYTEST) $(PARALLEL)
+	$(MAKE) --jobs=3 test-system test-pgbouncer test-floor
 
-# In three parts at once, since one test at a time leaves a second CPU idle; each starts a PostgreSQL of its own, and their
-# lines come as they are ready.
-test-doors: .venv/dev
-	$(BIN)/python -m pytest $(DOORS)
-	$(MAKE) floor AT_THE_FLOOR="$(FIRST_AT_THE_FLOOR)"
+test-system: .venv/dev
+	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then set -x; $(PYTEST) --postgres=system $(ON_THE_SYSTEM); fi
 
-test-rest: .venv/dev
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(DOORS) $(WHOLE))
-	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then set -x; $(BIN)/python -m pytest --postgres=system $(ON_THE_SYSTEM); fi
-
-test-whole: .venv/dev
-	$(BIN)/python -m pytest $(WHOLE)
+test-pgbouncer: .venv/dev
 	@if PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null; then $(MAKE) pgbouncer BEHIND_PGBOUNCER="$(FIRST_BEHIND_PGBOUNCER)"; fi
 
+test-floor: .venv/dev
+	$(MAKE) floor AT_THE_FLOOR="$(FIRST_AT_THE_FLOOR)"
+
+verify: .venv/dev ## all of the verification: races of every two verbs, the model, chaos in small, fuzz, mutants
+	$(PYTEST) $(PARALLEL) -m '' tests/verification
+
 pgbouncer: .venv/dev ## what goes through PgBouncer in another way, behind it, in transaction mode
-	$(BIN)/python -m pytest --postgres=pgbouncer $(BEHIND_PGBOUNCER) --ignore=tests/store/embedded $(NOT_BEHIND_PGBOUNCER)
+	$(PYTEST) --postgres=pgbouncer $(BEHIND_PGBOUNCER) --ignore=tests/db/embedded $(NOT_BEHIND_PGBOUNCER)
 
 floor: .venv-floor/made ## what another FastAPI could answer differently, on the oldest one that is promised
 	.venv-floor/bin/python -m pytest $(AT_THE_FLOOR)
 
 chaos: .venv/dev  ## kill everything, in full size, and write what was left of it into docs/chaos.md (half an hour)
-	PYTHONPATH=service:tests $(BIN)/python -m chaos --page
+	PYTHONPATH=tests:tests/verification $(BIN)/python -m chaos --page
 
 mutants: .venv/dev ## break the promise in thirteen ways, and see its tests go red for each
-	PYTHONPATH=service:tests $(BIN)/python -m mutants
+	$(PYTEST) -m '' -rP tests/verification/mutants
 
 check: .venv/dev  ## format, lint, types, import contracts, then every test
 	$(BIN)/ruff format --check .

@@ -13,9 +13,8 @@ from sqlalchemy import Connection, MetaData
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from jobtrail.store.connecting import connect_once
-from jobtrail.store.namespace import SCHEMA, keep_to, of_schema
-from jobtrail.store.tables import Xid8, metadata
+from jobtrail.db.connecting import connect_once
+from jobtrail.db.tables import SCHEMA, Xid8, keep_to, metadata, of_schema
 
 # SQLAlchemy has no type of this name, and autogenerate would warn of it
 ischema_names["xid8"] = Xid8

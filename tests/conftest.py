@@ -1,14 +1,18 @@
+import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.settings import PREFIX
-from jobtrail.store.embedded import EmbeddedPostgres
-from support import database, servers
+from support import world
 from support.bouncer import pgbouncer
+
+_SERVER = pytest.StashKey[EmbeddedPostgres]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,26 +24,48 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.fixture(scope="session")
-def postgres(pytestconfig: pytest.Config) -> Iterator[EmbeddedPostgres]:
-    """A server for this session."""
-    with servers.server(pytestconfig.getoption("--postgres")) as running:
-        yield running
+def _server_of(config: pytest.Config) -> EmbeddedPostgres:
+    """The one of this process, which is started when it is first asked for and stopped at the end."""
+    if _SERVER not in config.stash:
+        stack = ExitStack()
+        config.stash[_SERVER] = stack.enter_context(world.server(config.getoption("--postgres")))
+        config.add_cleanup(stack.close)
+    return config.stash[_SERVER]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """All workers of a parallel run share one server, which the process that started them stops."""
+    node.workerinput["postgres"] = str(_server_of(node.config).folder)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """A worker sends its reports as UTF-8, and what a test printed may have lone surrogates."""
+    data = yield
+    return json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
 
 
 @pytest.fixture(scope="session")
-async def kept_place(pytestconfig: pytest.Config, postgres: EmbeddedPostgres) -> AsyncIterator[database.Place]:
+def postgres(pytestconfig: pytest.Config) -> EmbeddedPostgres:
+    """The server of this run."""
+    shared = getattr(pytestconfig, "workerinput", {}).get("postgres")
+    return EmbeddedPostgres(Path(shared)) if shared else _server_of(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+async def kept_place(pytestconfig: pytest.Config, postgres: EmbeddedPostgres) -> AsyncIterator[world.Place]:
     """A migrated database, with whatever is in it."""
     with ExitStack() as stack:
         bouncer = None
         if pytestconfig.getoption("--postgres") == "pgbouncer":
             bouncer = stack.enter_context(pgbouncer(postgres))
-        async with database.migrated(postgres, bouncer) as place:
+        async with world.migrated(postgres, bouncer) as place:
             yield place
 
 
 @pytest.fixture
-async def place(kept_place: database.Place) -> database.Place:
+async def place(kept_place: world.Place) -> world.Place:
     """A migrated database, empty."""
     await kept_place.empty()
     return kept_place
@@ -48,7 +74,7 @@ async def place(kept_place: database.Place) -> database.Place:
 @pytest.fixture
 async def empty_url(postgres: EmbeddedPostgres) -> str:
     """The libpq URL of a database without any tables."""
-    return await database.create(postgres)
+    return await world.create(postgres)
 
 
 @pytest.fixture

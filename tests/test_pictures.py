@@ -6,18 +6,19 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from jobtrail.cli.jobs import _MOVES
-from jobtrail.cli.watch import _line
+from jobtrail.cli.jobs import MOVES as HEADS
+from jobtrail.demo.trail import lines_of
 from jobtrail.job.status import Status
 from support.command import _environment
-from support.database import Place
 from support.rows import in_status
 from support.servers import environment
+from support.world import Place
 
 TOP = Path(__file__).parents[1]
 PICTURES = TOP / "docs" / "pictures"
@@ -84,10 +85,9 @@ def test_they_are_small_and_load_nothing(name: str) -> None:
 def test_what_they_show_is_written_as_it_is_today() -> None:
     """The moves of a demo, the heads of a history, and that the job which was killed has survived."""
     for row, move in zip([each for each in rows_of(picture_of("demo")) if "sum_range" in each], MOVES, strict=False):
-        job = {"id": row[15:23].rjust(36), "task": "sum_range", "cancel_reason": None}
-        line = _line({"at": "2026-11-22T04:12:31Z", "error": None, **move}, job)
-        assert row[12:].startswith(line[12:])
-    assert [name.upper() for name in _MOVES] in [row.split() for row in rows_of(picture_of("history"))]
+        (line,) = lines_of(SimpleNamespace(job_id=row[15:23], **move))
+        assert row[14:].startswith(line)
+    assert [name.upper() for name in HEADS] in [row.split() for row in rows_of(picture_of("history"))]
     told = "\n".join(rows_of(picture_of("survival")))
     assert re.search(
         r"(…\w{8})  nap +pending → running +attempt 1\nKilled\n\$ jobtrail demo\n(.+\n)+"
@@ -96,9 +96,10 @@ def test_what_they_show_is_written_as_it_is_today() -> None:
     )
 
 
+_MOVE = {"task": "sum_range", "result": None, "error": None, "reason": None, "lost": None}
 MOVES = (
-    {"from_status": None, "to_status": "pending", "attempt": 0},
-    {"from_status": "pending", "to_status": "running", "attempt": 1},
+    {"from_status": None, "to_status": "pending", "attempt": 0, **_MOVE},
+    {"from_status": "pending", "to_status": "running", "attempt": 1, **_MOVE},
 )
 
 

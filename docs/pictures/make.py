@@ -22,7 +22,7 @@ from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 from terminal import PROMPT, Terminal
 
-from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.db.embedded import EmbeddedPostgres
 
 HERE: Final = Path(__file__).parent
 

@@ -4,10 +4,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jobtrail.job.access import Caller
-from jobtrail.job.asks import Again, Fail
 from jobtrail.job.context import JobContext
 from jobtrail.job.record import AttemptEnd
-from jobtrail.job.retry import Retry
+from jobtrail.job.retry import Again, Fail, Retry
 from jobtrail.job.task import Task, task
 
 if TYPE_CHECKING:

@@ -15,20 +15,17 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from jobtrail.api.access import Keyed
+from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.connections import Silent
-from jobtrail.api.door import OwnDoor
+from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install
+from jobtrail.db.engine import open_single
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.redaction import Redaction
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.key_ring import KeyRing
-from jobtrail.lifecycle.rights import look_at_start
-from jobtrail.node.node import Node
-from jobtrail.node.notice import Notice
+from jobtrail.jobs.services import Services, look_at_start
+from jobtrail.ops.key_ring import KeyVerifier
 from jobtrail.settings import Settings, is_loopback
-from jobtrail.store.engine import open_single
 from jobtrail.wiring import (
     build_node,
     listen,
@@ -39,6 +36,8 @@ from jobtrail.wiring import (
     require_ends,
     require_schema,
 )
+from jobtrail.worker.node import Node
+from jobtrail.worker.shutdown_signals import ShutdownSignals
 
 VERSION: Final = version("jobtrail")
 
@@ -46,35 +45,35 @@ DESCRIPTION: Final = "BackgroundTasks that survive a restart: every job is one P
 
 
 def create_app(
-    settings: Settings, desk: Desk, node: Node, *, loopback: bool, connections: Callable[[], int] = lambda: 0
+    settings: Settings, services: Services, node: Node, *, loopback: bool, connections: Callable[[], int] = lambda: 0
 ) -> FastAPI:
     """The stand-alone service. Its node lives as long as the app's lifespan, and stops earlier if it is drained.
 
-    `loopback`: nobody but this machine reaches it, and callers need no key as long as there is none. `connections`: how
-    many are open.
+    `loopback`: only this machine can reach it, and callers need no key as long as there is none. `connections` counts
+    the open ones.
     """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await look_at_start(desk)
+        await look_at_start(services)
         node.start()
         try:
             yield
         finally:
             await node.stop(settings.grace.total_seconds())
-            await desk.database.dispose()
+            await services.database.dispose()
 
     app = FastAPIOffline(title="Jobtrail", version=VERSION, description=DESCRIPTION, lifespan=lifespan)
-    door = OwnDoor(
-        desk,
+    context = ServiceContext(
+        services,
         node.launch,
         node.accepting,
         settings.max_body,
-        Keyed(KeyRing(desk), loopback=loopback),
+        ApiKeyAuth(KeyVerifier(services), loopback=loopback),
         settings.body_timeout,
         Redaction(settings.redact),
     )
-    install(app, door, connections=connections, most_connections=settings.max_connections)
+    install(app, context, connections=connections, most_connections=settings.max_connections)
     return app
 
 
@@ -89,9 +88,9 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
         # the address that was bound, since a name may lead anywhere
         loopback = is_loopback(listening.getsockname()[0])
         asyncio.run(_check(settings, url, catalog, loopback=loopback))
-        desk = open_desk(settings, url, catalog)
-        node = build_node(settings, desk, partial(open_single, url.sqlalchemy, settings.schema))
-        app = create_app(settings, desk, node, loopback=loopback, connections=lambda: server.connections)
+        services = open_desk(settings, url, catalog)
+        node = build_node(settings, services, partial(open_single, url.sqlalchemy, settings.schema))
+        app = create_app(settings, services, node, loopback=loopback, connections=lambda: server.connections)
         config = uvicorn.Config(
             app,
             lifespan="on",
@@ -100,29 +99,31 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
             server_header=False,
             timeout_graceful_shutdown=max(1, math.ceil(settings.grace.total_seconds())),
         )
-        server = _Server(config, ready, Notice(node, settings.grace), Silent(settings.body_timeout))
+        server = _Server(config, ready, ShutdownSignals(node, settings.grace), Silent(settings.body_timeout))
         try:
-            server.run(sockets=[listening])  # it ends by the signal that ended it, for whoever was there before
+            server.run(sockets=[listening])  # it raises the signal that ended it again
         finally:
             require_ends(node)
 
 
 async def _check(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, loopback: bool) -> None:
-    desk = open_desk(settings, url, catalog)
+    services = open_desk(settings, url, catalog)
     try:
-        await require_schema(desk, settings, url)
-        await require_access(desk, settings, loopback=loopback)
+        await require_schema(services, settings, url)
+        await require_access(services, settings, loopback=loopback)
     finally:
-        await desk.database.dispose()
+        await services.database.dispose()
 
 
 class _Server(uvicorn.Server):
-    """Says where it serves, once it does. A repeated signal hurries its end but skips none of it."""
+    """Reports its URL once it serves. A repeated signal hurries its end but skips none of it."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[str], None], notice: Notice, silent: Silent) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[str], None], signals: ShutdownSignals, silent: Silent
+    ) -> None:
         super().__init__(config)
         self._ready = ready
-        self._notice = notice
+        self._signals = signals
         self._silent = silent
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -145,7 +146,7 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        if self._notice(sig) and self._loop is not None:
+        if self._signals(sig) and self._loop is not None:
             self.force_exit = True  # uvicorn does so for a SIGINT alone
             self._loop.call_soon_threadsafe(self._hang_up)
 
@@ -157,5 +158,5 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
         if self.force_exit:
-            # uvicorn leaves the lifespan open then, and what runs here would wait for its lease to be rescued
+            # uvicorn leaves the lifespan open then, and running jobs would wait for their leases to end
             await self.lifespan.shutdown()

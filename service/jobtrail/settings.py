@@ -1,4 +1,4 @@
-"""What an operator may decide, as one frozen class; only composition roots call `load`, all others get values.
+"""The settings of an operator, as one frozen class; only composition roots call `load`, all others get values.
 
 `.env.example` explains every setting. A variable of the environment wins over `.env` in the current folder.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, ByteSize, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -23,7 +23,6 @@ from jobtrail.job.duration import format_duration, parse_duration
 from jobtrail.job.errors import SettingsError
 from jobtrail.job.limits import DEFAULT_SCHEMA, MAX_TTL, QUEUE_PATTERN, SCHEMA_PATTERN
 from jobtrail.job.redaction import WORDS
-from jobtrail.job.size import parse_size
 
 PREFIX: Final = "JOBTRAIL_"
 EMBEDDED: Final = "embedded"
@@ -45,10 +44,6 @@ def _duration_or_keep(value: object) -> object:
     return kept_for
 
 
-def _size(value: object) -> object:
-    return parse_size(value) if isinstance(value, str) else value
-
-
 def _words(value: object) -> object:
     return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
@@ -68,13 +63,13 @@ KeptFor = Annotated[
     Field(ge=timedelta(seconds=1), le=timedelta(seconds=MAX_TTL)),
     BeforeValidator(_duration_or_keep),
 ]
-Size = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024), BeforeValidator(_size)]
+Size = Annotated[ByteSize, Field(ge=1024, le=64 * 1024 * 1024)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 WordsOrNone = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words_or_none)]
 
 
 class _Shared(BaseSettings):
-    """What the host app's own settings call the database."""
+    """The database as the host app's own settings name it."""
 
     model_config = SettingsConfigDict(
         env_file=_ENV_FILE, env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore"
@@ -94,7 +89,7 @@ def _shared_database_url() -> str | None:
 
 
 with warnings.catch_warnings():
-    # of the name, which is that of a deprecated method of pydantic's
+    # the name is that of a deprecated method of pydantic's
     warnings.simplefilter("ignore", UserWarning)
 
     class _WithSchema(BaseSettings):
@@ -102,7 +97,7 @@ with warnings.catch_warnings():
 
 
 class Settings(_WithSchema):
-    """Checked values. `database_url` may hold a password, so it is shown nowhere; None means that none was given."""
+    """Checked values. `database_url` may hold a password, so it is never shown; None means that none was given."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -120,7 +115,7 @@ class Settings(_WithSchema):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    max_body: Size = 1024 * 1024
+    max_body: Size = ByteSize(1024 * 1024)
     body_timeout: Duration = Field(default=timedelta(seconds=30), ge=timedelta(milliseconds=100))
     max_waiting: int = Field(default=5000, ge=1, le=1_000_000)
     max_connections: int = Field(default=1000, ge=1, le=1_000_000)
@@ -131,7 +126,7 @@ class Settings(_WithSchema):
     slots: int = Field(default=32, ge=0, le=10_000)
     threads: int = Field(default_factory=lambda found: 8 if found["slots"] else 0, ge=0, le=1000)
     processes: int = Field(default_factory=lambda found: (os.cpu_count() or 1) if found["slots"] else 0, ge=0, le=1000)
-    max_result: Size = 1024 * 1024
+    max_result: Size = ByteSize(1024 * 1024)
 
     lease: Duration = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1), le=timedelta(days=1))
     stall: Duration = Field(default=timedelta(seconds=300), ge=timedelta(seconds=1))
@@ -151,7 +146,10 @@ class Settings(_WithSchema):
     @classmethod
     def _check_database_url(cls, url: str | None) -> str | None:
         if url is not None and url != EMBEDDED:
-            _refuse_wrong(url, f"{PREFIX}DATABASE_URL")
+            try:
+                normalize(url, f"{PREFIX}DATABASE_URL")
+            except SettingsError as error:
+                raise ValueError(str(error)) from None
         return url
 
     @field_validator("schema")
@@ -187,26 +185,34 @@ class Settings(_WithSchema):
 
     @model_validator(mode="after")
     def _check_relations(self) -> Self:
-        wrong = [
-            *_refuse_slow_poll(self.poll_every, self.lease),
-            *(_refuse_open_door(self.host) if self.database_url == EMBEDDED else ()),
-        ]
+        wrong = []
+        if self.poll_every >= self.lease:
+            polled, leased = format_duration(self.poll_every), format_duration(self.lease)
+            wrong.append(
+                f"{PREFIX}POLL_EVERY: {polled} is not shorter than {PREFIX}LEASE ({leased}): lower the one or raise "
+                "the other"
+            )
+        if self.database_url == EMBEDDED and not is_loopback(self.host):
+            wrong.append(
+                f"{PREFIX}HOST: {self.host!r:.60} is not a loopback address, and the embedded database is for one "
+                f"machine: set {PREFIX}HOST=127.0.0.1, or {PREFIX}DATABASE_URL to the URL of a server"
+            )
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
 
     @property
     def only_accepts(self) -> bool:
-        """Whether there is no place for a job to run in."""
+        """Whether no job can run here."""
         return not (self.slots or self.threads or self.processes)
 
 
 _FOLLOWS: Final = "default_factory_not_called"
-"""What pydantic says of a default that hangs on another setting, when any setting is wrong."""
+"""Pydantic's error for a default that depends on another setting, when any setting is wrong."""
 
 
 def load(**given: Any) -> Settings:
-    """The settings of this process; what is `given`, under the class's names, wins over the environment.
+    """Read the settings of this process; what is `given`, under the class's names, wins over the environment.
 
     Raises SettingsError with one line for each wrong setting.
     """
@@ -226,25 +232,23 @@ _OTHERS: Final = (PREFIX + "DEMO_", PREFIX + "TEST_")
 
 def unknown_variables(environ: Mapping[str, str], env_file: Path = _ENV_FILE) -> list[str]:
     """A line for each variable, of the environment or the file, that begins like a setting and is none."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    given = {*environ, *(dotenv_values(env_file) if env_file.is_file() else ())}
-    return [
-        f"{name} is not a setting" + _nearest(name, known)
-        for name in sorted(given)
-        if name.upper().startswith(PREFIX) and name.upper() not in known and not name.upper().startswith(_OTHERS)
-    ]
-
-
-def _nearest(name: str, known: set[str]) -> str:
-    short = [setting.removeprefix(PREFIX) for setting in known]
-    near = difflib.get_close_matches(name.upper().removeprefix(PREFIX), short, n=2)
-    return f"; did you mean {' or '.join(PREFIX + setting for setting in near)}?" if near else ""
+    known = [name.upper() for name in Settings.model_fields]
+    told = []
+    for name in sorted({*environ, *(dotenv_values(env_file) if env_file.is_file() else ())}):
+        short = name.upper().removeprefix(PREFIX)
+        if short == name.upper() or short in known or name.upper().startswith(_OTHERS):
+            continue
+        near = [PREFIX + each for each in difflib.get_close_matches(short, known, n=2)]
+        told.append(f"{name} is not a setting" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+    return told
 
 
 def _explain(detail: ErrorDetails) -> str:
     """One line: the variable, the value unless it may hold a password, and what is asked of it."""
     if detail["type"] == "value_error":
         message = str(detail["ctx"]["error"])
+    elif detail["type"].startswith("byte_size"):
+        message = f"{detail['input']!r:.60} is not a size: write bytes or 512KiB, 1MiB"
     else:
         value = detail["input"]
         shown = format_duration(value) if isinstance(value, timedelta) else f"{value!r:.60}"
@@ -255,31 +259,8 @@ def _explain(detail: ErrorDetails) -> str:
     return f"{PREFIX}{str(detail['loc'][0]).upper()}: {message}"
 
 
-def _refuse_wrong(url: str, variable: str) -> None:
-    try:
-        normalize(url, variable)
-    except SettingsError as error:
-        raise ValueError(str(error)) from None
-
-
-def _refuse_slow_poll(poll_every: timedelta, lease: timedelta) -> list[str]:
-    if poll_every < lease:
-        return []
-    polled, leased = format_duration(poll_every), format_duration(lease)
-    return [
-        f"{PREFIX}POLL_EVERY: {polled} is not shorter than {PREFIX}LEASE ({leased}): lower the one or raise the other"
-    ]
-
-
-def _refuse_open_door(host: str) -> list[str]:
-    if is_loopback(host):
-        return []
-    what = f"{PREFIX}HOST: {host!r:.60} is not a loopback address, and the embedded database is for one machine"
-    return [f"{what}: set {PREFIX}HOST=127.0.0.1, or {PREFIX}DATABASE_URL to the URL of a server"]
-
-
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it. Of names only `localhost` is known: ask of the address that was bound."""
+    """Whether only this machine can reach `host`. Of names only `localhost` is known: ask about the bound address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""From settings to a desk, and to a node: what every process puts together, the web service and the CLI alike."""
+"""Builds the services and a node from settings, for every process: the web service, a host app and the CLI."""
 
 import importlib
 import os
@@ -13,28 +13,26 @@ from types import ModuleType
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from jobtrail.db import migrate, rights
+from jobtrail.db.embedded import EmbeddedPostgres, default_folder
+from jobtrail.db.engine import Database, lend_database, open_database
+from jobtrail.db.errors import FAILURES, explain, unavailable
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl, normalize
 from jobtrail.job.errors import SettingsError, UnavailableError
 from jobtrail.job.limits import DEFAULT_SCHEMA
-from jobtrail.lifecycle.desk import Defaults, Desk
-from jobtrail.lifecycle.keys import any_keys
-from jobtrail.lifecycle.waiting import Waiting
-from jobtrail.node.hook import Hook
-from jobtrail.node.janitor import Upkeep
-from jobtrail.node.leases import Terms
-from jobtrail.node.node import Node
-from jobtrail.node.worker import Work
+from jobtrail.jobs.services import AdmissionLimit, Defaults, Services
+from jobtrail.ops.keys import any_keys
 from jobtrail.settings import EMBEDDED, Settings
-from jobtrail.store import rights, schema
-from jobtrail.store.embedded import EmbeddedPostgres, default_folder
-from jobtrail.store.engine import Database, lend_database, open_database
-from jobtrail.store.faults import FAILURES, unavailable
-from jobtrail.store.unreachable import explain
+from jobtrail.worker.hook import Hook
+from jobtrail.worker.leases import Terms
+from jobtrail.worker.node import Node
+from jobtrail.worker.periodic import Upkeep
+from jobtrail.worker.worker import Work
 
 
 def locate(settings: Settings) -> DatabaseUrl:
-    """Where the database is, running or not. Raises SettingsError when nothing is named."""
+    """The URL of the database, running or not. Raises SettingsError when none is named."""
     if settings.database_url is None:
         raise SettingsError(
             "JOBTRAIL_DATABASE_URL is not set: write the URL of a PostgreSQL, such as "
@@ -50,9 +48,9 @@ def embedded(settings: Settings) -> EmbeddedPostgres:
 
 @contextmanager
 def reach(settings: Settings) -> Iterator[DatabaseUrl]:
-    """The database that the settings name; the embedded one is started, and stopped by its last user.
+    """The URL of the database that the settings name; the embedded one is started, and stopped by its last user.
 
-    Raises SettingsError when nothing is named, or the embedded database cannot start.
+    Raises SettingsError when none is named, or the embedded database cannot start.
     """
     if settings.database_url != EMBEDDED:
         yield locate(settings)
@@ -65,12 +63,12 @@ def reach(settings: Settings) -> Iterator[DatabaseUrl]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bound before anything else starts, so that a taken port is one clear line. Raises SettingsError."""
+    """Bind the address, before anything else starts, so that a taken port is one clear line. Raises SettingsError."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        # Python adds to the system's words the address, which is said here already
+        # Python's own text has the address too, which the message names already
         said = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise SettingsError(
             f"JOBTRAIL_HOST, JOBTRAIL_PORT: cannot listen on {host} port {port}: {said}; "
@@ -95,7 +93,7 @@ def _import(name: str) -> ModuleType:
 
 
 def _place(error: BaseException) -> str:
-    """Where the module's own code went wrong, if it came to run at all."""
+    """File and line of the module's own code at which the import failed, if it ran at all."""
     frames = traceback.extract_tb(error.__traceback__)
     written = [
         frame for frame in frames[1:] if not frame.filename.startswith("<frozen") and "importlib" not in frame.filename
@@ -103,27 +101,29 @@ def _place(error: BaseException) -> str:
     return f" ({written[-1].filename}:{written[-1].lineno})" if written else ""
 
 
-def open_desk(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Desk:
-    """The verbs' side of a process; nothing is connected before it is used. Dispose its database at the end."""
+def open_desk(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Services:
+    """The services of a process; nothing is connected before it is used. Dispose its database at the end."""
     timeout = {} if url.connect_timeout is None else {"connect_timeout": float(url.connect_timeout)}
     database = open_database(url.sqlalchemy, pool_size=settings.pool_size, schema=settings.schema, **timeout)
     return _desk_on(database, settings, catalog)
 
 
-def lend_desk(settings: Settings, engine: AsyncEngine, catalog: Catalog) -> Desk:
+def lend_desk(settings: Settings, engine: AsyncEngine, catalog: Catalog) -> Services:
     """The same on a host's engine, which stays the host's. Raises SettingsError for one of another driver."""
     database = lend_database(engine, pool_size=settings.pool_size, schema=settings.schema)
     return _desk_on(database, settings, catalog)
 
 
-def _desk_on(database: Database, settings: Settings, catalog: Catalog) -> Desk:
-    return Desk(database, catalog, Defaults(settings.ttl, settings.ttl_failed), Waiting(settings.max_waiting))
+def _desk_on(database: Database, settings: Settings, catalog: Catalog) -> Services:
+    return Services(
+        database, catalog, Defaults(settings.ttl, settings.ttl_failed), AdmissionLimit(settings.max_waiting)
+    )
 
 
 def build_node(
-    settings: Settings, desk: Desk, leases: Callable[[], AsyncEngine], on_attempt_end: Hook | None = None
+    settings: Settings, services: Services, leases: Callable[[], AsyncEngine], on_attempt_end: Hook | None = None
 ) -> Node:
-    """What runs jobs in this process, once it is started; `leases` as `open_single` or `lend_single` makes it."""
+    """The node of this process, not started; `leases` as `open_single` or `lend_single` makes it."""
     work = Work(
         queues=settings.queues,
         slots=settings.slots,
@@ -136,11 +136,11 @@ def build_node(
         on_attempt_end=on_attempt_end,
     )
     upkeep = Upkeep(settings.purge_every, settings.history_ttl)
-    return Node(desk, leases, work, upkeep, Terms(settings.lease, settings.stall), version=version("jobtrail"))
+    return Node(services, leases, work, upkeep, Terms(settings.lease, settings.stall), version=version("jobtrail"))
 
 
 def require_ends(node: Node) -> None:
-    """Of a node that has stopped. Raises UnavailableError when ends of its jobs could not be recorded."""
+    """Raises UnavailableError when a node has stopped and could not record how some of its jobs ended."""
     if node.unrecorded:
         raise UnavailableError(
             f"the database was away while the node stopped: the ends of {node.unrecorded} jobs could not be recorded; "
@@ -149,36 +149,36 @@ def require_ends(node: Node) -> None:
 
 
 async def require_schema(
-    desk: Desk, settings: Settings, url: DatabaseUrl, *, command: str = "jobtrail migrate"
+    services: Services, settings: Settings, url: DatabaseUrl, *, command: str = "jobtrail migrate"
 ) -> None:
-    """The embedded database is migrated on the spot; any other belongs to its operator, who is told the command.
+    """Migrate the embedded database; for any other, which belongs to its operator, name the command.
 
     Raises SettingsError, UnavailableError.
     """
-    found = await find_schema(desk, url)
+    found = await find_schema(services, url)
     if found.is_usable:
         return
     if settings.database_url == EMBEDDED:
-        await schema.migrate(url.sqlalchemy, schema=settings.schema)
+        await migrate.migrate(url.sqlalchemy, schema=settings.schema)
         return
     lacking = f"has no Jobtrail schema{_named(settings)}"
-    what = lacking if found is schema.Schema.MISSING else f"has an older revision of the schema{_named(settings)}"
+    what = lacking if found is migrate.Schema.MISSING else f"has an older revision of the schema{_named(settings)}"
     if settings.schema != DEFAULT_SCHEMA:  # the code may have said it, and not the environment
         command = f"JOBTRAIL_SCHEMA={settings.schema} {command}"
     raise SettingsError(f"JOBTRAIL_DATABASE_URL: the database {what}: run `{command}`, then start again")
 
 
 def _named(settings: Settings) -> str:
-    """Of a schema that not everybody has."""
+    """The name of a schema that is not the default, to follow other words."""
     return "" if settings.schema == DEFAULT_SCHEMA else f" {settings.schema!r}"
 
 
-async def require_access(desk: Desk, settings: Settings, *, loopback: bool) -> None:
-    """Where others than this machine come in, callers must be asked who they are; `loopback`: nobody else does.
+async def require_access(services: Services, settings: Settings, *, loopback: bool) -> None:
+    """Refuse to serve other machines without access keys; `loopback`: only this machine can reach the service.
 
     Keys that are all revoked suffice: they let nobody in. Raises SettingsError, UnavailableError.
     """
-    if not loopback and not await any_keys(desk):
+    if not loopback and not await any_keys(services):
         raise SettingsError(
             f"JOBTRAIL_HOST: {settings.host!r:.60} can be reached by others and there are no access keys: make one "
             "with `jobtrail keys create NAME --scope read --scope submit --scope operate`, or set "
@@ -186,18 +186,18 @@ async def require_access(desk: Desk, settings: Settings, *, loopback: bool) -> N
         )
 
 
-async def find_schema(desk: Desk, url: DatabaseUrl) -> schema.Schema:
+async def find_schema(services: Services, url: DatabaseUrl) -> migrate.Schema:
     """Raises as `answering` does, and SettingsError for a database that cannot hold every text, or is closed to us."""
     with answering(url):
-        async with desk.database.sessions() as session:
-            misfit = (await schema.nature(session)).misfit
-            found = await schema.state(session)
-            if found is schema.Schema.FOREIGN:
+        async with services.database.sessions() as session:
+            misfit = (await migrate.nature(session)).misfit
+            found = await migrate.state(session)
+            if found is migrate.Schema.FOREIGN:
                 misfit = misfit or (
-                    f"the schema {desk.database.schema} holds tables of another application: choose another name with "
-                    "JOBTRAIL_SCHEMA"
+                    f"the schema {services.database.schema} holds tables of another application: choose another name "
+                    "with JOBTRAIL_SCHEMA"
                 )
-            if found is schema.Schema.CLOSED:
+            if found is migrate.Schema.CLOSED:
                 misfit = misfit or rights.told(await rights.lacking(session))
     if misfit:
         raise SettingsError(f"JOBTRAIL_DATABASE_URL: {url.shown}: {misfit}")
@@ -206,8 +206,8 @@ async def find_schema(desk: Desk, url: DatabaseUrl) -> schema.Schema:
 
 @contextmanager
 def answering(url: DatabaseUrl) -> Iterator[None]:
-    """Raises UnavailableError when nobody answers at the URL, SettingsError when the server refuses who comes, or the
-    URL leads to what cannot do.
+    """Raises UnavailableError when no server answers at the URL, and SettingsError when the server refuses the
+    connection or is no PostgreSQL that can be used.
     """
     try:
         with unavailable():

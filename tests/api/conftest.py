@@ -3,10 +3,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from jobtrail.api.routes import install, routes
-from support.database import Place
-from support.house import desk_at
-from support.service import OPEN, Service, client_of, idle, working
+from jobtrail.api.routes import install
+from support.service import Service, client_of, idle, working
+from support.world import Place, services_at
 
 
 @pytest.fixture
@@ -23,16 +22,13 @@ async def running(place: Place) -> AsyncIterator[Service]:
         yield made
 
 
-@pytest.fixture(scope="module", params=["/v1", "/inner"])
-async def caller(kept_place: Place, request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
-    """Of the service, or of a host's app that has our routes under a prefix. One database for all."""
-    service = Service(desk_at(kept_place))
-    if request.param == "/v1":
-        install(service.app, service.door)
-    else:
-        service.app.include_router(routes(service.door, OPEN), prefix="/inner")
+@pytest.fixture(scope="module")
+async def caller(kept_place: Place) -> AsyncIterator[httpx.AsyncClient]:
+    """Of the stand-alone service. One database for all."""
+    service = Service(services_at(kept_place))
+    install(service.app, service.context)
     async with client_of(service.app) as client:
-        client.base_url = httpx.URL(f"http://jobs.test{request.param}/")
+        client.base_url = httpx.URL("http://jobs.test/v1/")
         yield client
 
 

@@ -9,15 +9,14 @@ import pytest
 from fastapi_offline import FastAPIOffline
 from starlette.routing import Route
 
-from jobtrail.api.access import Keyed
+from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.routes import install
 from jobtrail.job.access import SCOPES
 from jobtrail.job.key import make
-from jobtrail.lifecycle.key_ring import KeyRing
-from jobtrail.lifecycle.keys import create_key, revoke_key
-from support.database import Place
-from support.house import desk_at, submitted
+from jobtrail.ops.key_ring import KeyVerifier
+from jobtrail.ops.keys import create_key, revoke_key
 from support.service import Service
+from support.world import Place, services_at, submitted
 
 # what who may read, submit, operate is answered; a job is the submitter's own, and pending
 TABLE: dict[str, tuple[int, int, int]] = {
@@ -66,9 +65,9 @@ WITHOUT = ("none", "revoked", "expired", "forged", "half", "twice", "basic")
 async def service(kept_place: Place) -> AsyncIterator[Service]:
     """As on an address that others reach."""
     await kept_place.empty()
-    desk = desk_at(kept_place)
-    made = Service(desk, app=FastAPIOffline(), access=Keyed(KeyRing(desk), loopback=False))
-    install(made.app, made.door)
+    services = services_at(kept_place)
+    made = Service(services, app=FastAPIOffline(), access=ApiKeyAuth(KeyVerifier(services), loopback=False))
+    install(made.app, made.context)
     async with made.client:
         yield made
 
@@ -76,13 +75,13 @@ async def service(kept_place: Place) -> AsyncIterator[Service]:
 @pytest.fixture(scope="module")
 async def headers(service: Service, kept_place: Place) -> dict[str, list[tuple[str, str]]]:
     """What each kind of caller sends."""
-    texts = {scope: (await create_key(service.desk, scope, [scope], by="test"))[1] for scope in SCOPES}
-    ended = {each: await create_key(service.desk, each, list(SCOPES), by="test") for each in ("revoked", "expired")}
-    await revoke_key(service.desk, ended["revoked"][0].id, by="test")
+    texts = {scope: (await create_key(service.services, scope, [scope], by="test"))[1] for scope in SCOPES}
+    ended = {each: await create_key(service.services, each, list(SCOPES), by="test") for each in ("revoked", "expired")}
+    await revoke_key(service.services, ended["revoked"][0].id, by="test")
     await kept_place.psql.execute("UPDATE jobtrail.keys SET expires_at = now() WHERE name = 'expired'")
     texts |= {each: text for each, (_, text) in ended.items()}
     for several in ("read submit", "read operate", "submit operate", "read submit operate"):
-        texts[several] = (await create_key(service.desk, "submit", several.split(), by="test"))[1]  # type: ignore[arg-type]
+        texts[several] = (await create_key(service.services, "submit", several.split(), by="test"))[1]  # type: ignore[arg-type]
     texts |= {"forged": texts["operate"][:16] + make().text[16:], "half": texts["operate"][:30]}
     sent = {who: [("Authorization", f"Bearer {text}")] for who, text in texts.items()}
     two = [("Authorization", f"Bearer {texts['operate']}")] * 2
@@ -109,7 +108,7 @@ def test_every_call_is_in_the_table(service: Service) -> None:
 
 async def ask(service: Service, call: str, sent: list[tuple[str, str]], **given: Any) -> httpx.Response:
     method, path = call.split()
-    job_id = (await submitted(service.desk, "noop", by="key:submit")).id if "{job_id}" in path else None
+    job_id = (await submitted(service.services, "noop", by="key:submit")).id if "{job_id}" in path else None
     body = {"json": BODIES[call]} if call in BODIES else {}
     return await service.client.request(method, path.format(**PARTS, job_id=job_id), headers=sent, **{**body, **given})
 

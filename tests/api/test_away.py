@@ -4,26 +4,26 @@ from uuid import UUID
 
 import pytest
 
+from jobtrail.db.engine import open_database
 from jobtrail.job.catalog import Catalog
-from jobtrail.lifecycle import desk as desks
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.store.engine import open_database
+from jobtrail.jobs import services as module
+from jobtrail.jobs.services import Services
 from support import service, tasks
-from support.database import Place
 from support.proxy import Proxy
 from support.service import Service
+from support.world import Place
 
 
 async def test_a_read_only_database_is_not_ready_and_takes_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desks, "PATIENCE", 0.1)
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
     name = await place.value("SELECT current_database()")
     await place.psql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     database = open_database(place.url.sqlalchemy)
     try:
-        closed = Service(Desk(database, Catalog.from_modules([tasks])))
-        service.install(closed.app, closed.door)
+        closed = Service(Services(database, Catalog.from_modules([tasks])))
+        service.install(closed.app, closed.context)
         ready = await closed.client.get("/health/ready")
         refused = await closed.client.post("/v1/jobs", json={"task": "noop"})
         keyed = await closed.client.post("/v1/jobs", json={"task": "noop"}, headers={"Idempotency-Key": "k"})
@@ -40,11 +40,11 @@ async def test_a_read_only_database_is_not_ready_and_takes_nothing(
 
 
 async def test_a_submit_whose_outcome_is_unknown_says_so(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desks, "SILENCE", 0.3)
+    monkeypatch.setattr(module, "SILENCE", 1.0)
     async with Proxy.before(place) as wire:
         database = open_database(wire.url)
-        silent = Service(Desk(database, Catalog.from_modules([tasks])))
-        service.install(silent.app, silent.door)
+        silent = Service(Services(database, Catalog.from_modules([tasks])))
+        service.install(silent.app, silent.context)
         await silent.submitted()
         wire.mute = True
         answer = await silent.client.post("/v1/jobs", json={"task": "noop"})

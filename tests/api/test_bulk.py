@@ -7,8 +7,8 @@ import pytest
 from jobtrail.api import schemas
 from jobtrail.job.status import Status
 from support import rows
-from support.database import Place
 from support.service import Service
+from support.world import Place
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 LATER = "2999-01-31T00:00:00Z"

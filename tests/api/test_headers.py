@@ -11,7 +11,7 @@ from jobtrail.api.conditions import etag_of, matches_if_match, matches_if_none_m
 from jobtrail.api.headers import idempotency_key_of
 from jobtrail.job.errors import InvalidInputError
 from jobtrail.job.ids import new_job_id
-from jobtrail.store.jobs import Place
+from jobtrail.jobs.query import Cursor
 
 
 def request_with(**headers: str) -> Request:
@@ -58,12 +58,12 @@ def test_a_tag_changes_with_any_byte() -> None:
     "at", [datetime(2026, 1, 2, 3, 4, 5, 678901, UTC), datetime(1, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
 )
 def test_a_cursor_gives_back_its_place(at: datetime) -> None:
-    place = Place(at, new_job_id())
+    place = Cursor(at, new_job_id())
     assert cursor.read(cursor.write(place)) == place
 
 
 def test_a_cursor_of_any_other_text_is_refused() -> None:
-    text = cursor.write(Place(datetime.now(UTC) - timedelta(days=1), UUID(int=7)))
+    text = cursor.write(Cursor(datetime.now(UTC) - timedelta(days=1), UUID(int=7)))
     for other in (
         text[:-1],
         text + "A",

@@ -6,14 +6,13 @@ from typing import Annotated
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Header, HTTPException, Response
 
-from jobtrail.api.access import Open
-from jobtrail.api.door import OwnDoor
+from jobtrail.api.access import NoAuth
+from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install, routes
 from jobtrail.job.access import SCOPES
-from support.database import Place
-from support.house import desk_at, node_at
 from support.service import MAX_BODY, OPEN, Service, client_of
 from support.until import until
+from support.world import Place, node_at, services_at
 
 
 def own_routes(app: FastAPI) -> None:
@@ -40,11 +39,11 @@ CALLS = [
 
 @pytest.mark.parametrize(("method", "path", "body"), CALLS, ids=[f"{a} {b} {(c or b'')[:9]!r}" for a, b, c in CALLS])
 async def test_the_hosts_answers_stay_as_they_were(place: Place, method: str, path: str, body: bytes | None) -> None:
-    service, alone = Service(desk_at(place)), FastAPI()
+    service, alone = Service(services_at(place)), FastAPI()
     own_routes(alone)
     alone.add_api_route("/jobs/jobs", lambda: None, methods=["POST"])
     own_routes(service.app)
-    service.app.include_router(routes(service.door, OPEN), prefix="/jobs")
+    service.app.include_router(routes(service.context, OPEN), prefix="/jobs")
     answers = []
     for app in (alone, service.app):
         async with client_of(app) as client:
@@ -57,9 +56,9 @@ async def test_the_hosts_answers_stay_as_they_were(place: Place, method: str, pa
 
 
 async def test_addresses_have_the_hosts_prefix_and_never_meet_its_names(place: Place) -> None:
-    service = Service(desk_at(place))
+    service = Service(services_at(place))
     own_routes(service.app)  # it has a get_job of its own
-    service.app.include_router(routes(service.door, OPEN), prefix="/back/office")
+    service.app.include_router(routes(service.context, OPEN), prefix="/back/office")
     answer = await service.client.post("/back/office/jobs", json={"task": "noop"})
     job_id = answer.json()["id"]
     assert answer.headers["Location"] == f"http://jobs.test/back/office/jobs/{job_id}"
@@ -68,8 +67,8 @@ async def test_addresses_have_the_hosts_prefix_and_never_meet_its_names(place: P
 
 
 async def test_addresses_behind_a_proxy_and_in_a_mounted_app(place: Place) -> None:
-    service = Service(desk_at(place))
-    install(service.app, service.door)
+    service = Service(services_at(place))
+    install(service.app, service.context)
     host = FastAPI()
     host.mount("/sub", service.app)
     async with client_of(host, root_path="/proxy") as client:
@@ -80,8 +79,8 @@ async def test_addresses_behind_a_proxy_and_in_a_mounted_app(place: Place) -> No
 
 
 async def test_addresses_in_an_app_that_an_included_router_mounts(place: Place) -> None:
-    service = Service(desk_at(place))
-    install(service.app, service.door)
+    service = Service(services_at(place))
+    install(service.app, service.context)
     between, host = APIRouter(), FastAPI()
     between.mount("/sub", service.app)
     host.include_router(between, prefix="/api")
@@ -97,7 +96,7 @@ async def test_an_address_is_made_for_who_asks(service: Service) -> None:
     for host in ("a.test", "b.test:8000", "a.test"):
         answer = await service.client.post("/v1/jobs", json={"task": "noop"}, headers={"Host": host})
         assert answer.headers["Location"].startswith(f"http://{host}/v1/jobs/")
-    service.app.include_router(routes(service.door, OPEN), prefix="/other")
+    service.app.include_router(routes(service.context, OPEN), prefix="/other")
     other = await service.client.post("/other/jobs", json={"task": "noop"})
     assert other.status_code == 202
 
@@ -107,8 +106,8 @@ async def test_a_guard_of_the_host_keeps_the_door(place: Place) -> None:
         if x_key != "right":
             raise HTTPException(401, "who are you?", {"WWW-Authenticate": "Bearer"})
 
-    service = Service(desk_at(place))
-    service.app.include_router(routes(service.door, {each: [Depends(staff)] for each in SCOPES}), prefix="/jobs")
+    service = Service(services_at(place))
+    service.app.include_router(routes(service.context, {each: [Depends(staff)] for each in SCOPES}), prefix="/jobs")
     refused = await service.client.post("/jobs/jobs", json={"task": "noop"})
     assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert refused.json() | {"type": "about:blank", "title": "Unauthorized", "detail": "who are you?"} == refused.json()
@@ -123,8 +122,8 @@ async def test_a_guard_of_the_whole_app_is_not_passed_by(place: Place) -> None:
     async def nobody() -> None:
         raise HTTPException(403)
 
-    service = Service(desk_at(place), app=FastAPI(dependencies=[Depends(nobody)]))
-    install(service.app, service.door)
+    service = Service(services_at(place), app=FastAPI(dependencies=[Depends(nobody)]))
+    install(service.app, service.context)
     for path, body in (("/v1/jobs", {"task": "noop"}), ("/v1/jobs/batch", {"jobs": [{"task": "noop"}]})):
         assert (await service.client.post(path, json=body)).status_code == 403
     assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0
@@ -138,18 +137,20 @@ async def test_what_a_guard_leaves_behind_happens(place: Place) -> None:
         background.add_task(done.append, "noted")
         response.headers["X-Host"] = "1"
 
-    service = Service(desk_at(place))
-    service.app.include_router(routes(service.door, {each: [Depends(note)] for each in SCOPES}), prefix="/jobs")
+    service = Service(services_at(place))
+    service.app.include_router(routes(service.context, {each: [Depends(note)] for each in SCOPES}), prefix="/jobs")
     answer = await service.client.post("/jobs/jobs", json={"task": "noop"})
     assert answer.status_code == 202
     assert (done, len(service.launched)) == (["noted"], 1)
 
 
 async def test_a_job_of_a_host_runs(place: Place) -> None:
-    desk = desk_at(place)
-    async with node_at(desk, place) as node:
+    services = services_at(place)
+    async with node_at(services, place) as node:
         app = FastAPI()
-        app.include_router(routes(OwnDoor(desk, node.launch, node.accepting, MAX_BODY, Open()), OPEN), prefix="/jobs")
+        app.include_router(
+            routes(ServiceContext(services, node.launch, node.accepting, MAX_BODY, NoAuth()), OPEN), prefix="/jobs"
+        )
         async with client_of(app) as client:
             address = (await client.post("/jobs/jobs", json={"task": "noop"})).headers["Location"]
 
@@ -160,9 +161,9 @@ async def test_a_job_of_a_host_runs(place: Place) -> None:
 
 
 async def test_the_hosts_documentation_has_ours(place: Place) -> None:
-    service = Service(desk_at(place))
+    service = Service(services_at(place))
     own_routes(service.app)
-    service.app.include_router(routes(service.door, OPEN), prefix="/jobs")
+    service.app.include_router(routes(service.context, OPEN), prefix="/jobs")
     told = (await service.client.get("/openapi.json")).json()
     assert told["paths"]["/jobs/jobs"]["post"]["operationId"] == "jobtrail_submit_job"
     assert "JobtrailProblem" in told["components"]["schemas"]

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from support.database import Place
 from support.service import Service
+from support.world import Place
 
 TEXTS = [
     "", " ", "\0", "a\0b", "\x01", "\x7f", "\x85", "\n", "\r\n", "ä", "\u2028", "\ufeff", "\ufffd", "\uffff", "😀",

@@ -9,8 +9,8 @@ import pytest
 from jobtrail.api import schemas
 from jobtrail.job.status import Status
 from support import rows
-from support.database import Place
 from support.service import Service
+from support.world import Place
 
 
 async def test_a_finished_job(running: Service) -> None:

@@ -13,16 +13,15 @@ import pytest
 from fastapi import FastAPI
 
 from jobtrail.api import schemas
-from jobtrail.api.access import Keyed
-from jobtrail.api.key_shapes import AccessKeyList, NewAccessKey
+from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.routes import install, routes
+from jobtrail.api.schemas import AccessKeyList, NewAccessKey
 from jobtrail.job.access import SCOPES, Scope
 from jobtrail.job.key import digest, make
-from jobtrail.lifecycle.key_ring import KeyRing
-from jobtrail.lifecycle.keys import create_key
-from support.database import Place
-from support.house import desk_at
+from jobtrail.ops.key_ring import KeyVerifier
+from jobtrail.ops.keys import create_key
 from support.service import OPEN, Service, client_of
+from support.world import Place, services_at
 
 
 @pytest.fixture(autouse=True)
@@ -32,28 +31,28 @@ def _empty(place: Place) -> None:
 
 @pytest.fixture(scope="module")
 async def service(kept_place: Place) -> AsyncIterator[Service]:
-    async with served(Service(desk_at(kept_place))) as made:
+    async with served(Service(services_at(kept_place))) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 async def keyed(kept_place: Place) -> AsyncIterator[Service]:
     """As on an address that others reach."""
-    desk = desk_at(kept_place)
-    async with served(Service(desk, access=Keyed(KeyRing(desk), loopback=False))) as made:
+    services = services_at(kept_place)
+    async with served(Service(services, access=ApiKeyAuth(KeyVerifier(services), loopback=False))) as made:
         yield made
 
 
 @asynccontextmanager
 async def served(made: Service) -> AsyncIterator[Service]:
-    install(made.app, made.door)
+    install(made.app, made.context)
     async with made.client:
         yield made
 
 
 async def key_for(service: Service, *scopes: Scope, name: str = "ops") -> dict[str, str]:
     """The header of a caller with these scopes."""
-    _, text = await create_key(service.desk, name, scopes, by="test")
+    _, text = await create_key(service.services, name, scopes, by="test")
     return {"Authorization": f"Bearer {text}"}
 
 
@@ -112,7 +111,7 @@ async def test_a_key_works_until_it_is_revoked(keyed: Service) -> None:
 
 @pytest.mark.parametrize("ends", [{}, {"expires_in": 3600}, {"expires_at": "2029-01-31T12:00:00Z"}])
 async def test_a_key_does_not_outlive_the_one_that_made_it(keyed: Service, ends: dict[str, Any]) -> None:
-    maker, text = await create_key(keyed.desk, "ops", SCOPES, by="test", lives_for=timedelta(minutes=1))
+    maker, text = await create_key(keyed.services, "ops", SCOPES, by="test", lives_for=timedelta(minutes=1))
     admin = {"Authorization": f"Bearer {text}"}
     made = await keyed.client.post("/v1/keys", json={"name": "bob", "scopes": ["read"], **ends}, headers=admin)
     assert maker.expires_at is not None
@@ -204,7 +203,7 @@ async def test_a_key_has_a_name_and_scopes(service: Service, place: Place, body:
 @pytest.mark.parametrize(
     ("key_id", "answered"),
     [
-        (str(uuid4()), (404, "key-not-found")),
+        pytest.param(str(uuid4()), (404, "key-not-found"), id="unknown"),
         ("nope", (422, "invalid-input")),
         ("abcdefgh2345", (422, "invalid-input")),
         ("%00", (422, "invalid-input")),
@@ -212,14 +211,14 @@ async def test_a_key_has_a_name_and_scopes(service: Service, place: Place, body:
     ],
 )
 async def test_no_such_key(service: Service, key_id: str, answered: tuple[int, str]) -> None:
-    await create_key(service.desk, "shop", ["read"], by="test")
+    await create_key(service.services, "shop", ["read"], by="test")
     assert problem(await service.client.delete(f"/v1/keys/{key_id}")) == answered
     assert [each["state"] for each in await listed(service)] == ["active"]
 
 
 async def test_never_among_the_routes_of_a_host(service: Service) -> None:
     app = FastAPI()
-    app.include_router(routes(service.door, OPEN), prefix="/inner")
+    app.include_router(routes(service.context, OPEN), prefix="/inner")
     async with client_of(app) as client:
         body = {"name": "shop", "scopes": ["read"]}
         for answer in (await client.get("/inner/keys"), await client.post("/inner/keys", json=body)):
@@ -253,7 +252,7 @@ async def test_the_key_is_in_no_other_answer_and_in_no_log(keyed: Service, caplo
 
 
 async def test_a_refused_key_is_answered_alike_whatever_is_wrong_with_it(keyed: Service, place: Place) -> None:
-    (over, ended), (gone, revoked) = [await create_key(keyed.desk, "shop", ["read"], by="test") for _ in range(2)]
+    (over, ended), (gone, revoked) = [await create_key(keyed.services, "shop", ["read"], by="test") for _ in range(2)]
     await place.psql.execute("UPDATE jobtrail.keys SET expires_at = now() WHERE id = $1", over.id)
     await place.psql.execute("UPDATE jobtrail.keys SET revoked_at = now(), revoked_by = 'x' WHERE id = $1", gone.id)
     answers = []

@@ -14,12 +14,11 @@ from jobtrail.api.connections import Silent
 from jobtrail.api.routes import install
 from jobtrail.job.errors import OverloadedError
 from jobtrail.job.submission import Submission
-from jobtrail.lifecycle.submit import submit, submit_batch, submit_keyed
-from jobtrail.lifecycle.waiting import Waiting
-from support.database import Place
-from support.house import desk_at
+from jobtrail.jobs.services import AdmissionLimit
+from jobtrail.jobs.submit import submit, submit_batch, submit_keyed
 from support.service import Service
 from support.until import until
+from support.world import Place, services_at
 
 NOOP = Submission(task="noop", args={})
 
@@ -34,21 +33,21 @@ async def held(place: Place) -> AsyncIterator[None]:
 
 async def waits(service: Service, **wanted: Any) -> "asyncio.Task[httpx.Response]":
     """A submit that waits."""
-    before = service.desk.waiting._count
+    before = service.services.admission._count
     waiting = asyncio.create_task(service.client.post(**wanted))
     await until(lambda: _is_more(service, before))
     return waiting
 
 
 async def _is_more(service: Service, before: int) -> bool:
-    return service.desk.waiting._count > before
+    return service.services.admission._count > before
 
 
 @pytest.fixture
 async def service(place: Place) -> AsyncIterator[Service]:
     """With room for three."""
-    made = Service(replace(desk_at(place), waiting=Waiting(3)))
-    install(made.app, made.door)
+    made = Service(replace(services_at(place), admission=AdmissionLimit(3)))
+    install(made.app, made.context)
     async with made.client:
         yield made
 
@@ -87,17 +86,17 @@ async def test_no_room_is_lost(service: Service, place: Place) -> None:
         given_up = await waits(service, **ONE)
         given_up.cancel()
         await asyncio.wait({given_up})
-    assert service.desk.waiting._count == 0
+    assert service.services.admission._count == 0
 
 
 async def test_calls_from_python_are_counted_too(service: Service, place: Place) -> None:
-    desk = service.desk
+    services = service.services
     async with held(place):
         there = await waits(service, **MANY)
         for refused in (
-            submit(desk, NOOP, by="me"),
-            submit_keyed(desk, NOOP, by="me", key="k"),
-            submit_batch(desk, [NOOP], by="me"),
+            submit(services, NOOP, by="me"),
+            submit_keyed(services, NOOP, by="me", key="k"),
+            submit_batch(services, [NOOP], by="me"),
         ):
             with pytest.raises(OverloadedError):
                 await refused
@@ -106,8 +105,8 @@ async def test_calls_from_python_are_counted_too(service: Service, place: Place)
 
 @pytest.mark.parametrize(("count", "expected"), [(0, 200), (2, 200), (3, 503)])
 async def test_connections(place: Place, count: int, expected: int) -> None:
-    service = Service(desk_at(place))
-    install(service.app, service.door, connections=lambda: count, most_connections=2)
+    service = Service(services_at(place))
+    install(service.app, service.context, connections=lambda: count, most_connections=2)
     for path in ("/v1/jobs", "/health", "/docs", "/nothing"):
         answer = await service.client.get(path)
         assert answer.status_code == (503 if expected == 503 else 404 if path == "/nothing" else 200)
@@ -121,8 +120,8 @@ async def test_connections(place: Place, count: int, expected: int) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/batch", "/v1/pauses/task/noop"])
 async def test_a_body_that_takes_too_long(place: Place, path: str) -> None:
-    service = Service(desk_at(place))
-    install(service.app, replace(service.door, body_timeout=timedelta(milliseconds=50)))
+    service = Service(services_at(place))
+    install(service.app, replace(service.context, body_timeout=timedelta(milliseconds=50)))
 
     async def slow() -> AsyncIterator[bytes]:
         yield b'{"task":'

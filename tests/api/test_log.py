@@ -7,8 +7,8 @@ import pytest
 from jobtrail.api import schemas
 from jobtrail.job.status import Status
 from support import rows
-from support.database import Place
 from support.service import Service
+from support.world import Place
 
 
 async def with_lines(place: Place, *counts: int, size: int = 1) -> UUID:

@@ -7,8 +7,8 @@ import pytest
 
 from jobtrail.job.status import Status
 from support import rows
-from support.database import Place
 from support.service import Service
+from support.world import Place
 
 
 def cancels(job_id: str, reason: str | None) -> Sequence[tuple[str, str, dict[str, Any]]]:

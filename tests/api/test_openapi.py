@@ -15,10 +15,10 @@ from jobtrail.api.keys import KeyBody
 from jobtrail.api.pauses import PauseBody
 from jobtrail.api.routes import install, routes
 from jobtrail.api.schemas import Batch
+from jobtrail.db.engine import open_database
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.submission import Amendment, Submission
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.store.engine import open_database
+from jobtrail.jobs.services import Services
 from support.service import OPEN, Service
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")
@@ -56,12 +56,12 @@ OPERATIONS = {
 
 def described() -> dict[str, Any]:
     app = FastAPI(title="Jobtrail")
-    install(app, Service(nowhere()).door)
+    install(app, Service(nowhere()).context)
     return app.openapi()
 
 
-def nowhere() -> Desk:
-    return Desk(open_database("postgresql+asyncpg://nowhere"), Catalog())
+def nowhere() -> Services:
+    return Services(open_database("postgresql+asyncpg://nowhere"), Catalog())
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_who_may_is_told(told: dict[str, Any]) -> None:
 
 def test_a_host_is_told_of_no_keys() -> None:
     app = FastAPI()
-    app.include_router(routes(Service(nowhere()).door, OPEN))
+    app.include_router(routes(Service(nowhere()).context, OPEN))
     text = json.dumps(app.openapi())
     assert ("accessKey" in text, "securitySchemes" in text, '"401"' in text) == (False, False, False)
 

@@ -9,19 +9,18 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from jobtrail.api.access import Open
+from jobtrail.api.access import NoAuth
 from jobtrail.api.routes import install
 from jobtrail.job.access import Caller, Scope
 from jobtrail.job.errors import JobNotFoundError
 from jobtrail.job.status import Status
-from jobtrail.lifecycle.cancel import cancel
+from jobtrail.jobs.cancel import cancel
 from support import rows
-from support.database import Place
-from support.house import desk_at, submitted
 from support.service import Service
+from support.world import Place, services_at, submitted
 
 
-class Told(Open):
+class Told(NoAuth):
     """Callers say who they are and what they may."""
 
     def caller(self, request: Request) -> Caller:
@@ -31,8 +30,8 @@ class Told(Open):
 
 @pytest.fixture
 async def service(place: Place) -> AsyncIterator[Service]:
-    made = Service(desk_at(place), access=Told())
-    install(made.app, made.door)
+    made = Service(services_at(place), access=Told())
+    install(made.app, made.context)
     async with made.client:
         yield made
 
@@ -77,10 +76,10 @@ async def test_the_jobs_of_others_are_not_there(
 @pytest.mark.parametrize(("method", "rest"), CALLS)
 async def test_who_sees_all(service: Service, method: str, rest: str, who: dict[str, str]) -> None:
     """But to see is not to cancel: that is for who may operate, or submitted it."""
-    job = await submitted(service.desk, "noop", by="ann")
+    job = await submitted(service.services, "noop", by="ann")
     allowed = method == "GET" or who is OPERATOR
     assert (await asked(service, method, job.id, rest, who)).status_code == (200 if allowed else 403)
-    mine = await submitted(service.desk, "noop", by="bob")
+    mine = await submitted(service.services, "noop", by="bob")
     assert (await asked(service, method, mine.id, rest, who)).status_code == 200
     if not allowed:
         assert (await asked(service, "GET", job.id, "", who)).json()["status"] == "pending"
@@ -97,8 +96,8 @@ async def test_the_history_of_a_purged_job_is_its_submitters(service: Service, p
 
 
 async def test_a_list_has_ones_own(service: Service) -> None:
-    mine = [str((await submitted(service.desk, "noop", by="ann")).id) for _ in range(3)]
-    other = str((await submitted(service.desk, "noop", by="bob")).id)
+    mine = [str((await submitted(service.services, "noop", by="ann")).id) for _ in range(3)]
+    other = str((await submitted(service.services, "noop", by="bob")).id)
     for who, expected in ((ANN, mine), (BOB, [other]), (READER, [*mine, other]), ({**BOB, "name": "eve"}, [])):
         found, cursor = [], ""
         while True:  # page by page, since a cursor must not lead out of it
@@ -112,9 +111,9 @@ async def test_a_list_has_ones_own(service: Service) -> None:
 
 async def test_in_one_group_each_is_told_what_is_its_own(service: Service) -> None:
     """What is cancelled at the same moment shares a statement."""
-    job = await submitted(service.desk, "noop", by="ann")
+    job = await submitted(service.services, "noop", by="ann")
     results = await asyncio.gather(
-        *(cancel(service.desk, job.id, by=who, only_of=who) for who in ("bob", "ann", "bob", "eve")),
+        *(cancel(service.services, job.id, by=who, only_of=who) for who in ("bob", "ann", "bob", "eve")),
         return_exceptions=True,
     )
     assert [getattr(each, "status", type(each)) for each in results] == [

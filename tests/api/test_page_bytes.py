@@ -8,8 +8,8 @@ import pytest
 
 from jobtrail import Jobtrail
 from jobtrail.settings import Settings
-from support.database import Place
 from support.service import Service
+from support.world import Place
 
 MIB = 2**20
 

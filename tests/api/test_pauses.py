@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from jobtrail.api import schemas
-from support.database import Place
 from support.service import Service
+from support.world import Place
 
 KNOWN = "a queue is known once a task, a node or a job names it; is its task's module in JOBTRAIL_TASKS?"
 

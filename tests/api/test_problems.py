@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 from starlette.exceptions import HTTPException
 
-from jobtrail.api import errors as own
-from jobtrail.api import schemas
-from jobtrail.api.kinds import BY_SLUG, INTERNAL, KINDS
+from jobtrail.api import problem_types, schemas
+from jobtrail.api.problem_types import BY_SLUG, INTERNAL, PROBLEM_TYPES
 from jobtrail.job import errors
-from jobtrail.lifecycle.desk import Desk
+from jobtrail.jobs.services import Services
 from support.service import Service, client_of
 
 NEVER_OVER_HTTP = {
@@ -36,15 +35,15 @@ NEVER_OVER_HTTP = {
 def test_every_error_has_its_row() -> None:
     found = {
         each
-        for module in (errors, own)
+        for module in (errors, problem_types)
         for _, each in inspect.getmembers(module, inspect.isclass)
         if issubclass(each, errors.JobtrailError)
     }
-    assert found - NEVER_OVER_HTTP == {each for each in KINDS if issubclass(each, errors.JobtrailError)}
+    assert found - NEVER_OVER_HTTP == {each for each in PROBLEM_TYPES if issubclass(each, errors.JobtrailError)}
 
 
 def test_a_slug_is_of_one_kind() -> None:
-    kinds = set(KINDS.values())
+    kinds = set(PROBLEM_TYPES.values())
     assert len({kind.slug for kind in kinds}) == len(kinds)
     assert set(BY_SLUG.values()) >= kinds
 
@@ -128,10 +127,10 @@ async def test_a_mistake_of_ours_is_told_to_the_log_only(
     class Broken(Exception):  # noqa: N818 - it is no error of ours
         pass
 
-    def fail(_self: Desk) -> Any:
+    def fail(_self: Services) -> Any:
         raise Broken("the secret")
 
-    monkeypatch.setattr(Desk, "session", fail)
+    monkeypatch.setattr(Services, "session", fail)
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     with caplog.at_level(logging.ERROR):
         answer = await service.client.get("/v1/nodes", headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"})

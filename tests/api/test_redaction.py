@@ -12,14 +12,14 @@ from pydantic import AfterValidator, BaseModel, model_validator
 from pydantic_core import PydanticCustomError
 
 from jobtrail import task
-from jobtrail.api.access import Open
-from jobtrail.api.door import OwnDoor
+from jobtrail.api.access import NoAuth
+from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.redaction import REDACTED, Redaction
-from jobtrail.lifecycle.desk import Desk
-from support.database import Place
+from jobtrail.jobs.services import Services
 from support.service import MAX_BODY, client_of
+from support.world import Place
 
 SECRET = "hunter2-in-the-clear"  # noqa: S105 - to be looked for
 DEFAULT = "changeme-by-default"
@@ -86,8 +86,8 @@ async def client(place: Place) -> AsyncIterator[httpx.AsyncClient]:
 
 def service(place: Place, redaction: Redaction) -> httpx.AsyncClient:
     app = FastAPI()
-    desk = Desk(place.database, Catalog([log_in]))
-    install(app, OwnDoor(desk, lambda *_: None, lambda: True, MAX_BODY, Open(), redaction=redaction))
+    services = Services(place.database, Catalog([log_in]))
+    install(app, ServiceContext(services, lambda *_: None, lambda: True, MAX_BODY, NoAuth(), redaction=redaction))
     return client_of(app)
 
 

@@ -1,7 +1,11 @@
-"""What is refused before anything is stored, in the stand-alone service and in a host's app alike."""
+"""Refusals before anything is stored: in the stand-alone service, and some of each kind among a host's routes."""
 
 import httpx
 import pytest
+
+from jobtrail.api.routes import routes
+from support.service import MAX_BODY, OPEN, Service
+from support.world import Place, services_at
 
 
 @pytest.mark.usefixtures("untouched")
@@ -157,3 +161,30 @@ async def test_a_thousand_flaws_are_told_in_a_short_answer(caller: httpx.AsyncCl
     body = {"task": "noop", **{f"{'x' * 50}{n}": n for n in range(1000)}}
     answer = await caller.post("jobs", json=body)
     assert (answer.status_code, len(answer.json()["errors"])) == (422, 100)
+
+
+async def test_a_host_refuses_alike(place: Place) -> None:
+    service = Service(services_at(place))
+    service.app.include_router(routes(service.context, OPEN), prefix="/inner")
+    json = {"Content-Type": "application/json"}
+    for method, path, content, status, kind in (
+        ("POST", "jobs", "{", 400, "not-json"),
+        ("POST", "jobs", '{"task":"noop","task":"noop"}', 422, "invalid-input"),
+        ("POST", "jobs", '{"task":"noop","priority":true}', 422, "invalid-input"),
+        ("POST", "jobs", '{"task":"noop","args":{"n":"x"}}', 422, "invalid-arguments"),
+        ("POST", "jobs", '{"task":"nop"}', 422, "unknown-task"),
+        ("POST", "jobs", "x" * (MAX_BODY + 1), 413, "body-too-large"),
+        ("GET", "jobs?limit=0", "", 422, "invalid-input"),
+        ("GET", f"jobs/{NO_ID}", "", 404, "job-not-found"),
+        ("POST", f"jobs/{NO_ID}/cancel", '{"raeson":"x"}', 422, "invalid-input"),
+        ("GET", "tasks/nope", "", 404, "task-not-found"),
+        ("GET", "audit/nope", "", 404, "question-not-found"),
+    ):
+        answer = await service.client.request(method, f"/inner/{path}", content=content, headers=json)
+        problem = answer.json()
+        assert (answer.status_code, problem["type"]) == (status, f"/inner/problems/{kind}"), answer.text
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert (await service.client.get(problem["type"])).json()["status"] == status
+    unannounced = await service.client.post("/inner/jobs", content="{}")
+    assert (unannounced.status_code, unannounced.json()["type"]) == (415, "/inner/problems/not-json-content")
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0

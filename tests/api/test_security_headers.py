@@ -11,9 +11,8 @@ from fastapi import Depends, FastAPI, HTTPException
 from fastapi_offline import FastAPIOffline
 
 from jobtrail.api.routes import install, routes
-from support.database import Place
-from support.house import desk_at
 from support.service import OPEN, Service, client_of
+from support.world import Place, services_at
 
 SAFE = {
     "X-Content-Type-Options": "nosniff",
@@ -34,8 +33,8 @@ PAGES = ["/docs", "/redoc", "/docs/oauth2-redirect"]
 
 @pytest.fixture(scope="module")
 async def client(kept_place: Place) -> AsyncIterator[httpx.AsyncClient]:
-    service = Service(desk_at(kept_place), app=FastAPIOffline())
-    install(service.app, service.door)
+    service = Service(services_at(kept_place), app=FastAPIOffline())
+    install(service.app, service.context)
 
     @service.app.get("/broken")
     async def broken() -> None:
@@ -79,8 +78,8 @@ async def test_a_trace_is_told_everywhere(client: httpx.AsyncClient, path: str) 
 
 
 async def test_in_a_host_only_our_routes(place: Place) -> None:
-    service = Service(desk_at(place))
-    service.app.include_router(routes(service.door, OPEN), prefix="/inner")
+    service = Service(services_at(place))
+    service.app.include_router(routes(service.context, OPEN), prefix="/inner")
     service.app.add_api_route("/own", lambda: 1)
     for path in ("/inner/jobs", "/inner/jobs/x"):
         assert of(await service.client.get(path)) == SAFE
@@ -94,7 +93,7 @@ async def test_a_refusal_of_a_guard_has_them_unless_it_says_otherwise(place: Pla
     async def nobody() -> None:
         raise HTTPException(403, headers={"X-Frame-Options": "SAMEORIGIN", "CACHE-CONTROL": "private"})
 
-    service = Service(desk_at(place), app=FastAPI(dependencies=[Depends(nobody)]))
-    service.app.include_router(routes(service.door, OPEN))
+    service = Service(services_at(place), app=FastAPI(dependencies=[Depends(nobody)]))
+    service.app.include_router(routes(service.context, OPEN))
     told = of(await service.client.get("/jobs"))
     assert told == {**SAFE, "X-Frame-Options": "SAMEORIGIN", "Cache-Control": "private"}

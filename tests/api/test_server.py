@@ -14,9 +14,8 @@ import uvicorn
 from jobtrail.api.connections import Silent
 from jobtrail.api.routes import install
 from jobtrail.app import _Server
-from support.database import Place
-from support.house import desk_at
 from support.service import Service
+from support.world import Place, services_at
 
 MOST = 4
 PATIENCE = timedelta(milliseconds=300)
@@ -60,9 +59,9 @@ class Serving:
 @pytest.fixture(scope="module")
 async def serving(kept_place: Place) -> AsyncIterator[Serving]:
     """Few connections, and little patience."""
-    service = Service(desk_at(kept_place))
-    door = replace(service.door, body_timeout=PATIENCE)
-    install(service.app, door, connections=lambda: server.connections, most_connections=MOST)
+    service = Service(services_at(kept_place))
+    context = replace(service.context, body_timeout=PATIENCE)
+    install(service.app, context, connections=lambda: server.connections, most_connections=MOST)
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     ready = asyncio.Event()

@@ -4,8 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from support.database import Place
 from support.service import Service
+from support.world import Place
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 

@@ -1,32 +1,33 @@
 import asyncio
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
 from jobtrail.api import representation, schemas
-from jobtrail.api.access import Open
-from jobtrail.api.door import OwnDoor
+from jobtrail.api.access import NoAuth
+from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install
-from jobtrail.audit.questions import Answer, questions
+from jobtrail.db.engine import open_database
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import normalize
 from jobtrail.job.status import Status
 from jobtrail.job.task import task
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.store.engine import open_database
+from jobtrail.jobs.services import Services
+from jobtrail.ops.audit.questions import Answer, questions
 from support import rows
-from support.database import Place
 from support.service import MAX_BODY, Service, client_of
 from support.tasks import noop
 from support.until import until
+from support.world import Place
 
 
 async def test_tasks_say_what_they_take(service: Service) -> None:
     answer = await service.client.get("/v1/tasks")
     listed = schemas.TaskList.model_validate_json(answer.content, strict=True).items
-    assert [each.name for each in listed] == list(service.desk.catalog.names)
+    assert [each.name for each in listed] == list(service.services.catalog.names)
     noop = (await service.client.get("/v1/tasks/noop")).json()
     assert noop["args"]["properties"] == {"n": {"type": "integer", "default": 0}}
     assert noop["defaults"] == {
@@ -46,8 +47,8 @@ async def send(to: str) -> str:
 
 
 async def test_a_task_says_its_own_defaults(place: Place) -> None:
-    service = Service(Desk(place.database, Catalog([send])))
-    install(service.app, service.door)
+    service = Service(Services(place.database, Catalog([send])))
+    install(service.app, service.context)
     told = (await service.client.get("/v1/tasks/mail.send")).json()
     assert (told["name"], told["description"], told["args"]["required"]) == ("mail.send", "Sends a mail.", ["to"])
     assert told["defaults"] == {
@@ -59,7 +60,7 @@ async def test_nodes_say_how_full_they_are(running: Service) -> None:
     job_id = (await running.submitted("hold"))["id"]
     await running.until_status(job_id, "running")
 
-    async def entered() -> list[schemas.Node]:
+    async def entered() -> list[Any]:
         answer = await running.client.get("/v1/nodes")
         return schemas.NodeList.model_validate_json(answer.content, strict=True).items
 
@@ -126,8 +127,8 @@ async def test_a_process_that_shuts_down_is_not_ready(service: Service, path: st
 
 async def test_a_database_without_a_schema_is_not_ready(empty_url: str) -> None:
     database = open_database(normalize(empty_url).sqlalchemy)
-    service = Service(Desk(database, Catalog()))
-    install(service.app, service.door)
+    service = Service(Services(database, Catalog()))
+    install(service.app, service.context)
     answer = await service.client.get("/health/ready")
     await database.dispose()
     assert (answer.status_code, answer.json()["type"]) == (503, "/v1/problems/unavailable")
@@ -161,7 +162,7 @@ CALLS = [
 async def test_without_a_database_every_call_says_when_to_come_again() -> None:
     database = open_database(UNREACHABLE)
     app = FastAPI()
-    install(app, OwnDoor(Desk(database, Catalog([noop])), lambda *_: None, lambda: True, MAX_BODY, Open()))
+    install(app, ServiceContext(Services(database, Catalog([noop])), lambda *_: None, lambda: True, MAX_BODY, NoAuth()))
 
     async def call(method: str, path: str) -> tuple[str, int, str | None, str]:
         bodies = {"/v1/jobs": {"task": "noop"}, "/v1/jobs/batch": {"jobs": [{"task": "noop"}]}}

@@ -5,20 +5,19 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from jobtrail.api.access import Keyed
+from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.routes import install
-from jobtrail.lifecycle.key_ring import KeyRing
-from jobtrail.lifecycle.keys import create_key, revoke_key
-from support.database import Place
-from support.house import desk_at
+from jobtrail.ops.key_ring import KeyVerifier
+from jobtrail.ops.keys import create_key, revoke_key
 from support.service import Service
+from support.world import Place, services_at
 
 
 @asynccontextmanager
 async def served(place: Place, *, loopback: bool) -> AsyncIterator[Service]:
-    desk = desk_at(place)
-    made = Service(desk, access=Keyed(KeyRing(desk), loopback=loopback))
-    install(made.app, made.door)
+    services = services_at(place)
+    made = Service(services, access=ApiKeyAuth(KeyVerifier(services), loopback=loopback))
+    install(made.app, made.context)
     async with made.client:
         yield made
 
@@ -92,11 +91,11 @@ async def test_who_makes_the_first_key_closes_the_door_behind_itself(service: Se
 
 async def test_with_the_first_key_everybody_is_asked(service: Service) -> None:
     """By any name then, and still when the key is revoked."""
-    record, text = await create_key(service.desk, "ops", ["read"], by="test")
+    record, text = await create_key(service.services, "ops", ["read"], by="test")
     statuses = [
         (await service.client.get("/v1/jobs", headers=headers)).status_code
         for headers in ({"Host": "localhost"}, {"Authorization": f"Bearer {text}"})
     ]
     assert statuses == [401, 200]
-    await revoke_key(service.desk, record.id, by="test")
+    await revoke_key(service.services, record.id, by="test")
     assert (await service.client.get("/v1/jobs", headers={"Host": "localhost"})).status_code == 401

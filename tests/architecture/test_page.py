@@ -36,8 +36,8 @@ def test_every_path_of_the_readme_exists() -> None:
 
 
 def test_a_path_that_is_gone_is_found() -> None:
-    found = named("See `store/gone.py`, `node/` and `app.py`, of `/var/lib/x.py`.")
-    assert found == {"store/gone.py", "node/", "app.py"}
+    found = named("See `store/gone.py`, `worker/` and `app.py`, of `/var/lib/x.py`.")
+    assert found == {"store/gone.py", "worker/", "app.py"}
     assert not exists("store/gone.py")
 
 

@@ -46,13 +46,13 @@ def test_packages_say_what_is_true_of_them() -> None:
     assert not silent
 
 
-def test_only_the_store_and_the_audit_speak_sql() -> None:
-    """Text that begins like a statement lies in the floor that may know the database."""
+def test_only_jobs_ops_and_db_speak_sql() -> None:
+    """Text that begins like a statement lies in a floor that may know the database."""
     verbs = ("select ", "insert into", "update jobtrail", "delete from", "with ")
     strays = [
         f"{path}:{node.lineno}"
         for path in FILES
-        if path.relative_to(PACKAGE).parts[0] not in ("store", "audit")
+        if path.relative_to(PACKAGE).parts[0] not in ("db", "jobs", "ops", "demo")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
@@ -63,23 +63,23 @@ def test_only_the_store_and_the_audit_speak_sql() -> None:
 
 
 LOOPS = {
-    "node/loop.py": 1,
+    "worker/periodic.py": 1,
     # these have an end of their own
-    "node/attempts.py": 1,  # a node that stops tells what runs to end, and gives up after a while
-    "node/processes/child.py": 1,  # a process waits for its next job
-    "node/processes/line.py": 3,  # a process reads and writes its line
-    "node/processes/pool.py": 1,  # what a process says, to the end of its job
-    "node/processes/spawned.py": 1,  # until the process has ended
-    "node/report.py": 1,  # the oldest lines are dropped
-    "node/threads.py": 1,  # a thread waits for its next call
-    "node/watchdog.py": 1,  # the frames of a stack
+    "worker/attempts.py": 1,  # a node that stops tells what runs to end, and gives up after a while
+    "worker/processes/child.py": 1,  # a process waits for its next job
+    "worker/processes/line.py": 3,  # a process reads and writes its line
+    "worker/processes/pool.py": 1,  # what a process says, to the end of its job
+    "worker/processes/spawned.py": 1,  # until the process has ended
+    "worker/report.py": 1,  # the oldest lines are dropped
+    "worker/threads.py": 1,  # a thread waits for its next call
+    "worker/watchdog.py": 1,  # the frames of a stack
 }
 
 
 def test_one_class_holds_the_only_periodic_loop_of_a_node() -> None:
     loops = Counter(
         path.relative_to(PACKAGE).as_posix()
-        for path in (PACKAGE / "node").rglob("*.py")
+        for path in (PACKAGE / "worker").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.While)
     )

@@ -14,22 +14,22 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
-from support import database, house, servers
-from support.judges import judge
+from support import world
 from support.rescuer import rescuing
+from support.world import judge
 
 
 async def main(seconds: float, lease: timedelta) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    with servers.server("embedded") as server:
-        async with database.migrated(server) as place:
-            desk = house.desk_at(place)
-            async with house.node_at(desk, place, lease=lease, grace=1):
-                neighbour = await house.submitted(desk, "hold", seconds=seconds + 5)
-                await house.reached(desk, neighbour.id, Status.RUNNING)
+    with world.server("embedded") as server:
+        async with world.migrated(server) as place:
+            services = world.services_at(place)
+            async with world.node_at(services, place, lease=lease, grace=1):
+                neighbour = await world.submitted(services, "hold", seconds=seconds + 5)
+                await world.reached(services, neighbour.id, Status.RUNNING)
                 with rescuing(place, await judge(place)):
-                    blocker = await house.submitted(desk, "block", seconds=seconds)
-                    jobs = [await house.ended(desk, each.id, within=seconds + 60) for each in (blocker, neighbour)]
+                    blocker = await world.submitted(services, "block", seconds=seconds)
+                    jobs = [await world.ended(services, each.id, within=seconds + 60) for each in (blocker, neighbour)]
     for job in jobs:
         print(f"{job.task}: {job.status}, attempt {job.attempt}, {_took(job):.1f} s")
     return int(any((job.status, job.attempt) != (Status.SUCCEEDED, 1) for job in jobs))

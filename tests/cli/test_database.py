@@ -5,9 +5,9 @@ from pathlib import Path
 
 import asyncpg
 
-from jobtrail.store.schema import head
+from jobtrail.db.migrate import head
 from support.command import TOP, Command, ended
-from support.database import Place
+from support.world import Place
 
 
 async def test_migrate_brings_an_empty_database_up_once(bare: Command, empty_url: str) -> None:
@@ -38,7 +38,7 @@ async def test_a_later_revision_is_left_alone_and_works(bare: Command, empty_url
 async def test_a_database_without_a_schema_names_the_command(bare: Command, empty_url: str) -> None:
     variables = {"JOBTRAIL_DATABASE_URL": empty_url, "JOBTRAIL_TASKS": "support.tasks", "JOBTRAIL_PORT": "0"}
     told = "JOBTRAIL_DATABASE_URL: the database has no Jobtrail schema: run `jobtrail migrate`, then start again"
-    for verb in ("ls", "purge", "submit noop", "audit purged", "serve"):
+    for verb in ("ls", "submit noop", "serve", "work"):
         done = await bare(*verb.split(), **variables)
         assert (done.code, done.out, done.err) == (2, "", f"jobtrail: {told}\n")
 

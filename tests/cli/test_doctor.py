@@ -10,20 +10,18 @@ import pytest
 
 from jobtrail.cli import checks
 from jobtrail.cli.checks import Finding, Found, Level
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.namesakes import Namesakes
+from jobtrail.db.migrate import Schema
+from jobtrail.db.rights import Lack
+from jobtrail.job.catalog import Catalog, Namesakes
 from jobtrail.job.record import NodeRecord, Pause
 from jobtrail.job.status import Status
+from jobtrail.ops.doctor import Lapsed, Server, Stranded
 from jobtrail.settings import Settings
-from jobtrail.store.diagnosis import Lapsed, Server, Stranded
-from jobtrail.store.rights import Lack
-from jobtrail.store.schema import Schema
 from support import tasks
 from support.command import Command
-from support.database import Place
-from support.house import desk_at, node_at
 from support.rows import born, in_status
 from support.served import CHECKOUT, Served
+from support.world import Place, node_at, services_at
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 SETTINGS = Settings(database_url="postgresql://127.0.0.1:1/app", tasks=("support.tasks",))
@@ -157,7 +155,7 @@ def test_a_folder_that_is_not_used_is_told() -> None:
 
 
 async def test_a_set_up_that_is_well(jobtrail: Command, place: Place) -> None:
-    async with node_at(desk_at(place), place):
+    async with node_at(services_at(place), place):
         words, document = (
             await jobtrail("doctor", JOBTRAIL_PORT="0"),
             await jobtrail("doctor", "--json", JOBTRAIL_PORT="0"),

@@ -14,9 +14,9 @@ import pytest
 from jobtrail.job.status import Status
 from support import rows
 from support.command import Command, ended
-from support.database import Place
 from support.terminal import terminal
 from support.until import until
+from support.world import Place
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"
 
@@ -93,7 +93,8 @@ async def test_as_json_there_is_one_document_and_only_at_the_end(jobtrail: Comma
     async with piped(jobtrail, *words) as process:
 
         async def looks() -> bool:
-            return bool(await place.value("SELECT count(*) FROM pg_stat_activity WHERE backend_start > $1", before))
+            new = "SELECT count(*) FROM pg_stat_activity WHERE backend_start > $1 AND datname = current_database()"
+            return bool(await place.value(new, before))
 
         await until(looks)
         assert process.returncode is None

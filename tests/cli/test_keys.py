@@ -1,7 +1,6 @@
 """Access keys from the command line, and a service that needs them."""
 
 import asyncio
-import json
 import re
 from pathlib import Path
 
@@ -9,9 +8,9 @@ import pytest
 
 from jobtrail.job.key import digest, make
 from support.command import Command, ended
-from support.database import Place
 from support.served import CHECKOUT, Served
 from support.until import until
+from support.world import Place
 
 ANN = {"USER": "ann", "LOGNAME": "ann"}
 HOW_TO_SCOPE = "--scope: write what the key may do: read, submit, operate, or several of them"
@@ -89,13 +88,6 @@ async def test_wrong_words(jobtrail: Command, place: Place, words: list[str], co
     assert (done.code, done.out, done.err.startswith(f"jobtrail: {complaint}")) == (code, "", True), done.err
     assert (done.err.count("\n"), "SSS" in done.err) == (1, False)
     assert await place.value("SELECT count(*) FROM jobtrail.keys") == 0
-
-
-async def test_errors_for_programs(jobtrail: Command) -> None:
-    usage = await jobtrail("keys", "create", "shop", "--json")
-    unknown = await jobtrail("keys", "revoke", "zzzzzzzzzzzz", "--json")
-    told = [(done.code, done.out, json.loads(done.err)["error"]["type"]) for done in (usage, unknown)]
-    assert told == [(2, "", "usage"), (1, "", "access-key-not-found")]
 
 
 async def test_what_is_wrong_is_told_before_anybody_is_asked(bare: Command) -> None:

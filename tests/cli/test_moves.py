@@ -2,8 +2,8 @@ import pytest
 
 from jobtrail.job.status import Status
 from support.command import Command
-from support.database import Place
 from support.rows import born, in_status, trail
+from support.world import Place
 
 
 async def test_a_pending_job_is_cancelled_with_a_reason(jobtrail: Command, place: Place) -> None:
@@ -33,9 +33,7 @@ async def test_a_failed_job_goes_back(jobtrail: Command, place: Place) -> None:
     ("verb", "status", "kind", "detail"),
     [
         ("cancel", Status.SUCCEEDED, "job-finished", "is succeeded and cannot be cancelled"),
-        ("cancel", Status.FAILED, "job-finished", "is failed and cannot be cancelled"),
         ("retry", Status.PENDING, "job-conflict", "is pending and cannot be retried"),
-        ("retry", Status.SUCCEEDED, "job-conflict", "is succeeded and cannot be retried"),
     ],
 )
 async def test_what_the_status_does_not_allow_fails(

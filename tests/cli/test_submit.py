@@ -7,11 +7,10 @@ import pytest
 import typer
 
 from jobtrail import task
-from jobtrail.cli.arguments import merge_args
+from jobtrail.cli.submit import merge_args
 from support import tasks
 from support.command import Command
-from support.database import Place
-from support.house import desk_at, node_at
+from support.world import Place, node_at, services_at
 
 
 async def test_a_job_from_the_command_line_is_in_the_table(jobtrail: Command, place: Place) -> None:
@@ -51,7 +50,7 @@ async def test_a_key_gives_the_first_job_again(jobtrail: Command, place: Place) 
 
 
 async def test_waiting_tells_the_end_by_its_exit_code(jobtrail: Command, place: Place) -> None:
-    async with node_at(desk_at(place), place):
+    async with node_at(services_at(place), place):
         good, bad = await asyncio.gather(
             jobtrail("submit", "noop", "n=3", "--wait", "--json"), jobtrail("submit", "fail", "how=error", "--wait")
         )
@@ -83,15 +82,10 @@ async def test_waiting_without_a_node_says_so_and_ends_quietly(jobtrail: Command
         ('noop n=1 --args {"n":1}', "'n' is given twice: in --args and as KEY=VALUE"),
         ("noop --args [1]", "--args: write a JSON object"),
         ("noop --args {", "--args: not JSON"),
-        ('noop --args {"n":NaN}', "--args: /n: NaN is not JSON"),
         ("noop --priority 10", "--priority: Input should be less than or equal to 9"),
-        ("noop --priority high", "Invalid value for '--priority'"),
-        ("noop --max-attempts 0", "--max-attempts: Input should be greater than or equal to 1"),
         ("noop --ttl soon", "--ttl: 'soon' is not a duration: write seconds or 500ms, 30s, 5m, 2h, 7d, or keep"),
-        ("noop --timeout 0", "--timeout: Input should be greater than or equal to 0.001"),
         ("noop --run-at 2030-01-31T12:00:00", "--run-at: Input should have timezone info"),
         ("noop --run-at 2030-01-31T12:00:00Z --delay 5m", "say only one of --run-at and --delay"),
-        ("noop --queue a/b", "--queue: String should match pattern"),
         (f"noop --tag {'x' * 65}", "--tag: String should have at most 64 characters"),
         (f"noop --idempotency-key {'k' * 256}", "--idempotency-key: 1 to 255 characters"),
     ],
@@ -117,14 +111,12 @@ async def mixed(
         ({"name": "5"}, {"name": "5"}),
         ({"name": "007"}, {"name": "007"}),
         ({"name": '"quoted"'}, {"name": "quoted"}),
-        ({"name": "null"}, {"name": "null"}),
         ({"name": ""}, {"name": ""}),
         ({"name": "a", "count": "5"}, {"name": "a", "count": 5}),
         ({"name": "a", "count": "x"}, {"name": "a", "count": "x"}),
         ({"name": "a", "either": "5"}, {"name": "a", "either": 5}),
         ({"name": "a", "maybe": "null"}, {"name": "a", "maybe": None}),
         ({"name": "a", "tags": '["b"]'}, {"name": "a", "tags": ["b"]}),
-        ({"name": "1", "maybe": "2"}, {"name": "1", "maybe": "2"}),
         ({"count": "5"}, {"count": 5}),
     ],
 )

@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 
 import pytest
 
-from jobtrail.cli.screen import screen
+from jobtrail.cli.demo import screen
 
 MOVE = '09:27:01.003  …6b4cd319  flaky             running → succeeded  attempt 3   "attempt 3 went well" and more'
 ROW = "01a20294-8bc0-729d-b0ee-baf677b3a147  flaky           failed            3    0.009  ConnectionError: attempt 3"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.db.migrate import migrate
 from jobtrail.job.database_url import normalize
-from jobtrail.store.embedded import EmbeddedPostgres
-from jobtrail.store.schema import migrate
-from support.database import Place
 from support.hosting import TASKS, Unfinished, ends, never_ending, nobody_is_in, running, submitted
 from support.served import CHECKOUT, Served, Started, Working
 from support.until import until
+from support.world import Place
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 QUICK = {**CHECKOUT, **TASKS, "JOBTRAIL_CANCEL_GRACE": "0.3s", "JOBTRAIL_PROCESSES": "3"}

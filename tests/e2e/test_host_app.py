@@ -12,10 +12,10 @@ import asyncpg
 import httpx
 import pytest
 
+from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.db.migrate import migrate
 from jobtrail.demo.mail import Caught, catch
 from jobtrail.job.database_url import normalize
-from jobtrail.store.embedded import EmbeddedPostgres
-from jobtrail.store.schema import migrate
 from support.demo import free_port
 from support.embedded import postmaster_of
 from support.readme import blocks

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from support.database import Place
 from support.hosting import Hosted, Unfinished, ends, never_ending, running, submitted
 from support.until import until
+from support.world import Place
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 SUCCEEDED, LOST, AGAIN = ("succeeded", None), ("failed", "lost"), ("pending", "lost")

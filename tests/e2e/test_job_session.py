@@ -13,16 +13,15 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from jobtrail.store.transitions.rescue import rescue
-from support import house
-from support.database import Place
+from jobtrail.jobs.rescue import rescue_batch
+from support import world
 from support.gates import Gate, gate
-from support.judges import judge
 from support.proxy import Loss, Proxy
 from support.rows import trail
 from support.served import CHECKOUT
 from support.servers import environment
 from support.until import until
+from support.world import Place, judge
 
 LEASE = 2.0
 
@@ -77,11 +76,11 @@ class Job:
         """What is left of the way: rescue, and another worker, who finds nothing to do when the first had succeeded."""
 
         await self.place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now() WHERE status = 'running'")
-        await rescue(self.place.database, node=await judge(self.place), actor="node x", most=1)
+        await rescue_batch(self.place.database, node=await judge(self.place), actor="node x", most=1)
         if await self.place.value("SELECT status FROM jobtrail.jobs") == "pending":
             async with Worker.start(self.place.url.sqlalchemy) as successor:
                 successor.go_on()
-                assert await successor.said() == "LANDED"
+                assert await successor.said() == "YES"
         assert await self.found() == BOTH
 
     async def attempts(self) -> int:
@@ -92,7 +91,7 @@ class Job:
 async def job(place: Place) -> AsyncIterator[Job]:
     await place.psql.execute("CREATE TABLE effects (times integer); INSERT INTO effects VALUES (0)")
     try:
-        yield Job(place, (await house.submitted(house.desk_at(place), "noop", max_attempts=2)).id)
+        yield Job(place, (await world.submitted(world.services_at(place), "noop", max_attempts=2)).id)
     finally:
         await place.psql.execute("DROP TABLE effects")
 
@@ -134,9 +133,7 @@ async def test_kill_9_around_the_answer(job: Job, loses: Loss, expected: tuple[s
     assert await job.attempts() == (1 if expected == BOTH else 2)
 
 
-@pytest.mark.parametrize(
-    ("loses", "said", "expected"), [("answer", "LANDED", BOTH), ("request", "COMMIT FAILED", NONE)]
-)
+@pytest.mark.parametrize(("loses", "said", "expected"), [("answer", "YES", BOTH), ("request", "COMMIT FAILED", NONE)])
 async def test_a_worker_that_lost_the_answer_finds_out(
     job: Job, loses: Loss, said: str, expected: tuple[str, int]
 ) -> None:

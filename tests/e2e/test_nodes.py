@@ -12,10 +12,9 @@ from uuid import UUID
 
 import pytest
 
-from support.database import Place
-from support.house import desk_at, node_at
 from support.served import CHECKOUT, Served, Working
 from support.until import until
+from support.world import Place, node_at, services_at
 
 NODES = 3
 
@@ -113,7 +112,9 @@ async def test_three_nodes_keep_the_order_of_three_queues(stack: AsyncExitStack,
     await place.psql.execute(MANY)
     terms = {"slots": PLACES["noop"], "threads": PLACES["in_thread"], "processes": 0}
     began = time.monotonic()
-    nodes = [await stack.enter_async_context(node_at(desk_at(place), place, queues=share, **terms)) for share in SHARES]
+    nodes = [
+        await stack.enter_async_context(node_at(services_at(place), place, queues=share, **terms)) for share in SHARES
+    ]
     await until(lambda: nothing_is_unfinished(place), within=30)
     seconds = time.monotonic() - began
 

@@ -17,11 +17,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from jobtrail import JobContext, Jobs, Jobtrail, task
-from jobtrail.audit.questions import questions
+from jobtrail.db import migrate
+from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.job.database_url import normalize
-from jobtrail.store import schema
-from jobtrail.store.embedded import EmbeddedPostgres
-from jobtrail.store.row import JobRow
+from jobtrail.jobs.row import JobRow
+from jobtrail.ops.audit.questions import questions
 from support.bouncer import PROGRAM, pgbouncer, through
 from support.command import Command, forks
 from support.host import TASKS, Host, settings_at
@@ -51,7 +51,7 @@ async def psql(empty_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(empty_url)
     await connection.execute("CREATE TABLE effects (name text PRIMARY KEY); CREATE SCHEMA host")
     await connection.execute("CREATE TABLE host.jobs AS SELECT 'of the host' AS mark")
-    await schema.migrate(normalize(empty_url).sqlalchemy, schema=OTHER)
+    await migrate.migrate(normalize(empty_url).sqlalchemy, schema=OTHER)
     yield connection
     assert await connection.fetchval("SELECT to_regnamespace('jobtrail') IS NULL")
     await connection.close()
@@ -189,7 +189,7 @@ async def test_two_apps_in_one_database_run_their_own_jobs_only(empty_url: str, 
     """One in this process and one in another, with tasks of the same names."""
     worlds = {name: f'"{name}".jobs' for name in ("jobtrail", OTHER)}
     for name in worlds:
-        await schema.migrate(normalize(empty_url).sqlalchemy, schema=name)
+        await migrate.migrate(normalize(empty_url).sqlalchemy, schema=name)
     psql = await asyncpg.connect(empty_url)
     ids: dict[str, set[Any]] = {name: set() for name in worlds}
     variables = {"JOBTRAIL_DATABASE_URL": empty_url, "JOBTRAIL_TASKS": "support.tasks"}
@@ -224,7 +224,7 @@ async def test_two_apps_in_one_database_run_their_own_jobs_only(empty_url: str, 
 
 async def test_rows_of_two_schemas_in_one_session_of_a_host(psql: asyncpg.Connection, empty_url: str) -> None:
     url = normalize(empty_url).sqlalchemy
-    await schema.migrate(url, schema="second")
+    await migrate.migrate(url, schema="second")
     engine, worlds = create_async_engine(url), (OTHER, "second")
     async with AsyncSession(binds={JobRow: engine}) as session:
         for name in worlds:

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.db.migrate import migrate
 from jobtrail.job.database_url import normalize
-from jobtrail.store.embedded import EmbeddedPostgres
-from jobtrail.store.schema import migrate
-from support.database import Place
 from support.embedded import servers_in
 from support.served import CHECKOUT, Served
 from support.until import until
+from support.world import Place
 
 
 @asynccontextmanager

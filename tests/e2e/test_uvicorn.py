@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from jobtrail.db.migrate import migrate
 from jobtrail.job.database_url import normalize
-from jobtrail.store.schema import migrate
 from support.demo import free_port
 from support.servers import environment
 from support.until import until

@@ -2,8 +2,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from support.database import Place
 from support.host import Host
+from support.world import Place
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 from pydantic import BaseModel, Field, model_validator
 
 from jobtrail import JobContext, Retry, task
-from support.database import Place
 from support.host import Host
 from support.until import until
+from support.world import Place
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NEXT = count()

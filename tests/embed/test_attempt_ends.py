@@ -14,9 +14,9 @@ from jobtrail import AttemptEnd, JobContext, task
 from jobtrail.job.errors import JobCancelledError
 from jobtrail.job.status import Status
 from support import kinds
-from support.database import Place
 from support.host import Host
 from support.until import until
+from support.world import Place
 
 KINDS = [kinds.on_loop, kinds.in_thread, kinds.in_process]
 

@@ -9,8 +9,8 @@ import pytest
 from alembic import command
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from jobtrail.db.migrate import config, head, migrate
 from jobtrail.job.database_url import normalize
-from jobtrail.store.schema import config, head, migrate
 from support.servers import environment
 
 TOP = Path(__file__).parents[2]
@@ -39,10 +39,10 @@ ENV = """
 import asyncio, os
 from alembic import context
 from sqlalchemy.ext.asyncio import create_async_engine
-import jobtrail, jobtrail.embed.jobs, jobtrail.store.row
+import jobtrail, jobtrail.embed.jobs, jobtrail.jobs.row
 from models import Base
 
-jobtrail.store.row.row_of  # what a host imports brings no table into its metadata
+jobtrail.jobs.row.row_of  # what a host imports brings no table into its metadata
 
 def run(connection):
     context.configure(connection=connection, target_metadata=Base.metadata OPTIONS)

@@ -8,15 +8,16 @@ from uuid import UUID
 
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.types import Message, Receive, Scope, Send
 
 from jobtrail import Jobs, Jobtrail, task
 from jobtrail.job.errors import InvalidArgumentsError, InvalidInputError, NotRunningError
-from support.database import Place
 from support.host import TASKS, Host, settings_at
 from support.proxy import Proxy
 from support.service import client_of
 from support.tasks import fail, hold, noop
+from support.world import Place
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -164,24 +165,6 @@ async def test_all_that_can_be_said(host: Host) -> None:
     assert (job.timeout, job.tags, job.max_attempts, job.trace_id) == (timedelta(seconds=2.5), ["a", "b"], 4, TRACE)
 
 
-async def test_one_job_for_a_key(host: Host) -> None:
-    @host.app.post("/orders/{number}")
-    async def order(number: str, n: int, jobs: Jobs) -> dict[str, Any]:
-        job = jobs.options(idempotency_key=f"order-{number}").add_task(noop, n=n)
-        with pytest.raises(RuntimeError, match=r"await jobs\.commit\(\)"):
-            _ = job.id
-        jobs.add_task(noop, n=100)
-        await jobs.commit()
-        return {"job": job.id}
-
-    first = await host.post("/orders/7?n=1", 200)
-    assert await host.post("/orders/7?n=1", 200) == first
-    assert await host.post("/orders/8?n=1", 200) != first
-    assert "other arguments" in (await host.post("/orders/7?n=2", 422))["detail"]
-    jobs = await host.trail.list(limit=100)
-    assert sorted(job.args["n"] for job in jobs) == [1, 1, 100, 100, 100]
-
-
 def undecorated(n: int) -> None:
     """No task."""
 
@@ -203,25 +186,30 @@ WRONG: list[tuple[Callable[[Any], object], type[Exception], str]] = [
     (lambda jobs: jobs.options(idempotency_key="").add_task(noop), InvalidInputError, "/idempotency_key: "),
     (lambda jobs: jobs.options(tags="abc").add_task(noop), InvalidInputError, "/tags: "),
     (lambda jobs: jobs.options(session="s").add_task(noop), TypeError, "session='s'"),
+    (
+        lambda jobs: jobs.options(session=AsyncSession(), idempotency_key="k").add_task(noop),
+        TypeError,
+        "make a row of your own unique instead",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("add", "error", "told"), WRONG)
-async def test_what_cannot_run_is_refused_where_it_is_added(
-    host: Host, place: Place, add: Callable[[Any], object], error: type[Exception], told: str
-) -> None:
-    refused: list[str] = []
+async def test_what_cannot_run_is_refused_where_it_is_added(host: Host, place: Place) -> None:
+    refused: list[Exception] = []
 
-    @host.app.post("/signup")
-    async def signup(jobs: Jobs) -> None:
+    @host.app.post("/signup/{number}")
+    async def signup(number: int, jobs: Jobs) -> None:
         jobs.add_task(noop)
-        with pytest.raises(error) as found:
-            add(jobs)
-        refused.append(str(found.value))
-        raise found.value
+        try:
+            WRONG[number][0](jobs)
+        except Exception as error:
+            refused.append(error)
+            raise
 
-    await host.client.post("/signup")
-    assert told in refused[0]
+    for number, (_, error, told) in enumerate(WRONG):
+        assert (await host.client.post(f"/signup/{number}")).status_code == 500
+        assert type(refused[number]) is error
+        assert told in str(refused[number])
     assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0
 
 
@@ -276,7 +264,7 @@ async def test_no_connection_is_held_while_jobs_run(place: Place) -> None:
                 jobs.add_task(hold)
 
         await host.post("/holds", 200)
-        database = host.trail._opened.desk.database  # type: ignore[union-attr]
+        database = host.trail._opened.services.database  # type: ignore[union-attr]
         while len(await host.trail.list(status="running")) < 20:
             await asyncio.sleep(0.01)
         engines = (database.grouped, database.engine, database.jobs)

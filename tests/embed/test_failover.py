@@ -6,19 +6,19 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from jobtrail import Jobtrail
+from jobtrail.db import migrate
 from jobtrail.job.database_url import normalize
 from jobtrail.job.errors import UnavailableError
-from jobtrail.store import schema
-from support import servers
+from support import world
 from support.host import TASKS, settings_at
 from support.tasks import noop
 from support.until import until
 
 
 async def test_a_primary_that_became_read_only_is_left_for_the_other() -> None:
-    with servers.server("embedded") as first, servers.server("embedded") as second:
+    with world.server("embedded") as first, world.server("embedded") as second:
         for each in (first, second):
-            await schema.migrate(normalize(each.url).sqlalchemy)
+            await migrate.migrate(normalize(each.url).sqlalchemy)
         hosts, ports = zip(*(_socket(each.url) for each in (first, second)), strict=True)
         both = f"postgresql://postgres@/jobtrail?host={','.join(hosts)}&port={','.join(ports)}"
         trail = Jobtrail(settings_at(f"{both}&target_session_attrs=read-write"), tasks=TASKS)

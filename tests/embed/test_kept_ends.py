@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobtrail.job.task import Task
-from support.database import Place
 from support.host import Host
 from support.tasks import GATE, hold, hold_and_write
 from support.until import until
+from support.world import Place
 
 LEASE = 3
 

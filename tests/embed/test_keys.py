@@ -11,9 +11,9 @@ from fastapi import FastAPI, Request
 
 from jobtrail import Jobs
 from jobtrail.job.errors import IdempotencyKeyReusedError
-from support.database import Place
 from support.host import Host
 from support.tasks import in_thread, noop
+from support.world import Place
 
 MOVING: dict[str, Any] = {
     "run_at": datetime(2100, 1, 1, tzinfo=UTC), "priority": 9, "ttl": 5, "tags": ["again"], "queue": "other",
@@ -34,6 +34,8 @@ async def host(place: Place) -> AsyncIterator[Host]:
         @app.post("/orders/{number}", status_code=202)
         async def order(number: int, jobs: Jobs, n: int = 1) -> str:
             job = jobs.options(idempotency_key=f"order-{number}").add_task(noop, n)
+            with pytest.raises(RuntimeError, match=r"await jobs\.commit\(\)"):
+                _ = job.id
             await jobs.commit()
             return str(job.id)
 

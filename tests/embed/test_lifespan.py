@@ -9,9 +9,9 @@ from fastapi import APIRouter, FastAPI, Request
 
 from jobtrail import Jobs, Jobtrail
 from jobtrail.job.errors import AlreadyRunningError, NotRunningError
-from support.database import Place
 from support.host import TASKS, Host, settings_at
 from support.tasks import noop
+from support.world import Place
 
 
 class Own:

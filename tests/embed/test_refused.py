@@ -6,20 +6,20 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from jobtrail.lifecycle import desk as desks
-from support.database import Place
+from jobtrail.jobs import services as module
 from support.host import Host
 from support.proxy import Proxy
 from support.startup import REFUSALS
 from support.tasks import GATE, hold
 from support.until import until
+from support.world import Place
 
 
 @pytest.mark.parametrize("state", REFUSALS)
 async def test_who_is_not_let_in_is_told_to_come_again_and_nothing_is_lost(
     place: Place, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desks, "PATIENCE", 0.1)
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
     GATE.clear()
     async with Proxy.before(place) as wire, Host.at(place, url=wire.url) as host:
         host.app.include_router(host.trail.router(read="open", submit="open"), prefix="/trail")

@@ -11,10 +11,10 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from jobtrail import Jobs, Jobtrail
 from jobtrail.job.errors import IdempotencyKeyReusedError
-from support.database import Place
 from support.host import TASKS, Host, settings_at
 from support.proxy import Proxy
 from support.tasks import noop
+from support.world import Place
 
 AFTER = r"stored already.*await trail\.submit"
 
@@ -92,7 +92,7 @@ async def test_too_many_that_wait_are_429(place: Place) -> None:
         await place.psql.execute("BEGIN; LOCK TABLE jobtrail.jobs IN ACCESS EXCLUSIVE MODE")
         try:
             first = asyncio.create_task(host.client.post("/signup"))
-            waiting = host.trail._opened.desk.waiting  # type: ignore[union-attr]
+            waiting = host.trail._opened.services.admission  # type: ignore[union-attr]
             while not waiting._count:
                 await asyncio.sleep(0.01)
             answer = await host.client.post("/signup")

@@ -7,13 +7,14 @@ from uuid import UUID
 
 import pytest
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi.security import APIKeyQuery
 
 from jobtrail import Caller, Jobtrail
 from jobtrail.embed.door import Guard
 from jobtrail.job.access import SCOPES, Scope
-from support.database import Place
 from support.host import Host
 from support.tasks import fail
+from support.world import Place
 
 NOBODY = Jobtrail()
 SOME = str(UUID(int=1))
@@ -121,6 +122,17 @@ async def test_the_guards_see_a_request_whose_body_was_read_and_not_looked_at(pl
             answer = await host.client.post("/office/jobs", content=sent, headers={"Content-Type": "application/json"})
             assert answer.status_code == status
         assert (await host.client.post("/office/jobs", json={"task": 5}, headers=BOB)).status_code == 422
+
+
+async def test_a_guard_may_read_the_query_and_names_of_ours_are_still_checked(host: Host) -> None:
+    opened(host, read=Depends(APIKeyQuery(name="api_key")), submit="open", operate="open")
+    job = await host.post("/office/jobs?tenant=t", 202, json={"task": "noop", "run_at": "2100-01-01T00:00:00Z"})
+    for path in ("jobs", f"jobs/{job['id']}/log", "audit/slowest_jobs"):
+        for query, status in (("limit=1", 200), ("tenant=t&tenant=u&limit=1", 200), ("limit=1&limit=2", 422)):
+            answer = await host.client.get(f"/office/{path}?api_key=x&{query}")
+            assert answer.status_code == status, (path, query, answer.text)
+    cancelled = await host.client.delete(f"/office/jobs/{job['id']}?tenant=t&reason=why")
+    assert (cancelled.status_code, cancelled.json()["cancel_reason"]) == (200, "why")
 
 
 async def test_the_address_of_a_job_has_the_hosts_prefix(host: Host) -> None:

@@ -24,11 +24,11 @@ from jobtrail.job.errors import (
     SettingsError,
     UnavailableError,
 )
-from support.database import Place
 from support.host import TASKS, Host, settings_at
 from support.proxy import Proxy
 from support.tasks import fail, hold, noop
 from support.until import until
+from support.world import Place
 
 
 class Rates(BaseModel):

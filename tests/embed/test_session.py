@@ -12,10 +12,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from jobtrail import Jobs
-from support.database import Place
 from support.host import Host
 from support.proxy import Proxy
 from support.tasks import noop
+from support.world import Place
 
 USERS = text("INSERT INTO users (name) VALUES ('ada')")
 
@@ -136,9 +136,7 @@ async def test_a_commit_that_fails_is_503_and_leaves_no_row(host: Host, place: P
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(
-    "raised", [FileNotFoundError("page.html"), ConnectionRefusedError("mail"), TimeoutError(), ValueError("mine")]
-)
+@pytest.mark.parametrize("raised", [ConnectionRefusedError("a driver's, or mail"), ValueError("mine")])
 async def test_an_error_of_the_hosts_own_stays_the_hosts(
     host: Host, engine: AsyncEngine, raised: Exception, when: str
 ) -> None:
@@ -167,12 +165,6 @@ async def test_a_job_in_a_session_is_told_to_be_there(host: Host, engine: AsyncE
             await job.wait(timeout=1)
         await session.commit()
     assert (await job.read()).id == job.id
-
-
-async def test_a_key_and_a_session_do_not_go_together(host: Host, engine: AsyncEngine) -> None:
-    async with AsyncSession(engine) as session:
-        with pytest.raises(TypeError, match="make a row of your own unique instead"):
-            await host.trail.options(session=session, idempotency_key="k").submit(noop)
 
 
 async def test_outside_a_request(host: Host, engine: AsyncEngine) -> None:

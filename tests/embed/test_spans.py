@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from jobtrail import JobContext, Jobtrail, task
 from jobtrail.settings import Settings
-from support.database import Place
 from support.until import until
+from support.world import Place
 
 QUICK: dict[str, Any] = {
     "lease": timedelta(seconds=1), "poll_every": timedelta(milliseconds=50), "purge_every": timedelta(milliseconds=100),

@@ -273,6 +273,6 @@ def test_a_class_can_be_called() -> None:
 
 def test_whoever_repeats_no_call_does_not_import_the_library() -> None:
     asked = "print('tenacity' in sys.modules)"
-    code = f"import sys; from jobtrail import Retry; retry = Retry(); {asked}; retry(len); {asked}"
+    code = f"import sys; from jobtrail import Retry; retry = Retry(); {asked}; retry.call(len, ''); {asked}"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.split() == ["False", "True"]

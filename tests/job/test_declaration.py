@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from jobtrail.job.arguments import Signature
 from jobtrail.job.errors import DeclarationError
-from jobtrail.job.signature import Signature
 from support.decorated import decorated
 from support.shapes import signature
 
@@ -21,6 +21,7 @@ ONCE = r"read only once cannot be stored: write list\[…\]"
         ("x: Secret[int]", "Secret is masked"),
         ("x: Login", "SecretStr is masked"),
         ("x: list[Deep]", "SecretStr is masked"),
+        ("x: Vault", "SecretStr is masked"),
         ("x: Customer", "Customer is a row of a database session: pass its key"),
         ("x: dict[str, Customer]", "Customer is a row"),
         ("x: Request", "Request ends with its request: pass what the task needs"),
@@ -133,7 +134,7 @@ TOP = "move it to the top level of its module"
 )
 def test_what_is_no_plain_function_is_refused_with_its_fix(unfit: Any, fix: str) -> None:
     with pytest.raises(DeclarationError, match=f"cannot be a task.*{fix}" if "cannot" not in fix else fix):
-        Signature.of(unfit)
+        Signature(unfit)
 
 
 def returns_something_unknown(n: int) -> "Nowhere":  # type: ignore[name-defined]  # noqa: F821 - nobody looks there
@@ -141,4 +142,4 @@ def returns_something_unknown(n: int) -> "Nowhere":  # type: ignore[name-defined
 
 
 def test_a_return_annotation_is_not_our_business() -> None:
-    assert list(Signature.of(returns_something_unknown).parameters) == ["n"]
+    assert list(Signature(returns_something_unknown).parameters) == ["n"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from jobtrail.job.errors import Flaw
+from jobtrail.job.errors import FieldError
 from jobtrail.job.redaction import NOTHING, REDACTED, Redaction
 
 BY_DEFAULT = Redaction()
@@ -110,17 +110,17 @@ def test_defaults_and_examples_of_a_schema() -> None:
 @pytest.mark.parametrize(
     ("flaw", "is_told"),
     [
-        (Flaw("/args/n", "x is bad"), True),
-        (Flaw("/args/token", "x is bad"), False),
-        (Flaw("/args/config/password/0", "x is bad"), False),
-        (Flaw("/jobs/3/args/api_key", "x is bad"), False),
-        (Flaw("/args/token", "this argument is missing"), True),
-        (Flaw("/args/c", "x is bad", frozenset({"n", "passWord"})), False),
-        (Flaw("/args/c", "x is bad", frozenset({"n"})), True),
-        (Flaw("/args/token", "there is no such argument; the task takes n"), True),
+        (FieldError("/args/n", "x is bad"), True),
+        (FieldError("/args/token", "x is bad"), False),
+        (FieldError("/args/config/password/0", "x is bad"), False),
+        (FieldError("/jobs/3/args/api_key", "x is bad"), False),
+        (FieldError("/args/token", "this argument is missing"), True),
+        (FieldError("/args/c", "x is bad", frozenset({"n", "passWord"})), False),
+        (FieldError("/args/c", "x is bad", frozenset({"n"})), True),
+        (FieldError("/args/token", "there is no such argument; the task takes n"), True),
     ],
 )
-def test_flaws(flaw: Flaw, is_told: bool) -> None:
+def test_flaws(flaw: FieldError, is_told: bool) -> None:
     (told,) = BY_DEFAULT.of_flaws([flaw])
     assert told.pointer == flaw.pointer
     assert (told == flaw) is is_told

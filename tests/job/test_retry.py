@@ -1,9 +1,12 @@
+import copy
 import math
+import pickle
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from jobtrail import Retry
+from jobtrail import Again, Fail, Retry
 from jobtrail.job.errors import DeclarationError
 from support.names import named
 
@@ -36,27 +39,6 @@ def test_without_jitter_chance_has_no_say() -> None:
 def test_no_attempt_overflows(factor: float, attempt: int) -> None:
     assert Retry(factor=factor, max=60).delay(attempt, 0.5) == 60
     assert Retry(factor=factor, base=0).delay(attempt, 0.5) == 0
-
-
-def test_only_listed_errors_are_retried() -> None:
-    retry = Retry(on=(TimeoutError, KeyError))
-    assert [retry.retries(error) for error in (TimeoutError(), KeyError(), OSError(), SystemExit())] == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    assert Retry().retries(OSError())
-    assert not Retry().retries(SystemExit())
-
-
-@pytest.mark.parametrize(
-    ("error", "retried"),
-    [(OSError(), True), (TimeoutError(), True), (PermissionError(), False), (KeyError(), False), (SystemExit(), False)],
-    ids=repr,
-)
-def test_errors_to_give_up_on_are_final_although_their_base_is_listed(error: BaseException, retried: bool) -> None:
-    assert Retry(on=(OSError,), give_up_on=(PermissionError, ValueError)).retries(error) is retried
 
 
 @pytest.mark.parametrize(
@@ -107,7 +89,76 @@ def test_what_is_impossible_is_refused_with_its_fix(options: dict[str, Any], fix
         Retry(**options)
 
 
-def test_what_can_act_at_all_is_taken() -> None:
-    retry = Retry(on=(OSError, KeyError), give_up_on=(OSError,), max_attempts=2)
-    assert retry.retries(KeyError())
-    assert Retry(max_attempts=1000) == Retry(max_attempts=1000)
+class NoSuchCustomer(Fail):
+    def __init__(self, number: int) -> None:
+        super().__init__(f"customer {number} is gone", type="no-such-customer")
+        self.number = number
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds", "message"),
+    [
+        (Again(), None, "the task asked for another attempt"),
+        (Again(0), 0, "the task asked for another attempt"),
+        (Again(after=1.5, message="busy"), 1.5, "busy"),
+        (Again(timedelta(minutes=2)), 120, "the task asked for another attempt"),
+        (Again(message="later"), None, "later"),
+        (Again(2_592_000), 2_592_000, "the task asked for another attempt"),
+    ],
+    ids=repr,
+)
+def test_a_task_asks_for_another_attempt(asked: Again, seconds: float | None, message: str) -> None:
+    assert (asked.after_seconds, str(asked)) == (seconds, message)
+    assert asked.after_seconds is None or type(asked.after_seconds) is float
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "message"),
+    [
+        (Fail(), "Fail", "the task gave up"),
+        (Fail("no such customer"), "Fail", "no such customer"),
+        (Fail("gone", type="no-such-customer"), "no-such-customer", "gone"),
+        (Fail(type="x" * 200), "x" * 200, "the task gave up"),
+        (NoSuchCustomer(7), "no-such-customer", "customer 7 is gone"),
+    ],
+    ids=repr,
+)
+def test_a_task_gives_up(asked: Fail, kind: str, message: str) -> None:
+    assert (asked.type, str(asked)) == (kind, message)
+
+
+@pytest.mark.parametrize(
+    ("ask", "said", "error", "fix"),
+    [
+        (Again, {"after": "soon"}, TypeError, r"a text is the message: write Again\(message='soon'\)"),
+        (Again, {"after": True}, TypeError, "after=True.*write seconds or a timedelta"),
+        (Again, {"after": 1j}, TypeError, "write seconds or a timedelta"),
+        (Again, {"after": -0.1}, ValueError, r"after=-0.1\): write from 0 to 2592000 seconds"),
+        (Again, {"after": 2_592_001}, ValueError, "write from 0 to 2592000"),
+        (Again, {"after": math.nan}, ValueError, "write from 0 to 2592000"),
+        (Again, {"after": math.inf}, ValueError, "write from 0 to 2592000"),
+        (Again, {"after": timedelta(seconds=-1)}, ValueError, "write from 0 to 2592000"),
+        (Again, {"after": timedelta(days=31)}, ValueError, "write from 0 to 2592000"),
+        (Again, {"message": OSError()}, TypeError, r"Again\(message=OSError\(\)\).*str\(error\)"),
+        (Fail, {"message": OSError()}, TypeError, r"Fail\(message=OSError\(\)\).*str\(error\)"),
+        (Fail, {"message": None}, TypeError, "write a text"),
+        (Fail, {"type": ""}, ValueError, "has 0 characters: write 1 to 200"),
+        (Fail, {"type": "x" * 201}, ValueError, "has 201 characters: write 1 to 200"),
+        (Fail, {"type": OSError}, TypeError, "write a text, such as"),
+    ],
+    ids=named,
+)
+def test_an_impossible_ask_is_refused_with_its_fix(
+    ask: Any, said: dict[str, Any], error: type[Exception], fix: str
+) -> None:
+    with pytest.raises(error, match=fix):
+        ask(**said)
+
+
+@pytest.mark.parametrize("asked", [Again(), Again(3, "busy"), Fail(), Fail("x", type="y"), NoSuchCustomer(7)], ids=repr)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_an_ask_survives_the_way_to_another_process(asked: Exception, protocol: int) -> None:
+    asked.add_note("said on the way")
+    for again in (pickle.loads(pickle.dumps(asked, protocol)), copy.copy(asked)):  # noqa: S301 - our own
+        assert type(again) is type(asked)
+        assert (again.args, vars(again), str(again)) == (asked.args, vars(asked), str(asked))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from jobtrail.job.context import TASK_LOGGER
 from jobtrail.logs import configure
 
 Lines = Callable[[], list[str]]
@@ -35,3 +36,21 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Lines:
 def objects(lines: Lines) -> Callable[[], list[dict[str, Any]]]:
     configure("json", "INFO")
     return lambda: [json.loads(line) for line in lines()]
+
+
+@pytest.fixture
+def bare() -> Iterator[logging.Logger]:
+    """The root logger of a process in which nobody configured logging, but for pytest's own handlers."""
+    names = (None, "jobtrail", TASK_LOGGER, f"{TASK_LOGGER}.send_mail", "shop.tasks")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(each, list(each.handlers), each.level, each.propagate) for each in loggers]
+    for logger, *_ in before:
+        logger.handlers[:] = []
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
+    loggers[0].setLevel(logging.WARNING)
+    yield loggers[0]
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate

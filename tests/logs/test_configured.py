@@ -18,7 +18,7 @@ log = logging.getLogger("shop.tasks")
 
 def test_the_level_holds_for_every_logger(lines: Lines) -> None:
     configure("text", "WARNING")
-    for logger in (log, logging.getLogger("uvicorn.access"), logging.getLogger("jobtrail.node")):
+    for logger in (log, logging.getLogger("uvicorn.access"), logging.getLogger("jobtrail.worker")):
         logger.info("quiet")
         logger.warning("loud")
     assert [line.split(" ")[1] for line in lines()] == ["WARNING"] * 3

@@ -6,10 +6,10 @@ from alembic.config import Config
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.db.migrate import config
 from jobtrail.job.database_url import normalize
-from jobtrail.store.embedded import EmbeddedPostgres
-from jobtrail.store.schema import config
-from support import database
+from support import world
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def alembic_config() -> Config:
 @pytest.fixture
 def alembic_engine(postgres: EmbeddedPostgres) -> Iterator[AsyncEngine]:
     """A database of its own for each of the plug-in's tests."""
-    url = normalize(asyncio.run(database.create(postgres)))
+    url = normalize(asyncio.run(world.create(postgres)))
     engine = create_async_engine(url.sqlalchemy, poolclass=NullPool)
     yield engine
     asyncio.run(engine.dispose())

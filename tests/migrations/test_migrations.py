@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from jobtrail.db import migrate
+from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.db.engine import open_database
+from jobtrail.db.tables import metadata
 from jobtrail.job.database_url import normalize
-from jobtrail.store import schema
-from jobtrail.store.embedded import EmbeddedPostgres
-from jobtrail.store.engine import open_database
-from jobtrail.store.tables import metadata
-from support import database, psql, servers
+from support import psql, servers, world
 
 TOP = Path(__file__).parents[2]
 
@@ -63,26 +63,26 @@ def alembic(*arguments: str, url: str, **settings: str) -> subprocess.CompletedP
     )
 
 
-async def test_models_and_migrations_agree_checks_and_defaults_included(
+async def test_models_and_migrations_agree_but_for_checks_which_the_migrations_alone_have(
     postgres: EmbeddedPostgres, empty_url: str
 ) -> None:
-    await schema.migrate(normalize(empty_url).sqlalchemy)
-    other = await database.create(postgres)
+    await migrate.migrate(normalize(empty_url).sqlalchemy)
+    other = await world.create(postgres)
     engine = create_async_engine(normalize(other).sqlalchemy, poolclass=NullPool)
     async with engine.begin() as connection:
         await connection.exec_driver_sql("CREATE SCHEMA jobtrail")
         await connection.run_sync(metadata.create_all)
     await engine.dispose()
     migrated, modelled = await definitions(empty_url), await definitions(other)
-    assert len(migrated) > 50
-    assert migrated == modelled
+    assert len(modelled) > 50
+    assert {each for each in migrated if " CHECK (" not in each} == modelled
 
 
 def test_alembic_from_the_checkout(empty_url: str) -> None:
     for arguments in (["upgrade", "head"], ["check"], ["downgrade", "base"], ["upgrade", "head"], ["current"]):
         done = alembic(*arguments, url=empty_url)
         assert done.returncode == 0, done.stderr
-    assert schema.head() in done.stdout
+    assert migrate.head() in done.stdout
 
 
 async def test_offline_sql_makes_the_same_schema(postgres: EmbeddedPostgres, empty_url: str, tmp_path: Path) -> None:
@@ -91,14 +91,14 @@ async def test_offline_sql_makes_the_same_schema(postgres: EmbeddedPostgres, emp
     assert done.returncode == 0, done.stderr
     script.write_text(done.stdout)
     psql.run(psql.PSQLS[0], empty_url, "-f", str(script))
-    online = await database.create(postgres)
-    await schema.migrate(normalize(online).sqlalchemy)
+    online = await world.create(postgres)
+    await migrate.migrate(normalize(online).sqlalchemy)
     assert await definitions(empty_url) == await definitions(online)
 
 
 async def test_two_that_migrate_at_once_both_succeed(empty_url: str) -> None:
     processes = [asyncio.to_thread(alembic, "upgrade", "head", url=empty_url) for _ in range(3)]
-    inside = [schema.migrate(normalize(empty_url).sqlalchemy) for _ in range(3)]
+    inside = [migrate.migrate(normalize(empty_url).sqlalchemy) for _ in range(3)]
     done, *_ = await asyncio.gather(asyncio.gather(*processes), *inside)
     assert [each.returncode for each in done] == [0, 0, 0], done
     assert await definitions(empty_url)
@@ -107,7 +107,7 @@ async def test_two_that_migrate_at_once_both_succeed(empty_url: str) -> None:
 @pytest.mark.parametrize("first", ["jobtrail", OTHER])
 async def test_two_schemas_in_one_database_come_and_go_alone(empty_url: str, first: str) -> None:
     url, second = normalize(empty_url).sqlalchemy, OTHER if first == "jobtrail" else "jobtrail"
-    await schema.migrate(url, schema=first)
+    await migrate.migrate(url, schema=first)
     alone = await definitions(empty_url, first)
     for arguments in (["upgrade", "head"], ["check"]):
         done = alembic(*arguments, url=empty_url, JOBTRAIL_SCHEMA=second)
@@ -135,16 +135,16 @@ async def test_offline_sql_for_another_schema(empty_url: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("written", "state"),
     [
-        (None, schema.Schema.MISSING),
-        ("head", schema.Schema.CURRENT),
-        ("299901010000", schema.Schema.LATER),
-        ("base", schema.Schema.MISSING),
+        (None, migrate.Schema.MISSING),
+        ("head", migrate.Schema.CURRENT),
+        ("299901010000", migrate.Schema.LATER),
+        ("base", migrate.Schema.MISSING),
     ],
 )
-async def test_the_state_of_a_schema(empty_url: str, written: str | None, state: schema.Schema) -> None:
+async def test_the_state_of_a_schema(empty_url: str, written: str | None, state: migrate.Schema) -> None:
     url = normalize(empty_url).sqlalchemy
     if written is not None:
-        await schema.migrate(url)
+        await migrate.migrate(url)
         connection = await asyncpg.connect(empty_url)
         if written == "base":
             await connection.execute("DELETE FROM jobtrail.alembic_version")
@@ -153,7 +153,7 @@ async def test_the_state_of_a_schema(empty_url: str, written: str | None, state:
         await connection.close()
     opened = open_database(url)
     async with opened.sessions() as session:
-        assert await schema.state(session) is state
+        assert await migrate.state(session) is state
     await opened.dispose()
 
 
@@ -197,7 +197,7 @@ def host_alembic(folder: Path, *arguments: str) -> str:
 
 async def test_clean_beside_the_alembic_of_a_host(empty_url: str, tmp_path: Path) -> None:
     """Neither sees the other's tables, whatever the order."""
-    await schema.migrate(normalize(empty_url).sqlalchemy)
+    await migrate.migrate(normalize(empty_url).sqlalchemy)
     (tmp_path / "migrations" / "versions").mkdir(parents=True)
     (tmp_path / "migrations" / "env.py").write_text(HOST_ENV)
     template = (TOP / "migrations" / "script.py.mako").read_text()

@@ -3,10 +3,10 @@
 from uuid import UUID
 
 from jobtrail.job.status import Status
-from jobtrail.lifecycle.bulk import Bulk
-from jobtrail.store.jobs import Filter
-from support.database import Place
+from jobtrail.jobs.bulk import Bulk
+from jobtrail.jobs.query import Filter
 from support.rows import in_status
+from support.world import Place
 
 NOOP = Filter(task=("noop",))
 

@@ -4,9 +4,8 @@ import logging
 from typing import Any
 from uuid import UUID
 
-from jobtrail.job.context import JobContext
+from jobtrail.job.context import JobContext, Progress
 from jobtrail.job.ids import new_job_id
-from jobtrail.job.progress import Progress
 
 
 class Untied:

@@ -12,7 +12,7 @@ from typing import Self
 
 import httpx
 
-from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.db.embedded import EmbeddedPostgres
 from support.embedded import servers_in
 from support.servers import environment, reachable_folder
 from support.until import until

@@ -7,10 +7,10 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from jobtrail.store.job_session import JobSession, complete, open_job_session
-from jobtrail.store.transitions.claim import claim_next
-from jobtrail.store.transitions.finish import Ending, Landing
-from support.database import Place
+from jobtrail.jobs.claim import claim_next
+from jobtrail.jobs.finish import OutcomeRecord, Recorded
+from jobtrail.jobs.session import JobSession, complete, open_job_session
+from support.world import Place
 
 LEASE = timedelta(seconds=10)
 MADE = """CREATE TABLE effects (name text PRIMARY KEY, parent text REFERENCES effects DEFERRABLE INITIALLY DEFERRED)"""
@@ -32,14 +32,14 @@ class Job:
 
     place: Place
     node: UUID
-    ending: Ending
+    ending: OutcomeRecord
     opened: list[JobSession] = field(default_factory=list)
 
     async def open(self, lease: timedelta = LEASE) -> JobSession:
         self.opened.append(await open_job_session(self.place.database, lease=lease))
         return self.opened[-1]
 
-    async def complete(self, session: JobSession) -> Landing:
+    async def complete(self, session: JobSession) -> Recorded:
         return await complete(self.place.database, session, self.ending, node=self.node)
 
     async def claim(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from jobtrail.store.embedded.programs import installed_programs
+from jobtrail.db.embedded.programs import installed_programs
 from support.servers import environment, system_binaries
 
 SERVICE = Path(__file__).parents[2] / "service"
@@ -18,7 +18,7 @@ BINARIES = [installed_programs().where, *system_binaries()]
 USER = """
 import os, sys
 from pathlib import Path
-from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.db.embedded import EmbeddedPostgres
 postgres = EmbeddedPostgres(Path(sys.argv[1]), binaries=Path(sys.argv[2]))
 try:
     url = postgres.start()

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import Enum
 
-from support.database import Place
+from support.world import Place
 
 _KEY = 7
 
@@ -30,7 +30,9 @@ async def gate(place: Place, where: Gate) -> AsyncIterator[Callable[[], Awaitabl
 
     async def waits() -> int | None:
         pid: int | None = await place.value(
-            "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted", _KEY
+            "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            _KEY,
         )
         return pid
 

@@ -8,17 +8,16 @@ from uuid import UUID, uuid4
 from jobtrail.job.ids import new_job_id
 from jobtrail.job.outcome import Again, Cancelled, Failed, Outcome, Succeeded
 from jobtrail.job.record import Claimed, Failure, NewJob, PauseKind
-from jobtrail.lifecycle.finish import ending_of
-from jobtrail.store import expiry, nodes, pauses
-from jobtrail.store.transitions.cancel import Cancellation, cancel_group
-from jobtrail.store.transitions.claim import claim_these
-from jobtrail.store.transitions.finish import Landing, finish_group
-from jobtrail.store.transitions.insert import insert_group
-from jobtrail.store.transitions.renew import Held, renew
-from jobtrail.store.transitions.rescue import rescue
-from jobtrail.store.transitions.retry import retry
-from support.database import Place
-from support.judges import JUDGE, judge
+from jobtrail.jobs.cancel import Cancellation, cancel_group
+from jobtrail.jobs.claim import claim_these
+from jobtrail.jobs.finish import Recorded, finish_group, record_of
+from jobtrail.jobs.purge import purge_jobs
+from jobtrail.jobs.renew import AttemptRef, renew
+from jobtrail.jobs.rescue import rescue_batch as rescue
+from jobtrail.jobs.retry import retry_these
+from jobtrail.jobs.submit import insert_group
+from jobtrail.ops import nodes, pauses
+from support.world import JUDGE, Place, judge
 
 MINUTE: Final = timedelta(minutes=1)
 LEASE: Final = timedelta(seconds=30)
@@ -81,7 +80,7 @@ class History:
 
     async def renew(self, name: str, node: str) -> None:
         """For an hour from now."""
-        held = [Held(self.held[name].id, self.held[name].attempt)]
+        held = [AttemptRef(self.held[name].id, self.held[name].attempt)]
         async with self.place.database.autocommit() as connection:
             await renew(connection, held, node=self.nodes[node], lease=timedelta(hours=1))
 
@@ -114,7 +113,7 @@ class History:
     async def retry(self, name: str, ago: float, by: str) -> None:
         began = await self._clock()
         async with self.place.database.sessions.begin() as session:
-            assert await retry(session, self.jobs[name], actor=by)
+            assert await retry_these(session, [self.jobs[name]], actor=by) == 1
         await self._date(name, began, ago)
 
     async def pause(self, kind: PauseKind, name: str, by: str, reason: str | None) -> None:
@@ -123,14 +122,14 @@ class History:
 
     async def purge(self, name: str, ago: float, by: str) -> None:
         began = await self._clock()
-        assert await expiry.purge(self.place.database, actor=by, most=500) == 1
+        assert await purge_jobs(self.place.database, by=by) == 1
         await self._date(name, began, ago)
 
     async def _end(self, name: str, ago: float, node: str, outcome: Outcome) -> None:
         began = await self._clock()
-        ending = ending_of(self.held[name], outcome)
+        ending = record_of(self.held[name], outcome)
         (landing,) = await finish_group(self.place.database, [ending], node=self.nodes[node])
-        assert landing in {Landing.LANDED, Landing.CANCELLED}
+        assert landing in {Recorded.YES, Recorded.CANCELLED}
         await self._date(name, began, ago)
 
     def _failure(self, name: str, type_: str, message: str) -> Failure:

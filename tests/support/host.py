@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from jobtrail import Jobtrail, Settings
 from jobtrail.job.task import Task
 from support import tasks
-from support.database import Place
 from support.service import client_of
+from support.world import Place
 
 TASKS: list[Task[..., Any]] = [each for each in vars(tasks).values() if isinstance(each, Task)]
 

@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from support.database import Place
 from support.deaf import DEAF
 from support.demo import free_port
 from support.served import CHECKOUT, Started, nothing_is_left
 from support.servers import environment
 from support.until import until
+from support.world import Place
 
 APP = """
 from fastapi import FastAPI

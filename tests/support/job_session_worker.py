@@ -11,12 +11,12 @@ from uuid import uuid4
 
 from sqlalchemy import text
 
+from jobtrail.db.engine import open_database
 from jobtrail.job.errors import CommitFailedError
 from jobtrail.job.status import Status
-from jobtrail.store.engine import open_database
-from jobtrail.store.job_session import complete, open_job_session
-from jobtrail.store.transitions.claim import claim_next
-from jobtrail.store.transitions.finish import Ending
+from jobtrail.jobs.claim import claim_next
+from jobtrail.jobs.finish import OutcomeRecord
+from jobtrail.jobs.session import complete, open_job_session
 
 
 async def work(url: str, lease: timedelta) -> None:
@@ -27,7 +27,7 @@ async def work(url: str, lease: timedelta) -> None:
     print("wrote", flush=True)
     if not await asyncio.to_thread(sys.stdin.readline):
         os._exit(1)  # whoever started it is gone
-    ending = Ending(claimed.id, claimed.attempt, Status.SUCCEEDED, "succeeded")
+    ending = OutcomeRecord(claimed.id, claimed.attempt, Status.SUCCEEDED, "succeeded")
     try:
         print((await complete(database, session, ending, node=node)).name, flush=True)
     except CommitFailedError:

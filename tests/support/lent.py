@@ -10,8 +10,8 @@ import asyncpg
 from sqlalchemy import NullPool, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from jobtrail.store.engine import Database, lend_database
-from support.database import Place
+from jobtrail.db.engine import Database, lend_database
+from support.world import Place
 
 OWN: Final = {"search_path": "information_schema", "lock_timeout": "7s", "application_name": "host"}
 """What the hosts below set on their connections, each in its way."""

@@ -13,7 +13,7 @@ from jobtrail import Retry
 from jobtrail.job.outcome import Ended, Returned
 from jobtrail.job.record import Claimed
 from jobtrail.job.task import Task
-from jobtrail.node.processes.pool import Child, Order, Processes
+from jobtrail.worker.processes.pool import Child, Order, Processes
 from support import heavy
 from support.contexts import Untied, context_of
 from support.until import until

@@ -11,7 +11,7 @@ from typing import Any
 from jobtrail import task
 from jobtrail.job.record import Claimed
 from jobtrail.job.task import Task
-from jobtrail.node.processes.pool import Child, Order, Processes
+from jobtrail.worker.processes.pool import Child, Order, Processes
 from support.contexts import Untied, context_of
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
-from support.database import Place
 from support.startup import begun, refusal
+from support.world import Place
 
 _COMMIT = b"COMMIT;"
 _CHUNK = 65536

@@ -67,4 +67,9 @@ def app_of(trail: Jobtrail) -> FastAPI:
     async def stop(jobs: Jobs) -> None:
         jobs.add_task(simple.block, seconds=0.5)
 
+    @app.get("/runs")
+    async def is_run() -> bool:
+        """Whether the kit runs jobs in this loop."""
+        return any("jobtrail/testing/running.py" in repr(each) for each in asyncio.all_tasks())
+
     return app

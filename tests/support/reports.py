@@ -10,24 +10,24 @@ from sqlalchemy import event
 
 from jobtrail.job.record import LogLine
 from jobtrail.job.status import Status
-from jobtrail.lifecycle.read import read_log
-from jobtrail.node.report import Report
-from jobtrail.node.reports import Reports
-from jobtrail.store.transitions.renew import Held
-from support import house, rows
-from support.database import Place
+from jobtrail.jobs.log import read_log
+from jobtrail.jobs.renew import AttemptRef
+from jobtrail.worker.report import Report
+from jobtrail.worker.reports import Reports
+from support import rows, world
+from support.world import Place
 
 NODE = uuid4()
 
 
-async def running(place: Place, *, node: UUID = NODE, attempt: int = 1) -> Held:
+async def running(place: Place, *, node: UUID = NODE, attempt: int = 1) -> AttemptRef:
     job_id = await rows.in_status(place, Status.RUNNING)
     for _ in range(attempt - 1):
         await rows.moved(place, job_id, Status.FAILED)
         await rows.moved(place, job_id, Status.PENDING)
         await rows.moved(place, job_id, Status.RUNNING)
     await place.psql.execute("UPDATE jobtrail.jobs SET node_id = $2 WHERE id = $1", job_id, node)
-    return Held(job_id, attempt)
+    return AttemptRef(job_id, attempt)
 
 
 @asynccontextmanager
@@ -60,14 +60,14 @@ def say(report: Report, text: object, *args: object, **more: object) -> None:
     report.line(logging.makeLogRecord(fields))
 
 
-async def kept(place: Place, held: Held) -> list[LogLine]:
-    return list(await read_log(house.desk_at(place), held.id))
+async def kept(place: Place, held: AttemptRef) -> list[LogLine]:
+    return list(await read_log(world.services_at(place), held.id))
 
 
-async def stored(place: Place, held: Held) -> int:
+async def stored(place: Place, held: AttemptRef) -> int:
     return int(await place.value("SELECT count(*) FROM jobtrail.log_lines WHERE job_id = $1", held.id))
 
 
-async def progress(place: Place, held: Held) -> str | None:
+async def progress(place: Place, held: AttemptRef) -> str | None:
     found: str | None = await place.value("SELECT progress FROM jobtrail.jobs WHERE id = $1", held.id)
     return found

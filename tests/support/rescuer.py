@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from jobtrail.lifecycle.rescue import rescue
-from jobtrail.store.engine import open_database
-from support.database import Place
+from jobtrail.db.engine import open_database
+from jobtrail.jobs.rescue import rescue
+from support.world import Place
 
 
 @contextmanager

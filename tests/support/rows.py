@@ -5,7 +5,7 @@ from uuid import UUID
 
 from jobtrail.job.ids import new_job_id
 from jobtrail.job.status import Status
-from support.database import Place
+from support.world import Place
 
 _NOTHING_LEFT: Final = """node_id = NULL, lease_until = NULL, started_at = NULL, finished_at = NULL, expires_at = NULL,
     result = NULL, error = NULL, cancel_requested_at = NULL, cancel_requested_by = NULL, cancel_reason = NULL"""

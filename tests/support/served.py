@@ -18,7 +18,10 @@ from support.servers import environment
 from support.until import until
 
 TOP = Path(__file__).parents[2]
-CHECKOUT = {"PYTHONPATH": f"{TOP / 'service'}:{TOP / 'tests'}", "JOBTRAIL_TASKS": "support.errands"}
+CHECKOUT = {
+    "PYTHONPATH": ":".join(str(TOP / each) for each in ("service", "tests", "tests/verification")),
+    "JOBTRAIL_TASKS": "support.errands",
+}
 MODULE = (sys.executable, "-m", "jobtrail")
 
 

@@ -1,4 +1,4 @@
-"""The PostgreSQL servers that tests run on: the embedded one, or the system's when its binaries are present."""
+"""For processes that a test starts: an environment, a folder, and the PostgreSQL of the system."""
 
 import os
 import shutil
@@ -6,9 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from jobtrail.store.embedded import EmbeddedPostgres
-from jobtrail.testing.server import embedded_server
 
 
 def system_binaries() -> list[Path]:
@@ -26,14 +23,6 @@ def reachable_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def server(which: str) -> Iterator[EmbeddedPostgres]:
-    """A server of its own; `which` is `system`, or else the embedded one. Its durability is PostgreSQL's own."""
-    binaries = system_binaries()[0] if which == "system" else None
-    with embedded_server({"max_connections": "200"}, binaries=binaries) as running:
-        yield running
 
 
 def environment(**more: str) -> dict[str, str]:

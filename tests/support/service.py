@@ -9,14 +9,13 @@ from uuid import UUID
 import httpx
 from fastapi import FastAPI
 
-from jobtrail.api.access import Access, Open
-from jobtrail.api.door import OwnDoor
+from jobtrail.api.access import Access, NoAuth
+from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import Guards, install
 from jobtrail.job.access import SCOPES
-from jobtrail.lifecycle.desk import Desk
-from support.database import Place
-from support.house import desk_at, node_at
+from jobtrail.jobs.services import Services
 from support.until import until
+from support.world import Place, node_at, services_at
 
 MAX_BODY = 100_000
 OPEN: Guards = dict.fromkeys(SCOPES, ())
@@ -26,19 +25,19 @@ OPEN: Guards = dict.fromkeys(SCOPES, ())
 class Service:
     """The stand-alone service and a caller of it. `launched` is what its node was told; `accepting` may be switched."""
 
-    desk: Desk
+    services: Services
     launched: list[UUID] = field(default_factory=list)
     accepting: bool = True
     app: FastAPI = field(default_factory=FastAPI)
-    access: Access = field(default_factory=Open)
+    access: Access = field(default_factory=NoAuth)
     client: httpx.AsyncClient = field(init=False)
 
     def __post_init__(self) -> None:
         self.client = client_of(self.app)
 
     @property
-    def door(self) -> OwnDoor:
-        return OwnDoor(self.desk, self._launch, lambda: self.accepting, MAX_BODY, self.access)
+    def context(self) -> ServiceContext:
+        return ServiceContext(self.services, self._launch, lambda: self.accepting, MAX_BODY, self.access)
 
     def _launch(self, job_id: UUID, _task: str, _queue: str) -> None:
         self.launched.append(job_id)
@@ -72,8 +71,8 @@ def client_of(app: FastAPI, **options: Any) -> httpx.AsyncClient:
 @asynccontextmanager
 async def idle(place: Place) -> AsyncIterator[Service]:
     """Without a node: jobs stay pending."""
-    made = Service(desk_at(place))
-    install(made.app, made.door)
+    made = Service(services_at(place))
+    install(made.app, made.context)
     async with made.client:
         yield made
 
@@ -81,9 +80,9 @@ async def idle(place: Place) -> AsyncIterator[Service]:
 @asynccontextmanager
 async def working(place: Place, **work: Any) -> AsyncIterator[Service]:
     """With a node: jobs are run."""
-    desk = desk_at(place)
-    async with node_at(desk, place, **work) as node:
-        made = Service(desk)
-        install(made.app, OwnDoor(desk, node.launch, node.accepting, MAX_BODY, Open()))
+    services = services_at(place)
+    async with node_at(services, place, **work) as node:
+        made = Service(services)
+        install(made.app, ServiceContext(services, node.launch, node.accepting, MAX_BODY, NoAuth()))
         async with made.client:
             yield made

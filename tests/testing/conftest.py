@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from jobtrail import Jobtrail
-from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.testing import ScratchDatabase, Workbench, scratch_database, workbench
 from support.rehearsal import TASKS
 

@@ -12,20 +12,20 @@ import asyncpg
 import pytest
 
 from jobtrail import Jobtrail
+from jobtrail.db import engine, scratch
+from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.db.embedded.locks import let_go, open_lock, share
+from jobtrail.db.tables import metadata
 from jobtrail.job.database_url import normalize
 from jobtrail.job.errors import SettingsError, UnavailableError
 from jobtrail.settings import load
-from jobtrail.store import engine, scratch
-from jobtrail.store.embedded import EmbeddedPostgres
-from jobtrail.store.embedded.locks import let_go, open_lock, share
-from jobtrail.store.tables import metadata
 from jobtrail.testing import ScratchDatabase, scratch_database
 from jobtrail.testing.server import OPTION, PREFIX, VARIABLE, remove_abandoned
-from support.database import Place
 from support.embedded import ask, servers_in
 from support.rehearsal import TASKS, family
 from support.rows import born
 from support.servers import reachable_folder
+from support.world import Place
 
 TABLES = [table.fullname for table in metadata.sorted_tables]
 

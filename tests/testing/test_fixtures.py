@@ -4,7 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from jobtrail.store.embedded import EmbeddedPostgres
+from jobtrail.db.embedded import EmbeddedPostgres
 from support.embedded import ask
 from support.servers import environment
 

@@ -1,6 +1,6 @@
 """THE DOOR FOR PROGRAMS: HTTP is translated here once, into verbs on the way in and into problems on the way out.
 
-Read `routes` (the table of calls), `submissions`, `jobs`, `bulk`, `pauses`, `keys` and `surroundings` (what they do),
-`shell`, `route`, `access`, `body` and `guards` (what every call passes through), `kinds` and `problems` (which error is
-which answer), then `view` (what a caller is shown), `representation` and `schemas` (how things look).
+Read `routes` (the table of calls), then the calls themselves: `submissions`, `jobs`, `bulk`, `tasks`, `nodes`,
+`pauses`, `keys`, `audit`, `health`. Every call passes `middleware` (stand-alone only), `route`, `access` and `body`; an
+error becomes an answer by `problem_types` and `problems`. `schemas` and `representation` say how records look outside.
 """

@@ -1,4 +1,4 @@
-"""Who may call. The stand-alone service asks for keys; among a host's routes the host's own guards ask."""
+"""Authentication. The stand-alone service asks for access keys; among a host's routes the host's own guards ask."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -8,19 +8,19 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from jobtrail.api.errors import NotThisMachineError
+from jobtrail.api.problem_types import NotThisMachineError
 from jobtrail.job.access import ANONYMOUS, Caller, Scope
 from jobtrail.job.errors import ForbiddenError, UnauthorizedError
-from jobtrail.lifecycle.key_ring import KeyRing
+from jobtrail.ops.key_ring import KeyVerifier
 
 CALLER: Final = "jobtrail.caller"
-"""Where in the scope of a request its caller is kept."""
+"""Key of the caller in the scope of its request."""
 
 _NOBODY: Final = Caller("anonymous", frozenset())
 
 
 class Access(Protocol):
-    """How a door knows its callers."""
+    """Tells callers apart."""
 
     async def admit(self, request: Request, needs: Collection[Scope]) -> None:
         """Before anything of the request is looked at. `needs`: one of these scopes, or nothing if it is empty.
@@ -32,27 +32,27 @@ class Access(Protocol):
         """After the guards of a host, and before the endpoint. Raises ForbiddenError."""
 
     def caller(self, request: Request) -> Caller:
-        """Who was admitted and confirmed."""
+        """The caller that was admitted and confirmed."""
 
 
-class Open:
+class NoAuth:
     """Everybody may do everything: for a process that only its own machine reaches."""
 
     async def admit(self, request: Request, needs: Collection[Scope]) -> None:
-        """Nobody is asked."""
+        """Admits everybody."""
 
     async def confirm(self, request: Request, needs: Sequence[Scope]) -> None:
-        """Nobody is asked."""
+        """Confirms everybody."""
 
     def caller(self, request: Request) -> Caller:  # noqa: ARG002 - the protocol's
         return ANONYMOUS
 
 
-class Keyed:
-    """By access keys (RFC 6750). On `loopback`, and only there, nobody is asked as long as no key was made."""
+class ApiKeyAuth:
+    """Asks for access keys (RFC 6750). On `loopback`, and only there, no key is needed until the first is made."""
 
-    def __init__(self, ring: KeyRing, *, loopback: bool) -> None:
-        self._ring: Final = ring
+    def __init__(self, verifier: KeyVerifier, *, loopback: bool) -> None:
+        self._verifier: Final = verifier
         self._loopback: Final = loopback
 
     async def admit(self, request: Request, needs: Collection[Scope]) -> None:
@@ -71,10 +71,10 @@ class Keyed:
         return found
 
     async def _identify(self, request: Request) -> Caller:
-        if self._loopback and not await self._ring.needed():
+        if self._loopback and not await self._verifier.needed():
             _refuse_other_machines(request)
             return ANONYMOUS
-        caller = await self._ring.identify(key_of(request))
+        caller = await self._verifier.identify(key_of(request))
         if caller is None:
             raise UnauthorizedError("an access key is needed, sent as `Authorization: Bearer KEY`")
         return caller

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
 
-from jobtrail.api.errors import BodyTooLargeError, BodyTooSlowError, ContentTypeError
+from jobtrail.api.problem_types import BodyTooLargeError, BodyTooSlowError, ContentTypeError
 from jobtrail.job.storable import parse
 
 _JSON: Final = "application/json"

@@ -1,4 +1,4 @@
-"""What browsers are told with every answer: to guess no types, to keep nothing, to run nothing, to frame nothing."""
+"""Security headers of every answer: guess no types, keep nothing, run nothing, frame nothing."""
 
 import re
 from base64 import b64encode

@@ -9,15 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobtrail.api import representation
-from jobtrail.api.door import Door
+from jobtrail.api.context import ApiContext
 from jobtrail.api.examples import BULKS
 from jobtrail.api.query import Filters, Reason
 from jobtrail.api.schemas import AnyAction
 from jobtrail.api.submissions import refuse_while_closing
-from jobtrail.job.documented import Documented
-from jobtrail.job.errors import Flaw, InvalidInputError
-from jobtrail.job.submission import WHOLE
-from jobtrail.lifecycle.bulk import Action, bulk
+from jobtrail.job.errors import FieldError, InvalidInputError
+from jobtrail.job.submission import WHOLE, Documented
+from jobtrail.jobs.bulk import Action, bulk
 
 MOST: Final = 10_000
 """Jobs of one call, so that its answer comes within seconds."""
@@ -28,7 +27,7 @@ _TIMES: Final = ("created_after", "created_before")
 
 
 def _name_something(said: dict[str, Any]) -> None:
-    """What the validators ask for, as JSON Schema."""
+    """Says in JSON Schema what the validators ask for."""
     for name in _LISTS:
         said["properties"][name]["minItems"] = 1
     times = [{"properties": {name: {"type": "string"}}, "required": [name]} for name in _TIMES]
@@ -49,7 +48,7 @@ class BulkFilter(Documented, Filters):
 
 
 def _fitting(action: Action) -> dict[str, Any]:
-    """What can be said with it, as JSON Schema."""
+    """The JSON Schema of a body with this action."""
     statuses = {"items": {"enum": [str(each) for each in action.statuses]}}
     said = {"action": {"const": str(action)}, "filter": {"properties": {"status": statuses}}}
     return {"properties": said if action is Action.CANCEL else {**said, "reason": {"type": "null"}}}
@@ -73,7 +72,7 @@ class BulkBody(Documented):
 class BulkRoutes:
     """/jobs/bulk."""
 
-    door: Door
+    context: ApiContext
 
     async def move_jobs(self, request: Request, wanted: Annotated[BulkBody, Body(openapi_examples=BULKS)]) -> Response:
         """Cancels, or retries by hand, the jobs of a filter, in batches: each job as if it were named alone.
@@ -83,15 +82,15 @@ class BulkRoutes:
         """
         action = Action(wanted.action)
         if action is Action.RETRY:
-            refuse_while_closing(self.door)
+            refuse_while_closing(self.context)
             if wanted.reason is not None:
-                raise InvalidInputError([Flaw("/reason", "only a cancel has a reason")])
+                raise InvalidInputError([FieldError("/reason", "only a cancel has a reason")])
         try:
             done = await bulk(
-                self.door.desk,
+                self.context.services,
                 action,
                 wanted.filter.filter(),
-                by=self.door.access.caller(request).name,
+                by=self.context.access.caller(request).name,
                 reason=wanted.reason or None,
                 dry_run=wanted.dry_run,
                 most=wanted.limit,

@@ -16,13 +16,13 @@ def etag_of(representation: bytes) -> str:
 
 
 def matches_if_match(request: Request, etag: str) -> bool:
-    """Whether a change may go ahead. Only strong tags count, and what cannot be read matches nothing."""
+    """True if a change may go ahead. Only strong tags count; a header that cannot be read matches nothing."""
     found = request.headers.getlist("if-match")
     return not found or _matches(found, etag, weak=False)
 
 
 def matches_if_none_match(request: Request, etag: str) -> bool:
-    """Whether the caller has this representation already; weak tags count too."""
+    """True if the caller has this representation already; weak tags count too."""
     return _matches(request.headers.getlist("if-none-match"), etag, weak=True)
 
 

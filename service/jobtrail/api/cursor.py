@@ -1,4 +1,4 @@
-"""Where a list goes on, as an opaque text: 8 bytes of microseconds and the id, behind a version byte."""
+"""A page's cursor as opaque text: a version byte, 8 bytes of microseconds, the id."""
 
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from jobtrail.job.errors import Flaw, InvalidInputError
-from jobtrail.store.jobs import Place
+from jobtrail.job.errors import FieldError, InvalidInputError
+from jobtrail.jobs.query import Cursor
 
 _LAYOUT: Final = struct.Struct(">Bq16s")
 _VERSION: Final = 1
@@ -15,17 +15,17 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-def write(place: Place) -> str:
+def write(place: Cursor) -> str:
     packed = _LAYOUT.pack(_VERSION, (place.created_at - _EPOCH) // _MICROSECOND, place.id.bytes)
     return urlsafe_b64encode(packed).rstrip(b"=").decode()
 
 
-def read(text: str) -> Place:
+def read(text: str) -> Cursor:
     """Raises InvalidInputError for anything that `write` did not make."""
     try:
         packed = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
         version, microseconds, job_id = _LAYOUT.unpack(packed)
-        place = Place(_EPOCH + timedelta(microseconds=microseconds), UUID(bytes=job_id))
+        place = Cursor(_EPOCH + timedelta(microseconds=microseconds), UUID(bytes=job_id))
     except (ValueError, struct.error, OverflowError):
         raise _refused() from None
     if version != _VERSION or write(place) != text:
@@ -34,4 +34,6 @@ def read(text: str) -> Place:
 
 
 def _refused() -> InvalidInputError:
-    return InvalidInputError([Flaw("?cursor", "this is no cursor of this list: take next_cursor as it was given")])
+    return InvalidInputError(
+        [FieldError("?cursor", "this is no cursor of this list: take next_cursor as it was given")]
+    )

@@ -1,18 +1,18 @@
-"""What callers say in headers."""
+"""The request headers that the calls read."""
 
 import re
 from typing import Final
 
 from starlette.requests import Request
 
-from jobtrail.job.errors import Flaw, InvalidInputError
+from jobtrail.job.errors import FieldError, InvalidInputError
+from jobtrail.job.ids import parse_traceparent
 from jobtrail.job.limits import MAX_KEY
-from jobtrail.job.trace import parse_traceparent
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
 IDEMPOTENCY_PATTERN: Final = rf'^("([ !#-\[\]-~]|\\["\\]){{1,{MAX_KEY}}}"|[!#-~]{{1,{MAX_KEY}}})$'
-"""What `idempotency_key_of` takes, for the documentation."""
+"""The form of a key that `idempotency_key_of` takes, for the documentation."""
 
 # RFC 8941, section 3.3.3; and bare: visible ASCII without a quote.
 _QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
@@ -53,4 +53,4 @@ def refuse_idempotency_key(request: Request) -> None:
 
 
 def _refused(detail: str) -> InvalidInputError:
-    return InvalidInputError([Flaw(f"{IDEMPOTENCY_KEY}:", detail)])
+    return InvalidInputError([FieldError(f"{IDEMPOTENCY_KEY}:", detail)])

@@ -1,4 +1,4 @@
-"""Whether the process answers, and whether it can do its work."""
+"""Health: the process answers; it can do its work."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,12 +6,11 @@ from typing import Final
 from starlette.responses import Response
 
 from jobtrail.api import representation
-from jobtrail.api.door import Door
+from jobtrail.api.context import ApiContext
+from jobtrail.db import migrate
+from jobtrail.db.migrate import Schema
 from jobtrail.job.errors import UnavailableError
-from jobtrail.lifecycle.desk import PATIENCE
-from jobtrail.lifecycle.rights import look
-from jobtrail.store import schema
-from jobtrail.store.schema import Schema
+from jobtrail.jobs.services import PATIENCE, missing_rights
 
 _UNUSABLE: Final = {
     Schema.MISSING: "the database has no Jobtrail schema: run `jobtrail migrate`",
@@ -24,7 +23,7 @@ _UNUSABLE: Final = {
 class HealthRoutes:
     """/health and what lies below."""
 
-    door: Door
+    context: ApiContext
 
     async def live(self) -> Response:
         """The process answers. The database is not asked: a restart would not mend it."""
@@ -32,7 +31,7 @@ class HealthRoutes:
 
     async def ready(self) -> Response:
         """Jobs can be submitted: the database answers, its schema is usable, the process is not shutting down."""
-        if not self.door.accepting():
+        if not self.context.accepting():
             raise UnavailableError("draining: this process is shutting down")
         if (obstacle := await self._obstacle()) is not None:
             raise UnavailableError(obstacle)
@@ -45,12 +44,14 @@ class HealthRoutes:
     async def _obstacle(self) -> str | None:
         """Why no job could be accepted and run. All of it is asked each time: it is a few look-ups in the catalog."""
         try:
-            async with self.door.desk.session(PATIENCE) as session:
-                nature = await schema.nature(session)
+            async with self.context.services.session(PATIENCE) as session:
+                nature = await migrate.nature(session)
                 if not nature.is_writable:
                     return "the database is read-only for now"
                 return (
-                    nature.misfit or await look(self.door.desk, session) or _UNUSABLE.get(await schema.state(session))
+                    nature.misfit
+                    or await missing_rights(self.context.services, session)
+                    or _UNUSABLE.get(await migrate.state(session))
                 )
         except TimeoutError as error:
             raise UnavailableError(f"the database did not answer within {PATIENCE:g} s") from error

@@ -11,31 +11,33 @@ from starlette.responses import Response
 
 from jobtrail.api import cursor, links, representation
 from jobtrail.api.conditions import etag_of, matches_if_match, matches_if_none_match
-from jobtrail.api.door import Door
+from jobtrail.api.context import ApiContext
 from jobtrail.api.examples import AMENDMENTS
 from jobtrail.api.query import REPEATABLE, CancelBody, CancelQuery, HistoryQuery, Listing, LogQuery, RetryBody, once
+from jobtrail.api.representation import View
 from jobtrail.api.submissions import launch, refuse_while_closing
-from jobtrail.api.view import View
 from jobtrail.job.errors import ForbiddenError, JobNotFoundError
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Amendment
-from jobtrail.lifecycle.amend import amend
-from jobtrail.lifecycle.cancel import cancel
-from jobtrail.lifecycle.read import read, read_log, read_moves, read_page
-from jobtrail.lifecycle.retry import retry
+from jobtrail.jobs.amend import amend
+from jobtrail.jobs.cancel import cancel
+from jobtrail.jobs.history import read_moves
+from jobtrail.jobs.log import read_log
+from jobtrail.jobs.query import read, read_page
+from jobtrail.jobs.retry import retry
 
 
 @dataclass(frozen=True)
 class JobRoutes:
     """/jobs and what lies below."""
 
-    door: Door
+    context: ApiContext
 
     async def get_job(self, request: Request, job_id: UUID) -> Response:
         """One job with all that is known of it. With If-None-Match, 304 while nothing has changed."""
-        view = View.of(self.door, request)
-        job = await read(self.door.desk, job_id, only_of=view.only_of)
+        view = View.of(self.context, request)
+        job = await read(self.context.services, job_id, only_of=view.only_of)
         answer = _whole(job, view)
         if matches_if_none_match(request, answer.headers["ETag"]):
             return Response(status_code=304, headers={"ETag": answer.headers["ETag"], **representation.polling(job)})
@@ -44,8 +46,8 @@ class JobRoutes:
     async def list_jobs(self, request: Request, wanted: Annotated[Listing, Query()]) -> Response:
         """Jobs, newest first; a filter may be given more than once."""
         once(request, Listing.model_fields, but=REPEATABLE)
-        view = View.of(self.door, request)
-        found = await read_page(self.door.desk, wanted.page(only_of=view.only_of))
+        view = View.of(self.context, request)
+        found = await read_page(self.context.services, wanted.page(only_of=view.only_of))
         following = None if found.following is None else cursor.write(found.following)
         items = [representation.of_listed_job(job, wanted.include, view) for job in found.jobs]
         headers = {} if following is None else {"Link": _next(request, following)}
@@ -56,8 +58,8 @@ class JobRoutes:
     ) -> Response:
         """Every move of a job, also after its row was purged; next_cursor leads on where they are thousands."""
         once(request, HistoryQuery.model_fields)
-        view = View.of(self.door, request)
-        found = await read_moves(self.door.desk, job_id, after=int(wanted.cursor or 0), only_of=view.only_of)
+        view = View.of(self.context, request)
+        found = await read_moves(self.context.services, job_id, after=int(wanted.cursor or 0), only_of=view.only_of)
         following = None if found.following is None else str(found.following)
         items = [representation.of_transition(each, view) for each in found.moves]
         return representation.answer({"items": items, "next_cursor": following})
@@ -65,8 +67,8 @@ class JobRoutes:
     async def get_log(self, request: Request, job_id: UUID, wanted: Annotated[LogQuery, Query()]) -> Response:
         """What the job said while it ran, oldest first: the last 1,000 lines or 256 KiB of all its attempts."""
         once(request, LogQuery.model_fields)
-        view = View.of(self.door, request)
-        found = await read_log(self.door.desk, job_id, attempt=wanted.attempt, only_of=view.only_of)
+        view = View.of(self.context, request)
+        found = await read_log(self.context.services, job_id, attempt=wanted.attempt, only_of=view.only_of)
         return representation.answer({"items": [representation.of_line(each, view) for each in found[-wanted.limit :]]})
 
     async def cancel_job(self, request: Request, job_id: UUID, wanted: CancelBody | None = None) -> Response:
@@ -86,19 +88,19 @@ class JobRoutes:
         wanted: RetryBody | None = None,  # noqa: ARG002 - it has nothing to say, and must not seem to
     ) -> Response:
         """A failed or cancelled job goes back to pending, with one more attempt if it had none left."""
-        refuse_while_closing(self.door)
-        job = await retry(self.door.desk, job_id, by=self.door.access.caller(request).name)
-        background.add_task(launch, self.door, (job,))
-        shown = representation.of_job(job, View.of(self.door, request))
+        refuse_while_closing(self.context)
+        job = await retry(self.context.services, job_id, by=self.context.access.caller(request).name)
+        background.add_task(launch, self.context, (job,))
+        shown = representation.of_job(job, View.of(self.context, request))
         return representation.answer(shown, 202, representation.polling(job))
 
     async def amend_job(
         self, request: Request, job_id: UUID, wanted: Annotated[Amendment, Body(openapi_examples=AMENDMENTS)]
     ) -> Response:
         """Changes only what is sent. With If-Match, only while the job is as the caller saw it."""
-        view = View.of(self.door, request)
+        view = View.of(self.context, request)
         job = await amend(
-            self.door.desk,
+            self.context.services,
             job_id,
             wanted,
             unchanged=lambda job: matches_if_match(request, _whole(job, view).headers["ETag"]),
@@ -106,14 +108,14 @@ class JobRoutes:
         return _whole(job, view)
 
     async def _cancel(self, request: Request, job_id: UUID, reason: str | None) -> Response:
-        view, caller = View.of(self.door, request), self.door.access.caller(request)
+        view, caller = View.of(self.context, request), self.context.access.caller(request)
         only_of = None if caller.operates else caller.name
         try:
-            job = await cancel(self.door.desk, job_id, by=caller.name, reason=reason or None, only_of=only_of)
+            job = await cancel(self.context.services, job_id, by=caller.name, reason=reason or None, only_of=only_of)
         except JobNotFoundError:
             if only_of is None or not caller.sees_all:
                 raise
-            await read(self.door.desk, job_id)
+            await read(self.context.services, job_id)
             raise ForbiddenError(caller.name, ("operate",)) from None
         status = 200 if job.status is Status.CANCELLED else 202
         return representation.answer(representation.of_job(job, view), status, representation.polling(job))

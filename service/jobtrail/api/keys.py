@@ -13,14 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobtrail.api import representation
-from jobtrail.api.door import Door
-from jobtrail.api.key_shapes import of_key
+from jobtrail.api.context import ApiContext
 from jobtrail.job.access import SCOPES, Caller, Scope
-from jobtrail.job.documented import Documented
 from jobtrail.job.errors import ForbiddenError
 from jobtrail.job.key import MAX_LIFE, MIN_LIFE, NAME_PATTERN
-from jobtrail.job.submission import Moment, Seconds, seconds
-from jobtrail.lifecycle.keys import create_key, list_keys, revoke_key
+from jobtrail.job.record import shown
+from jobtrail.job.submission import Documented, Moment, Seconds, seconds
+from jobtrail.ops.keys import create_key, list_keys, revoke_key
 
 EXAMPLES: Final[dict[str, Example]] = {
     "submit": {
@@ -59,21 +58,20 @@ class KeyBody(Documented):
 class KeyRoutes:
     """/keys."""
 
-    door: Door
+    context: ApiContext
 
     async def list_keys(self) -> Response:
         """Every key that was ever made, and who made and revoked it; never a key itself."""
-        items = [of_key(each) for each in await list_keys(self.door.desk)]
-        return representation.answer({"items": items})
+        return representation.answer({"items": await list_keys(self.context.services)})
 
     async def create_key(
         self, request: Request, wanted: Annotated[KeyBody, Body(openapi_examples=EXAMPLES)]
     ) -> Response:
         """The answer holds the key, this once. A caller gives no scope that it lacks, and no end later than its own."""
-        caller = self.door.access.caller(request)
+        caller = self.context.access.caller(request)
         _refuse_to_give(caller, wanted.scopes)
         record, text = await create_key(
-            self.door.desk,
+            self.context.services,
             wanted.name,
             wanted.scopes,
             by=caller.name,
@@ -81,11 +79,11 @@ class KeyRoutes:
             lives_for=seconds(wanted.expires_in),
             no_longer=seconds(caller.lives_for),
         )
-        return representation.answer({**of_key(record), "key": text}, 201)
+        return representation.answer({**shown(record), "key": text}, 201)
 
     async def revoke_key(self, request: Request, key_id: UUID) -> Response:
         """It is refused everywhere within a second; its row stays. The same for one that is revoked already."""
-        await revoke_key(self.door.desk, key_id, by=self.door.access.caller(request).name)
+        await revoke_key(self.context.services, key_id, by=self.context.access.caller(request).name)
         return Response(status_code=204)
 
 

@@ -3,31 +3,38 @@ parameters.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
 
 from starlette.requests import Request
-from starlette.routing import NoMatchFound
 
-PREFIX: Final = "jobtrail."
-"""Before the name of each of our routes, so that none is taken for a host's."""
+VERSION_PREFIX: Final = "/v1"
+"""Of the stand-alone service."""
 
-JOB: Final = f"{PREFIX}get_job"
-JOBS: Final = f"{PREFIX}list_jobs"
-PROBLEM: Final = f"{PREFIX}get_problem"
+JOB: Final = "/jobs/{job_id}"
+JOBS: Final = "/jobs"
+PROBLEM: Final = "/problems/{slug}"
 
-_NO_ID: Final = str(UUID(int=0))
-
-
-def path(request: Request, name: str, **parts: str) -> str:
-    """The path of a route, the proxy's part included; `about:blank` where our routes are not to be found."""
-    return _path(request, name, parts) or "about:blank"
+HOSTED: Final = "jobtrail.hosted"
+"""Key of the Hosted in the scope of a request to a call among a host's."""
 
 
-def url(request: Request, name: str, **parts: str) -> str | None:
-    """The same with scheme and host; None where our routes are not to be found."""
-    found = _path(request, name, parts)
+class Hosted(NamedTuple):
+    """A call among a host's: its path below the host's prefix, and those of all the calls that are there."""
+
+    path: str
+    calls: frozenset[str]
+
+
+def path(request: Request, call: str, **parts: str) -> str:
+    """The path of a call, the proxy's part included; `about:blank` where a host does not have it."""
+    return _path(request, call, parts) or "about:blank"
+
+
+def url(request: Request, call: str, **parts: str) -> str | None:
+    """The same with scheme and host; None where a host does not have it."""
+    found = _path(request, call, parts)
     return None if found is None else str(request.base_url.replace(path=found))
 
 
@@ -39,36 +46,26 @@ class JobLinks:
         self._before: str | None = None
 
     def location(self, request: Request, job_id: UUID) -> Mapping[str, str]:
-        """The header `Location`; none where a host lets nobody read."""
+        """The header `Location`; none where a host has no call that reads a job."""
         scope = request.scope
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
         asked = (host, scope.get("scheme"), scope.get("server"), scope.get("root_path"), scope["path"], scope["app"])
         if asked != self._asked:
-            found = url(request, JOB, job_id=_NO_ID)
-            self._before = None if found is None else found.removesuffix(_NO_ID)
+            self._before = url(request, JOB, job_id="")
             self._asked = asked
         return {} if self._before is None else {"Location": f"{self._before}{job_id}"}
 
 
-def _path(request: Request, name: str, parts: Mapping[str, str]) -> str | None:
-    calls, above = _included(request)
-    root = str(request.scope.get("root_path", "")).rstrip("/")
-    try:
-        return quote(root + str((calls or request.app).url_path_for(name, **{**above, **parts})), errors="replace")
-    except NoMatchFound:
-        return None
-
-
-def _included(request: Request) -> tuple[Any, Mapping[str, object]]:
-    """The routes that a host included together with the one that was called, and the parameters of their prefix.
-
-    None outside of them, as in the stand-alone service, whose app has each of our routes once.
-    """
+def _path(request: Request, call: str, parts: Mapping[str, str]) -> str | None:
     scope = request.scope
-    known, route = scope.get("fastapi", {}), scope.get("route")
-    context = known.get("effective_route_context")
-    # an app that was mounted inherits what was known of the mount
-    if route is None or context is None or context.original_route is not route:
-        return None, {}
-    above = context.param_convertors.keys() - route.param_convertors.keys()
-    return known.get("included_router"), {each: scope["path_params"][each] for each in above}
+    root = str(scope.get("root_path", "")).rstrip("/")
+    hosted: Hosted | None = scope.get(HOSTED)
+    if hosted is None:
+        prefix = root + VERSION_PREFIX
+    elif call in hosted.calls:
+        # a proxy or a mount may have left its part in the path, or not
+        called = scope["path"] if scope["path"].startswith(f"{root}/") else root + scope["path"]
+        prefix = called.rsplit("/", hosted.path.count("/"))[0]
+    else:
+        return None
+    return quote(prefix + call.format_map(parts), errors="replace")

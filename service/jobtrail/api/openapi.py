@@ -1,19 +1,20 @@
-"""What the documentation says of headers and refusals."""
+"""Headers and refusals in the OpenAPI description."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
 
-from jobtrail.api.errors import (
+from jobtrail.api.headers import IDEMPOTENCY_KEY, IDEMPOTENCY_PATTERN
+from jobtrail.api.problem_types import (
+    PROBLEM_TYPES,
     BodyTooLargeError,
     BodyTooSlowError,
     ContentTypeError,
     NotThisMachineError,
+    ProblemType,
     TooManyConnectionsError,
 )
-from jobtrail.api.headers import IDEMPOTENCY_KEY, IDEMPOTENCY_PATTERN
-from jobtrail.api.kinds import KINDS, Kind
 from jobtrail.api.problems import MEDIA_TYPE
 from jobtrail.job.access import Scope
 from jobtrail.job.errors import ForbiddenError, InvalidInputError, NotJsonError, UnauthorizedError, UnavailableError
@@ -21,7 +22,7 @@ from jobtrail.job.errors import ForbiddenError, InvalidInputError, NotJsonError,
 Responses = dict[int | str, dict[str, Any]]
 
 OF_BODY: Final = (NotJsonError, BodyTooSlowError, BodyTooLargeError, ContentTypeError, InvalidInputError)
-"""What a call with a body may answer."""
+"""Refusals of a call with a body."""
 
 OF_DATABASE: Final = (UnavailableError,)
 
@@ -91,7 +92,7 @@ def security(needs: Sequence[Scope]) -> dict[str, Any]:
 
 
 def refuses_alone(needs: Sequence[Scope], path: str) -> Sequence[type[Exception]]:
-    """What the stand-alone service may answer to a call before it is looked at."""
+    """Refusals of the stand-alone service before a call is looked at."""
     return (*(_OF_KEYS if needs else ()), *(() if path == _NEVER_CLOSED else (TooManyConnectionsError,)))
 
 
@@ -109,14 +110,14 @@ def tell_of_keys(app: FastAPI) -> None:
 
 def refusals(errors: Sequence[type[Exception]]) -> Responses:
     """One entry for each status, naming the kinds of problem that come with it."""
-    found: dict[int, list[Kind]] = {}
+    found: dict[int, list[ProblemType]] = {}
     for error in errors:
-        kind = KINDS[error]
+        kind = PROBLEM_TYPES[error]
         found.setdefault(kind.status, []).append(kind)
     return {status: _refusal(status, kinds) for status, kinds in sorted(found.items())}
 
 
-def _refusal(status: int, kinds: Sequence[Kind]) -> dict[str, Any]:
+def _refusal(status: int, kinds: Sequence[ProblemType]) -> dict[str, Any]:
     return {
         "description": "; ".join(f"{kind.title} (`{kind.slug}`)" for kind in dict.fromkeys(kinds)),
         "headers": headers(_WITH_STATUS.get(status, ())),

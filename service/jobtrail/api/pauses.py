@@ -1,4 +1,4 @@
-"""What may not be started for now: looking, pausing, resuming."""
+"""Pauses of queues and tasks: listed, made, ended."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,14 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobtrail.api import representation
-from jobtrail.api.door import Door
-from jobtrail.api.errors import TaskNotFoundError
+from jobtrail.api.context import ApiContext
 from jobtrail.api.examples import PAUSES
+from jobtrail.api.problem_types import TaskNotFoundError
 from jobtrail.api.query import Reason
-from jobtrail.job.documented import Documented
 from jobtrail.job.errors import UnknownTaskError
 from jobtrail.job.record import PauseKind
-from jobtrail.lifecycle.pause import pause, read_pauses, resume
+from jobtrail.job.submission import Documented
+from jobtrail.ops.pauses import pause, read_pauses, resume
 
 
 class PauseBody(Documented):
@@ -31,12 +31,11 @@ class PauseBody(Documented):
 class PauseRoutes:
     """/pauses."""
 
-    door: Door
+    context: ApiContext
 
     async def list_pauses(self) -> Response:
         """What is paused: by whom, since when and why."""
-        items = [representation.of_pause(each) for each in await read_pauses(self.door.desk)]
-        return representation.answer({"items": items})
+        return representation.answer({"items": await read_pauses(self.context.services)})
 
     async def put_pause(
         self,
@@ -51,15 +50,17 @@ class PauseRoutes:
         """
         reason = (wanted.reason or None) if wanted else None
         try:
-            found = await pause(self.door.desk, kind, name, by=self.door.access.caller(request).name, reason=reason)
+            found = await pause(
+                self.context.services, kind, name, by=self.context.access.caller(request).name, reason=reason
+            )
         except UnknownTaskError as error:
             raise TaskNotFoundError(error.name, error.near) from None
-        return representation.answer(representation.of_pause(found))
+        return representation.answer(found)
 
     async def delete_pause(self, request: Request, kind: PauseKind, name: str) -> Response:
         """Its jobs are started again, within about a second. The same for what was not paused."""
         try:
-            await resume(self.door.desk, kind, name, by=self.door.access.caller(request).name)
+            await resume(self.context.services, kind, name, by=self.context.access.caller(request).name)
         except UnknownTaskError as error:
             raise TaskNotFoundError(error.name, error.near) from None
         return Response(status_code=204)

@@ -1,4 +1,4 @@
-"""The answer that an error becomes (RFC 9457)."""
+"""Problems (RFC 9457): the answer that an error becomes, and the calls that explain each type."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -13,34 +13,41 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobtrail.api import links
+from jobtrail.api import links, representation
 from jobtrail.api.access import challenge
 from jobtrail.api.browsers import protect
-from jobtrail.api.errors import BodyTooSlowError, TaskNotFoundError, TooManyConnectionsError
 from jobtrail.api.headers import trace_of
-from jobtrail.api.kinds import INTERNAL, KINDS, OF_STATUS, Kind
+from jobtrail.api.problem_types import (
+    BY_SLUG,
+    INTERNAL,
+    OF_STATUS,
+    PROBLEM_TYPES,
+    BodyTooSlowError,
+    ProblemNotFoundError,
+    ProblemType,
+    TooManyConnectionsError,
+)
 from jobtrail.job import errors
-from jobtrail.job.errors import Flaw
-from jobtrail.job.pointer import step, visible
-from jobtrail.job.storable import MAX_FLAWS, clip
-from jobtrail.job.trace import new_trace_id
+from jobtrail.job.errors import FieldError, JobtrailError
+from jobtrail.job.ids import new_trace_id
+from jobtrail.job.storable import MAX_FLAWS, clip, step, visible
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
 
 
-def kind_of(error: Exception) -> Kind:
-    """The kind of the closest class in KINDS; a status without a kind of ours has the type `about:blank`."""
+def type_of(error: Exception) -> ProblemType:
+    """The type of the closest class in the table; a status without a type of ours is `about:blank`."""
     if isinstance(error, HTTPException):
-        return OF_STATUS.get(error.status_code) or Kind(error.status_code, "", _phrase(error.status_code), "")
-    return next(KINDS[each] for each in type(error).__mro__ if each in KINDS)
+        return OF_STATUS.get(error.status_code) or ProblemType(error.status_code, "", _phrase(error.status_code), "")
+    return next(PROBLEM_TYPES[each] for each in type(error).__mro__ if each in PROBLEM_TYPES)
 
 
 def is_for_the_host(request: Request, error: Exception) -> bool:
-    """Whether the app has a handler of its own for a class that is nearer to the error than any of ours."""
+    """True if the app has a handler of its own for a class that is nearer to the error than any of ours."""
     for each in type(error).__mro__:
-        if each in KINDS or each in (HTTPException, FastAPIHTTPException):
+        if each in PROBLEM_TYPES or each in (HTTPException, FastAPIHTTPException):
             return False
         if each in request.app.exception_handlers:
             return True
@@ -48,36 +55,48 @@ def is_for_the_host(request: Request, error: Exception) -> bool:
 
 
 def answer(request: Request, error: Exception) -> Response:
-    """The problem that the caller gets. What nobody expected goes to the log, and only there, with its traceback."""
-    kind, trace_id = kind_of(error), trace_of(request) or new_trace_id()
+    """The problem that the caller gets. An unexpected error goes to the log, and only there, with its traceback."""
+    kind, trace_id = type_of(error), trace_of(request) or new_trace_id()
     if kind is INTERNAL:
         log.error("%s %s failed", request.method, request.scope["path"], exc_info=error, extra={"trace_id": trace_id})
+    flaws = _flaws(error)
     content: dict[str, object] = {
         "type": links.path(request, links.PROBLEM, slug=kind.slug) if kind.slug else "about:blank",
         "title": kind.title,
         "status": kind.status,
-        "detail": _detail(error, kind),
+        "detail": _detail(error, kind, flaws),
         "instance": quote(request.scope["path"], errors="replace"),
         "trace_id": trace_id,
     }
     if isinstance(error, errors.OutcomeUnknownError) and error.job_id is not None:
         content["job_id"] = str(error.job_id)
     if kind.status == HTTPStatus.UNPROCESSABLE_ENTITY:
-        content["errors"] = [
-            {"pointer": clip(flaw.pointer, 1000), "detail": clip(flaw.detail, 1000)} for flaw in _flaws(error)
-        ]
-    headers = {**_headers(request, error), "X-Trace-Id": trace_id}
-    response = Response(to_json(content), kind.status, headers, MEDIA_TYPE)
+        content["errors"] = [{"pointer": clip(flaw.pointer, 1000), "detail": clip(flaw.detail, 1000)} for flaw in flaws]
+    response = Response(to_json(content), kind.status, {**_headers(request, error), "X-Trace-Id": trace_id}, MEDIA_TYPE)
     protect(response.raw_headers)
     return response
 
 
-def _detail(error: Exception, kind: Kind) -> str:
+class ProblemRoutes:
+    """/problems."""
+
+    async def list_problems(self, request: Request) -> Response:
+        """Every kind of problem that this service knows."""
+        return representation.answer({"items": [_explained(request, each) for each in BY_SLUG.values()]})
+
+    async def get_problem(self, request: Request, slug: str) -> Response:
+        """One kind of problem: what it means and what to do about it."""
+        if slug not in BY_SLUG:
+            raise ProblemNotFoundError(slug)
+        return representation.answer(_explained(request, BY_SLUG[slug]))
+
+
+def _detail(error: Exception, kind: ProblemType, flaws: Sequence[FieldError]) -> str:
     match error:
         case errors.InvalidInputError() | RequestValidationError():
-            first, *others = _flaws(error)
+            first, more = flaws[0], len(flaws) - 1
             return clip(f"{first.pointer or 'the body'}: {first.detail}", 2000) + (
-                f" (and {len(others)} more)" if others else ""
+                f" (and {more} more)" if more else ""
             )
         case HTTPException():
             said: object = error.detail  # a host's own may be any JSON
@@ -86,35 +105,29 @@ def _detail(error: Exception, kind: Kind) -> str:
             return kind.meaning if kind is INTERNAL else clip(str(error)) or kind.meaning
 
 
-def _flaws(error: Exception) -> Sequence[Flaw]:
+def _flaws(error: Exception) -> Sequence[FieldError]:
     match error:
-        case errors.InvalidInputError():
+        case JobtrailError():
             return error.flaws
         case RequestValidationError():
             return [_flaw(each) for each in error.errors()[:MAX_FLAWS]]
-        case TaskNotFoundError():
-            return ()
-        case errors.UnknownTaskError():
-            return (Flaw("/task", str(error)),)
-        case errors.IdempotencyKeyReusedError():
-            return (Flaw("Idempotency-Key:", str(error)),)
         case _:
             return ()
 
 
-def _flaw(found: Mapping[str, Any]) -> Flaw:
-    """What pydantic found, at the place where the caller wrote it."""
+def _flaw(found: Mapping[str, Any]) -> FieldError:
+    """An error of pydantic, at the place where the caller wrote it."""
     where, *steps = found["loc"]
     detail = str(found["msg"]).removeprefix("Value error, ")
     match where, steps:
         case "body", _:
-            return Flaw("".join(map(step, steps)), detail)
+            return FieldError("".join(map(step, steps)), detail)
         case "query", [name, *_]:
-            return Flaw(f"?{visible(str(name))}", detail)
+            return FieldError(f"?{visible(str(name))}", detail)
         case "path", [name, *_]:
-            return Flaw(f"{{{name}}}", detail)
+            return FieldError(f"{{{name}}}", detail)
         case _:
-            return Flaw(f"{visible(str(steps[0] if steps else where))}:", detail)
+            return FieldError(f"{visible(str(steps[0] if steps else where))}:", detail)
 
 
 def _headers(request: Request, error: Exception) -> Mapping[str, str]:
@@ -143,3 +156,20 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return "The request was refused"
+
+
+def _explained(request: Request, kind: ProblemType) -> dict[str, Any]:
+    what = {
+        "type": links.path(request, links.PROBLEM, slug=kind.slug),
+        "status": kind.status,
+        "title": kind.title,
+    }
+    example = {
+        **what,
+        "detail": "What exactly was wrong with this request.",
+        "instance": "/the/path/that/was/called",
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+    }
+    if kind.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        example["errors"] = [{"pointer": "/args/n", "detail": "What is wrong there."}]
+    return {**what, "meaning": kind.meaning, "example": example}

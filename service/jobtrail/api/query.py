@@ -1,4 +1,4 @@
-"""What callers say behind the question mark. An unknown name is refused: a filter with a typo would list everything."""
+"""Query parameters. An unknown name is refused: a filter with a typo would list everything."""
 
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Final, Literal
@@ -7,16 +7,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 
 from jobtrail.api import cursor
-from jobtrail.api.guards import guards_query
 from jobtrail.api.schemas import AnyStatus
 from jobtrail.job import limits
-from jobtrail.job.documented import Documented
-from jobtrail.job.errors import Flaw, InvalidInputError
-from jobtrail.job.pointer import visible
+from jobtrail.job.errors import FieldError, InvalidInputError
 from jobtrail.job.status import Status
-from jobtrail.job.storable import MAX_FLAWS, check
-from jobtrail.job.submission import Moment
-from jobtrail.store.jobs import Filter, Page
+from jobtrail.job.storable import MAX_FLAWS, check, visible
+from jobtrail.job.submission import Documented, Moment
+from jobtrail.jobs.query import Filter, Page
 
 MOST_VALUES: Final = 50
 """Of one filter."""
@@ -109,23 +106,26 @@ class RetryBody(Documented):
     model_config = ConfigDict(extra="forbid")
 
 
-def once(request: Request, known: Collection[str], *, but: Collection[str] = ()) -> dict[str, str]:
-    """The parameters of a query in which only the names in `but` may repeat, and none but the `known` ones occur.
+OTHER_NAMES: Final = "jobtrail.other_names"
+"""In the scope of a request whose query may have names that are none of ours."""
 
-    Those of a host's guards are left out. Raises InvalidInputError, also for what the database cannot hold.
+
+def once(request: Request, known: Collection[str], *, but: Collection[str] = ()) -> dict[str, str]:
+    """The parameters of a query in which only the names in `but` may repeat, and none but the `known` ones occur; among
+    a host's routes others are left out, since its guards may read them.
+
+    Raises InvalidInputError, also for what the database cannot hold.
     """
     found: dict[str, str] = {}
-    flaws: list[Flaw] = []
-    guards: Collection[str] | None = None
+    flaws: list[FieldError] = []
     for name, value in request.query_params.multi_items():
         if name not in known:
-            guards = guards_query(request) if guards is None else guards
-            if name in guards:
+            if OTHER_NAMES in request.scope:
                 continue
-            flaws.append(Flaw(f"?{visible(name)}", f"there is no such parameter; there are: {', '.join(known)}"))
+            flaws.append(FieldError(f"?{visible(name)}", f"there is no such parameter; there are: {', '.join(known)}"))
         if name in found and name not in but:
-            flaws.append(Flaw(f"?{visible(name)}", "given more than once"))
-        flaws += [Flaw(f"?{visible(name)}", flaw.detail) for text in (name, value) for flaw in check(text)]
+            flaws.append(FieldError(f"?{visible(name)}", "given more than once"))
+        flaws += [FieldError(f"?{visible(name)}", flaw.detail) for text in (name, value) for flaw in check(text)]
         found[name] = value
     if flaws:
         raise InvalidInputError(flaws[:MAX_FLAWS])

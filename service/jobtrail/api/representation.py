@@ -1,26 +1,33 @@
-"""How records look outside. Plain dicts, written to JSON in one go: they are on the way of every submit."""
+"""Answers from records: plain dicts, written to JSON in one go since every submit has one."""
 
+import re
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
 
 from pydantic_core import to_json
+from starlette.requests import Request
 from starlette.responses import Response
 
+from jobtrail.api.context import ApiContext
 from jobtrail.api.query import Part
-from jobtrail.api.view import View
-from jobtrail.audit.questions import Answer, Question
-from jobtrail.job.progress import progress_of
-from jobtrail.job.record import Job, LogLine, NodeRecord, Pause, Transition
-from jobtrail.job.redaction import Redaction
+from jobtrail.job.context import progress_of
+from jobtrail.job.record import Job, LogLine, Transition, shown
+from jobtrail.job.redaction import NOTHING, Redaction
 from jobtrail.job.task import Task
-from jobtrail.lifecycle.bulk import Action, Bulk
-from jobtrail.lifecycle.desk import Defaults
+from jobtrail.jobs.bulk import Action, Bulk
+from jobtrail.jobs.services import Defaults
+from jobtrail.ops.audit.questions import Answer, Question
 
 JSON: Final = "application/json"
 
 RETRY_AFTER: Final = {"Retry-After": "1"}
+
+_TRACEBACK: Final = re.compile(r'^[^\n]*(?:\(most recent call last\):|File "[^"\n]*", line [0-9])', re.MULTILINE)
+"""Its first line; or a later one, where a long text lost its middle."""
+
+_WITHHELD: Final = "[a traceback, for who may operate]"
 
 
 def answer(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -33,37 +40,45 @@ def polling(job: Job) -> Mapping[str, str]:
     return {} if job.status.is_terminal else RETRY_AFTER
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """A caller's view of jobs. `only_of`: there are no jobs but this caller's own; None: it sees all."""
+
+    redaction: Redaction
+    tracebacks: bool
+    only_of: str | None = None
+
+    @classmethod
+    def of(cls, context: ApiContext, request: Request) -> "View":
+        caller = context.access.caller(request)
+        return cls(context.redaction, caller.operates, None if caller.sees_all else caller.name)
+
+    def error(self, error: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        if self.tracebacks or not isinstance(error, Mapping) or "traceback" not in error:
+            return error
+        return {name: value for name, value in error.items() if name != "traceback"}
+
+    def message(self, said: str) -> str:
+        """A line of a job's log, in which a traceback comes last."""
+        if self.tracebacks or (found := _TRACEBACK.search(said)) is None:
+            return said
+        return said[: found.start()] + _WITHHELD
+
+
+WHOLE: Final = View(NOTHING, tracebacks=True)
+"""Everything, for who sits at the database."""
+
+
 def of_job(job: Job, view: View) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "task": job.task,
-        "queue": job.queue,
-        "args": view.redaction.of(job.args),
-        "status": job.status,
-        "result": job.result,
-        "error": view.error(job.error),
-        "trace_id": job.trace_id,
-        "priority": job.priority,
-        "tags": job.tags,
-        "attempt": job.attempt,
-        "max_attempts": job.max_attempts,
-        "timeout": job.timeout,
-        "progress": None if (progress := progress_of(job.progress)) is None else progress.as_json(),
-        "run_at": job.run_at,
-        "created_at": job.created_at,
-        "started_at": job.started_at,
-        "finished_at": job.finished_at,
-        "ttl": job.ttl,
-        "expires_at": job.expires_at,
-        "cancel_requested_at": job.cancel_requested_at,
-        "cancel_reason": job.cancel_reason,
-        "created_by": job.created_by,
-        "node_id": job.node_id,
-    }
+    found = shown(job)
+    found["args"] = view.redaction.of(job.args)
+    found["error"] = view.error(job.error)
+    found["progress"] = None if (progress := progress_of(job.progress)) is None else progress.as_json()
+    return found
 
 
 def of_listed_job(job: Job, include: Collection[Part], view: View) -> dict[str, Any]:
-    """What may be large is left out, key and all, unless asked for."""
+    """Leaves out the large fields that `include` does not ask for, key and all."""
     found = of_job(job, replace(view, tracebacks=view.tracebacks and "traceback" in include))
     for part in ("args", "result"):
         if part not in include:
@@ -72,30 +87,11 @@ def of_listed_job(job: Job, include: Collection[Part], view: View) -> dict[str, 
 
 
 def of_transition(moved: Transition, view: View) -> dict[str, Any]:
-    return {
-        "seq": moved.seq,
-        "attempt": moved.attempt,
-        "from_status": moved.from_status,
-        "to_status": moved.to_status,
-        "at": moved.at,
-        "actor": moved.actor,
-        "node_id": moved.node_id,
-        "reason": moved.reason,
-        "error": view.error(moved.error),
-        "trace_id": moved.trace_id,
-        "task": moved.task,
-    }
+    return shown(moved) | {"error": view.error(moved.error)}
 
 
 def of_line(line: LogLine, view: View) -> dict[str, Any]:
-    return {
-        "attempt": line.attempt,
-        "number": line.number,
-        "at": line.at,
-        "level": line.level,
-        "logger": line.logger,
-        "message": view.message(line.message),
-    }
+    return shown(line) | {"message": view.message(line.message)}
 
 
 def of_bulk(action: Action, done: Bulk, *, dry_run: bool) -> dict[str, Any]:
@@ -105,33 +101,6 @@ def of_bulk(action: Action, done: Bulk, *, dry_run: bool) -> dict[str, Any]:
         "matched": done.matched,
         "changed": done.changed,
         "remaining": done.remaining,
-    }
-
-
-def of_node(node: NodeRecord) -> dict[str, Any]:
-    return {
-        "id": node.id,
-        "host": node.host,
-        "pid": node.pid,
-        "version": node.version,
-        "queues": node.queues,
-        "tasks": node.tasks,
-        "slots": node.slots,
-        "running": node.running,
-        "left_behind": node.left_behind,
-        "stale_ends": node.stale_ends,
-        "started_at": node.started_at,
-        "heartbeat_at": node.heartbeat_at,
-    }
-
-
-def of_pause(pause: Pause) -> dict[str, Any]:
-    return {
-        "kind": pause.kind,
-        "name": pause.name,
-        "paused_at": pause.paused_at,
-        "paused_by": pause.paused_by,
-        "reason": pause.reason,
     }
 
 
@@ -154,16 +123,7 @@ def of_task(task: Task[..., Any], service: Defaults, redaction: Redaction) -> di
 
 
 def of_question(question: Question) -> dict[str, Any]:
-    return {
-        "name": question.name,
-        "title": question.title,
-        "note": question.note,
-        "parameters": [
-            {"name": each.name, "default": each.default, "description": each.description}
-            for each in question.parameters
-        ],
-        "sql": question.sql,
-    }
+    return {name: getattr(question, name) for name in ("name", "title", "note", "parameters", "sql")}
 
 
 def of_answer(name: str, answer: Answer) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What every call passes through: its errors become problems, and its answer says its trace."""
+"""The route class of every call: its errors become problems, and its answer has its trace id."""
 
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, ClassVar, Final
@@ -13,14 +13,15 @@ from starlette.types import Scope as HttpScope
 from jobtrail.api import problems
 from jobtrail.api.body import read
 from jobtrail.api.browsers import protect
-from jobtrail.api.door import Door
+from jobtrail.api.context import ApiContext
 from jobtrail.api.headers import trace_of
+from jobtrail.api.links import HOSTED, Hosted
 from jobtrail.job.access import Scope
-from jobtrail.job.errors import Flaw, InvalidInputError
-from jobtrail.job.trace import new_trace_id
+from jobtrail.job.errors import FieldError, InvalidInputError
+from jobtrail.job.ids import new_trace_id
 
 CONCRETE: Final = frozenset({"batch", "bulk"})
-"""What stands in the path of other calls where the id of a job would be."""
+"""Words that stand in the path of other calls where the id of a job would be."""
 
 Answer = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -31,16 +32,17 @@ class ProblemRoute(APIRoute):
     FastAPI turns what goes wrong while it reads a body into a bare 400, so the body is read here, before.
     """
 
-    door: ClassVar[Door]
+    context: ClassVar[ApiContext]
     needs: ClassVar[Collection[Scope]]
+    hosted: ClassVar[Hosted | None]
 
     @classmethod
-    def of(cls, door: Door, needs: Collection[Scope]) -> type["ProblemRoute"]:
-        """The class for routes behind this door that need one of these scopes.
+    def of(cls, context: ApiContext, needs: Collection[Scope], hosted: Hosted | None) -> type["ProblemRoute"]:
+        """The class for routes in this context that need one of these scopes; `hosted` None: of our own service.
 
         A class and not arguments, since FastAPI makes the routes by itself, and again when it includes a router.
         """
-        return type(cls.__name__, (cls,), {"door": door, "needs": tuple(needs)})
+        return type(cls.__name__, (cls,), {"context": context, "needs": tuple(needs), "hosted": hosted})
 
     def matches(self, scope: HttpScope) -> tuple[Match, HttpScope]:
         """Concrete paths come before templated ones (OpenAPI 3.1, section 4.8.8.2), whatever the method."""
@@ -54,14 +56,16 @@ class ProblemRoute(APIRoute):
         field = self.body_field
 
         async def answer(request: Request) -> Response:
+            if self.hosted is not None:
+                request.scope[HOSTED] = self.hosted
             try:
-                await self.door.access.admit(request, self.needs)
+                await self.context.access.admit(request, self.needs)
                 _refuse_bytes(request)
                 if field is not None:
                     request = await read(
                         request,
-                        limit=self.door.max_body,
-                        within=self.door.body_timeout,
+                        limit=self.context.max_body,
+                        within=self.context.body_timeout,
                         required=field.field_info.is_required(),
                     )
                 response = await proceed(request)
@@ -78,7 +82,7 @@ class ProblemRoute(APIRoute):
 
 
 def _refuse_bytes(request: Request) -> None:
-    """A query that is not UTF-8 would be read as something that nobody wrote."""
+    """Refuses a query that is not UTF-8, which would be read as another one."""
     query: bytes = request.scope["query_string"]
     if not query:
         return
@@ -86,4 +90,6 @@ def _refuse_bytes(request: Request) -> None:
         query.decode("ascii")
         unquote_to_bytes(query).decode()
     except UnicodeDecodeError:
-        raise InvalidInputError([Flaw("?", "the query must be UTF-8, with all but ASCII percent-encoded")]) from None
+        raise InvalidInputError(
+            [FieldError("?", "the query must be UTF-8, with all but ASCII percent-encoded")]
+        ) from None

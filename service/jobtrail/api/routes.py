@@ -13,25 +13,28 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from jobtrail.api import key_shapes, links, openapi, problems, schemas
+from jobtrail.api import openapi, problems, schemas
+from jobtrail.api.audit import AuditRoutes
 from jobtrail.api.bulk import BulkRoutes
-from jobtrail.api.door import Door
-from jobtrail.api.errors import ProblemNotFoundError, TaskNotFoundError
-from jobtrail.api.explain import ProblemRoutes
+from jobtrail.api.context import ApiContext
 from jobtrail.api.health import HealthRoutes
 from jobtrail.api.jobs import JobRoutes
 from jobtrail.api.keys import KeyRoutes
+from jobtrail.api.links import VERSION_PREFIX, Hosted
+from jobtrail.api.middleware import SecurityHeadersMiddleware
+from jobtrail.api.nodes import NodeRoutes
 from jobtrail.api.openapi import OF_BODY, OF_DATABASE, Responses
 from jobtrail.api.pauses import PauseRoutes
+from jobtrail.api.problem_types import ProblemNotFoundError, TaskNotFoundError
 from jobtrail.api.route import ProblemRoute
-from jobtrail.api.shell import Shell
 from jobtrail.api.submissions import SubmissionRoutes
-from jobtrail.api.surroundings import AuditRoutes, NodeRoutes, TaskRoutes
+from jobtrail.api.tasks import TaskRoutes
 from jobtrail.job import errors
 from jobtrail.job.access import Scope
 from jobtrail.job.errors import InvalidInputError, JobNotFoundError
 
-VERSION_PREFIX: Final = "/v1"
+_NAMES: Final = "jobtrail."
+"""Before the name of each of our routes, so that none is taken for a host's."""
 
 _SUBMIT: Final[Sequence[Scope]] = ("submit",)
 _READ: Final[Sequence[Scope]] = ("read",)
@@ -63,65 +66,66 @@ class Row(NamedTuple):
 
 
 Guards = Mapping[Scope, Sequence[params.Depends]]
-"""What a host asks of callers: for each scope that it opens, its dependencies."""
+"""A host's dependencies for each scope that it opens."""
 
 
-def routes(door: Door, guards: Guards) -> APIRouter:
+def routes(context: ApiContext, guards: Guards) -> APIRouter:
     """The calls but health, for any app and under any prefix. Nothing of it reaches the app's other routes.
 
     A call is there if the scope that it needs first is in `guards`, and behind what is found there; what explains
     problems is there for who may read.
     """
     router = APIRouter()
-    rows = [
-        (row, [*guards[_group(row)], _confirmation(door, row.needs)]) for row in _calls(door) if _group(row) in guards
-    ]
+    calls = [row for row in _calls(context) if _group(row) in guards]
+    rows = [(row, [*guards[_group(row)], _confirmation(context, row.needs)]) for row in calls]
+    there = frozenset(row.path for row in calls)
     for row, asking in rows:
-        _add(router, row, door, guards=asking)
+        _add(router, row, context, guards=asking, hosted=Hosted(row.path, there))
     for row, asking in rows:
-        _add_head(router, row, door, guards=asking)
+        _add_head(router, row, context, guards=asking, hosted=Hosted(row.path, there))
     return router
 
 
 def install(
-    app: FastAPI, door: Door, *, connections: Callable[[], int] = lambda: 0, most_connections: int = 1000
+    app: FastAPI, context: ApiContext, *, connections: Callable[[], int] = lambda: 0, most_connections: int = 1000
 ) -> None:
     """Make `app` the stand-alone service: every error of it is a problem, the framework's own too.
 
     Before it serves: an app copies its error handlers with the first request. `connections`: how many are open.
     """
     _let_pages_be_asked(app)
-    rows = [(row, VERSION_PREFIX) for row in (*_calls(door), *_keys(door))] + [(row, "") for row in _health(door)]
+    rows = [(row, VERSION_PREFIX) for row in (*_calls(context), *_keys(context))]
+    rows += [(row, "") for row in _health(context)]
     for row, prefix in rows:
-        _add(app.router, row, door, prefix=prefix, alone=True)
+        _add(app.router, row, context, prefix=prefix)
     for row, prefix in rows:
-        _add_head(app.router, row, door, prefix=prefix)
+        _add_head(app.router, row, context, prefix=prefix)
     openapi.tell_of_keys(app)
     # a redirect would be made from a query that was never looked at
     app.router.redirect_slashes = False
     for error in (HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error, _answer)
-    app.add_middleware(Shell, connections=connections, most=most_connections)
+    app.add_middleware(SecurityHeadersMiddleware, connections=connections, most=most_connections)
 
 
 def _group(row: Row) -> Scope:
-    """Whose guard it is behind among a host's routes."""
+    """The scope whose guard it is behind among a host's routes."""
     return row.needs[0] if row.needs else "read"
 
 
-def _confirmation(door: Door, needs: Sequence[Scope]) -> params.Depends:
+def _confirmation(context: ApiContext, needs: Sequence[Scope]) -> params.Depends:
     """The last of the guards: what the host says of the caller itself."""
 
     async def confirm(request: Request) -> None:
-        await door.access.confirm(request, needs)
+        await context.access.confirm(request, needs)
 
     return params.Depends(confirm)
 
 
-def _calls(door: Door) -> Sequence[Row]:
-    submit, bulk, jobs = SubmissionRoutes(door), BulkRoutes(door), JobRoutes(door)
-    tasks, nodes, audit, explain = TaskRoutes(door), NodeRoutes(door), AuditRoutes(door), ProblemRoutes()
-    pauses = PauseRoutes(door)
+def _calls(context: ApiContext) -> Sequence[Row]:
+    submit, bulk, jobs = SubmissionRoutes(context), BulkRoutes(context), JobRoutes(context)
+    tasks, nodes, audit = TaskRoutes(context), NodeRoutes(context), AuditRoutes(context)
+    pauses, explain = PauseRoutes(context), problems.ProblemRoutes()
     unknown = (errors.UnknownQueueError, TaskNotFoundError)
     submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, errors.OverloadedError, *OF_DATABASE)
     finds = (JobNotFoundError, InvalidInputError, *OF_DATABASE)
@@ -177,21 +181,21 @@ def _calls(door: Door) -> Sequence[Row]:
     ]  # fmt: skip
 
 
-def _keys(door: Door) -> Sequence[Row]:
+def _keys(context: ApiContext) -> Sequence[Row]:
     """Never among a host's routes: a host knows its callers by itself."""
-    keys = KeyRoutes(door)
+    keys = KeyRoutes(context)
     return [
-        Row(_OPERATE, "GET", "/keys", keys.list_keys, 200, key_shapes.AccessKeyList, "keys", "List the access keys",
+        Row(_OPERATE, "GET", "/keys", keys.list_keys, 200, schemas.AccessKeyList, "keys", "List the access keys",
             OF_DATABASE),
-        Row(_OPERATE, "POST", "/keys", keys.create_key, 201, key_shapes.NewAccessKey, "keys", "Make an access key",
+        Row(_OPERATE, "POST", "/keys", keys.create_key, 201, schemas.NewAccessKey, "keys", "Make an access key",
             (*OF_BODY, *OF_DATABASE)),
         Row(_OPERATE, "DELETE", "/keys/{key_id}", keys.revoke_key, 204, None, "keys", "Revoke an access key",
             (InvalidInputError, errors.AccessKeyNotFoundError, *OF_DATABASE)),
     ]  # fmt: skip
 
 
-def _health(door: Door) -> Sequence[Row]:
-    health = HealthRoutes(door)
+def _health(context: ApiContext) -> Sequence[Row]:
+    health = HealthRoutes(context)
     return [
         Row(_NOTHING, "GET", "/health", health.health, 200, schemas.Health, "health", "Ready?", OF_DATABASE),
         Row(_NOTHING, "GET", "/health/live", health.live, 200, schemas.Health, "health", "Does the process answer?"),
@@ -225,13 +229,13 @@ def _methods(request: Request) -> Sequence[str]:
 def _add(
     router: APIRouter,
     row: Row,
-    door: Door,
+    context: ApiContext,
     *,
     prefix: str = "",
     guards: Sequence[params.Depends] = (),
-    alone: bool = False,
+    hosted: Hosted | None = None,
 ) -> None:
-    operation = row.endpoint.__name__
+    operation, alone = row.endpoint.__name__, hosted is None
     refuses = (*row.refuses, *openapi.refuses_alone(row.needs, prefix + row.path)) if alone else row.refuses
     answers: Responses = {row.status: {"headers": openapi.headers(row.sends)}}
     if row.also is not None:
@@ -242,9 +246,9 @@ def _add(
     router.add_api_route(
         prefix + row.path,
         row.endpoint,
-        route_class_override=ProblemRoute.of(door, row.needs),
+        route_class_override=ProblemRoute.of(context, row.needs, hosted),
         methods=[row.method],
-        name=links.PREFIX + operation,
+        name=_NAMES + operation,
         operation_id=operation if alone else f"jobtrail_{operation}",  # a host's function may have it
         status_code=row.status,
         response_model=row.model,
@@ -257,7 +261,13 @@ def _add(
 
 
 def _add_head(
-    router: APIRouter, row: Row, door: Door, *, prefix: str = "", guards: Sequence[params.Depends] = ()
+    router: APIRouter,
+    row: Row,
+    context: ApiContext,
+    *,
+    prefix: str = "",
+    guards: Sequence[params.Depends] = (),
+    hosted: Hosted | None = None,
 ) -> None:
     """HEAD is GET without the content (RFC 9110, section 9.3.2), which the server leaves out. A route of its own, after
     all others: it is rare, and not to be told in the documentation.
@@ -266,9 +276,9 @@ def _add_head(
         router.add_api_route(
             prefix + row.path,
             row.endpoint,
-            route_class_override=ProblemRoute.of(door, row.needs),
+            route_class_override=ProblemRoute.of(context, row.needs, hosted),
             methods=["HEAD"],
-            name=f"{links.PREFIX}head_{row.endpoint.__name__}",
+            name=f"{_NAMES}head_{row.endpoint.__name__}",
             include_in_schema=False,
             response_model=None,
             dependencies=guards,

@@ -1,15 +1,20 @@
-"""The shapes of the answers, for OpenAPI; `representation` writes them, and a test holds the two together."""
+"""The response models, for OpenAPI; `representation` writes the answers, and a test holds the two together.
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+Those of records are made from the records. A list is an object with `items`.
+"""
+
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from uuid import UUID
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from jobtrail.job.documented import Documented
+from jobtrail.job import record
+from jobtrail.job.key import KeyRecord
 from jobtrail.job.limits import MAX_BATCH
-from jobtrail.job.record import PauseKind
-from jobtrail.job.submission import Submission
+from jobtrail.job.record import shown_fields
+from jobtrail.job.status import Status
+from jobtrail.job.submission import Documented, Submission
 
 # an enumeration would be a schema of its own, under a name that a host may have too
 AnyStatus = Literal["pending", "running", "succeeded", "failed", "cancelled"]
@@ -20,6 +25,25 @@ class Shape(Documented):
     """Exactly these fields."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+_IN_JSON: Final[dict[Any, Any]] = {Status: AnyStatus, timedelta | None: float | None}
+
+_NEXT: Final = Annotated[str | None, Field(description="For the next page; null on the last.")]
+
+
+def _of_record(record: type, name: str, **others: Any) -> type[Shape]:
+    """The response model of a record. `others` are the types of fields that hold more than their record says."""
+    types: dict[str, Any] = {}
+    for field, hint in shown_fields(record).items():
+        plain, *said = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        types[field] = Annotated[others.get(field, _IN_JSON.get(plain, plain)), *said, Field()]
+    return create_model(name, __base__=Shape, __doc__=record.__doc__, **types)
+
+
+def _list(item: type[BaseModel], name: str, doc: str, **more: Any) -> type[Shape]:
+    items: Any = list.__class_getitem__(item)
+    return create_model(name, __base__=Shape, __doc__=doc, items=items, **more)
 
 
 class JobError(Shape):
@@ -39,47 +63,43 @@ class Progress(Shape):
     note: str | None
 
 
-class ListedJob(Shape):
-    """A job of a list: args, result and error.traceback only where asked for."""
+Job: Final = _of_record(record.Job, "Job", error=JobError | None, progress=Progress | None)
+ListedJob: Final = create_model(
+    "ListedJob",
+    __base__=Job,
+    __doc__="A job of a list: args, result and error.traceback only where asked for.",
+    args=Annotated[dict[str, Any] | None, Field(None, description="Only with include=args.")],
+    result=Annotated[Any, Field(None, description="Only with include=result.")],
+)
+JobList: Final = _list(
+    ListedJob,
+    "JobList",
+    "Newest first. A page of large args, results or tracebacks is shorter than its limit.",
+    next_cursor=_NEXT,
+)
+SubmittedJobs: Final = _list(Job, "SubmittedJobs", "In the order of the request.")
 
-    id: UUID
-    task: str
-    queue: str
-    args: Annotated[dict[str, Any] | None, Field(description="Only with include=args.")] = None
-    status: AnyStatus
-    result: Annotated[Any, Field(description="Only with include=result.")] = None
-    error: JobError | None
-    trace_id: Annotated[str, Field(description="32 hex digits (W3C Trace Context).")]
-    priority: Annotated[int, Field(description="0 to 9, higher first.")]
-    tags: list[str]
-    attempt: Annotated[int, Field(description="How often it was started; 0 before the first time.")]
-    max_attempts: int
-    timeout: Annotated[float | None, Field(description="Seconds for one attempt; null: no limit.")]
-    progress: Annotated[Progress | None, Field(description="Of the last attempt; null: it said nothing.")]
-    run_at: datetime | None
-    created_at: datetime
-    started_at: Annotated[datetime | None, Field(description="Of the last attempt.")]
-    finished_at: datetime | None
-    ttl: Annotated[float | None, Field(description="Seconds that the row is kept after its end; null: for ever.")]
-    expires_at: datetime | None
-    cancel_requested_at: datetime | None
-    cancel_reason: str | None
-    created_by: str
-    node_id: Annotated[UUID | None, Field(description="The node that runs it or ended it.")]
+Transition: Final = _of_record(record.Transition, "Transition", error=JobError | None)
+TransitionList: Final = _list(
+    Transition, "TransitionList", "The history, by `seq`; it outlives the job.", next_cursor=_NEXT
+)
+JobLog: Final = _list(_of_record(record.LogLine, "LogLine"), "JobLog", "Oldest first.")
 
+Node: Final = _of_record(record.NodeRecord, "Node")
+NodeList: Final = _list(Node, "NodeList", "By their start.")
+Pause: Final = _of_record(record.Pause, "Pause")
+PauseList: Final = _list(Pause, "PauseList", "Queues first, then tasks, by name.")
 
-class Job(ListedJob):
-    """One submitted run of a task."""
-
-    args: dict[str, Any] = Field()
-    result: Annotated[Any, Field(description="What the task returned; null unless it succeeded.")] = Field()
+AccessKey: Final = _of_record(KeyRecord, "AccessKey")
+AccessKeyList: Final = _list(
+    AccessKey, "AccessKeyList", "In the order in which they were made, revoked and expired ones too."
+)
 
 
-class JobList(Shape):
-    """Newest first. A page of large args, results or tracebacks is shorter than its limit."""
+class NewAccessKey(AccessKey):  # type: ignore[misc, valid-type] # made from the record
+    """With the key itself, this once."""
 
-    items: list[ListedJob]
-    next_cursor: Annotated[str | None, Field(description="For the next page; null on the last.")]
+    key: Annotated[str, Field(description="Send it as `Authorization: Bearer KEY`. It is never shown again.")]
 
 
 class Batch(Documented):
@@ -88,12 +108,6 @@ class Batch(Documented):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     jobs: Annotated[list[Submission], Field(min_length=1, max_length=MAX_BATCH)]
-
-
-class SubmittedJobs(Shape):
-    """In the order of the request."""
-
-    items: list[Job]
 
 
 class Bulk(Shape):
@@ -106,46 +120,6 @@ class Bulk(Shape):
     remaining: Annotated[
         int, Field(description="As they were: beyond the limit, or locked by somebody else. Call again for them.")
     ]
-
-
-class Transition(Shape):
-    """One move of a job. `from_status` null is its birth, `to_status` may be `purged`."""
-
-    seq: int
-    attempt: int
-    from_status: str | None
-    to_status: str
-    at: datetime
-    actor: str
-    node_id: UUID | None
-    reason: str | None
-    error: JobError | None
-    trace_id: str
-    task: str
-
-
-class TransitionList(Shape):
-    """The history, by `seq`; it outlives the job."""
-
-    items: list[Transition]
-    next_cursor: Annotated[str | None, Field(description="For the next page; null on the last.")]
-
-
-class LogLine(Shape):
-    """Something that a job said while it ran."""
-
-    attempt: int
-    number: Annotated[int, Field(description="In its attempt, from 1; lines that were not kept leave gaps.")]
-    at: datetime
-    level: str
-    logger: str
-    message: Annotated[str, Field(description="With its traceback; at most 8 KiB.")]
-
-
-class JobLog(Shape):
-    """Oldest first."""
-
-    items: list[LogLine]
 
 
 class TaskDefaults(Shape):
@@ -169,49 +143,7 @@ class Task(Shape):
     defaults: TaskDefaults
 
 
-class TaskList(Shape):
-    """The tasks of this process."""
-
-    items: list[Task]
-
-
-class Node(Shape):
-    """One process that runs jobs; a fresh id per start."""
-
-    id: UUID
-    host: str
-    pid: int
-    version: str
-    queues: Annotated[list[str], Field(description="Empty: all of them.")]
-    tasks: Annotated[list[str], Field(description="Those that it has slots for.")]
-    slots: Annotated[dict[str, int], Field(description="How many jobs at once, in the loop, a thread or a process.")]
-    running: int
-    left_behind: Annotated[int, Field(description="Tasks that did not end when told to, and still take a slot.")]
-    stale_ends: Annotated[int, Field(description="Ends of attempts that were refused, since its start.")]
-    started_at: datetime
-    heartbeat_at: datetime
-
-
-class NodeList(Shape):
-    """By their start."""
-
-    items: list[Node]
-
-
-class Pause(Shape):
-    """A queue or a task of which no job is started for now."""
-
-    kind: PauseKind
-    name: str
-    paused_at: datetime
-    paused_by: str
-    reason: str | None
-
-
-class PauseList(Shape):
-    """Queues first, then tasks, by name."""
-
-    items: list[Pause]
+TaskList: Final = _list(Task, "TaskList", "The tasks of this process.")
 
 
 class QuestionParameter(Shape):
@@ -232,10 +164,7 @@ class Question(Shape):
     sql: str
 
 
-class QuestionList(Shape):
-    """All the audit questions."""
-
-    items: list[Question]
+QuestionList: Final = _list(Question, "QuestionList", "All the audit questions.")
 
 
 class Answer(Shape):
@@ -288,7 +217,4 @@ class ProblemKind(Shape):
     example: JobtrailProblem
 
 
-class ProblemKindList(Shape):
-    """Every kind of problem that this service knows."""
-
-    items: list[ProblemKind]
+ProblemKindList: Final = _list(ProblemKind, "ProblemKindList", "Every kind of problem that this service knows.")

@@ -1,8 +1,8 @@
-"""THE DOOR FOR OPERATORS: it talks to the database, not to HTTP.
+"""THE COMMAND `jobtrail`, for operators: it talks to the database, not to HTTP.
 
-Read `entry` (the verbs and how one is run), `errand` (what each stands on) and `exits` (what each failure is worth);
-then the verbs: `serve`, `database`, `submit`, `jobs`, `moves`, `pauses`, `audit`, `doctor`. `filters` are
-the options that choose jobs, `output` prints for all verbs.
+Read `entry` (the verbs), `command` (what each works with) and `exits` (exit codes); then a noun: `jobs` (`follow` and
+`bar` show one that goes on), `moves`, `submit`, `pauses`, `keys`, `audit`, `serve`, `database`, `doctor` with `checks`,
+`demo`. `filters` and `arguments` read options, `output` prints for all.
 """
 
 from jobtrail.cli.entry import main

@@ -1,16 +1,16 @@
-"""The audit questions, answered in the terminal."""
+"""`jobtrail audit`: the audit questions, answered in the terminal."""
 
+from decimal import Decimal
 from typing import Annotated
 
 import typer
 
-from jobtrail.api import representation
-from jobtrail.audit import questions as audits
-from jobtrail.audit.questions import Answer, Question
 from jobtrail.cli import output
 from jobtrail.cli.arguments import read_pairs
-from jobtrail.cli.errand import Errand, Json, configured, run
-from jobtrail.store.namespace import of_schema
+from jobtrail.cli.command import Command, Json, configured, run
+from jobtrail.db.tables import of_schema
+from jobtrail.ops.audit import questions as audits
+from jobtrail.ops.audit.questions import Answer
 
 
 def audit(
@@ -21,36 +21,39 @@ def audit(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    if sql and name is None:
-        raise typer.BadParameter("--sql prints one question: name it, such as `jobtrail audit lost_jobs --sql`")
     if name is None:
-        _print_questions(as_json=as_json)
+        if sql:
+            raise typer.BadParameter("--sql prints one question: name it, such as `jobtrail audit lost_jobs --sql`")
+        _list(as_json=as_json)
         return
     asked, given = audits.question(name), read_pairs(pairs or [])
-
     if sql:
         typer.echo(of_schema(asked.file, configured().schema), nl=False)
         return
 
-    async def act(errand: Errand) -> Answer:
-        async with errand.desk.session() as session:
+    async def act(command: Command) -> Answer:
+        async with command.services.session() as session:
             return await audits.ask(session, asked, given)
 
     found = run(act)
     if as_json:
-        output.print_json(representation.of_answer(name, found))
+        items = [dict(zip(found.columns, map(_plain, row), strict=True)) for row in found.rows]
+        output.print_json({"name": name, "columns": found.columns, "items": items})
     else:
         output.print_table(found.columns, found.rows)
 
 
-def _print_questions(*, as_json: bool) -> None:
+def _list(*, as_json: bool) -> None:
     known = list(audits.questions().values())
     if as_json:
-        output.print_json({"items": [representation.of_question(each) for each in known]})
+        output.print_json({"items": [output.document(each, "file") for each in known]})
         return
-    rows = [(each.name, each.title, " ".join(_parameter(each))) for each in known]
+    rows = [(each.name, each.title, [f"{one.name}={one.default}" for one in each.parameters]) for each in known]
     output.print_table(("name", "question", "parameters"), rows)
 
 
-def _parameter(question: Question) -> list[str]:
-    return [f"{each.name}={each.default}" for each in question.parameters]
+def _plain(value: object) -> object:
+    """Numbers of any precision become JSON numbers, as over HTTP."""
+    if not isinstance(value, Decimal):
+        return value
+    return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)

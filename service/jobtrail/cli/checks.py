@@ -1,4 +1,4 @@
-"""The checks of `jobtrail doctor`: each looks at one thing and says how it stands, and how to mend it."""
+"""The checks of `jobtrail doctor`: each looks at one thing, and says how it is and how to mend it."""
 
 import http.client
 import os
@@ -9,26 +9,23 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
-from jobtrail.job.catalog import Catalog
+from jobtrail.db.engine import GROUPS
+from jobtrail.db.migrate import Schema
+from jobtrail.db.rights import Lack, told
+from jobtrail.job.catalog import HOW_TO_PART, Catalog, Namesakes
 from jobtrail.job.duration import format_duration
 from jobtrail.job.errors import SettingsError
-from jobtrail.job.namesakes import HOW_TO_PART, Namesakes
 from jobtrail.job.record import NodeRecord, Pause
+from jobtrail.ops.doctor import Lapsed, Server, Stranded
 from jobtrail.settings import EMBEDDED, Settings, unknown_variables
-from jobtrail.store.diagnosis import Lapsed, Server, Stranded
-from jobtrail.store.engine import GROUPS
-from jobtrail.store.rights import Lack, told
-from jobtrail.store.schema import Schema
 from jobtrail.wiring import embedded, listen
 
 OLDEST_SERVER: Final = 15
 NARROW: Final = 0.8
 """Of the server's connections; above it there is little room for psql and for one node more."""
 
-
 _ON_THIS_MACHINE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not opened
-"""Whoever listens on all addresses is asked here."""
-
+"""Where a service that listens on all addresses is asked."""
 
 _START_ONE: Final = "start `jobtrail serve` or `jobtrail work`"
 
@@ -45,6 +42,18 @@ class Finding:
     level: Level
     detail: str
     fix: str | None = None
+
+
+def ok(check: str, detail: str) -> Finding:
+    return Finding(check, Level.OK, detail)
+
+
+def warn(check: str, detail: str, fix: str) -> Finding:
+    return Finding(check, Level.WARN, detail, fix)
+
+
+def fault(check: str, detail: str, fix: str) -> Finding:
+    return Finding(check, Level.FAULT, detail, fix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +88,15 @@ def silence(settings: Settings) -> timedelta:
 def check_variables() -> Finding:
     wrong = unknown_variables(os.environ)
     if wrong:
-        return Finding("variables", Level.WARN, "; ".join(wrong), "rename or remove them: they change nothing")
-    return Finding("variables", Level.OK, "every JOBTRAIL_ variable is a setting")
+        return warn("variables", "; ".join(wrong), "rename or remove them: they change nothing")
+    return ok("variables", "every JOBTRAIL_ variable is a setting")
 
 
 def check_tasks(settings: Settings, catalog: Catalog) -> Finding:
     if not settings.tasks:
         fix = "set JOBTRAIL_TASKS to the modules of your tasks, such as app.tasks"
-        return Finding("tasks", Level.WARN, "no module is named: this process knows no task", fix)
-    return Finding("tasks", Level.OK, f"{', '.join(settings.tasks)}: {', '.join(catalog.names) or 'no tasks'}")
+        return warn("tasks", "no module is named: this process knows no task", fix)
+    return ok("tasks", f"{', '.join(settings.tasks)}: {', '.join(catalog.names) or 'no tasks'}")
 
 
 def check_port(settings: Settings) -> Finding:
@@ -96,94 +105,90 @@ def check_port(settings: Settings) -> Finding:
         listen(settings.host, settings.port).close()
     except SettingsError as error:
         if _is_jobtrail(settings.host, settings.port):
-            return Finding("port", Level.OK, f"a Jobtrail answers on {place}")
+            return ok("port", f"a Jobtrail answers on {place}")
         detail, _, fix = str(error).partition("; ")
-        return Finding("port", Level.FAULT, detail, fix)
-    return Finding("port", Level.OK, f"{place} is free")
+        return fault("port", detail, fix)
+    return ok("port", f"{place} is free")
 
 
 def check_folder(settings: Settings) -> Finding:
     if settings.database_url != EMBEDDED:
         if settings.data_dir is None:
-            return Finding("folder", Level.OK, "not needed: the database is a server of its own")
+            return ok("folder", "not needed: the database is a server of its own")
         fix = "remove it, or set JOBTRAIL_DATABASE_URL=embedded"
-        return Finding("folder", Level.WARN, "JOBTRAIL_DATA_DIR is set, but the database is not embedded", fix)
+        return warn("folder", "JOBTRAIL_DATA_DIR is set, but the database is not embedded", fix)
     server = embedded(settings)
-    return Finding("folder", Level.OK, f"PostgreSQL {server.version} keeps its data in {server.folder}")
+    return ok("folder", f"PostgreSQL {server.version} keeps its data in {server.folder}")
 
 
 def check_server(found: Found) -> Finding:
     said = f"PostgreSQL {found.server.version} at {found.shown_url}"
     if found.server.version_num < OLDEST_SERVER * 10_000:
-        return Finding("server", Level.FAULT, said, f"Jobtrail needs PostgreSQL {OLDEST_SERVER} or later: upgrade it")
+        return fault("server", said, f"Jobtrail needs PostgreSQL {OLDEST_SERVER} or later: upgrade it")
     if found.server.is_standby:
-        return Finding("server", Level.FAULT, f"{said} is a standby and read-only", "name the primary in the URL")
+        return fault("server", f"{said} is a standby and read-only", "name the primary in the URL")
     if found.server.is_read_only:
         fix = "let it write again: look at default_transaction_read_only of the server, the database and the role"
-        return Finding("server", Level.FAULT, f"{said} is read-only", fix)
+        return fault("server", f"{said} is read-only", fix)
     if found.server.encoding != "UTF8":
         fix = "make a database that can, and name it: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
         detail = f"{said} is in {found.server.encoding}, which cannot hold every text that a job may have"
-        return Finding("server", Level.FAULT, detail, fix)
-    return Finding("server", Level.OK, said)
+        return fault("server", detail, fix)
+    return ok("server", said)
 
 
 def check_revision(found: Found) -> Finding:  # noqa: PLR0911 - one for each
     match found.schema:
         case Schema.CURRENT:
-            return Finding(
-                "revision",
-                Level.OK,
-                f"the schema {found.settings.schema} is at {found.revision}, as this version needs it",
+            return ok(
+                "revision", f"the schema {found.settings.schema} is at {found.revision}, as this version needs it"
             )
         case Schema.LATER:
             detail = f"the schema is at {found.revision}, which this version does not know: it was made for a later one"
-            return Finding("revision", Level.WARN, detail, "upgrade Jobtrail here when the rollout comes to it")
+            return warn("revision", detail, "upgrade Jobtrail here when the rollout comes to it")
         case Schema.OLDER:
-            return Finding(
-                "revision", Level.FAULT, f"the schema is at {found.revision}, which is old", "run `jobtrail migrate`"
-            )
+            return fault("revision", f"the schema is at {found.revision}, which is old", "run `jobtrail migrate`")
         case Schema.MISSING if found.settings.database_url == EMBEDDED:
-            return Finding("revision", Level.OK, "no schema yet: `jobtrail serve` makes it")
+            return ok("revision", "no schema yet: `jobtrail serve` makes it")
         case Schema.MISSING:
             detail = f"the database has no Jobtrail schema, by the name of {found.settings.schema}"
-            return Finding("revision", Level.FAULT, detail, "run `jobtrail migrate`")
+            return fault("revision", detail, "run `jobtrail migrate`")
         case Schema.CLOSED:
-            return Finding("revision", Level.FAULT, "which revision the schema is at may not be read", "see `rights`")
+            return fault("revision", "which revision the schema is at may not be read", "see `rights`")
         case Schema.FOREIGN:
             detail = f"the schema {found.settings.schema} holds tables of another application"
-            return Finding("revision", Level.FAULT, detail, "choose another name with JOBTRAIL_SCHEMA")
+            return fault("revision", detail, "choose another name with JOBTRAIL_SCHEMA")
 
 
 def check_rights(found: Found) -> Finding:
     """All that a process needs that accepts and runs jobs."""
     if not found.lacks:
-        return Finding("rights", Level.OK, "the role may do all that jobs need")
+        return ok("rights", "the role may do all that jobs need")
     detail, _, fix = told(found.lacks).partition(": ")
-    return Finding("rights", Level.FAULT, detail, fix)
+    return fault("rights", detail, fix)
 
 
 def check_clock(found: Found) -> Finding:
     seconds = found.ahead.total_seconds()
     if abs(seconds) <= 1:
-        return Finding("clock", Level.OK, f"this machine and the database differ by {abs(seconds):.2f} s")
+        return ok("clock", f"this machine and the database differ by {abs(seconds):.2f} s")
     which = "ahead of" if seconds > 0 else "behind"
     detail = f"the database's clock is {abs(seconds):.1f} s {which} this machine's"
-    return Finding("clock", Level.WARN, detail, "set both by NTP; jobs go by the database's, logs by this machine's")
+    return warn("clock", detail, "set both by NTP; jobs go by the database's, logs by this machine's")
 
 
 def check_connections(found: Found) -> Finding:
-    """A node has the three pools of its desk and one connection for its leases."""
+    """A node has the three pools of its services and one connection for its leases."""
     nodes = max(1, len(found.living))
     each, limit = GROUPS + 2 * found.settings.pool_size + 1, found.server.connections
     used = found.server.connected
     detail = f"{nodes} node(s) may take {nodes * each} of {limit} connections; {used} are in use now"
     fix = "lower JOBTRAIL_POOL_SIZE, run fewer nodes, or raise max_connections in postgresql.conf"
     if nodes * each > limit:
-        return Finding("connections", Level.FAULT, detail, fix)
+        return fault("connections", detail, fix)
     if nodes * each > limit * NARROW:
-        return Finding("connections", Level.WARN, detail, fix)
-    return Finding("connections", Level.OK, detail)
+        return warn("connections", detail, fix)
+    return ok("connections", detail)
 
 
 def check_nodes(found: Found) -> Finding:
@@ -192,37 +197,34 @@ def check_nodes(found: Found) -> Finding:
             f"{node.host} pid {node.pid} since {node.heartbeat_at:%Y-%m-%d %H:%M:%S}" for node in found.silent
         )
         fix = "start them again if they are missed; the list forgets them after an hour"
-        return Finding("nodes", Level.WARN, f"went silent: {names}; living: {len(found.living)}", fix)
+        return warn("nodes", f"went silent: {names}; living: {len(found.living)}", fix)
     if not found.living:
-        return Finding("nodes", Level.WARN, "no node is running: nothing runs jobs", _START_ONE)
+        return warn("nodes", "no node is running: nothing runs jobs", _START_ONE)
     if not any(sum(node.slots.values()) for node in found.living):
         detail = f"living: {len(found.living)}, and each of them only accepts jobs: nothing runs them"
-        return Finding("nodes", Level.WARN, detail, "start `jobtrail work`, or raise JOBTRAIL_SLOTS of a service")
-    return Finding("nodes", Level.OK, f"living: {len(found.living)}")
+        return warn("nodes", detail, "start `jobtrail work`, or raise JOBTRAIL_SLOTS of a service")
+    return ok("nodes", f"living: {len(found.living)}")
 
 
 def check_left_behind(found: Found) -> Finding:
-    """A place that is not given back makes its node smaller, for as long as it lives."""
+    """A slot that is not given back makes its node smaller, for as long as it lives."""
     holding = [node for node in found.living if node.left_behind]
     if not holding:
-        return Finding("left behind", Level.OK, "every task ended when it was told to")
+        return ok("left behind", "every task ended when it was told to")
     counts = ", ".join(f"{node.left_behind} on {node.host} pid {node.pid}" for node in holding)
     detail = f"tasks go on although they were told to end, and each keeps its slot: {counts}"
     fix = 'find them in the log ("left behind"), let them look at context.cancelled; to free the slots restart the node'
-    return Finding("left behind", Level.WARN, detail, fix)
+    return warn("left behind", detail, fix)
 
 
 def check_running(found: Found) -> Finding:
     if not found.lapsed:
-        return Finding("running", Level.OK, "every running job has a node that vouches for it")
+        return ok("running", "every running job has a node that vouches for it")
     jobs, since = sum(each.jobs for each in found.lapsed), min(each.since for each in found.lapsed)
     detail = f"{jobs} running jobs have no node any more; the first lease ran out at {since:%Y-%m-%d %H:%M:%S}"
-    fix = (
-        "none, a living node rescues them within seconds"
-        if found.living
-        else "start `jobtrail serve` or `jobtrail work`: any node rescues them"
-    )
-    return Finding("running", Level.WARN if found.living else Level.FAULT, detail, fix)
+    if found.living:
+        return warn("running", detail, "none, a living node rescues them within seconds")
+    return fault("running", detail, f"{_START_ONE}: any node rescues them")
 
 
 def check_rescue(found: Found) -> Finding:
@@ -235,39 +237,39 @@ def check_rescue(found: Found) -> Finding:
         f"jobs of a node that dies are running again, or ended, within {bound}: by its lease of "
         f"{format_duration(lease)}; up to a lease later when the database was away, or every node"
     )
-    return Finding("rescue", Level.OK, detail)
+    return ok("rescue", detail)
 
 
 def check_pending(found: Found) -> Finding:
-    """A fault only if this process could not help either."""
+    """A fault only for tasks that this process does not know either."""
     unknown = [each for each in found.stranded if each.task not in found.catalog]
     if unknown:
         fix = "add the modules of these tasks to JOBTRAIL_TASKS of a node, or cancel the jobs"
-        return Finding("pending", Level.FAULT, f"no node knows the task: {_counts(unknown)}", fix)
+        return fault("pending", f"no node knows the task: {_counts(unknown)}", fix)
     if found.stranded:
         fix = (
             "start `jobtrail work` with these tasks (JOBTRAIL_TASKS), with their queues (--queue), and with places for "
             "them (--slots, --threads, --processes)"
         )
-        return Finding("pending", Level.WARN, f"no living node takes: {_counts(found.stranded)}", fix)
-    return Finding("pending", Level.OK, "every pending job has a node that can run it")
+        return warn("pending", f"no living node takes: {_counts(found.stranded)}", fix)
+    return ok("pending", "every pending job has a node that can run it")
 
 
 def check_pauses(found: Found) -> Finding:
-    """Meant by somebody, and easily forgotten."""
+    """A pause is wanted, and easily forgotten."""
     if not found.pauses:
-        return Finding("pauses", Level.OK, "nothing is paused")
+        return ok("pauses", "nothing is paused")
     told = ", ".join(
         f"{each.kind} {each.name} by {each.paused_by} since {each.paused_at:%Y-%m-%d %H:%M:%S}" for each in found.pauses
     )
     fix = "; ".join(f"`jobtrail resume --{each.kind} {shlex.quote(each.name)}`" for each in found.pauses)
-    return Finding("pauses", Level.WARN, f"paused: {told}", f"when they may go on: {fix}")
+    return warn("pauses", f"paused: {told}", f"when they may go on: {fix}")
 
 
 def check_namesakes(found: Found) -> Finding:
     if not found.namesakes:
-        return Finding("namesakes", Level.OK, f"one app: in schema {found.settings.schema} no task is known twice")
-    return Finding("namesakes", Level.WARN, "; ".join(map(str, found.namesakes)), HOW_TO_PART)
+        return ok("namesakes", f"one app: in schema {found.settings.schema} no task is known twice")
+    return warn("namesakes", "; ".join(map(str, found.namesakes)), HOW_TO_PART)
 
 
 OF_DATABASE: Final[Sequence[Callable[[Found], Finding]]] = (

@@ -1,20 +1,23 @@
-"""The database itself: its schema and its URL."""
+"""`jobtrail migrate` and `jobtrail url`: the schema of the database, and where it is."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 import typer
 from alembic.util import CommandError
 
 from jobtrail.cli import output
-from jobtrail.cli.errand import Json, configured
+from jobtrail.cli.command import Json, configured
+from jobtrail.db import migrate as schema
+from jobtrail.db import rights
+from jobtrail.db.errors import READ_ONLY, STANDBY
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import SettingsError, UnavailableError
-from jobtrail.lifecycle.desk import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.settings import EMBEDDED, Settings
-from jobtrail.store import rights, schema
-from jobtrail.store.unreachable import READ_ONLY, STANDBY
 from jobtrail.wiring import answering, embedded, find_schema, locate, open_desk, reach
 
 
@@ -25,12 +28,8 @@ def migrate(
     settings = configured()
     with reach(settings) as url:
         before, after = asyncio.run(_migrate(settings, url, revision))
-    if as_json:
-        output.print_json({"before": before, "after": after})
-    elif before == after:
-        typer.echo(f"the schema is at revision {after}: nothing to do")
-    else:
-        typer.echo(f"the schema is at revision {after} now; before: {before or 'none'}")
+    change = f" now; before: {before or 'none'}" if before != after else ": nothing to do"
+    output.answer({"before": before, "after": after}, f"the schema is at revision {after}{change}", as_json=as_json)
 
 
 def url(as_json: Json = False) -> None:
@@ -38,54 +37,50 @@ def url(as_json: Json = False) -> None:
     found = locate(settings)
     if settings.database_url == EMBEDDED:
         asyncio.run(_require_running(settings, found))
-    if as_json:
-        output.print_json({"url": found.libpq})
-    else:
-        typer.echo(found.libpq)
+    output.answer({"url": found.libpq}, found.libpq, as_json=as_json)
 
 
 async def _migrate(settings: Settings, url: DatabaseUrl, target: str) -> tuple[str | None, str | None]:
-    desk = open_desk(settings, url, Catalog())
-    try:
-        found = await find_schema(desk, url)
-        before = await _revision(desk)
-        if (obstacle := await _obstacle(desk, found)) is not None:
+    async with _services(settings, url) as services:
+        found = await find_schema(services, url)
+        async with services.session() as session:
+            before = await schema.revision(session)
+            nature = await schema.nature(session)
+            obstacle = None
+            if nature.is_standby:
+                obstacle = STANDBY
+            elif not nature.is_writable:
+                obstacle = READ_ONLY
+            elif found in (schema.Schema.MISSING, schema.Schema.OLDER):  # only then there is something to do
+                obstacle = await rights.to_migrate(session)
+        if obstacle is not None:
             raise SettingsError(f"JOBTRAIL_DATABASE_URL: {url.shown}: {obstacle}")
         if found is not schema.Schema.LATER:
-            with answering(url):
-                await schema.migrate(url.sqlalchemy, target, schema=settings.schema)
-        return before, await _revision(desk)
-    except CommandError as error:
-        raise typer.BadParameter(f"--revision: {error}") from None
-    finally:
-        await desk.database.dispose()
-
-
-async def _obstacle(desk: Desk, found: schema.Schema) -> str | None:
-    """What keeps this database from being migrated from here: only what is needed for what there is to do."""
-    async with desk.session() as session:
-        nature = await schema.nature(session)
-        if nature.is_standby:
-            return STANDBY
-        if not nature.is_writable:
-            return READ_ONLY
-        return await rights.to_migrate(session) if found in (schema.Schema.MISSING, schema.Schema.OLDER) else None
-
-
-async def _revision(desk: Desk) -> str | None:
-    async with desk.session() as session:
-        return await schema.revision(session)
+            try:
+                with answering(url):
+                    await schema.migrate(url.sqlalchemy, target, schema=settings.schema)
+            except CommandError as error:
+                raise typer.BadParameter(f"--revision: {error}") from None
+        async with services.session() as session:
+            return before, await schema.revision(session)
 
 
 async def _require_running(settings: Settings, url: DatabaseUrl) -> None:
     """A server that nobody uses stops, so its URL would lead nowhere."""
-    desk = open_desk(settings, url, Catalog())
     try:
-        await find_schema(desk, url)
+        async with _services(settings, url) as services:
+            await find_schema(services, url)
     except UnavailableError as error:
         folder = embedded(settings).folder
         raise UnavailableError(
             f"the embedded PostgreSQL in {folder} is not running: start it with `jobtrail serve`"
         ) from error
+
+
+@asynccontextmanager
+async def _services(settings: Settings, url: DatabaseUrl) -> AsyncIterator[Services]:
+    services = open_desk(settings, url, Catalog())
+    try:
+        yield services
     finally:
-        await desk.database.dispose()
+        await services.database.dispose()

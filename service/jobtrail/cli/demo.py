@@ -4,9 +4,11 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+import sysconfig
+from collections.abc import Callable
 from datetime import timedelta
+from importlib.metadata import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,45 +17,52 @@ from typing import Final
 import typer
 
 from jobtrail import app, logs, settings
+from jobtrail.cli import output
 from jobtrail.job.context import TASK_LOGGER
 from jobtrail.job.errors import SettingsError
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.wiring import embedded, locate
 
-LEASE: Final = timedelta(seconds=5)
-GRACE: Final = timedelta(seconds=5)
-"""Shorter than a service's: who kills or stops the demo to see its jobs survive should not have to wait for long."""
+SHORT: Final = timedelta(seconds=5)
+"""Lease and grace, unless they are set: to see a job survive a kill or a stop should not take long."""
+
+_WIDE: Final = 100
+"""Columns from which on a line is cut rather than folded."""
 
 
 def demo() -> None:
     """Start a service with sample jobs, on an embedded PostgreSQL unless JOBTRAIL_DATABASE_URL names another; show
     how they move, and what to try; serve until Ctrl-C.
     """
-    _require_extras()
-    from jobtrail.cli.tour import Tour  # noqa: PLC0415 - what it imports belongs to the extra
+    if not (find_spec("aiosmtpd") and find_spec("httpx")):
+        raise SettingsError('the demo is not installed: pip install "jobtrail[embedded,demo]"')
+    from jobtrail.demo.tour import Tour  # noqa: PLC0415 - what it imports belongs to the extra
 
     chosen = choose()
     logs.configure(chosen.log_format, chosen.log_level, chosen.redact)
-    _tell_unknown_variables()
     logging.getLogger(TASK_LOGGER).addFilter(lambda _failed: False)  # a failed job has a line of its own here
+    for line in settings.unknown_variables(os.environ):
+        typer.echo(line, err=True)
     # The server shuts down first and raises the signal again afterwards: to stop by `kill` is as clean as by Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    typer.echo(f"Jobtrail demo on {_name_database(chosen)}")
-    with _surroundings() as mail:
-        tour = Tour(chosen, mail)
+    if chosen.database_url == EMBEDDED:
+        place = f"the embedded PostgreSQL in {embedded(chosen).folder}; its first start takes some seconds"
+    else:
+        place = locate(chosen).shown
+    typer.echo(f"Jobtrail demo on {place}")
+    with TemporaryDirectory(prefix="jobtrail-samples-") as samples, socket.create_server(("127.0.0.1", 0)) as mail:
+        make_samples(Path(samples))
+        os.environ["JOBTRAIL_DEMO_SAMPLES"] = samples
+        os.environ["JOBTRAIL_DEMO_MAIL_PORT"] = str(mail.getsockname()[1])
+        tour = Tour(chosen, samples, mail, screen())
         try:
             app.serve(chosen, ready=tour.begin)
         except KeyboardInterrupt:
-            if not tour.has_begun:
+            if tour.going is None:
                 raise
     if tour.error is not None:
         raise tour.error
     typer.echo("Stopped. The jobs stay where they are: start again, and they are there.")
-
-
-def _require_extras() -> None:
-    if not (find_spec("aiosmtpd") and find_spec("httpx")):
-        raise SettingsError('the demo is not installed: pip install "jobtrail[embedded,demo]"')
 
 
 def choose() -> Settings:
@@ -62,34 +71,41 @@ def choose() -> Settings:
     given: dict[str, object] = {"tasks": ("jobtrail.demo", *said.tasks)}
     if "database_url" not in said.model_fields_set:
         given["database_url"] = EMBEDDED
-    if "lease" not in said.model_fields_set and said.poll_every < LEASE:
-        given["lease"] = LEASE
+    if "lease" not in said.model_fields_set and said.poll_every < SHORT:
+        given["lease"] = SHORT
     if "grace" not in said.model_fields_set:
-        given["grace"] = GRACE
+        given["grace"] = SHORT
     if "log_level" not in said.model_fields_set:
         given["log_level"] = "ERROR"  # a failed attempt is a warning, and the tour shows it in a line of its own
     return settings.load(**given)
 
 
-def _tell_unknown_variables() -> None:
-    for line in settings.unknown_variables(os.environ):
-        if not line.startswith("JOBTRAIL_DEMO_"):
-            typer.echo(line, err=True)
+def make_samples(folder: Path) -> None:
+    """Documents that every installation has at hand: Jobtrail's own description and the licence of Python."""
+    described = metadata("jobtrail").json
+    (folder / "README.md").write_text(str(described.get("description") or described["summary"]), encoding="utf-8")
+    licence = Path(sysconfig.get_path("stdlib")) / "LICENSE.txt"
+    text = licence.read_text(encoding="utf-8") if licence.is_file() else sys.copyright
+    (folder / "python-licence.txt").write_text(text, encoding="utf-8")
 
 
-def _name_database(chosen: Settings) -> str:
-    if chosen.database_url == EMBEDDED:
-        return f"the embedded PostgreSQL in {embedded(chosen).folder}; its first start takes some seconds"
-    return locate(chosen).shown
+def screen() -> Callable[[str], None]:
+    """Shows a line: coloured, and in one row where there is room; into a pipe as it is."""
+    if not output.is_terminal():
+        return typer.echo
+    from rich.console import Console  # noqa: PLC0415 - into a pipe it is never needed
+    from rich.text import Text  # noqa: PLC0415 - the same
 
+    console = Console(highlight=False)
 
-@contextmanager
-def _surroundings() -> Iterator[socket.socket]:
-    """What the sample tasks work with, said to them in the environment: documents, and where mail is caught."""
-    from jobtrail.demo.documents import make_samples  # noqa: PLC0415 - the same
+    def show(line: str) -> None:
+        text = Text(line)
+        is_remark = text.highlight_regex(r"survived a .*|(?<=: )if that is gone, .*", "bold magenta") > 0
+        for status, style in output.STYLES.items():
+            text.highlight_regex(rf"(?<=→ ){status}\b|(?<=  ){status}(?=   +\d)", style)
+        if console.width < _WIDE or is_remark:
+            console.print(text, soft_wrap=True)
+        else:
+            console.print(text, no_wrap=True, overflow="ellipsis")
 
-    with TemporaryDirectory(prefix="jobtrail-samples-") as samples, socket.create_server(("127.0.0.1", 0)) as mail:
-        make_samples(Path(samples))
-        os.environ["JOBTRAIL_DEMO_SAMPLES"] = samples
-        os.environ["JOBTRAIL_DEMO_MAIL_PORT"] = str(mail.getsockname()[1])
-        yield mail
+    return show

@@ -9,13 +9,14 @@ import typer
 
 from jobtrail.cli import checks, exits, output
 from jobtrail.cli.checks import Finding, Found, Level
-from jobtrail.cli.errand import Json, configured
-from jobtrail.job.catalog import Catalog
+from jobtrail.cli.command import Json, configured
+from jobtrail.db import engine, migrate, rights
+from jobtrail.job.catalog import Catalog, namesakes
 from jobtrail.job.database_url import DatabaseUrl
 from jobtrail.job.errors import DeclarationError, SettingsError, UnavailableError
-from jobtrail.job.namesakes import namesakes
+from jobtrail.ops import doctor as doctor_module
+from jobtrail.ops import nodes, pauses
 from jobtrail.settings import Settings
-from jobtrail.store import diagnosis, nodes, pauses, rights, schema
 from jobtrail.wiring import answering, load_catalog, open_desk, reach
 
 
@@ -44,16 +45,16 @@ def _examine() -> Iterator[Finding]:
     try:
         settings = configured()
     except SettingsError as error:
-        yield Finding("settings", Level.FAULT, str(error), "correct them in the environment or in .env")
+        yield checks.fault("settings", str(error), "correct them in the environment or in .env")
         return
-    yield Finding("settings", Level.OK, "every setting can be read")
+    yield checks.ok("settings", "every setting can be read")
     yield checks.check_variables()
     catalog = Catalog()
     try:
         catalog = load_catalog(settings.tasks)
         yield checks.check_tasks(settings, catalog)
     except (SettingsError, DeclarationError) as error:
-        yield Finding("tasks", Level.FAULT, str(error), "correct the module, or JOBTRAIL_TASKS")
+        yield checks.fault("tasks", str(error), "correct the module, or JOBTRAIL_TASKS")
     yield checks.check_port(settings)
     yield from _examine_database(settings, catalog)
 
@@ -64,7 +65,7 @@ def _examine_database(settings: Settings, catalog: Catalog) -> Iterator[Finding]
             found = asyncio.run(_ask(settings, url, catalog))
         yield checks.check_folder(settings)
     except (SettingsError, UnavailableError) as error:
-        yield Finding("database", Level.FAULT, str(error), "set JOBTRAIL_DATABASE_URL to a database that answers")
+        yield checks.fault("database", str(error), "set JOBTRAIL_DATABASE_URL to a database that answers")
         return
     for check in checks.OF_DATABASE:
         yield check(found)
@@ -74,16 +75,16 @@ def _examine_database(settings: Settings, catalog: Catalog) -> Iterator[Finding]
 
 
 async def _ask(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Found:
-    desk = open_desk(settings, url, catalog)
+    services = open_desk(settings, url, catalog)
     try:
         with answering(url):
-            async with desk.database.sessions() as session:
-                server = await diagnosis.server(session)
+            async with services.database.sessions() as session:
+                server = await doctor_module.server(session)
                 before = datetime.now(UTC)
-                theirs = await diagnosis.clock(session)
+                theirs = await engine.clock(session)
                 ours = before + (datetime.now(UTC) - before) / 2
-                state = await schema.state(session)
-                revision, lacks = await schema.revision(session), await rights.lacking(session)
+                state = await migrate.state(session)
+                revision, lacks = await migrate.revision(session), await rights.lacking(session)
                 found = Found(settings, catalog, url.shown, server, theirs - ours, state, revision, lacks)
                 if not found.can_be_read:
                     return found
@@ -93,10 +94,10 @@ async def _ask(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Found:
                     found,
                     living=[node for node in known if node.heartbeat_at >= since],
                     silent=[node for node in known if node.heartbeat_at < since],
-                    stranded=await diagnosis.stranded(session, checks.silence(settings)),
-                    lapsed=await diagnosis.lapsed(session),
+                    stranded=await doctor_module.stranded(session, checks.silence(settings)),
+                    lapsed=await doctor_module.lapsed(session),
                     pauses=await pauses.all_pauses(session),
                     namesakes=namesakes(await nodes.known(session)),
                 )
     finally:
-        await desk.database.dispose()
+        await services.database.dispose()

@@ -1,4 +1,4 @@
-"""The command `jobtrail`: one verb is read, its module loaded, its failure told in a line."""
+"""The command `jobtrail`: reads one verb, loads its module, tells its failure in a line."""
 
 import importlib
 import inspect
@@ -19,7 +19,7 @@ from jobtrail.cli import exits
 VERBS: Final = {
     "demo": ("demo", "Try it out: a service with sample jobs, on a database of its own."),
     "serve": ("serve", "Run the service, its API and its jobs, until Ctrl-C."),
-    "work": ("work", "Run jobs without serving HTTP, until Ctrl-C."),
+    "work": ("serve", "Run jobs without serving HTTP, until Ctrl-C."),
     "migrate": ("database", "Bring the schema of the database to the revision of this version."),
     "submit": ("submit", "Store a job; a node that knows its task runs it."),
     "ls": ("jobs", "List jobs, newest first."),
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def run(argv: Sequence[str]) -> int:
-    """The exit code; nothing is raised for what can be told in a line."""
+    """Returns the exit code; raises nothing that can be told in a line."""
     signal.signal(signal.SIGTERM, _leave)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -63,7 +63,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _checked(argv: Sequence[str]) -> list[str]:
-    """Bytes that are no text would be refused later, by whoever meets them first."""
+    """Raises BadParameter for bytes that are not text, which would be refused later in some other words."""
     for number, word in enumerate(argv, 1):
         if not word.isascii() and word.encode(errors="replace") != word.encode(errors="surrogateescape"):
             raise typer.BadParameter(f"the word {number} of the command is not UTF-8")
@@ -76,7 +76,7 @@ def _leave(_signal: int, _frame: object) -> None:
 
 
 class _Verbs(TyperGroup):
-    """Lists the verbs by their summaries alone; the one that is run is loaded."""
+    """Lists the verbs by their summaries alone; loads the one that is run."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -86,18 +86,16 @@ class _Verbs(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, _load(name) if name is not None and command is not None else command, rest
-
-
-def _load(name: str) -> Any:
-    module, summary = VERBS[name]
-    verb = getattr(importlib.import_module(f"jobtrail.cli.{module}"), name)
-    if isinstance(verb, typer.Typer):  # it has verbs of its own
-        verb.info.help = summary
-        return typer.main.get_command(verb)
-    alone = typer.Typer(add_completion=False)
-    alone.command(name, help=inspect.getdoc(verb) or summary)(verb)
-    return typer.main.get_command(alone)
+        if name is None or command is None:
+            return name, command, rest
+        module, summary = VERBS[name]
+        verb = getattr(importlib.import_module(f"jobtrail.cli.{module}"), name)
+        if isinstance(verb, typer.Typer):  # it has verbs of its own
+            verb.info.help = summary
+            return name, typer.main.get_command(verb), rest
+        alone = typer.Typer(add_completion=False)
+        alone.command(name, help=inspect.getdoc(verb) or summary)(verb)
+        return name, typer.main.get_command(alone), rest
 
 
 def _say_version(wanted: bool) -> None:

@@ -1,10 +1,9 @@
-"""What a failure is worth: one table of exit codes, and the one line that tells it."""
+"""Exit codes, and the one line on standard error that tells a failure."""
 
 import json
 import os
 import re
 import traceback
-from collections.abc import Mapping
 from typing import Any, Final
 
 import typer
@@ -20,41 +19,28 @@ INTERRUPTED: Final = 128 + 2
 BROKEN_PIPE: Final = 128 + 13
 TERMINATED: Final = 128 + 15
 
-CODES: Final[Mapping[type[JobtrailError], int]] = {
-    errors.AccessKeyNotFoundError: FAILED,
-    errors.AlreadyRunningError: USAGE,
-    errors.AuditTimeoutError: FAILED,
-    errors.CommitFailedError: FAILED,
-    errors.ContextError: FAILED,
-    errors.DeclarationError: USAGE,
-    errors.ForbiddenError: FAILED,
-    errors.IdempotencyKeyReusedError: FAILED,
-    errors.InvalidInputError: USAGE,
-    errors.JobCancelledError: FAILED,
-    errors.JobConflictError: FAILED,
-    errors.JobFailedError: FAILED,
-    errors.JobNotFoundError: FAILED,
-    errors.JobSessionError: FAILED,
-    errors.LeftBehindError: FAILED,
-    errors.NotJsonError: USAGE,
-    errors.NotRunningError: USAGE,
-    errors.NotStorableError: FAILED,
-    errors.PreconditionError: FAILED,
-    errors.ProcessDiedError: FAILED,
-    errors.PurgeRefusedError: FAILED,
-    errors.ResultNotJsonError: FAILED,
-    errors.ResultTooLargeError: FAILED,
-    errors.SettingsError: USAGE,
-    errors.UnauthorizedError: FAILED,
-    errors.UnavailableError: UNREACHABLE,
-    errors.UnknownQuestionError: USAGE,
-    errors.UnknownQueueError: USAGE,
-    errors.UnknownTaskError: USAGE,
-}
+_USAGE: Final = (
+    errors.AlreadyRunningError,
+    errors.DeclarationError,
+    errors.InvalidInputError,
+    errors.NotJsonError,
+    errors.NotRunningError,
+    errors.SettingsError,
+    errors.UnknownQuestionError,
+    errors.UnknownQueueError,
+    errors.UnknownTaskError,
+)
+"""The caller can correct these; any other error of ours but an unreachable database means that the verb failed."""
+
+
+def code_of(error: JobtrailError) -> int:
+    if isinstance(error, errors.UnavailableError):
+        return UNREACHABLE
+    return USAGE if isinstance(error, _USAGE) else FAILED
 
 
 def tell(error: Exception, *, as_json: bool) -> int:
-    """One line on standard error, as JSON if asked for; the exit code."""
+    """Write one line to standard error, as JSON if asked for; return the exit code."""
     code, name, detail = _read(error)
     if os.environ.get("JOBTRAIL_LOG_LEVEL", "").upper() == "DEBUG":
         traceback.print_exception(error)
@@ -71,10 +57,12 @@ def tell(error: Exception, *, as_json: bool) -> int:
 def _read(error: Exception) -> tuple[int, str, str]:
     """Exit code, type and detail."""
     if isinstance(error, JobtrailError):
-        said = _of_input(error) if isinstance(error, InvalidInputError) else str(error)
-        return code_of(type(error)) or FAILED, _kebab(type(error).__name__), said
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(error).__name__.removesuffix("Error")).lower()
+        return code_of(error), kind, _of_input(error) if isinstance(error, InvalidInputError) else str(error)
     if (message := getattr(error, "format_message", None)) is not None:  # typer's own, which has no public name
-        return USAGE, "usage", _with_hint(error, str(message()).removeprefix("Invalid value: "))
+        path = getattr(getattr(error, "ctx", None), "command_path", "jobtrail")
+        words = " ".join(str(message()).removeprefix("Invalid value: ").split()).rstrip(".")
+        return USAGE, "usage", f"{words} (see `{path} --help`)"
     # of a database's error only what the server said: the rest is a page of SQL
     said = " ".join(f"{type(error).__name__}: {getattr(error, 'orig', error)}".split())
     return FAILED, "unexpected", f"unexpected {said} (JOBTRAIL_LOG_LEVEL=DEBUG shows the traceback)"
@@ -86,17 +74,3 @@ def _of_input(error: InvalidInputError) -> str:
     return "; ".join(
         f"{name}: {flaw.detail}" if name else flaw.detail for name, flaw in zip(names, error.flaws, strict=True)
     )
-
-
-def code_of(kind: type[BaseException]) -> int | None:
-    """What the table says of this error or the nearest of its parents."""
-    return next((CODES[parent] for parent in kind.__mro__ if parent in CODES), None)
-
-
-def _with_hint(error: Exception, message: str) -> str:
-    path = getattr(getattr(error, "ctx", None), "command_path", "jobtrail")
-    return f"{' '.join(message.split()).rstrip('.')} (see `{path} --help`)"
-
-
-def _kebab(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name.removesuffix("Error")).lower()

@@ -1,18 +1,20 @@
 """Printing: JSON for programs, tables that fit the terminal for people, plain columns into pipes."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import typer
 from pydantic_core import to_json
 
+from jobtrail.job.context import Progress, progress_of
 from jobtrail.job.duration import format_duration
-from jobtrail.job.record import LogLine
+from jobtrail.job.record import Job, LogLine, shown
 
 STYLES: Final = {
     "running": "cyan",
@@ -33,6 +35,34 @@ _ID: Final = 36
 """Characters of an id: it is copied, so its column stays whole."""
 
 
+def answer(document: object, text: str, *, as_json: bool) -> None:
+    """One document for programs, or one line for people."""
+    if as_json:
+        print_json(document)
+    else:
+        typer.echo(text)
+
+
+def answer_records(records: Sequence[Any], columns: Mapping[str, str], *, none: str, as_json: bool) -> None:
+    """One document with all of them; or a table, by its heads and the fields below them; or the line `none`."""
+    if as_json:
+        print_json({"items": [document(each) for each in records]})
+    elif records:
+        print_table(list(columns), [[getattr(each, name) for name in columns.values()] for each in records])
+    else:
+        typer.echo(none)
+
+
+def document(record: Any, *without: str) -> dict[str, Any]:
+    """A record by the names of its fields, as the REST API writes it, `without` those that stay inside."""
+    return {name: value for name, value in shown(record).items() if name not in without}
+
+
+def job_document(job: Job, *without: str) -> dict[str, Any]:
+    progress = progress_of(job.progress)
+    return document(job, "seq", *without) | {"progress": progress and progress.as_json()}
+
+
 def print_json(document: object) -> None:
     """One document, its values written as the REST API writes them."""
     typer.echo(to_json(document, indent=2, timedelta_mode="float", inf_nan_mode="null").decode())
@@ -42,23 +72,51 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def can_redraw() -> bool:
+    """Whether a line that was printed can be changed."""
+    return is_terminal() and os.environ.get("TERM") not in (None, "", "dumb")
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Into a pipe nothing is cut and nothing coloured, however narrow; a terminal gets what fits."""
     cells = [[cell(value) for value in row] for row in rows]
+    longest = [max([0, *map(len, column)]) for column in zip(*cells, strict=True)] or [0] * len(columns)
     if not is_terminal():
-        _print_plain(columns, cells)
-    elif _narrowest(columns, cells) <= shutil.get_terminal_size().columns:
-        _print_rich(columns, cells)
-    else:
+        widths = [max(pair) for pair in zip(map(len, columns), longest, strict=True)]
+        for line in ([name.upper() for name in columns], *cells):
+            typer.echo("  ".join(map(str.ljust, line, widths)).rstrip())
+        return
+    needs = [
+        max(len(name), min(most, _ID if name == "id" else _FOLDED)) for name, most in zip(columns, longest, strict=True)
+    ]
+    if sum(needs) + 2 * (len(needs) - 1) <= shutil.get_terminal_size().columns:
+        _print_rich(columns, needs, cells)
+    else:  # a table would be torn to pieces
         for place, row in enumerate(rows):
             if place:
                 typer.echo()
             print_fields(dict(zip(columns, row, strict=True)))
 
 
+def _print_rich(columns: Sequence[str], needs: Sequence[int], rows: Sequence[Sequence[str]]) -> None:
+    # only people wait for it
+    from rich.console import Console  # noqa: PLC0415 - into a pipe it is never needed
+    from rich.table import Table  # noqa: PLC0415 - the same
+    from rich.text import Text  # noqa: PLC0415 - the same
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, need in zip(columns, needs, strict=True):
+        table.add_column(name.upper(), overflow="fold", min_width=need)
+    for row in rows:
+        shown = zip(columns, row, strict=True)
+        table.add_row(*(Text(text, STYLES.get(text, "") if name in _STYLED else "") for name, text in shown))
+    Console().print(table)
+
+
 def print_fields(fields: Mapping[str, object]) -> None:
     """One line each, what has no value left out; a value of several lines stands under its name."""
-    shown = {name: _text(value) for name, value in fields.items() if value not in (None, [], ())}
+    most = shutil.get_terminal_size().columns - 20
+    shown = {name: _text(value, most) for name, value in fields.items() if value not in (None, [], ())}
     width = max((len(name) for name, text in shown.items() if "\n" not in text), default=0)
     for name, text in shown.items():
         if "\n" in text:
@@ -67,7 +125,44 @@ def print_fields(fields: Mapping[str, object]) -> None:
             typer.echo(f"{name + ':':<{width + 1}} {text}")
 
 
-def in_a_line(error: Mapping[str, object] | None) -> str | None:
+def cell(value: object) -> str:
+    """In one line."""
+    return printable(" ".join(map(str, value)) if isinstance(value, list | tuple) else _text(value)).replace(
+        "\n", "\\n"
+    )
+
+
+def _text(value: object, most: int = sys.maxsize) -> str:
+    """`most`: characters of a JSON text beyond which it is written in several lines."""
+    match value:
+        case None:
+            found = ""
+        case bool():
+            found = str(value).lower()
+        case datetime():
+            found = value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        case timedelta():
+            found = format_duration(value)
+        case Decimal():
+            found = f"{value.normalize():f}"
+        case Mapping() | list() | tuple():
+            short = json.dumps(value, ensure_ascii=False, default=str)
+            found = short if len(short) <= most else json.dumps(value, ensure_ascii=False, default=str, indent=2)
+        case _:
+            found = str(value)
+    return printable(found)
+
+
+def printable(text: str) -> str:
+    """Line breaks stay; escape sequences and the like are written out: a terminal would obey them."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each == "\n" or each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+def error_line(error: Mapping[str, object] | None) -> str | None:
     """The error of an attempt without its traceback. A row that was written by hand may lack any part."""
     if error is None:
         return None
@@ -81,75 +176,7 @@ def log_line(line: LogLine) -> str:
     return f"{at}  {line.attempt}  {cell(line.level):<7}  {cell(line.logger)}: {message}"
 
 
-def cell(value: object) -> str:
-    return printable(_plain(value)).replace("\n", "\\n")
-
-
-def printable(text: str) -> str:
-    """Line breaks stay; escape sequences and the like are written out: a terminal would obey them."""
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each == "\n" or each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
-
-
-def _text(value: object) -> str:
-    if isinstance(value, Mapping | list):
-        short = json.dumps(value, ensure_ascii=False, default=str)
-        fits = len(short) <= shutil.get_terminal_size().columns - 20
-        return printable(short if fits else json.dumps(value, ensure_ascii=False, default=str, indent=2))
-    return printable(_plain(value))
-
-
-def _plain(value: object) -> str:
-    found = "" if value is None else str(value)
-    match value:
-        case bool():
-            found = found.lower()
-        case datetime():
-            found = value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        case timedelta():
-            found = format_duration(value)
-        case Decimal():
-            found = f"{value.normalize():f}"
-        case list() | tuple():
-            found = " ".join(map(str, value))
-        case Mapping():
-            found = json.dumps(value, ensure_ascii=False, default=str)
-        case _:
-            pass
-    return found
-
-
-def _print_plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    lines = [[name.upper() for name in columns], *rows]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
-    for line in lines:
-        typer.echo("  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _narrowest(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """The columns of a terminal below which a table would be torn to pieces."""
-    needs = [_need(name, [row[place] for row in rows]) for place, name in enumerate(columns)]
-    return sum(needs) + 2 * (len(needs) - 1)
-
-
-def _need(name: str, cells: Sequence[str]) -> int:
-    longest = max((len(text) for text in cells), default=0)
-    return max(len(name), min(longest, _ID if name == "id" else _FOLDED))
-
-
-def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    # only people wait for it
-    from rich.console import Console  # noqa: PLC0415 - into a pipe it is never needed
-    from rich.table import Table  # noqa: PLC0415 - the same
-    from rich.text import Text  # noqa: PLC0415 - the same
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, name in enumerate(columns):
-        table.add_column(name.upper(), overflow="fold", min_width=_need(name, [row[place] for row in rows]))
-    for row in rows:
-        shown = zip(columns, row, strict=True)
-        table.add_row(*(Text(text, STYLES.get(text, "") if name in _STYLED else "") for name, text in shown))
-    Console().print(table)
+def extent(progress: Progress | None) -> str:
+    """`done/total`, or `done` alone where the total is not known."""
+    found = (progress.done, progress.total) if progress else ()
+    return "/".join(f"{each:.0f}" if each == int(each) else f"{each:g}" for each in found if each is not None)

@@ -1,13 +1,28 @@
-"""The service, from the command line."""
+"""`jobtrail serve` and `jobtrail work`: processes that run jobs until a signal stops them."""
 
+import asyncio
 import json
 import signal
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Annotated, Final
 
 import typer
 
-from jobtrail import app
-from jobtrail.cli.errand import Json, configured_to_stay
+from jobtrail.cli.command import Json, configured_to_stay, require_tasks
+from jobtrail.db.engine import open_single
+from jobtrail.job.catalog import Catalog
+from jobtrail.job.database_url import DatabaseUrl
+from jobtrail.job.errors import SettingsError
+from jobtrail.jobs.services import require_rights_at_start
+from jobtrail.settings import Settings
+from jobtrail.wiring import build_node, load_catalog, open_desk, reach, require_ends, require_schema
+from jobtrail.worker.node import Node
+from jobtrail.worker.shutdown_signals import ShutdownSignals
+
+_NAMED: Final = 10
+"""Tasks that `work` lists by name."""
 
 
 def serve(as_json: Json = False) -> None:
@@ -15,17 +30,100 @@ def serve(as_json: Json = False) -> None:
 
     Says where it serves, once it does; the log goes to standard error.
     """
+    from jobtrail import app  # noqa: PLC0415 - `work` needs no web framework
+
     settings = configured_to_stay()
-    # The server shuts down first and raises the signal again afterwards, for whoever was there before.
+
+    def ready(url: str) -> None:
+        only = "\nIt only accepts jobs, since JOBTRAIL_SLOTS is 0: `jobtrail work` runs them"
+        text = f"Jobtrail serves at {url}; how to call it: {url}/docs" + (only if settings.only_accepts else "")
+        typer.echo(json.dumps({"url": url}) if as_json else text)
+
+    # The server shuts down first and raises the signal again afterwards, for the handler that was there before.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
-        app.serve(settings, ready=lambda url: _say(url, only_accepts=settings.only_accepts, as_json=as_json))
+        app.serve(settings, ready=ready)
 
 
-def _say(url: str, *, only_accepts: bool, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({"url": url}))
-        return
-    typer.echo(f"Jobtrail serves at {url}; how to call it: {url}/docs")
-    if only_accepts:
-        typer.echo("It only accepts jobs, since JOBTRAIL_SLOTS is 0: `jobtrail work` runs them")
+def work(
+    queue: Annotated[list[str] | None, typer.Option(help="Take jobs of this queue only; may be repeated.")] = None,
+    slots: Annotated[int | None, typer.Option(help="How many async tasks at once, on the event loop.")] = None,
+    threads: Annotated[int | None, typer.Option(help="How many def tasks at once, in threads.")] = None,
+    processes: Annotated[int | None, typer.Option(help="How many tasks at once in processes of their own.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run jobs without serving HTTP, until Ctrl-C; a second Ctrl-C does not wait for what runs.
+
+    What is not said here is said by JOBTRAIL_QUEUES, JOBTRAIL_SLOTS, JOBTRAIL_THREADS and JOBTRAIL_PROCESSES.
+    Says what it works on, once it does; the log goes to standard error.
+    """
+    said = {"queues": tuple(queue or ()) or None, "slots": slots, "threads": threads, "processes": processes}
+    settings = configured_to_stay(**{name: value for name, value in said.items() if value is not None})
+
+    def ready(node: Node) -> None:
+        slots, names = node.worker.slots, node.tasks
+        which = f"queues {', '.join(settings.queues)}" if settings.queues else "all queues"
+        tasks = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        text = (
+            f"Jobtrail works on {which}: {slots['loop']} slots, {slots['thread']} threads, {slots['process']} "
+            f"processes; tasks {tasks}; node {node.id}; Ctrl-C stops it"
+        )
+        document = {"node": str(node.id), "queues": list(settings.queues), "tasks": names, "slots": slots}
+        typer.echo(json.dumps(document) if as_json else text)
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        catalog = load_catalog(settings.tasks)
+        require_tasks(catalog)
+        _require_slots(settings, catalog)
+        with reach(settings) as url:
+            asyncio.run(_work(settings, url, catalog, ready=ready))
+
+
+def _require_slots(settings: Settings, catalog: Catalog) -> None:
+    slots = {"loop": settings.slots, "thread": settings.threads, "process": settings.processes}
+    if not any(slots[task.runs_in] for task in catalog):
+        raise SettingsError(
+            "JOBTRAIL_SLOTS, JOBTRAIL_THREADS, JOBTRAIL_PROCESSES: no task has a place to run in: say --slots 4 for "
+            'async def, --threads 4 for def, --processes 2 for runs_in="process"'
+        )
+
+
+async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready: Callable[[Node], None]) -> None:
+    """Run a node until a signal asks to stop.
+
+    Raises SettingsError, UnavailableError, before any job is run; UnavailableError, when ends could not be recorded.
+    """
+    stop = asyncio.Event()
+    services = open_desk(settings, url, catalog)
+    try:
+        await require_schema(services, settings, url)
+        await require_rights_at_start(services)
+        node = build_node(settings, services, partial(open_single, url.sqlalchemy, settings.schema))
+        with _signals_ask(stop, ShutdownSignals(node, settings.grace)):
+            node.start()
+            try:
+                ready(node)
+                await stop.wait()
+            finally:
+                await node.stop(settings.grace.total_seconds())
+        require_ends(node)
+    finally:
+        await services.database.dispose()
+
+
+@contextmanager
+def _signals_ask(stop: asyncio.Event, signals: ShutdownSignals) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def signalled(which: int, _frame: object) -> None:
+        signals(which)
+        loop.call_soon_threadsafe(stop.set)
+
+    # not the loop's own way, which would leave the process without any handler afterwards
+    before = {which: signal.signal(which, signalled) for which in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for which, there in before.items():
+            signal.signal(which, there)

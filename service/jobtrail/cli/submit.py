@@ -1,24 +1,26 @@
-"""A job from the command line; a node that knows its task runs it."""
+"""`jobtrail submit`: a job from the command line; a node that knows its task runs it."""
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
-from jobtrail.api import representation
-from jobtrail.api.view import WHOLE
-from jobtrail.cli import output
-from jobtrail.cli.arguments import merge_args, read_duration, read_pairs
-from jobtrail.cli.errand import Errand, Json, caller, run
+from jobtrail.cli import exits, output
+from jobtrail.cli.arguments import read_duration, read_pairs
+from jobtrail.cli.command import Command, Json, caller, run
+from jobtrail.job import storable
+from jobtrail.job.errors import InvalidArgumentsError, InvalidInputError, NotJsonError
 from jobtrail.job.limits import MAX_KEY
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.submission import Submission
-from jobtrail.lifecycle.read import read, read_nodes
-from jobtrail.lifecycle.submit import submit as store
-from jobtrail.lifecycle.submit import submit_keyed
+from jobtrail.job.task import Task
+from jobtrail.jobs.query import read
+from jobtrail.jobs.submit import submit as store
+from jobtrail.jobs.submit import submit_keyed
+from jobtrail.ops.nodes import read_nodes
 
 
 def submit(
@@ -47,44 +49,76 @@ def submit(
     """
     given = {"queue": queue, "priority": priority, "run_at": run_at, "max_attempts": max_attempts, "tags": tag}
     said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    said |= _durations(ttl=(ttl, "keep"), timeout=(timeout, "none"))
+    for name, text, none in (("ttl", ttl, "keep"), ("timeout", timeout, "none")):
+        if text is not None:
+            said[name] = None if text == none else read_duration(f"--{name}", text, none).total_seconds()
     if run_at is not None and delay is not None:
         raise typer.BadParameter("say only one of --run-at and --delay")
     later = None if delay is None else read_duration("--delay", delay)
-    key = _checked_key(idempotency_key)
+    if idempotency_key is not None and not 1 <= len(idempotency_key) <= MAX_KEY:
+        raise typer.BadParameter(f"--idempotency-key: 1 to {MAX_KEY} characters")
     texts = read_pairs(pairs or [])
 
-    async def act(errand: Errand) -> Job:
-        fitting = merge_args(errand.desk.catalog[task], args, texts)
-        wanted = _submission(
-            {**said, "task": task, "args": fitting}, None if later is None else await errand.now(), later
-        )
-        job = await _store(errand, wanted, key)
-        return await _end_of(errand, job) if wait else job
+    async def act(command: Command) -> Job:
+        wanted = said | {"task": task, "args": merge_args(command.services.catalog[task], args, texts)}
+        if later is not None:
+            wanted["run_at"] = await command.now() + later
+        job = await _store(command, _submission(wanted), idempotency_key)
+        return await _end_of(command, job) if wait else job
 
-    _print(run(act, needs_tasks=True), waited=wait, as_json=as_json)
-
-
-def _durations(**given: tuple[str | None, str]) -> dict[str, float | None]:
-    """In seconds; the word that stands second means none."""
-    return {
-        name: None if text == word else read_duration(f"--{name}", text, word).total_seconds()
-        for name, (text, word) in given.items()
-        if text is not None
-    }
-
-
-def _checked_key(key: str | None) -> str | None:
-    if key is not None and not 1 <= len(key) <= MAX_KEY:
-        raise typer.BadParameter(f"--idempotency-key: 1 to {MAX_KEY} characters")
-    return key
+    job = run(act, needs_tasks=True)
+    if as_json:
+        output.print_json(output.job_document(job))
+    elif not wait:
+        typer.echo(job.id)
+    else:
+        error = output.error_line(job.error)
+        output.print_fields({"id": job.id, "status": job.status, "result": job.result, "error": error})
+    if wait and job.status is not Status.SUCCEEDED:
+        raise typer.Exit(exits.FAILED)
 
 
-def _submission(said: dict[str, Any], now: Any, later: timedelta | None) -> Submission:
-    if later is not None:
-        said["run_at"] = now + later
+def merge_args(task: Task[..., Any], written: str | None, texts: Mapping[str, str]) -> dict[str, Any]:
+    """The JSON args of both ways to write them.
+
+    A text that is JSON is taken as JSON, unless the parameter fits only the text: `code=007` and `name=5` may be texts.
+    """
     try:
-        return Submission(**said)
+        args = {} if written is None else storable.parse(written.encode())
+    except (NotJsonError, InvalidInputError) as error:
+        raise typer.BadParameter(f"--args: {error}") from None
+    if not isinstance(args, dict):
+        raise typer.BadParameter("--args: write a JSON object, such as '{\"n\": 5}'")
+    if both := args.keys() & texts.keys():
+        raise typer.BadParameter(f"{min(both)!r:.80} is given twice: in --args and as KEY=VALUE")
+    args |= {name: _json_or_text(text) for name, text in texts.items()}
+    for name in _misfits(task, args) & texts.keys():
+        if name not in _misfits(task, args | {name: texts[name]}):
+            args[name] = texts[name]
+    return args
+
+
+def _json_or_text(text: str) -> object:
+    try:
+        return storable.parse(text.encode())
+    except (NotJsonError, InvalidInputError):
+        return text
+
+
+def _misfits(task: Task[..., Any], args: Mapping[str, Any]) -> set[str]:
+    """The names whose values do not fit the signature."""
+    try:
+        task.signature.check(args)
+    except InvalidArgumentsError as error:
+        return {
+            flaw.pointer.split("/")[1].replace("~1", "/").replace("~0", "~") for flaw in error.flaws if flaw.pointer
+        }
+    return set()
+
+
+def _submission(wanted: dict[str, Any]) -> Submission:
+    try:
+        return Submission(**wanted)
     except ValidationError as error:
         raise typer.BadParameter("; ".join(_explain(each) for each in error.errors(include_url=False))) from None
 
@@ -95,33 +129,21 @@ def _explain(detail: Any) -> str:
     return f"{option}: {detail['msg']}"
 
 
-async def _store(errand: Errand, wanted: Submission, key: str | None) -> Job:
+async def _store(command: Command, wanted: Submission, key: str | None) -> Job:
     if key is None:
-        return await store(errand.desk, wanted, by=caller())
-    job, replayed = await submit_keyed(errand.desk, wanted, by=caller(), key=key)
+        return await store(command.services, wanted, by=caller())
+    job, replayed = await submit_keyed(command.services, wanted, by=caller(), key=key)
     if replayed:
         typer.echo("jobtrail: the key was used before: this is its job", err=True)
     return job
 
 
-async def _end_of(errand: Errand, job: Job) -> Job:
-    if not any(job.task in node.tasks for node in await read_nodes(errand.desk)):
+async def _end_of(command: Command, job: Job) -> Job:
+    if not any(job.task in node.tasks for node in await read_nodes(command.services)):
         typer.echo(f"jobtrail: waiting; no node that knows {job.task!r} is there: start `jobtrail serve`", err=True)
     pause = 0.05
     while not job.status.is_terminal:
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, 1.0)
-        job = await read(errand.desk, job.id)
+        job = await read(command.services, job.id)
     return job
-
-
-def _print(job: Job, *, waited: bool, as_json: bool) -> None:
-    if as_json:
-        output.print_json(representation.of_job(job, WHOLE))
-    elif not waited:
-        typer.echo(job.id)
-    else:
-        error = output.in_a_line(job.error)
-        output.print_fields({"id": job.id, "status": job.status, "result": job.result, "error": error})
-    if waited and job.status is not Status.SUCCEEDED:
-        raise typer.Exit(1)

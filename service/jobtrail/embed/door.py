@@ -9,13 +9,14 @@ from fastapi import params
 from starlette.requests import Request
 
 from jobtrail.api.access import CALLER, Access
-from jobtrail.api.door import Launch
+from jobtrail.api.context import Launch
+from jobtrail.api.query import OTHER_NAMES
 from jobtrail.api.routes import Guards
 from jobtrail.embed.opened import Opened
 from jobtrail.job.access import SCOPES, Caller, Scope
 from jobtrail.job.errors import ForbiddenError
 from jobtrail.job.redaction import Redaction
-from jobtrail.lifecycle.desk import Desk
+from jobtrail.jobs.services import Services
 
 OPEN: Final = "open"
 
@@ -24,24 +25,25 @@ Guard = params.Depends | Sequence[params.Depends] | Literal["open"] | None
 
 
 def guards_of(read: Guard, submit: Guard, operate: Guard) -> Guards:
-    """Raises TypeError for what is no guard."""
+    """The dependencies of each group of calls that there is. Raises TypeError for what is no guard."""
     given: dict[Scope, Guard] = {"read": read, "submit": submit, "operate": operate}
-    return {scope: _dependencies(scope, guard) for scope, guard in given.items() if guard is not None}
-
-
-def _dependencies(scope: Scope, guard: Guard) -> Sequence[params.Depends]:
-    match guard:
-        case "open":
-            return ()
-        case params.Depends():
-            return (guard,)
-        case [*several] if several and all(isinstance(each, params.Depends) for each in several):
-            return several
-        case _:
-            raise TypeError(
-                f'{scope}={guard!r:.80}: write a guard as in {scope}=Depends(staff), "open" for everybody, or '
-                "None for no such calls"
-            )
+    guards: dict[Scope, Sequence[params.Depends]] = {}
+    for scope, guard in given.items():
+        match guard:
+            case None:
+                continue
+            case "open":
+                guards[scope] = ()
+            case params.Depends():
+                guards[scope] = (guard,)
+            case [*several] if several and all(isinstance(each, params.Depends) for each in several):
+                guards[scope] = several
+            case _:
+                raise TypeError(
+                    f'{scope}={guard!r:.80}: write a guard as in {scope}=Depends(staff), "open" for everybody, or '
+                    "None for no such calls"
+                )
+    return guards
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,9 @@ class HostAccess:
     who: Callable[[Request, Caller], Caller]
     trusted: bool
 
-    async def admit(self, request: Request, needs: Collection[Scope]) -> None:
-        """The host's guards ask, later."""
+    async def admit(self, request: Request, needs: Collection[Scope]) -> None:  # noqa: ARG002 - the protocol's
+        """The host's guards ask, later; they may read names of the query that are none of ours."""
+        request.scope[OTHER_NAMES] = True
 
     async def confirm(self, request: Request, needs: Sequence[Scope]) -> None:
         """Whom a guard lets in may do what it guards, unless `who` says otherwise."""
@@ -70,15 +73,15 @@ class HostAccess:
 
 
 @dataclass(frozen=True, slots=True)
-class HostDoor:
+class HostContext:
     """`opened` raises NotRunningError while nothing is open."""
 
     opened: Callable[[], Opened]
     access: Access
 
     @property
-    def desk(self) -> Desk:
-        return self.opened().desk
+    def services(self) -> Services:
+        return self.opened().services
 
     @property
     def launch(self) -> Launch:

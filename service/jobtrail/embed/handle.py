@@ -1,4 +1,4 @@
-"""A job that was submitted, in the hands of who submitted it."""
+"""A job that was submitted: its id, its row, and its result once it has ended."""
 
 import asyncio
 import time
@@ -15,8 +15,9 @@ from jobtrail.job.errors import JobCancelledError, JobFailedError, JobNotFoundEr
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.task import Task
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.read import read, read_nodes
+from jobtrail.jobs.query import read
+from jobtrail.jobs.services import Services
+from jobtrail.ops.nodes import read_nodes
 
 R = TypeVar("R")
 
@@ -29,12 +30,15 @@ _GRACE: Final = 0.5
 class JobHandle(Generic[R]):
     """R: what the task returns. It is bound to the Jobtrail that submitted the job, and useless once that has ended."""
 
-    def __init__(self, task: Task[..., R], trace_id: str, desk: Callable[[], Desk]) -> None:
+    def __init__(
+        self, task: Task[..., R], trace_id: str, services: Callable[[], Services], job_id: UUID | None
+    ) -> None:
+        """For `JobBatch`, as `is_in_session` and `became`; `job_id` None: known once it is stored."""
         self.task: Final = task.name
         self.trace_id: Final = trace_id
         self._task = task
-        self._desk = desk
-        self._id: UUID | None = None
+        self._services = services
+        self._id = job_id
         self._state: Literal["waits", "in a session", "stored"] = "waits"
 
     @property
@@ -55,21 +59,17 @@ class JobHandle(Generic[R]):
 
     async def read(self) -> Job:
         """The row as it is now. Raises JobNotFoundError, UnavailableError, and RuntimeError before it is stored."""
-        with self._told():
-            return await read(self._desk(), self._stored_id())
+        with self._explaining():
+            return await read(self._services(), self._stored_id())
 
     async def wait(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - the contract's own word, as asyncio's
-        """What the task returned, once the job has ended; `timeout` in seconds.
+        """Wait until the job has ended, and give what the task returned; `timeout` in seconds.
 
         Raises JobFailedError, JobCancelledError, TimeoutError (the job goes on), JobNotFoundError (purged meanwhile),
         and RuntimeError for a job that is not stored. A database that is away is waited for.
         """
-        with self._told():
-            return typing.cast("R", typed(self._task, await ended(self._desk(), self._stored_id(), timeout)))
-
-    def will_become(self, job_id: UUID) -> None:
-        """For whoever submits the job; so are the two that follow."""
-        self._id = job_id
+        with self._explaining():
+            return typing.cast("R", _typed(self._task, await ended(self._services(), self._stored_id(), timeout)))
 
     def is_in_session(self) -> None:
         self._state = "in a session"
@@ -86,7 +86,7 @@ class JobHandle(Generic[R]):
         return self.id
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _explaining(self) -> Iterator[None]:
         try:
             yield
         except JobNotFoundError as error:
@@ -97,7 +97,7 @@ class JobHandle(Generic[R]):
             ) from error
 
 
-async def ended(desk: Desk, job_id: UUID, seconds: float | None) -> Any:
+async def ended(services: Services, job_id: UUID, seconds: float | None) -> Any:
     """The result of the job as JSON. Raises as `JobHandle.wait`."""
     deadline = None if seconds is None else time.monotonic() + seconds
     pause, said = _FIRST_PAUSE, "not known: the database did not answer"
@@ -105,7 +105,7 @@ async def ended(desk: Desk, job_id: UUID, seconds: float | None) -> Any:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:
             async with asyncio.timeout(None if left is None else left + _GRACE):
-                job = await read(desk, job_id)
+                job = await read(services, job_id)
         except (UnavailableError, TimeoutError):
             pause = _LONGEST_PAUSE
         else:
@@ -115,7 +115,7 @@ async def ended(desk: Desk, job_id: UUID, seconds: float | None) -> Any:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             raise TimeoutError(
-                f"job {job_id} has not ended within {seconds:g} s; it is {said}{await _why(desk, job_id)}"
+                f"job {job_id} has not ended within {seconds:g} s; it is {said}{await _why(services, job_id)}"
             )
         await asyncio.sleep(pause if left is None else min(pause, left))
         pause = min(pause * 1.5, _LONGEST_PAUSE)
@@ -135,11 +135,11 @@ def _result(job: Job) -> Any:
     return job.result
 
 
-async def _why(desk: Desk, job_id: UUID) -> str:
-    """What whoever waited in vain should know."""
+async def _why(services: Services, job_id: UUID) -> str:
+    """The reason why a pending job has not begun, where it is known."""
     try:
         async with asyncio.timeout(_GRACE):
-            job, nodes = await read(desk, job_id), await read_nodes(desk)
+            job, nodes = await read(services, job_id), await read_nodes(services)
     except Exception:  # noqa: BLE001 - the caller is told of the time, whatever happens here
         return ""
     if job.status is not Status.PENDING or any(
@@ -149,10 +149,10 @@ async def _why(desk: Desk, job_id: UUID) -> str:
     return f", and no node serves the queue {job.queue!r} and knows {job.task!r}: start the app, or `jobtrail work`"
 
 
-def typed(task: Task[..., Any], result: Any) -> Any:
-    """The stored JSON as what the task says that it returns; as it is, where it says nothing that can be understood.
+def _typed(task: Task[..., Any], result: Any) -> Any:
+    """The stored JSON in the type that the task's annotation says; as it is, where that says nothing understandable.
 
-    Raises TypeError when it says something else than it returned.
+    Raises TypeError when the result does not fit the annotation.
     """
     try:
         hint = typing.get_type_hints(task.function, include_extras=True).get("return", Any)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -13,26 +13,29 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
-from jobtrail.embed.signals import overheard
+from jobtrail.db.engine import lend_single, open_single
 from jobtrail.job.access import Caller
 from jobtrail.job.catalog import Catalog
 from jobtrail.job.database_url import DatabaseUrl, normalize
 from jobtrail.job.errors import AlreadyRunningError, NotRunningError
 from jobtrail.job.redaction import Redaction
 from jobtrail.job.task import Task
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.rights import look_at_start
-from jobtrail.node.hook import Hook
-from jobtrail.node.node import Node
-from jobtrail.node.notice import Notice
+from jobtrail.jobs.services import Services, look_at_start
 from jobtrail.settings import Settings
-from jobtrail.store.engine import lend_single, open_single
 from jobtrail.wiring import build_node, lend_desk, load_catalog, open_desk, reach, require_schema
+from jobtrail.worker.hook import Hook
+from jobtrail.worker.node import Node
+from jobtrail.worker.shutdown_signals import ShutdownSignals, hear_first
 
 log = logging.getLogger(__name__)
 
 Who = Callable[[Request], str | Caller]
-"""Who calls, as the host knows it: a name, or a name and what it may see."""
+"""The caller of a request, as the host knows it: a name, or a name and what it may see."""
+
+HOW_TO_START: Final = (
+    "hand its lifespan over, FastAPI(lifespan=trail.lifespan), or enter it in the lifespan that you have; the lifespan "
+    "of a mounted app never runs, and TestClient runs one only as `with TestClient(app) as client:`"
+)
 
 
 @dataclass
@@ -40,7 +43,7 @@ class Opened:
     """`node` is None where jobs are submitted only."""
 
     settings: Settings
-    desk: Desk
+    services: Services
     node: Node | None
     who: Callable[[Request], Caller]
     redaction: Redaction
@@ -48,13 +51,13 @@ class Opened:
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _warned: set[str] = field(default_factory=set)
 
-    def still(self) -> Desk:
+    def still(self) -> Services:
         """Raises NotRunningError once it is closed: what is used then would open connections that nobody closes."""
         if self.is_closed:
             raise NotRunningError(
                 "the Jobtrail that submitted this job has ended; ask another one for the job, by its id"
             )
-        return self.desk
+        return self.services
 
     def accepting(self) -> bool:
         return self.node is None or self.node.accepting()
@@ -80,10 +83,25 @@ class Parts:
     on_attempt_end: Hook | None = None
 
 
-HOW_TO_START: Final = (
-    "hand its lifespan over, FastAPI(lifespan=trail.lifespan), or enter it in the lifespan that you have; the lifespan "
-    "of a mounted app never runs, and TestClient runs one only as `with TestClient(app) as client:`"
-)
+@asynccontextmanager
+async def opening(parts: Parts, *, made_at: str, runs: bool) -> AsyncIterator[Opened]:
+    """Raises AlreadyRunningError, SettingsError, DeclarationError, UnavailableError before anything runs."""
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_process.taken(made_at))
+        services, url, settings, leases = await stack.enter_async_context(_database(parts))
+        # a variable that nobody set says nothing of a host's own engine
+        variable = "" if parts.engine is None else f"JOBTRAIL_DATABASE_URL={url.shown} "
+        await require_schema(services, settings, url, command=f"{variable}jobtrail migrate")
+        await look_at_start(services)
+        node = build_node(settings, services, leases, parts.on_attempt_end) if runs else None
+        opened = Opened(settings, services, node, parts.who, Redaction(settings.redact))
+        stack.callback(setattr, opened, "is_closed", True)
+        if node is not None:
+            node.start()
+            stack.enter_context(hear_first(ShutdownSignals(node, settings.grace)))
+            stack.push_async_callback(node.stop, settings.grace.total_seconds())
+        _process.opened = opened
+        yield opened
 
 
 def current() -> Opened:
@@ -91,39 +109,6 @@ def current() -> Opened:
     if _process.opened is None:
         raise NotRunningError(f"no Jobtrail is running in this process: {HOW_TO_START}")
     return _process.opened
-
-
-@asynccontextmanager
-async def opening(parts: Parts, *, made_at: str, runs: bool) -> AsyncIterator[Opened]:
-    """Raises AlreadyRunningError, SettingsError, DeclarationError, UnavailableError before anything runs."""
-    with _process.taken(made_at):
-        async with _desk(parts) as (desk, url, settings, leases):
-            command = "jobtrail migrate"
-            if parts.engine is not None:  # a variable that nobody set says nothing of a host's own engine
-                command = f"JOBTRAIL_DATABASE_URL={url.shown} {command}"
-            await require_schema(desk, settings, url, command=command)
-            await look_at_start(desk)
-            node = build_node(settings, desk, leases, parts.on_attempt_end) if runs else None
-            opened = Opened(settings, desk, node, parts.who, Redaction(settings.redact))
-            try:
-                async with _running(node, settings):
-                    _process.opened = opened
-                    yield opened
-            finally:
-                opened.is_closed = True
-
-
-@asynccontextmanager
-async def _running(node: Node | None, settings: Settings) -> AsyncIterator[None]:
-    if node is None:
-        yield
-        return
-    node.start()
-    with overheard(Notice(node, settings.grace)):
-        try:
-            yield
-        finally:
-            await node.stop(settings.grace.total_seconds())
 
 
 class _Process:
@@ -151,38 +136,29 @@ _process: Final = _Process()
 
 
 @asynccontextmanager
-async def _desk(parts: Parts) -> AsyncIterator[tuple[Desk, DatabaseUrl, Settings, Callable[[], AsyncEngine]]]:
+async def _database(parts: Parts) -> AsyncIterator[tuple[Services, DatabaseUrl, Settings, Callable[[], AsyncEngine]]]:
     """The verbs' side, its database's URL, the settings that hold there, and the way to a connection for leases."""
-    settings, catalog = parts.settings, _catalog(parts)
-    if parts.engine is not None:
-        desk, url = lend_desk(settings, parts.engine, catalog), url_of(parts.engine)
-        settings = settings.model_copy(update={"database_url": url.libpq})  # so that it is no embedded one
-        try:
-            yield desk, url, settings, partial(lend_single, parts.engine, settings.schema)
-        finally:
-            await desk.database.dispose()
-        return
-    # the embedded server is started and stopped by programs, and to wait for them must not hold up a host's loop
-    reached = ExitStack()
-    url = await asyncio.to_thread(reached.enter_context, reach(settings))
-    try:
-        desk = open_desk(settings, url, catalog)
-        try:
-            yield desk, url, settings, partial(open_single, url.sqlalchemy, settings.schema)
-        finally:
-            await desk.database.dispose()
-    finally:
-        await asyncio.to_thread(reached.close)
+    settings = parts.settings
+    # the tasks of JOBTRAIL_TASKS first: it makes the current folder importable
+    named = load_catalog(settings.tasks) if settings.tasks else ()
+    modules = list(sys.modules.values())
+    catalog = Catalog.from_modules(modules) if parts.tasks is None else Catalog.of([*named, *parts.tasks])
+    async with AsyncExitStack() as stack:
+        if parts.engine is not None:
+            services, url = lend_desk(settings, parts.engine, catalog), url_of(parts.engine)
+            settings = settings.model_copy(update={"database_url": url.libpq})  # so that it is no embedded one
+            leases = partial(lend_single, parts.engine, settings.schema)
+        else:
+            # an embedded server is started and stopped by programs, which must not hold up a host's loop
+            reached = ExitStack()
+            url = await asyncio.to_thread(reached.enter_context, reach(settings))
+            stack.push_async_callback(asyncio.to_thread, reached.close)
+            services = open_desk(settings, url, catalog)
+            leases = partial(open_single, url.sqlalchemy, settings.schema)
+        stack.push_async_callback(services.database.dispose)
+        yield services, url, settings, leases
 
 
 def url_of(engine: AsyncEngine) -> DatabaseUrl:
     """For messages, and to tell an embedded database, which is ours to migrate, from the host's."""
     return normalize(engine.url.render_as_string(hide_password=False))
-
-
-def _catalog(parts: Parts) -> Catalog:
-    """The tasks that were named; else those of JOBTRAIL_TASKS and of every module that is imported by now."""
-    named = load_catalog(parts.settings.tasks) if parts.settings.tasks else ()  # it makes the current folder importable
-    if parts.tasks is not None:
-        return Catalog.of([*named, *parts.tasks])
-    return Catalog.from_modules(list(sys.modules.values()))

@@ -5,7 +5,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,25 +18,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
 from jobtrail.api.routes import routes
-from jobtrail.embed.calls import Said, call, task_of
-from jobtrail.embed.door import Guard, HostAccess, HostDoor, guards_of
+from jobtrail.embed.door import Guard, HostAccess, HostContext, guards_of
 from jobtrail.embed.handle import JobHandle, ended
-from jobtrail.embed.jobs import new_job
 from jobtrail.embed.opened import HOW_TO_START, Opened, Parts, Who, opening, url_of
+from jobtrail.embed.submit import JobBatch, Options, task_of
 from jobtrail.job.access import SCOPES, Caller
 from jobtrail.job.errors import AlreadyRunningError, NotRunningError
 from jobtrail.job.limits import MAX_NAME
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
 from jobtrail.job.task import Task
-from jobtrail.lifecycle.cancel import cancel
-from jobtrail.lifecycle.read import read, read_page
-from jobtrail.lifecycle.retry import retry
-from jobtrail.lifecycle.submit_together import submit_together
-from jobtrail.node.hook import Hook
+from jobtrail.jobs.cancel import cancel
+from jobtrail.jobs.query import Cursor, Filter, Page, read, read_page
+from jobtrail.jobs.retry import retry
 from jobtrail.settings import Settings, load, unknown_variables
-from jobtrail.store.jobs import Filter, Page, Place
-from jobtrail.store.row import add
+from jobtrail.worker.hook import Hook
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +43,7 @@ MOST_LISTED: Final = 1000
 
 _APP: Final = "app"
 _NOBODY: Final = Caller(_APP, frozenset(SCOPES))
-"""Who submits where no `who` says more."""
+"""The caller where no `who` says more."""
 
 
 class Jobtrail:
@@ -120,7 +116,7 @@ class Jobtrail:
         trusted = "operate" in guards and guards.get("read") == guards["operate"]
         access = HostAccess(self._caller, trusted)
         router = APIRouter(lifespan=self.lifespan)
-        router.include_router(routes(HostDoor(self._running, access), guards))
+        router.include_router(routes(HostContext(self._running, access), guards))
         return router
 
     async def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
@@ -129,23 +125,22 @@ class Jobtrail:
         Raises TypeError, InvalidArgumentsError, UnavailableError: nothing is stored, unless it is an
         OutcomeUnknownError.
         """
-        handle: JobHandle[R] = await self._submit({}, task, args, kwargs)
-        return handle
+        return await self.options().submit(task, *args, **kwargs)
 
-    def options(self, **said: Unpack[Said]) -> "SubmitWithOptions":
+    def options(self, **options: Unpack[Options]) -> "SubmitWithOptions":
         """The same with a queue, priority, run_at, ttl, timeout, tags, max_attempts, or idempotency_key of one's own.
 
         With `session` the job is stored by the session, when that commits.
         """
-        return SubmitWithOptions(lambda task, args, kwargs: self._submit(said, task, args, kwargs))
+        return SubmitWithOptions(self._running, options)
 
     async def get(self, job_id: UUID | str) -> Job:
         """Raises JobNotFoundError, UnavailableError."""
-        return await read(self._running().desk, _uuid(job_id))
+        return await read(self._running().services, _uuid(job_id))
 
     async def wait(self, job_id: UUID | str, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as JobHandle.wait
         """The result of the job as JSON. Raises as `JobHandle.wait`."""
-        return await ended(self._running().desk, _uuid(job_id), timeout)
+        return await ended(self._running().services, _uuid(job_id), timeout)
 
     async def list(
         self,
@@ -176,51 +171,38 @@ class Jobtrail:
             [each.name if isinstance(each, Task) else each for each in named],
             _several(queue), _several(tags), _several(trace_id), created_after, created_before,
         )  # fmt: skip
-        place = None if after is None else Place(after.created_at, after.id)
-        return (await read_page(self._running().desk, Page(limit, after=place, heavy=True, filter=wanted))).jobs
+        place = None if after is None else Cursor(after.created_at, after.id)
+        return (await read_page(self._running().services, Page(limit, after=place, heavy=True, filter=wanted))).jobs
 
     async def cancel(self, job_id: UUID | str, *, reason: str | None = None) -> Job:
         """The job: cancelled, or running and asked to stop.
 
         Raises JobNotFoundError, JobFinishedError, UnavailableError.
         """
-        return await cancel(self._running().desk, _uuid(job_id), by=_APP, reason=reason)
+        return await cancel(self._running().services, _uuid(job_id), by=_APP, reason=reason)
 
     async def retry(self, job_id: UUID | str) -> Job:
         """The failed or cancelled job, pending again. Raises JobNotFoundError, JobConflictError, UnavailableError."""
-        job = await retry(self._running().desk, _uuid(job_id), by=_APP)
+        job = await retry(self._running().services, _uuid(job_id), by=_APP)
         self._running().launch(job.id, job.task, job.queue)
         return job
-
-    async def _submit(self, said: Said, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> JobHandle[Any]:
-        opened = self._running()
-        job, handle = new_job(opened, call(opened.desk, said, task, args, kwargs), by=_APP, trace_id=None)
-        if (session := said.get("session")) is not None:
-            add(session, job, opened.desk.database.schema)
-            handle.is_in_session()
-            return handle
-        [job_id] = await submit_together(opened.desk, [job])
-        handle.became(job_id)
-        opened.launch(job_id, job.task, job.queue)
-        return handle
 
     async def _enter(self, *, runs: bool) -> None:
         if self._loop not in (None, asyncio.get_running_loop()):
             raise AlreadyRunningError(f"the Jobtrail made at {self.made_at} is running in another event loop")
         async with self._entering:
             if self._opened is None:
-                await self._open(runs=runs)
+                parts = Parts(
+                    self._settings or self._load(), self._engine, self._tasks, self._caller, self._on_attempt_end
+                )
+                self._opened = await self._closing.enter_async_context(opening(parts, made_at=self.made_at, runs=runs))
+                self._loop = asyncio.get_running_loop()
             elif runs and self._opened.node is None:
                 raise AlreadyRunningError(
                     f"the Jobtrail made at {self.made_at} was opened with `async with`, which runs no jobs: enter its "
                     "lifespan alone"
                 )
             self._entered += 1
-
-    async def _open(self, *, runs: bool) -> None:
-        parts = Parts(self._settings or self._load(), self._engine, self._tasks, self._caller, self._on_attempt_end)
-        self._opened = await self._closing.enter_async_context(opening(parts, made_at=self.made_at, runs=runs))
-        self._loop = asyncio.get_running_loop()
 
     def _load(self) -> Settings:
         """Of the environment; what it says of a database does not matter to who has an engine."""
@@ -259,13 +241,17 @@ class Jobtrail:
 
 @dataclass(frozen=True, slots=True)
 class SubmitWithOptions:
-    """What `options` gives."""
+    """The result of `options`."""
 
-    _submit: Callable[[Any, Sequence[Any], dict[str, Any]], Awaitable[JobHandle[Any]]]
+    _running: Callable[[], Opened]
+    _options: Options
 
     async def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """As `Jobtrail.submit`. Raises InvalidInputError too, for an option that is out of its range."""
-        handle: JobHandle[R] = await self._submit(task, args, kwargs)
+        batch = JobBatch(self._running())
+        handle: JobHandle[R] = batch.add(self._options, task, args, kwargs, by=_APP)
+        await batch.store()
+        batch.launch()
         return handle
 
 

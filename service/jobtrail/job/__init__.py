@@ -1,5 +1,5 @@
 """WHAT A JOB IS: words, numbers and decisions, without I/O.
 
-Read `status`, `record`, `task` (with `signature`, `retry`, `limits`), `context` (with `progress`), `asks`, `outcome`,
-`calls` (Retry around any call; the one place that needs a library), then `errors`.
+Read `status`, `record`, `task` (with `arguments` and the types that `survival` lets through, `retry`, `limits`),
+`context`, `catalog`, `submission`, `storable`, `outcome`, then `errors`.
 """

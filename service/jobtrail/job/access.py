@@ -1,4 +1,4 @@
-"""Who calls, and what callers may."""
+"""Callers and their scopes."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Caller:
         object.__setattr__(self, "scopes", frozenset(self.scopes))
 
     def may(self, needs: Collection[Scope]) -> bool:
-        """Whether one of the scopes that are needed is there; nothing is needed for what is open to everybody."""
+        """True if one of the scopes that are needed is there, or none is needed."""
         return not needs or not self.scopes.isdisjoint(needs) or ("read" in needs and self.sees_all)
 
     @property
@@ -42,4 +42,4 @@ class Caller:
 
 
 ANONYMOUS: Final = Caller("anonymous", frozenset(SCOPES))
-"""Who calls where nobody is asked."""
+"""The caller where no key is asked for."""

@@ -1,13 +1,13 @@
-"""What a task may know of its own run, and do from it."""
+"""The context of a running job: its ids, its progress, its session, and the way to submit another job."""
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
-from jobtrail.job.progress import Progress
 from jobtrail.job.record import Claimed
+from jobtrail.job.storable import visible
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,9 +18,54 @@ if TYPE_CHECKING:
 TASK_LOGGER: Final = "jobtrail.task"
 """The logger above those of all `context.log`."""
 
+MAX_NOTE: Final = 500
+_MOST: Final = 10**15
+"""Beyond it a double no longer tells one from the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`done` of `total`, in whatever unit the task counts; `total` None when it does not know; `note` for people.
+
+    Raises TypeError or ValueError for what cannot be shown; a longer note than 500 characters is cut.
+    """
+
+    done: float
+    total: float | None = None
+    note: str | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_other("done", self.done)
+        if self.total is not None:
+            _refuse_other("total", self.total)
+        if self.note is not None and not isinstance(self.note, str):
+            raise TypeError(f"progress(note={self.note!r:.60}): write a text")
+
+    def as_json(self) -> dict[str, Any]:
+        """In a form that the database can hold."""
+        note = None if self.note is None else visible(self.note[:MAX_NOTE])
+        return {"done": self.done, "total": self.total, "note": note}
+
+
+def progress_of(found: object) -> Progress | None:
+    """The progress of a row, or None for anything else, which was written there in SQL."""
+    if not isinstance(found, Mapping):
+        return None
+    try:
+        return Progress(found.get("done"), found.get("total"), found.get("note"))  # type: ignore[arg-type] # it looks
+    except (TypeError, ValueError):
+        return None
+
+
+def _refuse_other(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"progress({name}={value!r:.60}): write a number")
+    if not 0 <= value <= _MOST:  # NaN is neither
+        raise ValueError(f"progress({name}={value!r:.60}): write a number from 0 to 10^15")
+
 
 class Ties(Protocol):
-    """What a context asks of the node that runs its job; callable from wherever the task runs."""
+    """Side of the node that a context calls, on the loop, in a thread or in a process."""
 
     @property
     def cancelled(self) -> bool:
@@ -40,9 +85,9 @@ class Ties(Protocol):
 class JobContext:
     """First parameter of a task that wants to know its job; a task without it takes none.
 
-    `attempt` counts from 1. `idempotency_token` is the same in every attempt of the job: hand it to whoever can tell
-    a repeat. `log` writes lines that carry the job's ids, as every logger does while the job runs; they are kept with
-    the job, the last 1,000 of them or 256 KiB.
+    `attempt` counts from 1. `idempotency_token` is the same in every attempt of the job: pass it to a service that can
+    tell a repeat. `log` writes lines that carry the job's ids, as every logger does while the job runs. The last 1,000
+    of these lines, or 256 KiB of them, are kept with the job.
     """
 
     job_id: UUID

@@ -6,20 +6,8 @@ from typing import ClassVar, Final
 from uuid import UUID
 
 
-class JobtrailError(Exception):
-    """Anything that Jobtrail refuses or cannot do. The message is written for the person who can mend it."""
-
-
-class DeclarationError(JobtrailError, TypeError):
-    """A function that cannot be a task; the message names the fix."""
-
-
-class SettingsError(JobtrailError):
-    """A setting, or what it points at, is wrong; the message names the setting and the fix."""
-
-
 @dataclass(frozen=True)
-class Flaw:
+class FieldError:
     """One thing that is wrong with an input: where (RFC 6901 JSON pointer into it) and what.
 
     `names`: those in the value there, at any depth, if the detail is in the words of the task's own code, which may
@@ -30,15 +18,30 @@ class Flaw:
     detail: str
     names: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
-    def under(self, prefix: str) -> "Flaw":
+    def under(self, prefix: str) -> "FieldError":
         return replace(self, pointer=prefix + self.pointer)
+
+
+class JobtrailError(Exception):
+    """Anything that Jobtrail refuses or cannot do. The message is written for the person who can mend it."""
+
+    flaws: Sequence[FieldError] = ()
+    """Each thing that is wrong with the input; empty where the input is not at fault."""
+
+
+class DeclarationError(JobtrailError, TypeError):
+    """A function that cannot be a task; the message names the fix."""
+
+
+class SettingsError(JobtrailError):
+    """A setting, or what it points at, is wrong; the message names the setting and the fix."""
 
 
 class InvalidInputError(JobtrailError):
     """The input does not say what a job needs: nothing was stored. `flaws` has at least one entry."""
 
-    def __init__(self, flaws: Sequence[Flaw]) -> None:
-        self.flaws: Final = tuple(flaws)
+    def __init__(self, flaws: Sequence[FieldError]) -> None:
+        self.flaws = tuple(flaws)
         super().__init__("; ".join(f"{flaw.pointer or '/'}: {flaw.detail}" for flaw in self.flaws))
 
     def under(self, prefix: str) -> "InvalidInputError":
@@ -61,13 +64,13 @@ class NotJsonError(JobtrailError):
 
 
 class ResultNotJsonError(JobtrailError):
-    """What a task returned cannot be stored as JSON."""
+    """A task returned a value that cannot be stored as JSON."""
 
     type: ClassVar = "result-not-json"
 
 
 class ResultTooLargeError(JobtrailError):
-    """What a task returned is longer than a result may be; both figures in bytes of JSON text."""
+    """A task returned more than a result may hold; both figures in bytes of JSON text."""
 
     type: ClassVar = "result-too-large"
 
@@ -81,7 +84,7 @@ class ResultTooLargeError(JobtrailError):
 
 
 class ContextError(JobtrailError):
-    """What a task asked of its context is not to be had where it runs; the message says where it is."""
+    """A task asked its context for something that is not there where it runs; the message says where it is."""
 
 
 class JobSessionError(JobtrailError):
@@ -89,7 +92,7 @@ class JobSessionError(JobtrailError):
 
 
 class CommitFailedError(JobtrailError):
-    """What a task wrote through its job session was not committed, so neither was its success."""
+    """The writes of a task through its job session were not committed, so neither was its success."""
 
     type: ClassVar = "commit-failed"
 
@@ -119,6 +122,7 @@ class UnknownTaskError(JobtrailError):
         self.name: Final = name
         self.near: Final = tuple(near)
         super().__init__(f"no task is named {name!r}{_hint(near)}")
+        self.flaws = (FieldError("/task", str(self)),)
 
 
 class UnknownQueueError(JobtrailError):
@@ -166,6 +170,7 @@ class IdempotencyKeyReusedError(JobtrailError):
         self.key: Final = key
         self.job_id: Final = job_id
         super().__init__(f"the idempotency key {key!r} belongs to job {job_id}, which was submitted with {self.words}")
+        self.flaws = (FieldError("Idempotency-Key:", str(self)),)
 
 
 class AppKeyReusedError(IdempotencyKeyReusedError):
@@ -186,8 +191,8 @@ class UnavailableError(JobtrailError):
 
 
 class OutcomeUnknownError(UnavailableError):
-    """The database did not answer, and what was asked may have been done all the same. `job_id` is that of the job that
-    may be stored, if it is one: whoever asks for it, once the database is back, knows.
+    """The database did not answer, and the request may have been carried out all the same. `job_id`: the job that may
+    be stored, if it was a submit; read it once the database is back.
     """
 
     def __init__(self, reason: str, job_id: UUID | None = None) -> None:
@@ -205,7 +210,7 @@ class OverloadedError(UnavailableError):
 
 
 class UnauthorizedError(JobtrailError):
-    """Nobody is known by what the caller showed; which part of it is wrong is not told."""
+    """The access key is missing, wrong, expired or revoked; the caller is not told which."""
 
 
 class ForbiddenError(JobtrailError):

@@ -11,11 +11,13 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
+from pydantic import Field
+
 from jobtrail.job.access import SCOPES, Scope
-from jobtrail.job.errors import Flaw
+from jobtrail.job.errors import FieldError
 from jobtrail.job.limits import MAX_TTL
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,99}$"
@@ -46,19 +48,19 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """What is known of a key. Times are the database's, and `state` is by its clock; `expires_at` None: never."""
+    """A key without its secret, which nobody can read any more."""
 
     id: UUID
-    name: str
-    prefix: str
+    name: Annotated[str, Field(description="Of the caller, which is `key:NAME`; several keys may have one name.")]
+    prefix: Annotated[str, Field(description="The key begins with `jt_PREFIX_`.")]
     scopes: Sequence[Scope]
-    state: State
+    state: Annotated[State, Field(description="Now, by the database's clock.")]
     created_at: datetime
     created_by: str
-    expires_at: datetime | None
+    expires_at: Annotated[datetime | None, Field(description="null: never.")]
     revoked_at: datetime | None
     revoked_by: str | None
-    last_used_at: datetime | None
+    last_used_at: Annotated[datetime | None, Field(description="To the minute; null: never.")]
 
 
 def make() -> NewKey:
@@ -75,7 +77,7 @@ def parse(text: str) -> str | None:
 
 
 def digest(text: str) -> bytes:
-    """32 bytes. A slow hash is for passwords, which can be guessed: nobody goes through 2**256 secrets."""
+    """32 bytes. A slow hash is for passwords, which can be guessed: 2**256 secrets cannot be tried."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
@@ -97,15 +99,15 @@ def shown(written: str) -> str:
 
 def flaws_of(
     name: str, scopes: Collection[str], expires_at: datetime | None, lives_for: timedelta | None
-) -> list[Flaw]:
+) -> list[FieldError]:
     """Everything that is wrong with a wish for a key but what only the database's clock can tell."""
     found = []
     if not re.fullmatch(NAME_PATTERN, name):
-        found.append(Flaw("/name", HOW_TO_NAME))
+        found.append(FieldError("/name", HOW_TO_NAME))
     if not scopes or not set(scopes) <= set(SCOPES):
-        found.append(Flaw("/scopes", HOW_TO_SCOPE))
+        found.append(FieldError("/scopes", HOW_TO_SCOPE))
     if expires_at is not None and lives_for is not None:
-        found.append(Flaw("/expires_at", "say it once: a time or a duration"))
+        found.append(FieldError("/expires_at", "say it once: a time or a duration"))
     if lives_for is not None and not timedelta(seconds=MIN_LIFE) <= lives_for <= timedelta(seconds=MAX_LIFE):
-        found.append(Flaw("/expires_in", "a key lives for 1 second to ten years"))
+        found.append(FieldError("/expires_in", "a key lives for 1 second to ten years"))
     return found

@@ -26,7 +26,7 @@ MAX_NESTING: Final = 64
 MAX_DIGITS: Final = 400
 LOG_LINES: Final = 1000
 LOG_BYTES: Final = 256 * 1024
-"""What is kept of the log of a job, of all its attempts together; the bytes are those of the messages."""
+"""Limits of the log that is kept of a job, of all its attempts together; the bytes are those of the messages."""
 LOG_LINE_BYTES: Final = 8 * 1024
 
 TASK_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_.:-]{0,199}$"

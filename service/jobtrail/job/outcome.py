@@ -1,4 +1,4 @@
-"""What an attempt becomes of its job: decided here, in plain code, and written elsewhere.
+"""The outcome of an attempt: decided here, in plain code, and written elsewhere.
 
 What a task returned or raised is described where it happened, in its thread or its process; only the description
 travels, so that an exception need not survive the way.
@@ -6,21 +6,20 @@ travels, so that an exception need not survive the way.
 
 import random
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from jobtrail.job import asks
 from jobtrail.job.errors import JobtrailError, NotStorableError, ResultNotJsonError, ResultTooLargeError
-from jobtrail.job.groups import listed, only_leaf_of
 from jobtrail.job.record import Claimed, Failure
-from jobtrail.job.retry import Retry, asked_wait, is_retried
+from jobtrail.job.retry import Fail, Retry, asked_wait, is_retried, leaves_of
 from jobtrail.job.storable import clip, message_of, result_to_json
 
 LOST: Final = "lost"
 TIMEOUT: Final = "timeout"
 
-_NAMED: Final = (JobtrailError, asks.Fail)
+_NAMED: Final = (JobtrailError, Fail)
 """Errors that may have a type of their own, other than the name of their class."""
 
 
@@ -118,18 +117,29 @@ def judge(performance: Performance, claimed: Claimed, retry: Retry | None, *, ca
 
     `retry` None means that errors are final, unless the task itself asks for another attempt.
     """
-    if isinstance(performance, Returned):
-        return Succeeded(performance.result)
-    if isinstance(performance, NotBegun):
-        return Released()
-    if isinstance(performance, Interrupted):
-        return _judge_lost(performance.raised.failure, claimed)
-    ended = _timed_out(performance, retry) if isinstance(performance, TimedOut) else performance
+    has_attempts = claimed.attempt < claimed.max_attempts
+    match performance:
+        case Returned(result):
+            return Succeeded(result)
+        case NotBegun():
+            return Released()
+        case Interrupted(interrupted):
+            # the node's end is not an error of the task: with attempts left the job runs again, whatever its retry says
+            message = f"the node shut down during attempt {claimed.attempt}"
+            lost = replace(interrupted.failure, type=LOST, message=message, cause=None)
+            return Again(lost, timedelta(0)) if has_attempts else Failed(lost)
+        case TimedOut():
+            ended = _timed_out(performance, retry)
+        case _:
+            ended = performance
     if cancel_delivered:
         return Cancelled(ended.failure)
-    if ended.retried and claimed.attempt < claimed.max_attempts:
-        return Again(ended.failure, timedelta(seconds=_delay(ended, claimed, retry)))
-    return Failed(ended.failure)
+    if not (ended.retried and has_attempts):
+        return Failed(ended.failure)
+    delay = ended.after
+    if delay is None:
+        delay = (retry or Retry()).delay(claimed.attempt, random.random())  # noqa: S311 - jitter is no secret
+    return Again(ended.failure, timedelta(seconds=delay))
 
 
 def in_ascii(outcome: Outcome, error: NotStorableError, attempt: int) -> Outcome:
@@ -155,17 +165,31 @@ def _ascii(text: str) -> str:
 def failure_of(error: BaseException, attempt: int) -> Failure:
     """The error as it is stored: texts clipped and free of what PostgreSQL refuses. Never raises.
 
-    A group of one error is told as that one; the traceback shows them both.
+    A group of one error is stored as that one; the traceback shows them both.
     """
-    told = only_leaf_of(error)
+    leaves = leaves_of(error)
+    told = leaves[0] if len(leaves) == 1 else error
     type_ = getattr(told, "type", None) if isinstance(told, _NAMED) else None
     return Failure(
         type=clip(type_ or type(told).__qualname__, 200),
-        message=clip(listed(told) if isinstance(told, BaseExceptionGroup) else message_of(told)),
+        message=clip(_listed(told, leaves) if isinstance(told, BaseExceptionGroup) else message_of(told)),
         traceback=clip(_traceback_of(error)),
         attempt=attempt,
         cause=error,
     )
+
+
+_LISTED: Final = 20
+_LEAF_BYTES: Final = 500
+"""Twenty of them fit into the message of an error; beyond that a number says how many there are."""
+
+
+def _listed(group: BaseException, leaves: Sequence[BaseException]) -> str:
+    """The group's own message and, behind it, type and message of its leaves, as many as are read. Never raises."""
+    told = [clip(f"{type(each).__qualname__}: {message_of(each)}", _LEAF_BYTES) for each in leaves[:_LISTED]]
+    if len(leaves) > _LISTED:
+        told.append(f"and {len(leaves) - _LISTED} more")
+    return f"{clip(message_of(group), _LEAF_BYTES)}: {'; '.join(told)}"
 
 
 def without_cause(ended: Ended) -> Ended:
@@ -194,24 +218,12 @@ def exception_of(failure: Failure) -> BaseException:
 
 
 def _timed_out(late: TimedOut, retry: Retry | None) -> Raised:
-    """What the task said when it was told does not count: a timeout is a TimeoutError for its Retry."""
+    """A timeout is a TimeoutError for the task's Retry, whatever the task raised when it was stopped."""
     message = f"attempt {late.raised.failure.attempt} took longer than {late.seconds:g} s"
     error = TimeoutError(message)
     error.__cause__ = late.raised.failure.cause
     failure = replace(late.raised.failure, type=TIMEOUT, message=message, cause=error)
     return Raised(failure, retried=retry is not None and retry.retries(error))
-
-
-def _delay(ended: Raised, claimed: Claimed, retry: Retry | None) -> float:
-    if ended.after is not None:
-        return ended.after
-    return (retry or Retry()).delay(claimed.attempt, random.random())  # noqa: S311 - jitter is no secret
-
-
-def _judge_lost(failure: Failure, claimed: Claimed) -> Outcome:
-    """The node's end is not an error of the task: with attempts left the job runs again, whatever its retry says."""
-    lost = replace(failure, type=LOST, message=f"the node shut down during attempt {claimed.attempt}", cause=None)
-    return Again(lost, timedelta(0)) if claimed.attempt < claimed.max_attempts else Failed(lost)
 
 
 def _traceback_of(error: BaseException) -> str:

@@ -1,12 +1,35 @@
-"""The records that travel between the floors: frozen, plain, without behaviour that needs a database."""
+"""The records: what the SQL returns, what the API answers and what the command line prints.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+Of a field that is described here the API says the same. One with `exclude` stays inside.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from functools import cache
+from operator import attrgetter
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 from uuid import UUID
 
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
 from jobtrail.job.status import Status
+
+
+def shown(record: Any) -> dict[str, Any]:
+    """The fields of a record by name, without those that stay inside."""
+    kind: Any = type(record)
+    names, values = _getter(kind)
+    return dict(zip(names, values(record), strict=True))
+
+
+@cache
+def shown_fields(record: type) -> Mapping[str, Any]:
+    """The type of each field that `shown` gives, with its description."""
+    hints = get_type_hints(record, include_extras=True)
+    found = {each.name: hints[each.name] for each in fields(record)}
+    return {name: hint for name, hint in found.items() if not _is_excluded(hint)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +49,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class AppKey:
-    """A key that a developer gave to a job, of the whole app, whoever asks; and the hash of its task and arguments."""
+    """An idempotency key of the app's own code, the same for every caller; and the hash of its task and arguments."""
 
     key: str
     request_hash: bytes
@@ -62,38 +85,39 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One row. Times are the database's; `ttl` is the one that counts for the row's status."""
+    """One submitted run of a task."""
 
+    # times are the database's, and `ttl` is the one that counts for the row's status
     id: UUID
     task: str
     queue: str
     args: Mapping[str, Any]
     status: Status
-    result: Any
+    result: Annotated[Any, Field(description="What the task returned; null unless it succeeded.")]
     error: Mapping[str, Any] | None
-    trace_id: str
-    priority: int
+    trace_id: Annotated[str, Field(description="32 hex digits (W3C Trace Context).")]
+    priority: Annotated[int, Field(description="0 to 9, higher first.")]
     tags: Sequence[str]
-    attempt: int
+    attempt: Annotated[int, Field(description="How often it was started; 0 before the first time.")]
     max_attempts: int
-    timeout: timedelta | None
-    progress: Any
+    timeout: Annotated[timedelta | None, Field(description="Seconds for one attempt; null: no limit.")]
+    progress: Annotated[Any, Field(description="Of the last attempt; null: it said nothing.")]
     run_at: datetime | None
     created_at: datetime
-    started_at: datetime | None
+    started_at: Annotated[datetime | None, Field(description="Of the last attempt.")]
     finished_at: datetime | None
-    ttl: timedelta | None
+    ttl: Annotated[timedelta | None, Field(description="Seconds that the row is kept after its end; null: for ever.")]
     expires_at: datetime | None
     cancel_requested_at: datetime | None
     cancel_reason: str | None
     created_by: str
-    node_id: UUID | None
-    seq: int
+    node_id: Annotated[UUID | None, Field(description="The node that runs it or ended it.")]
+    seq: Annotated[int, Field(exclude=True)]
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """How an attempt ended, as it was recorded. `status` is the job's then: pending where another attempt follows, or
+    """The end of an attempt, as it was recorded. `status` is the job's then: pending where another attempt follows, or
     where the attempt is given back. `error` as in the row; `exception` is the task's own, or, of a task in a process,
     one that has its traceback as text. `seconds` that it took.
     """
@@ -124,9 +148,9 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One row of a job's history; `from_status` None is the birth, `to_status` may be `purged`."""
+    """One move of a job. `from_status` null is its birth, `to_status` may be `purged`."""
 
-    job_id: UUID
+    job_id: Annotated[UUID, Field(exclude=True)]
     seq: int
     attempt: int
     from_status: str | None
@@ -142,14 +166,14 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """What a job said: `number` counts from 1 in each attempt, and skips the lines that were not kept."""
+    """Something that a job said while it ran."""
 
     attempt: int
-    number: int
+    number: Annotated[int, Field(description="In its attempt, from 1; lines that were not kept leave gaps.")]
     at: datetime
     level: str
     logger: str
-    message: str
+    message: Annotated[str, Field(description="With its traceback; at most 8 KiB.")]
 
 
 PauseKind = Literal["queue", "task"]
@@ -157,7 +181,7 @@ PauseKind = Literal["queue", "task"]
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A queue or a task of which no job is started for now; what runs already goes on."""
+    """A queue or a task of which no job is started for now."""
 
     kind: PauseKind
     name: str
@@ -168,20 +192,28 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """One process that runs jobs. `slots` by kind (loop, thread, process), `tasks` those that have one; `running` is
-    counted from the jobs it holds, `left_behind` and `stale_ends` by itself.
-    """
+    """One process that runs jobs; a fresh id per start."""
 
     id: UUID
     host: str
     pid: int
     version: str
-    queues: Sequence[str]
-    tasks: Sequence[str]
-    slots: Mapping[str, int]
+    queues: Annotated[Sequence[str], Field(description="Empty: all of them.")]
+    tasks: Annotated[Sequence[str], Field(description="Those that it has slots for.")]
+    slots: Annotated[Mapping[str, int], Field(description="How many jobs at once, in the loop, a thread or a process.")]
     started_at: datetime
     heartbeat_at: datetime
-    running: int = field(default=0)
-    left_behind: int = field(default=0)
-    stale_ends: int = field(default=0)
-    lease: timedelta = field(default=timedelta(seconds=30))
+    running: int = 0
+    left_behind: Annotated[int, Field(description="Tasks that did not end when told to, and still take a slot.")] = 0
+    stale_ends: Annotated[int, Field(description="Ends of attempts that were refused, since its start.")] = 0
+    lease: Annotated[timedelta, Field(exclude=True)] = timedelta(seconds=30)
+
+
+@cache
+def _getter(record: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    names = tuple(shown_fields(record))
+    return names, attrgetter(*names)
+
+
+def _is_excluded(hint: Any) -> bool:
+    return any(isinstance(each, FieldInfo) and each.exclude for each in get_args(hint))

@@ -1,13 +1,13 @@
-"""What is not shown because its name says that it is a secret. The row keeps it: the task needs it."""
+"""Hides values whose name says that they are secret. The row keeps them: the task needs them."""
 
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from jobtrail.job.errors import Flaw
+from jobtrail.job.arguments import MISSING, UNKNOWN
+from jobtrail.job.errors import FieldError
 from jobtrail.job.limits import MAX_NESTING
-from jobtrail.job.signature import MISSING, UNKNOWN
 
 REDACTED: Final = "[redacted]"
 
@@ -59,7 +59,7 @@ class Redaction:
         return hidden
 
     def is_in(self, text: str) -> bool:
-        """Whether the text, which may be long, has a hidden name anywhere in it."""
+        """True if the text, which may be long, has a hidden name anywhere in it."""
         return self._pattern is not None and self._pattern.search(_plain(text)) is not None
 
     def of(self, value: Any, depth: int = 0) -> Any:
@@ -88,8 +88,8 @@ class Redaction:
             return schema
         return {key: self._of_keyword(key, said, name, depth + 1) for key, said in schema.items()}
 
-    def of_flaws(self, flaws: Sequence[Flaw]) -> Sequence[Flaw]:
-        """Where something hidden is wrong the detail may quote it: a validator of the task's says what it likes."""
+    def of_flaws(self, flaws: Sequence[FieldError]) -> Sequence[FieldError]:
+        """Hides details that may quote a secret, as a validator of the task may."""
         return [self._of_flaw(flaw) for flaw in flaws]
 
     def _of_keyword(self, key: str, said: Any, name: str, depth: int) -> Any:
@@ -99,11 +99,11 @@ class Redaction:
             return REDACTED if self.hides(name) else self.of(said)
         return self.of_schema(said, name, depth)
 
-    def _of_flaw(self, flaw: Flaw) -> Flaw:
+    def _of_flaw(self, flaw: FieldError) -> FieldError:
         quotes_nothing = flaw.detail == MISSING or flaw.detail.startswith(UNKNOWN)
         if quotes_nothing or not any(self.hides(name) for name in (*flaw.pointer.split("/"), *flaw.names)):
             return flaw
-        return Flaw(flaw.pointer, _UNTOLD)
+        return FieldError(flaw.pointer, _UNTOLD)
 
 
 def _plain(name: str) -> str:

@@ -1,17 +1,83 @@
-"""What is done again after an error: which errors, how often, and how long to wait for it."""
+"""Retries after an error: which errors, how often and after how long, by a Retry or as the task itself asks."""
 
+import functools
+import inspect
+import logging
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from datetime import timedelta
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
-from jobtrail.job.asks import Again, Fail
 from jobtrail.job.errors import DeclarationError
-from jobtrail.job.groups import leaves_of
 from jobtrail.job.limits import MAX_ATTEMPTS, MAX_TIMEOUT
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+MAX_CALLS: Final = 5
+"""How often a call is made at most when its Retry says nothing."""
+
+_MAX_TYPE: Final = 200
+
+log = logging.getLogger("jobtrail.job.calls")
+
+
+class Again(Exception):  # noqa: N818 - what a task asks for, not what went wrong
+    """Asks for another attempt, whatever the task's Retry says of errors, if attempts are left; else the job fails.
+
+    `after`: how long to wait for it, in seconds or as a timedelta; None: as long as the Retry says. Raised in a call
+    that a Retry repeats, it asks that Retry first, which waits there; the job is asked when no call is left.
+    Raises TypeError, ValueError for what is no such time.
+    """
+
+    def __init__(
+        self, after: float | timedelta | None = None, message: str = "the task asked for another attempt"
+    ) -> None:
+        given: object = after
+        if isinstance(given, str):
+            raise TypeError(f"Again(after={after!r}): a text is the message: write Again(message={after!r})")
+        if isinstance(given, bool) or not isinstance(given, int | float | timedelta | None):
+            raise TypeError(f"Again(after={after!r}): write seconds or a timedelta, or leave it out")
+        seconds = after.total_seconds() if isinstance(after, timedelta) else after
+        # Written so that NaN, which compares as False, is refused.
+        if seconds is not None and not 0 <= seconds <= MAX_TIMEOUT:
+            raise ValueError(f"Again(after={after!r}): write from 0 to {MAX_TIMEOUT} seconds (30 days)")
+        self.after_seconds: Final = None if seconds is None else float(seconds)
+        super().__init__(_text("Again", message))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.__class__, self.args), vars(self)
+
+
+class Fail(Exception):  # noqa: N818 - what a task asks for; the error is the one that it names
+    """Gives up: the job is failed, however many attempts are left. `type` is the error type in its row.
+
+    Raises TypeError, ValueError for what is no text, or no type of 1 to 200 characters.
+    """
+
+    def __init__(self, message: str = "the task gave up", *, type: str = "Fail") -> None:  # noqa: A002 - the row's word
+        if not isinstance(type, str):
+            raise TypeError(f"Fail(type={type!r}): write a text, such as 'no-such-customer'")
+        if not 1 <= len(type) <= _MAX_TYPE:
+            raise ValueError(f"Fail(type=…) has {len(type)} characters: write 1 to {_MAX_TYPE}")
+        self.type: Final = type
+        super().__init__(_text("Fail", message))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.__class__, self.args), vars(self)
+
+
+def _text(asked: str, message: object) -> str:
+    if not isinstance(message, str):
+        raise TypeError(f"{asked}(message={message!r}): write a text; an error has its own with str(error)")
+    return message
+
+
+def _unpickled(kind: type[Exception], args: tuple[Any, ...]) -> Exception:
+    """Without __init__, which a class of the host's own may have written otherwise; pickle sets the attributes."""
+    return kind.__new__(kind, *args)
 
 
 @dataclass(frozen=True)
@@ -69,9 +135,17 @@ class Retry:
 
         Raises DeclarationError for what it could not repeat.
         """
-        from jobtrail.job import calls  # noqa: PLC0415 - whoever repeats no call need not import tenacity
+        _refuse(function, (*_NOT_DECORATED, *_NOT_CALLED))
 
-        return calls.repeated(self, function)
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return _called(self, functools.partial(function, *args, **kwargs))
+
+        @functools.wraps(function)
+        async def async_wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return await _awaited(self, functools.partial(function, *args, **kwargs))
+
+        return cast("Callable[P, R]", async_wrapper if inspect.iscoroutinefunction(function) else wrapper)
 
     def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call it, and again after an error that is worth it; what an `async def` gives is awaited by the caller.
@@ -80,9 +154,9 @@ class Retry:
         `def` sleeps between two calls, so call it in a thread; an `async def` leaves the loop to others. A warning of
         the logger `jobtrail.job.calls` tells of each repeat. Raises DeclarationError for what it could not repeat.
         """
-        from jobtrail.job import calls  # noqa: PLC0415 - the same
-
-        return calls.call(self, function, *args, **kwargs)
+        _refuse(function, _NOT_CALLED)
+        once = functools.partial(function, *args, **kwargs)
+        return cast("R", _awaited(self, once) if inspect.iscoroutinefunction(function) else _called(self, once))
 
     def _refuse_outside(self, name: str, least: float, most: float, meaning: str) -> None:
         value: Any = getattr(self, name)
@@ -118,8 +192,8 @@ class Retry:
 
 
 def is_retried(error: BaseException, retry: Retry | None) -> bool:
-    """What counts of an error and of all leaves of a group: Fail is final, Again is worth another attempt whatever the
-    Retry says, and every other one is what the Retry says of it. `retry` None: errors are final.
+    """Whether an error, or all leaves of a group, are worth another attempt: Fail is final, Again always is, and the
+    Retry decides about every other one. `retry` None: errors are final.
     """
     leaves = leaves_of(error)
     if any(isinstance(each, Fail) for each in leaves):
@@ -134,3 +208,110 @@ def asked_wait(error: BaseException) -> float | None:
     """Seconds that Again asks for, the longest of them in a group; None where none names a time."""
     asked = [each.after_seconds for each in leaves_of(error) if isinstance(each, Again)]
     return max((each for each in asked if each is not None), default=None)
+
+
+def leaves_of(error: BaseException, whole: tuple[type[BaseException], ...] = ()) -> Sequence[BaseException]:
+    """The errors in a group, those of nested groups too, each once and in order; of any other error itself.
+
+    A group that is of one of the types `whole` is not looked into.
+    """
+    leaves: list[BaseException] = []
+    seen: set[int] = set()
+    todo = [error]
+    while todo:  # not by recursion: groups nest to any depth
+        each = todo.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, BaseExceptionGroup) and not isinstance(each, whole):
+            todo.extend(reversed(each.exceptions))
+        else:
+            leaves.append(each)
+    return leaves or [error]
+
+
+def _called(retry: Retry, once: functools.partial[Any]) -> Any:
+    from tenacity import Retrying  # noqa: PLC0415 - a program that repeats no call need not import tenacity
+
+    retrying = Retrying(**_terms(retry, once))  # one for each call: a shared one mixes up calls at the same time
+    result = retrying(once)
+    if inspect.iscoroutine(result):  # as of `lambda: fetch(url)`: the call has only begun
+        return _awaited(retry, once, result, made=retrying.statistics["attempt_number"] - 1)
+    return result
+
+
+async def _awaited(
+    retry: Retry, once: functools.partial[Any], begun: Coroutine[Any, Any, Any] | None = None, made: int = 0
+) -> Any:
+    """`begun`: what the first call gave already; `made`: how many failed before it."""
+    from tenacity import AsyncRetrying  # noqa: PLC0415 - the same
+
+    async def awaited() -> Any:
+        nonlocal begun
+        coroutine, begun = begun or once(), None
+        return await coroutine
+
+    return await AsyncRetrying(**_terms(retry, once, made))(awaited)
+
+
+def _terms(retry: Retry, once: functools.partial[Any], made: int = 0) -> dict[str, Any]:
+    """How tenacity repeats a call; it counts from 1, after those that were made before."""
+    from tenacity import RetryCallState, retry_if_exception, stop_after_attempt  # noqa: PLC0415 - the same
+
+    most = retry.max_attempts or MAX_CALLS
+
+    def error_of(state: RetryCallState) -> BaseException:
+        return cast("BaseException", state.outcome and state.outcome.exception())
+
+    def wait(state: RetryCallState) -> float:
+        asked = asked_wait(error_of(state))
+        # jitter is no secret
+        return retry.delay(made + state.attempt_number, random.random()) if asked is None else asked  # noqa: S311
+
+    def tell(state: RetryCallState) -> None:
+        number = made + state.attempt_number + 1
+        told = "%s raised %r; call %d of at most %d follows in %g s"
+        log.warning(told, _name_of(once), error_of(state), number, most, round(state.upcoming_sleep, 3))
+
+    return {
+        "retry": retry_if_exception(lambda error: is_retried(error, retry)),
+        "wait": wait,
+        "stop": stop_after_attempt(most - made),
+        "before_sleep": tell,
+        "reraise": True,
+    }
+
+
+class NotRepeated:
+    """Marks a task: it is repeated by the nodes and not where it is called."""
+
+
+def _refuse(function: object, flaws: Sequence[tuple[Callable[[Any], bool], str]]) -> None:
+    if advice := next((advice for applies, advice in flaws if applies(function)), None):
+        if inspect.iscoroutine(function):
+            function.close()  # it will never be awaited, which the error says already
+        raise DeclarationError(f"{_name_of(function)} cannot be repeated: it {advice}")
+
+
+_NOT_DECORATED: Final = (
+    (inspect.isclass, "is a class; decorate the method that may fail, or make it by Retry(…).call(…)"),
+    (lambda each: isinstance(each, classmethod | staticmethod), "is no function yet; write @Retry(…) below the other"),
+)
+_NOT_CALLED: Final = (
+    (
+        lambda each: isinstance(each, NotRepeated),
+        "is a task; write @task(retry=Retry(…)), or hand over its .function",
+    ),
+    (inspect.iscoroutine, "is called already; hand over the function and, after it, the arguments"),
+    (lambda each: not callable(each), "cannot be called"),
+    (inspect.isgeneratorfunction, "yields; collect the values and return a list"),
+    (inspect.isasyncgenfunction, "yields; collect the values and return a list"),
+)
+
+
+def _name_of(function: Any) -> str:
+    """Without the arguments of a partial, which may be secrets."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    names = (getattr(function, "__module__", None), getattr(function, "__qualname__", type(function).__qualname__))
+    return ".".join(filter(None, names))

@@ -30,7 +30,7 @@ MOVES: Final[Mapping[Status, frozenset[Status]]] = {
 }
 
 PURGED: Final = "purged"
-"""What the history says of a row that is gone; not a status, since no row has it."""
+"""`to_status` in the history of a row that is gone; not a status, since no row has it."""
 
 
 def is_legal(before: Status, after: Status) -> bool:

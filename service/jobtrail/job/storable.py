@@ -1,33 +1,32 @@
 """The JSON that the database can hold, and the texts: checked before anything is stored.
 
 PostgreSQL's jsonb has no NUL and no lone surrogates, and JSON has no NaN and no Infinity (RFC 8259, sections 6 and 8).
+Each flaw has a JSON pointer to its place (RFC 6901).
 """
 
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from types import GeneratorType
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from pydantic_core import to_jsonable_python
 
-from jobtrail.job.errors import Flaw, InvalidInputError, ResultNotJsonError, ResultTooLargeError
-from jobtrail.job.json_text import LARGEST, TOO_DEEP, TOO_LARGE, Refused, read
-from jobtrail.job.limits import MAX_NESTING
-from jobtrail.job.pointer import Path, pointer, visible
+from jobtrail.job.errors import FieldError, InvalidInputError, NotJsonError, ResultNotJsonError, ResultTooLargeError
+from jobtrail.job.limits import MAX_DIGITS, MAX_NESTING
 
 MAX_FLAWS: Final = 100
 """No more are told at once: a body of a million NaN gets an answer of a readable length."""
 
-_SMALL: Final = 2**63
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_LARGEST: Final = int(sys.float_info.max)
+_TOO_DEEP: Final = f"nested more than {MAX_NESTING} levels deep"
+_TOO_LARGE: Final = "a number beyond the range of a double"
 
 # made once: a task may put something else in the place of json.dumps
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-_Container = dict[Any, Any] | list[Any]
 
 
 def parse(raw: bytes) -> object:
@@ -37,18 +36,24 @@ def parse(raw: bytes) -> object:
     cannot be stored as it was meant: see `check`, and also numbers of more than 400 digits and repeated names in one
     object, of which readers keep the first, the last or none (RFC 8259, section 4).
     """
-    value, suspect = read(raw)
-    if suspect and (flaws := check(value)):
+    text = _decode(raw)
+    try:
+        value, refused = _read(text)
+    except json.JSONDecodeError as error:
+        raise NotJsonError(error.msg, error.lineno, error.colno) from None
+    except RecursionError:
+        raise InvalidInputError([FieldError(_pointer_to_depth(text), _TOO_DEEP)]) from None
+    if (refused or _SUSPECT_ESCAPE.search(text) or _is_deep(value)) and (flaws := check(value)):
         raise InvalidInputError(flaws)
     return value
 
 
-def check(value: object) -> list[Flaw]:
+def check(value: object) -> list[FieldError]:
     """Everything about a parsed JSON value that the database cannot hold, at most MAX_FLAWS; empty: it can be stored.
 
     Pointers lead into the value. Cycles and any depth are fine to ask about: nothing below level 64 is looked at.
     """
-    return list(islice(_walk(value), MAX_FLAWS))
+    return list(islice(_flaws(value, 0), MAX_FLAWS))
 
 
 def names_in(value: object) -> frozenset[str]:
@@ -160,58 +165,53 @@ def clip(text: str, limit: int = 16 * 1024) -> str:
     return (head[:half] + mark + tail[len(tail) - half :])[:limit].decode(errors="ignore")
 
 
-def _walk(value: object) -> Iterator[Flaw]:
-    """Depth first and without recursion; siblings in their order, containers after the scalars beside them."""
+def step(key: str | int) -> str:
+    """One step of a pointer, in a form that any text can hold."""
+    return "/" + visible(str(key).replace("~", "~0").replace("/", "~1"))
+
+
+def visible(text: str) -> str:
+    """The text with what PostgreSQL cannot hold, NUL and lone surrogates, written as escapes."""
+    return text.replace("\0", "\\u0000").encode(errors="backslashreplace").decode()
+
+
+class _Refused(NamedTuple):
+    """Stands in a value for something that was in the text and cannot be stored."""
+
+    detail: str
+
+
+def _flaws(value: object, depth: int) -> Iterator[FieldError]:
     if not isinstance(value, dict | list):
-        yield from _flaws_of_scalar(value, None)
-        return
-    todo: list[tuple[_Container, Path, int]] = [(value, None, 1)]
-    while todo:
-        container, path, depth = todo.pop()
-        if depth > MAX_NESTING:
-            yield Flaw(pointer(path), TOO_DEEP)
-            continue
-        if isinstance(container, dict):
-            yield from _flaws_of_names(container, path)
-        inner: list[tuple[_Container, Path, int]] = []
-        for key, item in _children(container):
-            if isinstance(item, dict | list):
-                inner.append((item, (path, key), depth + 1))
-            elif not _is_plain(item):
-                yield from _flaws_of_scalar(item, (path, key))
-        todo.extend(reversed(inner))
+        yield from _flaws_of_scalar(value)
+    elif depth == MAX_NESTING:
+        yield FieldError("", _TOO_DEEP)
+    else:
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(value, dict) and not isinstance(key, str):
+                yield FieldError("", f"a name must be a string, not {type(key).__qualname__}")
+            elif not (_is_plain(key) and _is_plain(item)):
+                yield from (FieldError(step(key), f"its name has {each}") for each in _unstorable(str(key)))
+                yield from (flaw.under(step(key)) for flaw in _flaws(item, depth + 1))
 
 
-def _children(container: _Container) -> Iterable[tuple[str | int, object]]:
-    if isinstance(container, list):
-        return enumerate(container)
-    return [(name, item) for name, item in container.items() if isinstance(name, str)]
-
-
-def _flaws_of_names(container: dict[Any, Any], path: Path) -> Iterator[Flaw]:
-    for name in container:
-        if not isinstance(name, str):
-            yield Flaw(pointer(path), f"a name must be a string, not {type(name).__qualname__}")
-        elif not _is_plain(name):
-            yield from (Flaw(pointer((path, name)), f"its name has {each}") for each in _unstorable(name))
-
-
-def _flaws_of_scalar(value: object, path: Path) -> Iterator[Flaw]:
+def _flaws_of_scalar(value: object) -> Iterator[FieldError]:
     match value:
-        case None | bool():
-            pass
         case str():
-            yield from (Flaw(pointer(path), f"the text has {each}") for each in _unstorable(value))
-        case int() if not -LARGEST <= value <= LARGEST:
-            yield Flaw(pointer(path), TOO_LARGE)
+            yield from (FieldError("", f"the text has {each}") for each in _unstorable(value))
+        case int() if not -_LARGEST <= value <= _LARGEST:
+            yield FieldError("", _TOO_LARGE)
         case float() if not math.isfinite(value):
-            yield Flaw(pointer(path), f"{value} is not JSON")
-        case int() | float():
+            yield FieldError("", f"{value} is not JSON")
+        case None | int() | float():
             pass
-        case Refused(detail):
-            yield Flaw(pointer(path), detail)
+        case _Refused(detail):
+            yield FieldError("", detail)
         case _:
-            yield Flaw(pointer(path), f"{type(value).__qualname__} is not JSON")
+            yield FieldError("", f"{type(value).__qualname__} is not JSON")
+
+
+_SMALL: Final = 2**63
 
 
 def _is_plain(value: object) -> bool:
@@ -226,5 +226,104 @@ def _is_plain(value: object) -> bool:
 def _unstorable(text: str) -> Iterator[str]:
     if "\0" in text:
         yield "the character U+0000"
-    if _SURROGATE.search(text):
+    if re.search("[\ud800-\udfff]", text):
         yield "a lone surrogate"
+
+
+def _decode(raw: bytes) -> str:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        before = raw[: error.start].decode()
+        raise NotJsonError("invalid UTF-8", before.count("\n") + 1, len(before) - before.rfind("\n")) from None
+    if text.startswith("\N{ZERO WIDTH NO-BREAK SPACE}"):
+        raise NotJsonError("the text begins with a byte order mark; send UTF-8 without one", 1, 1)
+    return text
+
+
+# Only escapes can bring NUL and lone surrogates into a text that was decoded from UTF-8.
+_SUSPECT_ESCAPE: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+# Without a match no number can leave a double's range: fewer than 200 digits before an exponent of one.
+_LONG_NUMBER: Final = re.compile(r"[0-9][eE]\+?[0-9]{2}|(?<![0-9])[0-9]{200}")
+
+
+def _read(text: str) -> tuple[object, bool]:
+    """The value with a _Refused for each thing that cannot be stored, and whether there is one.
+
+    Each number is looked at only if one of them may be too large: that makes a long list six times as slow to read.
+    """
+    refused = False
+
+    def refuse(detail: str) -> _Refused:
+        nonlocal refused
+        refused = True
+        return _Refused(detail)
+
+    def number(convert: Callable[[str], float]) -> Callable[[str], object]:
+        def read(digits: str) -> object:
+            # The length comes first: Python itself refuses to read more than 4,300 digits.
+            if len(digits) > MAX_DIGITS and sum(map(str.isdigit, digits)) > MAX_DIGITS:
+                return refuse(f"a number of more than {MAX_DIGITS} digits")
+            found = convert(digits)
+            return found if -_LARGEST <= found <= _LARGEST else refuse(_TOO_LARGE)
+
+        return read
+
+    def read_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            seen: set[str] = set()
+            for name, _ in pairs:
+                if name in seen:
+                    found[name] = refuse("the name appears more than once in its object")
+                seen.add(name)
+        return found
+
+    careful = _LONG_NUMBER.search(text) is not None
+    value = json.loads(
+        text,
+        parse_int=number(int) if careful else None,
+        parse_float=number(float) if careful else None,
+        parse_constant=lambda name: refuse(f"{name} is not JSON"),
+        object_pairs_hook=read_object,
+    )
+    return value, refused
+
+
+def _is_deep(value: object) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_NESTING):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) is dict or type(inner) is list
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _pointer_to_depth(text: str) -> str:
+    """Where the text goes too deep: what comes before that place is closed there and read instead."""
+    closers: list[str] = []
+    for token in re.finditer(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', text):
+        match token[0]:
+            case "[" | "{" if len(closers) == MAX_NESTING:
+                value, _ = _read(f"{text[: token.start()]}null{''.join(reversed(closers))}")
+                break
+            case "[":
+                closers.append("]")
+            case "{":
+                closers.append("}")
+            case "]" | "}":
+                closers.pop()
+            case _:
+                pass
+    else:
+        return ""  # Python could not read it because it was asked from a deep stack
+    found = ""
+    while isinstance(value, dict | list):
+        key, value = list(value.items())[-1] if isinstance(value, dict) else (len(value) - 1, value[-1])
+        found += step(key)
+    return found

@@ -1,13 +1,12 @@
-"""What a caller says of a new job, checked for range and type before the task is looked up."""
+"""The request for a new job, or to change one: range and type are checked before the task is looked up."""
 
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from jobtrail.job import limits
-from jobtrail.job.documented import Documented
 
 _DATE_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 
@@ -33,7 +32,7 @@ def _storable(value: datetime) -> datetime:
 
 
 def _whole(value: object) -> object:
-    """What JSON Schema calls an integer: 8.0 too (Validation, section 6.1.1). Not true, and no text."""
+    """An integer as JSON Schema has it: 8.0 too (Validation, section 6.1.1). Not true, and no text."""
     return int(value) if type(value) is float and value.is_integer() else value
 
 
@@ -46,6 +45,17 @@ Tag = Annotated[str, Field(strict=True, min_length=1, max_length=limits.MAX_TAG_
 Tags = Annotated[list[Tag], Field(max_length=limits.MAX_TAGS)]
 Ttl = Annotated[Seconds, Field(ge=0, le=limits.MAX_TTL)]
 Queue = Annotated[str, Field(strict=True, pattern=limits.QUEUE_PATTERN)]
+
+
+class Documented(BaseModel):
+    """A model that bears our name in the documentation of the calls, which may be a host's. Of two models of one name
+    pydantic renames both, so without it a host's own `Job` would change as soon as ours was there.
+    """
+
+    def __init_subclass__(cls, **said: Any) -> None:
+        super().__init_subclass__(**said)
+        # pydantic takes the schema's name from here, and its title from `__name__`
+        cls.__qualname__ = f"Jobtrail{cls.__name__.removeprefix('Jobtrail')}"
 
 
 class Submission(Documented):

@@ -1,20 +1,10 @@
-"""Log records: how they look and where they go, with the ids of the job that is running, and kept with it.
+"""Log records: the ids of the running job on them, one line for each, and the records that a job keeps.
 
-Read `lines` (their form), `configured` (where they go), `bound` (the ids), then `caught` (what a job itself says).
+Read `bound` (the ids), `lines` (the line), then `kept` (what a job itself logs).
 """
 
 from jobtrail.logs.bound import BoundFields, bind, bound_in, current
-from jobtrail.logs.caught import collect
-from jobtrail.logs.configured import configure
-from jobtrail.logs.lines import OneLine, words_of
+from jobtrail.logs.kept import attach, collect, detach
+from jobtrail.logs.lines import configure, words_of
 
-__all__ = [
-    "BoundFields",
-    "OneLine",
-    "bind",
-    "bound_in",
-    "collect",
-    "configure",
-    "current",
-    "words_of",
-]
+__all__ = ["BoundFields", "attach", "bind", "bound_in", "collect", "configure", "current", "detach", "words_of"]

@@ -1,4 +1,4 @@
-"""The ids of the job that is running, on every record that is made meanwhile."""
+"""The ids of the running job, on every record that is made meanwhile."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ _fields: Final[ContextVar[Mapping[str, object]]] = ContextVar("jobtrail_log_fiel
 def bind(
     *, job_id: str | None = None, task: str | None = None, attempt: int | None = None, trace_id: str | None = None
 ) -> Iterator[None]:
-    """Puts these fields on every record made within, also in threads that run in a copy of this context.
+    """Put these fields on every record made within, also in threads that run in a copy of this context.
 
     What is None stays as it was outside.
     """
@@ -29,7 +29,7 @@ def bind(
 
 
 def bound_in(context: Context) -> Mapping[str, object]:
-    """What is bound in somebody else's context; callable from any thread."""
+    """The fields that are bound in another context; callable from any thread."""
     return context.get(_fields, _NOTHING)
 
 
@@ -38,10 +38,10 @@ def current() -> Mapping[str, object]:
 
 
 class BoundFields(logging.Filter):
-    """Adds what is bound to a record, unless its `extra` says otherwise.
+    """Adds the bound fields to a record, unless its `extra` says otherwise.
 
-    A filter of a handler, because it touches nobody else's records: a record factory would be global to the process,
-    and a host app or library that sets its own would end ours. A host app can add this filter to its own handlers.
+    A filter of a handler, because it touches no other records: a record factory would be global to the process, and a
+    host or a library that sets its own would end ours. A host can add this filter to its own handlers.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

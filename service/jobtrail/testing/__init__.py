@@ -4,11 +4,11 @@ With pytest: `pytest_plugins = ["jobtrail.testing.fixtures"]` in the top conftes
 fixture `jobtrail` is a Workbench on an empty database. Without pytest: `scratch_database()` once, `workbench(database)`
 in each test.
 
-Read `bench` (what a test gets), `running` (a node for as long as there is work), `expected` (which job was meant),
-`database` (one that the kit made, and may empty) and `server` (a PostgreSQL for it).
+Read `workbench` (the whole of it for a test), `running` (a node for as long as there is work), `database` (one that the
+kit made, and may empty) and `server` (a PostgreSQL for it).
 """
 
-from jobtrail.testing.bench import Workbench, workbench
 from jobtrail.testing.database import ScratchDatabase, scratch_database
+from jobtrail.testing.workbench import Workbench, workbench
 
 __all__ = ["ScratchDatabase", "Workbench", "scratch_database", "workbench"]

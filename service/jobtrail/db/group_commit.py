@@ -1,0 +1,220 @@
+"""Group commit: rows that arrive while a write is in flight go together next, in one statement and one commit.
+
+Also work of unknown size in commits that the database can do in its time, and a write that is waited for to its end.
+"""
+
+import asyncio
+import contextvars
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from jobtrail.db.engine import trace_no_more
+from jobtrail.db.errors import FAILURES, PASSING, Fault, fault_of, unavailability
+from jobtrail.job.errors import OutcomeUnknownError, UnavailableError
+
+Row = TypeVar("Row")
+Answer = TypeVar("Answer")
+
+Weigh = Callable[[Row], int]
+
+
+def weightless(_row: object) -> int:
+    """Weighs nothing: only the number of rows limits a group."""
+    return 0
+
+
+MOST_ROWS: Final = 500
+MOST_BYTES: Final = 4 * 1024 * 1024
+_LONGEST_PAUSE: Final = 1.0
+
+
+@dataclass(eq=False, slots=True)
+class _Entry(Generic[Row, Answer]):
+    """`is_given_up`: its caller was told that it is not done, or that nobody knows."""
+
+    row: Row
+    answer: asyncio.Future[Answer]
+    is_sent: bool = False
+    is_given_up: bool = False
+
+
+class GroupCommit(Generic[Row, Answer]):
+    """One statement at a time; there is no timer, so a lone row goes at once.
+
+    `write` stores the rows in one transaction and returns an answer for each, in their order. It must be repeatable:
+    after a lost connection the same rows come again, and in halves when they took too long together. `weigh` tells the
+    bytes of a row. `patience`, in seconds, is how long a database that is away is retried before the callers get
+    `UnavailableError`; after `longest`, in seconds, they get it whatever happens, since a database may be reached and
+    say nothing. It is an `OutcomeUnknownError` unless it is certain that nothing was committed. `reads`: `write` does
+    not.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[Row]], Awaitable[Sequence[Answer]]],
+        *,
+        weigh: Weigh[Row] = weightless,
+        patience: float,
+        longest: float | None = None,
+        reads: bool = False,
+    ) -> None:
+        self._write = write
+        self._weigh = weigh
+        self._patience = patience
+        self._longest = longest
+        self._reads = reads
+        self._waiting: deque[_Entry[Row, Answer]] = deque()
+        self._writer: asyncio.Task[None] | None = None
+        # rows of many callers: the context variables of the first one say nothing of the others, nor does its trace
+        self._context = contextvars.copy_context()
+        self._context.run(trace_no_more)
+
+    async def put(self, row: Row) -> Answer:
+        """The answer of the commit that carried the row.
+
+        A caller that is cancelled stops waiting; its row is written all the same. One that has waited for longest was
+        told so: what was not sent by then is not.
+        Raises what the database said of this row, or `UnavailableError`.
+        """
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        entry = _Entry(row, answer)
+        self._waiting.append(entry)
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_all(), name="jobtrail-group", context=self._context.copy())
+        try:
+            async with asyncio.timeout(self._longest):
+                return await answer
+        except TimeoutError as error:
+            if answer.done() and not answer.cancelled():  # it came in the last moment, or it is the database's own
+                return answer.result()
+            entry.is_given_up = True
+            kind = OutcomeUnknownError if entry.is_sent and not self._reads else UnavailableError
+            raise kind(f"the database did not answer within {self._longest:g} s") from error
+
+    async def settle(self) -> None:
+        """Wait until nothing is in flight."""
+        while self._writer is not None:
+            await asyncio.wait({self._writer})
+
+    async def _write_all(self) -> None:
+        entries: list[_Entry[Row, Answer]] = []
+        try:
+            while self._waiting:
+                entries = self._take()
+                await self._commit(entries)
+        finally:
+            self._writer = None
+            for entry in (*entries, *self._waiting):
+                if not entry.answer.done():  # only when this task was cancelled
+                    entry.answer.cancel()
+
+    def _take(self) -> list[_Entry[Row, Answer]]:
+        taken: list[_Entry[Row, Answer]] = []
+        size = 0
+        while self._waiting and len(taken) < MOST_ROWS:
+            if self._waiting[0].is_given_up:
+                self._waiting.popleft()
+                continue
+            size += self._weigh(self._waiting[0].row)
+            if taken and size > MOST_BYTES:
+                break
+            taken.append(self._waiting.popleft())
+        return taken
+
+    async def _commit(
+        self, entries: Sequence[_Entry[Row, Answer]], *, is_unknown: bool = False, began: float | None = None
+    ) -> None:
+        """`is_unknown`: a try whose answer was lost may have stored them, since `began`."""
+        began = began or time.monotonic()
+        pause = 0.01
+        while entries := [entry for entry in entries if not entry.is_given_up]:
+            for entry in entries:
+                entry.is_sent = True
+            try:
+                answers = await self._write([entry.row for entry in entries])
+            except Exception as error:  # noqa: BLE001 - every failure belongs to the callers, none to this task
+                fault = fault_of(error)
+                is_unknown |= fault is Fault.CONNECTION
+                if fault is Fault.SLOW and len(entries) > 1:
+                    for half in (entries[: len(entries) // 2], entries[len(entries) // 2 :]):
+                        await self._commit(half, is_unknown=is_unknown, began=began)
+                    return
+                if not self._again(fault, began):
+                    await self._refuse(entries, error, is_unknown=is_unknown, began=began)
+                    return
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                for entry, answer in zip(entries, answers, strict=True):
+                    if not entry.answer.done():
+                        entry.answer.set_result(answer)
+                return
+
+    def _again(self, fault: Fault, began: float) -> bool:
+        if fault in PASSING:
+            return time.monotonic() - began < self._patience
+        return fault is Fault.COLLISION
+
+    async def _refuse(
+        self, entries: Sequence[_Entry[Row, Answer]], error: Exception, *, is_unknown: bool, began: float
+    ) -> None:
+        """A bad row fails its own caller only: what failed together is tried one by one."""
+        fault = fault_of(error)
+        if fault in (Fault.DATA, Fault.LOCKED, Fault.OTHER) and len(entries) > 1:
+            for entry in entries:
+                await self._commit([entry], is_unknown=is_unknown, began=began)
+            return
+        told: Exception = error
+        if is_unknown and not self._reads:
+            told = OutcomeUnknownError("the database did not answer in time")
+        elif (unavailable := unavailability(error)) is not None:
+            told = unavailable
+        if told is not error:
+            told.__cause__ = error
+        for entry in entries:
+            if not entry.answer.done():
+                entry.answer.set_exception(told)
+
+
+FIRST: Final = 100
+"""Rows of the first batch: nobody knows yet what they cost."""
+
+
+async def in_batches(step: Callable[[int], Awaitable[bool]], *, most: int, within: float = 1.0) -> None:
+    """Call `step` with a number of rows until it returns False: there are no more.
+
+    The number doubles, up to `most`, while a batch takes less than half of `within` seconds. It is halved, down to one,
+    after a batch that took longer than `within`, or that the database refused or gave up at its statement timeout: a
+    fixed number of rows that are too large would never get done, and one row that cannot be changed would keep its
+    neighbours. Raises what `step` raises for a single row, and what has nothing to do with the rows.
+    """
+    size, more = min(FIRST, most), True
+    while more:
+        began = time.monotonic()
+        try:
+            more = await step(size)
+        except (UnavailableError, *FAILURES) as error:
+            is_passing = isinstance(error, UnavailableError) or unavailability(error) is not None
+            if size == 1 or (is_passing and fault_of(error) is not Fault.SLOW):
+                raise
+            took = float("inf")
+        else:
+            took = time.monotonic() - began
+        if took > within:
+            size = max(1, size // 2)
+        elif took < within / 2:
+            size = min(most, size * 2)
+
+
+async def recorded(write: Awaitable[Answer]) -> Answer:
+    """Wait for the write even when this task is cancelled meanwhile; `shield` alone would return before it landed."""
+    writing = asyncio.ensure_future(write)
+    try:
+        return await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait({writing})
+        raise

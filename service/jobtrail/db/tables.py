@@ -1,0 +1,246 @@
+"""The tables as SQLAlchemy sees them, and their schema. The migrations make them, and alone have the CHECKs; a
+test compares the rest.
+
+One schema is one app's world. Every statement names `jobtrail`, so that it can be found by its words and runs
+in psql as it is; for another schema its qualifier is rewritten as the statement is sent. Not by `search_path`: behind
+PgBouncer, and on a host's connections, it would belong to whoever set it last.
+"""
+
+import json
+import re
+from functools import lru_cache
+from typing import Any, Final
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    DateTime,
+    Index,
+    Integer,
+    Interval,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    cast,
+    event,
+    text,
+    type_coerce,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.types import TypeDecorator, UserDefinedType
+
+from jobtrail.job.limits import DEFAULT_SCHEMA
+
+SCHEMA: Final = DEFAULT_SCHEMA
+"""As the statements say it."""
+
+NAME: Final = "(parse_ident('jobtrail.jobs'))[1]"
+"""The name of the schema as a text within a statement, where it is rewritten too."""
+
+# `jobtrail.actor` is a session variable; `jobtrail.%` stands in a message of a trigger
+_QUALIFIER: Final = re.compile(r"(?<![\w.])jobtrail\.(?!actor\b)(?=[a-z_%])")
+
+
+@lru_cache(maxsize=1024)
+def of_schema(sql: str, schema: str) -> str:
+    """The same statement for the tables and functions of `schema`."""
+    return sql if schema == SCHEMA else _QUALIFIER.sub(f'"{schema}".', sql)
+
+
+def keep_to(engine: AsyncEngine, schema: str) -> None:
+    """Send all statements of this engine, and of no other on the same pool, to the tables of `schema`."""
+    if schema == SCHEMA:
+        return
+
+    def rewrite(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> tuple[str, Any]:
+        return of_schema(statement, schema), parameters
+
+    event.listen(engine.sync_engine, "before_cursor_execute", rewrite, retval=True)
+
+
+class Json(TypeDecorator[Any]):
+    """jsonb that crosses as text and is parsed here: connections that a host lends decode jsonb as the host likes it,
+    which may cost large numbers their digits. In SQL that is written out, `CAST(… AS text)` belongs to it.
+    """
+
+    impl = JSONB
+    cache_ok = True
+
+    def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        return type_coerce(cast(column, Text), self)
+
+    def process_result_value(self, value: str | None, _dialect: object) -> Any:
+        return None if value is None else json.loads(value)
+
+
+class Xid8(UserDefinedType[int]):
+    """A transaction id of 64 bits (PostgreSQL, "Object Identifier Types")."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_kw: Any) -> str:
+        return "XID8"
+
+
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    },
+)
+
+_TIME = DateTime(timezone=True)
+_TEXTS: ARRAY[str] = ARRAY(Text)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("queue", Text, nullable=False, server_default="default"),
+    Column("args", Json, nullable=False, server_default=text("'{}'")),
+    Column("status", Text, nullable=False, server_default="pending"),
+    Column("result", Json(none_as_null=True)),
+    Column("error", Json(none_as_null=True)),
+    Column("trace_id", Text, nullable=False, server_default=text("replace(gen_random_uuid()::text, '-', '')")),
+    Column("priority", SmallInteger, nullable=False, server_default=text("5")),
+    Column("tags", _TEXTS, nullable=False, server_default=text("'{}'")),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("max_attempts", Integer, nullable=False, server_default=text("1")),
+    Column("timeout", Interval),
+    Column("run_at", _TIME, server_default=text("clock_timestamp()")),
+    Column("progress", Json(none_as_null=True)),
+    Column("idempotency_key", Text),
+    Column("request_hash", LargeBinary),
+    Column("created_by", Text, nullable=False, server_default=text("session_user")),
+    Column("node_id", Uuid),
+    Column("lease_until", _TIME),
+    Column("cancel_requested_at", _TIME),
+    Column("cancel_requested_by", Text),
+    Column("cancel_reason", Text),
+    Column("seq", Integer, nullable=False, server_default=text("1")),
+    Column("moved_by", Text, nullable=False, server_default=text("session_user")),
+    Column("move_reason", Text, server_default="sql"),
+    Column("created_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("started_at", _TIME),
+    Column("finished_at", _TIME),
+    Column("ttl", Interval, server_default=text("'7 days'")),
+    Column("ttl_failed", Interval, server_default=text("'30 days'")),
+    Column("expires_at", _TIME),
+    PrimaryKeyConstraint("id"),
+    Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
+    Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
+    Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    Index("ix_jobs_created", "created_at", "id"),
+    Index("ix_jobs_ended_badly", "created_at", "id", postgresql_where=text("status IN ('failed', 'cancelled')")),
+    Index("ix_jobs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
+    Index("ix_jobs_trace", "trace_id", postgresql_where=text("trace_id <> replace(id::text, '-', '')")),
+    Index(
+        "uq_jobs_key",
+        "created_by",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+    ),
+)
+
+app_keys = Table(
+    "app_keys",
+    metadata,
+    Column("key", Text, nullable=False),
+    Column("job_id", Uuid, nullable=False),
+    Column("request_hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("key"),
+    UniqueConstraint("job_id"),
+)
+
+transitions = Table(
+    "transitions",
+    metadata,
+    Column("job_id", Uuid, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("from_status", Text),
+    Column("to_status", Text, nullable=False),
+    Column("at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("actor", Text, nullable=False),
+    Column("node_id", Uuid),
+    Column("reason", Text),
+    Column("error", Json(none_as_null=True)),
+    Column("trace_id", Text, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("xact", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
+    PrimaryKeyConstraint("job_id", "seq"),
+    Index("ix_transitions_at", "at", postgresql_using="brin"),
+    Index("ix_transitions_purged", "at", postgresql_where=text("to_status = 'purged'")),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("queues", _TEXTS, nullable=False),
+    Column("tasks", _TEXTS, nullable=False),
+    Column("slots", Json, nullable=False),
+    Column("started_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("heartbeat_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("left_behind", Integer, nullable=False, server_default=text("0")),
+    Column("stale_ends", Integer, nullable=False, server_default=text("0")),
+    Column("lease", Interval, nullable=False, server_default=text("'30 seconds'")),
+    Column("steady_since", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("modules", Json(none_as_null=True)),
+    PrimaryKeyConstraint("id"),
+)
+
+log_lines = Table(
+    "log_lines",
+    metadata,
+    Column("job_id", Uuid, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("at", _TIME, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("logger", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    PrimaryKeyConstraint("job_id", "attempt", "number"),
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("paused_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("paused_by", Text, nullable=False, server_default=text("session_user")),
+    Column("reason", Text),
+    PrimaryKeyConstraint("kind", "name"),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("prefix", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("scopes", _TEXTS, nullable=False),
+    Column("created_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("created_by", Text, nullable=False, server_default=text("session_user")),
+    Column("expires_at", _TIME),
+    Column("revoked_at", _TIME),
+    Column("revoked_by", Text),
+    Column("last_used_at", _TIME),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("prefix"),
+)

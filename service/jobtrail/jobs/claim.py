@@ -1,0 +1,152 @@
+"""pending → running. The only place where `attempt` rises."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import TextualSelect, text
+
+from jobtrail.db.engine import LONGEST, Database
+from jobtrail.db.tables import Json
+from jobtrail.job.record import Claimed
+from jobtrail.jobs.renew import AttemptRef
+
+# greatest: a row that somebody set back to pending in SQL was allowed one more attempt by hand
+_START: Final = """
+UPDATE jobtrail.jobs j
+   SET status = 'running', attempt = j.attempt + 1, seq = j.seq + 1, moved_by = 'node', move_reason = 'claimed',
+       node_id = :node, lease_until = clock_timestamp() + CAST(:lease AS interval),
+       started_at = statement_timestamp(), error = NULL, progress = NULL,
+       max_attempts = greatest(j.max_attempts, j.attempt + 1)
+ WHERE j.id = ANY(ARRAY({picked})) AND j.status = 'pending'
+RETURNING j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_attempts, j.timeout, j.created_by,
+          j.priority, j.run_at
+"""
+
+# Uncorrelated, so that each is read once for a statement; what is paused after its snapshot may still start.
+_PAUSED_QUEUES: Final = "SELECT name FROM jobtrail.pauses WHERE kind = 'queue'"
+_PAUSED_TASKS: Final = "SELECT name FROM jobtrail.pauses WHERE kind = 'task'"
+
+# `spots` hops through the distinct queues and priorities that have pending jobs, one index probe each. The rows of a
+# spot come in claim order straight from the index; run_at is compared with statement_timestamp because a volatile
+# clock is no index condition. Spots of equal priority come in an order that changes with the salt: no queue starves.
+# The tasks are a subquery also to keep their names from the planner, which would read the whole table for rare ones.
+_SPOTS: Final = f"""
+WITH RECURSIVE spots AS (
+    (SELECT queue, priority FROM jobtrail.jobs WHERE status = 'pending' ORDER BY queue, priority LIMIT 1)
+    UNION ALL
+    SELECT n.queue, n.priority FROM spots s CROSS JOIN LATERAL (
+        SELECT queue, priority FROM jobtrail.jobs
+         WHERE status = 'pending' AND (queue, priority) > (s.queue, s.priority)
+         ORDER BY queue, priority LIMIT 1) n
+), served AS (
+    SELECT queue, priority FROM spots
+     WHERE (:all_queues OR queue = ANY(CAST(:queues AS text[]))) AND queue <> ALL(ARRAY({_PAUSED_QUEUES}))
+)"""
+
+_OF_SPOT: Final = f"""
+            WHERE status = 'pending' AND queue = s.queue AND priority = s.priority
+              AND run_at <= statement_timestamp() AND task = ANY(ARRAY(
+                  SELECT unnest(CAST(:tasks AS text[])) EXCEPT {_PAUSED_TASKS}))"""
+
+_NEXT: Final = text(
+    _SPOTS
+    + _START.format(
+        picked=f"""
+    SELECT picked.id
+      FROM (SELECT queue, priority FROM served
+             ORDER BY priority DESC, hashtext(queue || CAST(:salt AS text))) s
+     CROSS JOIN LATERAL (
+           SELECT id FROM jobtrail.jobs {_OF_SPOT}
+            ORDER BY run_at, id LIMIT :free FOR UPDATE SKIP LOCKED) picked
+     LIMIT :free"""
+    )
+).columns(args=Json)
+
+_DUE: Final = text(
+    f"""{_SPOTS}
+SELECT EXISTS (
+    SELECT FROM served s CROSS JOIN LATERAL (
+           SELECT FROM jobtrail.jobs {_OF_SPOT}
+            ORDER BY run_at, id LIMIT 1) due)"""
+)
+
+_THESE: Final = text(
+    _START.format(
+        picked=f"""
+    SELECT id FROM jobtrail.jobs
+     WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'pending' AND run_at <= statement_timestamp()
+       AND queue <> ALL(ARRAY({_PAUSED_QUEUES})) AND task <> ALL(ARRAY({_PAUSED_TASKS}))
+       FOR UPDATE SKIP LOCKED"""
+    )
+).columns(args=Json)
+
+
+async def claim_next(
+    database: Database,
+    *,
+    node: UUID,
+    lease: timedelta,
+    tasks: Sequence[str],
+    queues: Sequence[str],
+    free: int,
+    salt: str,
+) -> Sequence[Claimed]:
+    """Claim at most `free` due jobs of these tasks, most urgent first; `queues` empty means every queue.
+
+    What is paused waits, here and in `claim_these`.
+    """
+    parameters = {
+        "node": node,
+        "lease": lease,
+        "tasks": list(tasks),
+        "queues": list(queues),
+        "all_queues": not queues,
+        "free": free,
+        "salt": salt,
+    }
+    return await _claim(database, _NEXT, parameters)
+
+
+async def is_any_due(database: Database, *, lease: timedelta, tasks: Sequence[str], queues: Sequence[str]) -> bool:
+    """Whether `claim_next` may find a job of these tasks, or did so a moment ago. It writes and locks nothing."""
+    parameters = {"tasks": list(tasks), "queues": list(queues), "all_queues": not queues}
+    async with database.autocommit(answering_within(lease)) as connection:
+        return bool((await connection.execute(_DUE, parameters)).scalar_one())
+
+
+async def claim_these(database: Database, ids: Sequence[UUID], *, node: UUID, lease: timedelta) -> Sequence[Claimed]:
+    """Claim those of these jobs that are due and not paused and that nobody else has or is just taking."""
+    return await _claim(database, _THESE, {"ids": list(ids), "node": node, "lease": lease})
+
+
+async def _claim(database: Database, statement: TextualSelect, parameters: Mapping[str, Any]) -> Sequence[Claimed]:
+    async with database.autocommit(answering_within(parameters["lease"])) as connection:
+        rows = (await connection.execute(statement, parameters)).all()
+    rows = sorted(rows, key=lambda row: (-row.priority, row.run_at, row.id))
+    return [claimed_of(row) for row in rows]
+
+
+def answering_within(lease: timedelta) -> float:
+    """Seconds: the node must learn what it has claimed while there is time to renew it."""
+    return min(max(lease.total_seconds() / 3, 0.5), LONGEST)
+
+
+def claimed_of(row: Any) -> Claimed:
+    return Claimed(row.id, row.attempt, row.task, row.args, row.trace_id, row.max_attempts, row.timeout, row.created_by)
+
+
+_HELD: Final = text("""
+SELECT j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_attempts, j.timeout, j.created_by
+  FROM jobtrail.jobs j
+  JOIN unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) AS u(id, attempt) ON j.id = u.id AND j.attempt = u.attempt
+ WHERE j.node_id = :node AND j.status = 'running'
+""").columns(args=Json)
+
+
+async def held_by(database: Database, held: Sequence[AttemptRef], *, node: UUID, lease: timedelta) -> Sequence[Claimed]:
+    """Those of these attempts that the database still says this node runs: claims whose answer was lost."""
+    parameters = {"ids": [each.id for each in held], "attempts": [each.attempt for each in held], "node": node}
+    async with database.autocommit(answering_within(lease)) as connection:
+        return [claimed_of(row) for row in (await connection.execute(_HELD, parameters)).all()]

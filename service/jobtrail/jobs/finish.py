@@ -1,0 +1,320 @@
+"""running → succeeded, failed or cancelled, or → pending for another attempt. Only the attempt that holds the job.
+
+The outcome of an attempt is offered until the database says whose attempt it was.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import Enum, auto
+from functools import partial
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from jobtrail.db.engine import Database
+from jobtrail.db.errors import Fault, fault_of, reason, unavailable
+from jobtrail.db.group_commit import GroupCommit
+from jobtrail.db.tables import SCHEMA
+from jobtrail.job.errors import NotStorableError, UnavailableError
+from jobtrail.job.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded
+from jobtrail.job.record import Claimed, Failure
+from jobtrail.job.status import Status
+from jobtrail.job.storable import dump
+from jobtrail.jobs.fence import execute, execute_within, fenced, in_order, keys
+from jobtrail.jobs.renew import AttemptRef
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeRecord:
+    """The end of an attempt, to be recorded if the fence still holds.
+
+    `status` pending means another attempt after `delay`; `more` raises max_attempts, for an attempt that is given
+    back unused. `result`, `error` and `progress` are JSON texts; without a `progress` the row keeps the one it has.
+    """
+
+    id: UUID
+    attempt: int
+    status: Status
+    reason: str
+    result: str | None = None
+    error: str | None = None
+    delay: timedelta = timedelta(0)
+    more: int = 0
+    progress: str | None = None
+
+
+class Recorded(Enum):
+    YES = auto()  # this attempt's end is what the row and the history say
+    CANCELLED = auto()  # the same, but a cancel was asked for meanwhile: instead of another attempt
+    STALE = auto()  # the attempt is no longer ours: nothing was changed
+    UNKNOWN = auto()  # not recorded so far: the grouped statement did not move it, or a commit was not answered
+
+
+# A row with a cancel request that went back to pending would start again what somebody wants stopped.
+_TO: Final = "CASE WHEN u.status = 'pending' AND j.cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE u.status END"
+
+# In seconds: this may be the last statement of a job session, whose zone is the task's own, and a day of it may have 23
+# hours.
+_IN_SECONDS: Final = "make_interval(secs => extract(epoch FROM {}))"
+
+_FINISH: Final = fenced(
+    f"""
+       status = {_TO}, seq = j.seq + 1, result = u.result, error = u.error, lease_until = NULL,
+       moved_by = CASE {_TO} WHEN 'cancelled' THEN j.cancel_requested_by ELSE 'node' END,
+       move_reason = CASE {_TO} WHEN 'cancelled' THEN coalesce(j.cancel_reason, u.reason) ELSE u.reason END,
+       node_id = CASE {_TO} WHEN 'pending' THEN NULL ELSE j.node_id END,
+       started_at = CASE {_TO} WHEN 'pending' THEN NULL ELSE j.started_at END,
+       finished_at = CASE {_TO} WHEN 'pending' THEN NULL ELSE statement_timestamp() END,
+       expires_at = CASE {_TO} WHEN 'pending' THEN NULL
+                               WHEN 'succeeded' THEN statement_timestamp() + {_IN_SECONDS.format("j.ttl")}
+                               ELSE statement_timestamp() + {_IN_SECONDS.format("j.ttl_failed")} END,
+       run_at = CASE {_TO} WHEN 'pending' THEN statement_timestamp() + {_IN_SECONDS.format("u.delay")}
+                           ELSE j.run_at END,
+       max_attempts = j.max_attempts + u.more, progress = coalesce(u.progress, j.progress)""",
+    arrays={
+        "status": "text",
+        "reason": "text",
+        "result": "jsonb",
+        "error": "jsonb",
+        "delay": "interval",
+        "more": "int",
+        "progress": "jsonb",
+    },
+    returning="j.id, j.status",
+)
+
+# FOR UPDATE, never a plain read: a commit whose answer was lost may still be on its way, and this waits for it.
+_ROW: Final = text("""
+SELECT status, node_id, attempt FROM jobtrail.jobs WHERE id = :id FOR UPDATE
+""")
+
+_ENDED_BY: Final = text("""
+SELECT to_status, node_id, reason, error IS NOT DISTINCT FROM CAST(:error AS jsonb) AS is_same, xact::text
+  FROM jobtrail.transitions
+ WHERE job_id = :id AND attempt = :attempt AND from_status = 'running' ORDER BY seq LIMIT 1
+""")
+
+
+async def finish_group(database: Database, endings: Sequence[OutcomeRecord], *, node: UUID) -> Sequence[Recorded]:
+    """Record ends in one statement and one commit; what did not move comes back as UNKNOWN."""
+    async with database.autocommit() as connection:
+        moved = {row.id: row.status for row in await execute(connection, _FINISH, _parameters(endings, node))}
+    return [_landing(ending, moved.get(ending.id)) for ending in endings]
+
+
+def _landing(ending: OutcomeRecord, status: str | None) -> Recorded:
+    if status is None:
+        return Recorded.UNKNOWN
+    return Recorded.YES if status == ending.status else Recorded.CANCELLED
+
+
+async def finish_within(
+    connection: AsyncConnection, ending: OutcomeRecord, *, node: UUID, schema: str = SCHEMA
+) -> Recorded:
+    """Record an end as part of the connection's open transaction; UNKNOWN when the attempt is no longer ours.
+
+    `schema` is said for a connection of a job session; the others know theirs.
+    """
+    update = _FINISH if schema == SCHEMA else _FINISH.of_schema(schema)
+    moved = await execute_within(connection, update, _parameters([ending], node))
+    return _landing(ending, moved[0].status if moved else None)
+
+
+class Unfit(NamedTuple):
+    """The texts of an ending that the database can never hold, and its words for it."""
+
+    names: frozenset[str]
+    said: str
+
+
+# Asked apart from the table: there a trigger, or a lock, may be what refuses an end, and only for a while.
+_HOLDS: Final = {
+    name: text(f"SELECT CAST(:value AS {kind}) IS NULL")
+    for name, kind in {"result": "jsonb", "error": "jsonb", "progress": "jsonb", "reason": "text"}.items()
+}
+
+
+async def unfit(database: Database, ending: OutcomeRecord) -> Unfit | None:
+    """Find what this database can never hold of an ending, for its encoding or its limits; None: it holds all of it.
+
+    Raises whatever else the database says.
+    """
+    names, said = set(), ""
+    for name, statement in _HOLDS.items():
+        try:
+            async with database.autocommit() as connection:
+                await connection.execute(statement, {"value": getattr(ending, name)})
+        except DBAPIError as error:
+            if fault_of(error) is not Fault.DATA:
+                raise
+            names.add(name)
+            said = str((error.orig and error.orig.__cause__) or error.orig)
+    return Unfit(frozenset(names), said) if names else None
+
+
+async def settle(database: Database, ending: OutcomeRecord, *, node: UUID) -> Recorded:
+    """Find out what became of an end that the grouped statement did not move, and record it if it is still ours.
+
+    Raises UnavailableError while somebody holds the row, or the database does not answer.
+    """
+    with unavailable():
+        async with database.transaction() as session:
+            landing = await _ask(session, ending, node, None)
+            if landing is not Recorded.UNKNOWN:
+                return landing
+            return await finish_within(await session.connection(), ending, node=node)  # `_ask` holds the row
+
+
+async def ask(database: Database, ending: OutcomeRecord, *, node: UUID, transaction: str) -> Recorded:
+    """What became of an end whose commit was not answered. UNKNOWN: the attempt still runs, and is still ours.
+
+    `transaction` is the id of the one that was to commit: an end that another wrote is not its. It writes nothing, and
+    waits for a commit that is on its way. Raises UnavailableError as `settle` does.
+    """
+    with unavailable():
+        async with database.transaction() as session:
+            return await _ask(session, ending, node, transaction)
+
+
+async def _ask(session: AsyncSession, ending: OutcomeRecord, node: UUID, transaction: str | None) -> Recorded:
+    row = (await session.execute(_ROW, {"id": ending.id})).one_or_none()
+    if row is not None and (row.status, row.node_id, row.attempt) == (Status.RUNNING, node, ending.attempt):
+        return Recorded.UNKNOWN
+    # The history says who ended this attempt, also after the row went on or was purged.
+    asked = {"id": ending.id, "attempt": ending.attempt, "error": ending.error}
+    ended = (await session.execute(_ENDED_BY, asked)).one_or_none()
+    if ended is not None and _is_ours(ended, ending, node) and transaction in (None, ended.xact):
+        return _landing(ending, ended.to_status)
+    now = "gone" if row is None else f"{row.status} at attempt {row.attempt}"
+    log.warning(
+        "stale: attempt %d of job %s ended as %s, but the row is %s: not recorded",
+        ending.attempt,
+        ending.id,
+        ending.status,
+        now,
+    )
+    return Recorded.STALE
+
+
+def _is_ours(ended: Row[Any], ending: OutcomeRecord, node: UUID) -> bool:
+    """Whether the history's end of this attempt is the one we tried to write; rescue and psql write other errors."""
+    if ended.node_id != node or ended.reason == _BY_HAND or not ended.is_same:
+        return False
+    if ended.to_status == Status.CANCELLED:
+        return ending.status in (Status.CANCELLED, Status.PENDING)
+    return bool(ended.to_status == ending.status)
+
+
+_BY_HAND: Final = "sql"
+"""The reason that the database gives a move which came from outside."""
+
+
+def _parameters(endings: Sequence[OutcomeRecord], node: UUID) -> Mapping[str, Any]:
+    endings = in_order(endings)
+    return {
+        **keys(endings, node),
+        "status": [ending.status.value for ending in endings],
+        "reason": [ending.reason for ending in endings],
+        "result": [ending.result for ending in endings],
+        "error": [ending.error for ending in endings],
+        "delay": [ending.delay for ending in endings],
+        "more": [ending.more for ending in endings],
+        "progress": [ending.progress for ending in endings],
+    }
+
+
+_FOREVER: Final = float("inf")
+_LONGEST_PAUSE: Final = 1.0
+
+
+class OutcomeRecorder:
+    """The way of a node's ends to their rows, together where it can be."""
+
+    def __init__(self, database: Database, node: UUID) -> None:
+        self._database = database
+        self._node = node
+        self._group = GroupCommit(partial(finish_group, database, node=node), weigh=_weigh, patience=_FOREVER)
+
+    async def finish(self, ending: OutcomeRecord) -> Recorded:
+        """YES, or STALE when the attempt was no longer ours: offered until the database says one of the two,
+        however long that takes and whatever it says meanwhile.
+
+        Raises NotStorableError when it holds what this database never will: it is to be ended in another way.
+        """
+        try:
+            landing = await self._group.put(ending)
+        except Exception as error:
+            log.debug("the end of attempt %d of job %s goes alone now", ending.attempt, ending.id, exc_info=error)
+            landing = Recorded.UNKNOWN
+        return await self.finish_alone(ending) if landing is Recorded.UNKNOWN else landing
+
+    async def finish_alone(self, ending: OutcomeRecord) -> Recorded:
+        """The same without others, where the group's own task is not there any more."""
+        pause, is_told = 0.05, False
+        while True:
+            try:
+                landing = await settle(self._database, ending, node=self._node)
+                if landing is not Recorded.UNKNOWN:
+                    return landing
+            except Exception as error:  # as above
+                if fault_of(error) is Fault.DATA:
+                    ending = await self._that_fits(ending)
+                if not is_told and not isinstance(error, UnavailableError):
+                    is_told = True
+                    log.warning(_OFFERED, ending.attempt, ending.id, reason(error))
+                    log.debug("the end of an attempt is refused", exc_info=error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _that_fits(self, ending: OutcomeRecord) -> OutcomeRecord:
+        """The ending, without a progress that the database cannot hold. Raises NotStorableError for any other text."""
+        try:
+            found = await unfit(self._database, ending)
+        except Exception as error:
+            log.debug("what the database can hold could not be asked", exc_info=error)
+            return ending
+        if found is None:
+            return ending
+        if found.names != {"progress"}:
+            raise NotStorableError(f"the database cannot hold it: {found.said}")
+        return replace(ending, progress=None)
+
+
+_OFFERED: Final = "the end of attempt %d of job %s is not recorded yet, and is offered until it is: %s"
+
+
+def _weigh(ending: OutcomeRecord) -> int:
+    return len(ending.result or "") + len(ending.error or "")
+
+
+def record_of(claimed: Claimed, outcome: Outcome) -> OutcomeRecord:
+    match outcome:
+        case Succeeded(result):
+            return OutcomeRecord(claimed.id, claimed.attempt, Status.SUCCEEDED, "succeeded", result=result)
+        case Failed(failure):
+            return OutcomeRecord(claimed.id, claimed.attempt, Status.FAILED, failure.type, error=_json(failure))
+        case Cancelled(failure):
+            return OutcomeRecord(claimed.id, claimed.attempt, Status.CANCELLED, "cancelled", error=_json(failure))
+        case Again(failure, delay):
+            return OutcomeRecord(
+                claimed.id, claimed.attempt, Status.PENDING, failure.type, error=_json(failure), delay=delay
+            )
+        case Released():
+            return released(claimed)
+
+
+def released(claimed: Claimed | AttemptRef) -> OutcomeRecord:
+    """An attempt that never began goes back whole."""
+    return OutcomeRecord(claimed.id, claimed.attempt, Status.PENDING, "released", more=1)
+
+
+def _json(failure: Failure) -> str:
+    return dump(failure.as_json())

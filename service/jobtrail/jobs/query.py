@@ -1,0 +1,210 @@
+"""Reading jobs without moving them. No list counts, none skips: the cursor is the last row seen.
+
+`only_of` is a caller's name: the jobs of others are then not found, as if they were not there.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Row,
+    Select,
+    and_,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+    tuple_,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from jobtrail.db.tables import Json, jobs
+from jobtrail.job.errors import JobNotFoundError
+from jobtrail.job.record import Job
+from jobtrail.job.status import Status
+from jobtrail.jobs.services import Services
+
+_TTL: Final = case((jobs.c.status.in_(["failed", "cancelled"]), jobs.c.ttl_failed), else_=jobs.c.ttl)
+
+_COLUMNS: Final = tuple(_TTL.label("ttl") if name == "ttl" else jobs.c[name] for name in Job.__dataclass_fields__)
+_LIGHT: Final = tuple(
+    func.jsonb_build_object().label(name) if name == "args" else column
+    for name, column in zip(Job.__dataclass_fields__, _COLUMNS, strict=True)
+    if name != "result"
+)
+
+
+class Cursor(NamedTuple):
+    """Where a list goes on: after this row, towards older ones."""
+
+    created_at: datetime
+    id: UUID
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which jobs: the values of a field are alternatives, the fields add up; empty means any. `tags`: all of them."""
+
+    status: Sequence[Status] = ()
+    task: Sequence[str] = ()
+    queue: Sequence[str] = ()
+    tags: Sequence[str] = ()
+    trace_id: Sequence[str] = ()
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    created_by: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(vars(self).values())
+
+
+@dataclass(frozen=True)
+class Page:
+    """`heavy` also reads args and result, which a list leaves out unless asked; with large ones a page is shorter."""
+
+    limit: int
+    after: Cursor | None = None
+    heavy: bool = False
+    filter: Filter = field(default_factory=Filter)
+
+
+class Listed(NamedTuple):
+    """`following`: where the next page begins, None after the last one."""
+
+    jobs: Sequence[Job]
+    following: Cursor | None
+
+
+async def get(session: AsyncSession, job_id: UUID, *, lock: bool = False, only_of: str | None = None) -> Job | None:
+    """None also for a job that another than `only_of` submitted."""
+    statement = select(*_COLUMNS).where(jobs.c.id == job_id)
+    if only_of is not None:
+        statement = statement.where(jobs.c.created_by == only_of)
+    if lock:
+        statement = statement.with_for_update()
+    row = (await session.execute(statement)).one_or_none()
+    return None if row is None else job_of(row._mapping)  # noqa: SLF001 - the documented way to a row's mapping
+
+
+async def committed_of(session: AsyncSession | AsyncConnection, ids: Collection[UUID]) -> set[UUID]:
+    """Those of these jobs that are there now, as everybody else sees it."""
+    return set((await session.execute(select(jobs.c.id).where(jobs.c.id.in_(ids)))).scalars())
+
+
+async def page(session: AsyncSession, wanted: Page) -> Listed:
+    """At most `limit` jobs, newest first; of large ones fewer, but at least one where there is one."""
+    rows = (await session.execute(list_statement(wanted))).all()
+    more = len(rows) > wanted.limit
+    rows = rows[: wanted.limit]
+    found: Sequence[Mapping[Any, Any]] = [row._mapping for row in rows]  # noqa: SLF001 - as in `get`
+    if wanted.heavy and rows:
+        values = (await session.execute(_VALUES, {"ids": [row.id for row in rows]})).all()
+        more |= len(values) < len(rows)
+        rows = rows[: len(values)]
+        found = [_whole(light, row) for light, row in zip(found, values, strict=False) if row.args is not None]
+    return Listed([job_of(each) for each in found], Cursor(rows[-1].created_at, rows[-1].id) if more else None)
+
+
+MOST_BYTES: Final = 8 * 1024 * 1024
+"""Of JSON in a page, give or take its last item. As Python's objects it may be ten times as large, until the answer is
+written, and parsing it holds up the event loop for about a tenth of a second.
+"""
+
+# How large a value is shows when it is written out, which for a large one takes as long as reading it. So the jobs are
+# gone through one by one, and no further than to the one that fills the page. What was purged meanwhile has no args.
+_VALUES: Final = text(
+    f"""
+WITH RECURSIVE walk AS (
+    SELECT 0 AS place, CAST(0 AS bigint) AS bytes
+    UNION ALL
+    SELECT w.place + 1, w.bytes + 1000 + coalesce(octet_length(CAST(j.args AS text)), 0)
+           + coalesce(octet_length(CAST(j.result AS text)), 0) + coalesce(octet_length(CAST(j.error AS text)), 0)
+      FROM walk w LEFT JOIN jobtrail.jobs j ON j.id = (CAST(:ids AS uuid[]))[w.place + 1]
+     WHERE w.bytes < {MOST_BYTES} AND w.place < cardinality(CAST(:ids AS uuid[])))
+SELECT CAST(j.args AS text) AS args, CAST(j.result AS text) AS result
+  FROM walk w LEFT JOIN jobtrail.jobs j ON j.id = (CAST(:ids AS uuid[]))[w.place]
+ WHERE w.place > 0 ORDER BY w.place
+"""
+).columns(args=Json, result=Json)
+
+
+def _whole(light: Mapping[Any, Any], values: Row[Any]) -> Mapping[Any, Any]:
+    # between the two statements it may have ended
+    result = values.result if light["status"] == Status.SUCCEEDED else None
+    return {**light, "args": values.args, "result": result}
+
+
+def list_statement(wanted: Page) -> Select[Any]:
+    statement = select(*_LIGHT).where(and_(true(), *conditions(wanted.filter)))
+    if wanted.after is not None:
+        place = tuple_(wanted.after.created_at, wanted.after.id)
+        statement = statement.where(tuple_(jobs.c.created_at, jobs.c.id) < place)
+    # one more tells whether there is another page
+    return statement.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(wanted.limit + 1)
+
+
+def job_of(row: Mapping[Any, Any]) -> Job:
+    fields = {"result": None, **row}
+    fields["status"] = Status(fields["status"])
+    return Job(**fields)
+
+
+def conditions(wanted: Filter) -> Sequence[ColumnElement[bool]]:
+    """What a row must fulfil, in the words of the indexes; none for a filter that names nothing."""
+    found: list[ColumnElement[bool]] = []
+    if wanted.status:
+        found.append(or_(*(jobs.c.status == status.value for status in wanted.status)))
+    if wanted.task:
+        found.append(jobs.c.task.in_(wanted.task))
+    if wanted.queue:
+        found.append(jobs.c.queue.in_(wanted.queue))
+    if wanted.tags:
+        # the second condition is the predicate of the index
+        found += [jobs.c.tags.contains(list(wanted.tags)), literal_column("jobtrail.jobs.tags <> '{}'", Boolean)]
+    if wanted.trace_id:
+        found.append(or_(*(_in_trace(trace_id) for trace_id in wanted.trace_id)))
+    if wanted.created_after is not None:
+        found.append(jobs.c.created_at > wanted.created_after)
+    if wanted.created_before is not None:
+        found.append(jobs.c.created_at < wanted.created_before)
+    if wanted.created_by is not None:
+        found.append(jobs.c.created_by == wanted.created_by)
+    return found
+
+
+def _in_trace(trace_id: str) -> ColumnElement[bool]:
+    """A trace from outside is found by its partial index, whose predicate is repeated here to the letter; a job's own
+    trace id is its id.
+    """
+    foreign = literal_column("jobtrail.jobs.trace_id <> replace(jobtrail.jobs.id::text, '-', '')", Boolean)
+    same = jobs.c.trace_id == trace_id
+    return or_(and_(same, foreign), and_(same, jobs.c.id == UUID(hex=trace_id)))
+
+
+async def read(services: Services, job_id: UUID, *, only_of: str | None = None) -> Job:
+    """Raises JobNotFoundError, UnavailableError."""
+    async with services.session() as session:
+        job = await get(session, job_id, only_of=only_of)
+    if job is None:
+        raise JobNotFoundError(job_id)
+    return job
+
+
+async def are_there(services: Services, ids: Collection[UUID]) -> set[UUID]:
+    """Those of these jobs that are stored and committed. Raises UnavailableError."""
+    async with services.session() as session:
+        return await committed_of(session, ids)
+
+
+async def read_page(services: Services, wanted: Page) -> Listed:
+    async with services.session() as session:
+        return await page(session, wanted)

@@ -1,0 +1,51 @@
+"""failed, cancelled → pending, by hand. The attempt is never reset: it is half of the fence."""
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from jobtrail.job.errors import JobConflictError, JobNotFoundError
+from jobtrail.job.record import Job
+from jobtrail.job.status import Status
+from jobtrail.jobs.query import get
+from jobtrail.jobs.services import Services
+
+
+async def retry(services: Services, job_id: UUID, *, by: str) -> Job:
+    """The job, pending again and due now; its attempts go on counting and one more is allowed.
+
+    Raises JobNotFoundError, JobConflictError, UnavailableError.
+    """
+    async with services.transaction() as session:
+        moved = await retry_these(session, [job_id], actor=by)
+        job = await get(session, job_id)
+    if job is None:
+        raise JobNotFoundError(job_id)
+    if not moved:
+        raise JobConflictError(job_id, job.status, "retried")
+    return job
+
+
+RETRIABLE: Final = (Status.FAILED, Status.CANCELLED)
+
+FIT: Final = "jobtrail.jobs.status IN ('failed', 'cancelled')"
+"""The same as the index of the jobs that ended badly says it."""
+
+_RETRY: Final = text(f"""
+UPDATE jobtrail.jobs
+   SET status = 'pending', seq = seq + 1, moved_by = :actor, move_reason = 'retried by hand',
+       max_attempts = greatest(max_attempts, attempt + 1), run_at = statement_timestamp(),
+       result = NULL, error = NULL, progress = NULL, started_at = NULL, finished_at = NULL, expires_at = NULL,
+       node_id = NULL, cancel_requested_at = NULL, cancel_requested_by = NULL, cancel_reason = NULL
+ WHERE id = ANY(CAST(:ids AS uuid[])) AND {FIT}
+RETURNING id
+""")
+
+
+async def retry_these(session: AsyncSession, ids: Sequence[UUID], *, actor: str) -> int:
+    """Moves those of the jobs that failed or were cancelled, in the caller's transaction; how many."""
+    moved = await session.execute(_RETRY, {"ids": list(ids), "actor": actor})
+    return len(moved.all())

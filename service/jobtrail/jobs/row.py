@@ -1,0 +1,133 @@
+"""A new job as an object that a caller's own session stores: in its transaction, and undone with it.
+
+It is mapped in a registry of its own, which a host's metadata and classes never meet, when the first one is made; once
+for each schema that this process writes to.
+"""
+
+import threading
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Column, ColumnElement, DateTime, MetaData, Table, Text, cast, func, inspect
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import UnboundExecutionError
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+from sqlalchemy.orm import Mapper, Session, registry, scoped_session
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from jobtrail.db.tables import SCHEMA, jobs
+from jobtrail.job.record import NewJob
+
+AnySession = AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]
+"""A session of the caller's, asynchronous or not."""
+
+
+class JobRow:
+    """One row to be inserted, nothing more: it is not to be read, changed or deleted by a session.
+
+    What is mapped is a class below it for each schema: binds that name this one hold for all of them.
+    """
+
+
+def add(session: AnySession, new: NewJob, schema: str = SCHEMA) -> JobRow:
+    """The session inserts the row when it flushes. Raises TypeError for a session that has no PostgreSQL to do so."""
+    try:
+        bind = session.get_bind(mapper=_mapper(schema))
+    except UnboundExecutionError as error:
+        raise TypeError(
+            "this session does not know where Jobtrail's table is: give it an engine, or name the row in its binds, "
+            "binds={…, JobRow: engine}, with `from jobtrail.jobs.row import JobRow`"
+        ) from error
+    if bind.dialect.name != "postgresql":
+        raise TypeError(f"this session is on {bind.dialect.name}: Jobtrail's table is in a PostgreSQL")
+    row = row_of(new, schema)
+    session.add(row)
+    return row
+
+
+def row_of(new: NewJob, schema: str = SCHEMA) -> JobRow:
+    """What `insert` stores of the job, column by column."""
+    row = _mapper(schema).class_()
+    for name in _AS_THEY_ARE:
+        setattr(row, name, getattr(new, name))
+    said: dict[str, Any] = {
+        "args": new.args_json,
+        "tags": list(new.tags),
+        "created_at": None,
+        "moved_by": new.created_by,
+        "move_reason": "submitted",
+    }
+    for name, value in said.items():
+        setattr(row, name, value)
+    return row
+
+
+_AS_THEY_ARE: Final = (
+    "id",
+    "task",
+    "queue",
+    "trace_id",
+    "priority",
+    "max_attempts",
+    "timeout",
+    "run_at",
+    "idempotency_key",
+    "request_hash",
+    "created_by",
+    "ttl",
+    "ttl_failed",
+)
+
+
+class _JsonText(TypeDecorator[str]):
+    """JSON text for a jsonb column, whatever the serializer of the session's engine makes of values."""
+
+    impl = Text
+    cache_ok = True
+
+    def bind_expression(self, bindparam: Any) -> ColumnElement[Any]:
+        return cast(bindparam, JSONB)
+
+
+class _TimeOrNow(TypeDecorator[datetime]):
+    """None is now by the database's clock: the same in all columns of a row."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def bind_expression(self, bindparam: Any) -> ColumnElement[Any]:
+        return func.coalesce(bindparam, func.statement_timestamp())
+
+
+_OTHER_TYPES: Final[dict[str, type[TypeEngine[Any]]]] = {
+    "args": _JsonText,
+    "run_at": _TimeOrNow,
+    "created_at": _TimeOrNow,
+}
+
+_ONE_AT_A_TIME: Final = threading.Lock()
+
+
+_CLASSES: Final[dict[str, type[JobRow]]] = {}
+"""By schema."""
+
+
+def _mapper(schema: str) -> Mapper[JobRow]:
+    with _ONE_AT_A_TIME:  # endpoints that are no coroutines run in threads
+        if (mapped := _CLASSES.get(schema)) is None:
+            mapped = _CLASSES[schema] = type(JobRow.__name__, (JobRow,), {})
+        # asked each time, as tests of a host may clear all mappers
+        return inspect(mapped, raiseerr=False) or _map(mapped, schema)
+
+
+def _map(mapped: type[JobRow], schema: str) -> Mapper[JobRow]:
+    """Without the defaults of `tables`, which would stand in for a NULL that is meant, as with `ttl`, and would be read
+    back row by row.
+    """
+    names = (*_AS_THEY_ARE, "args", "tags", "created_at", "moved_by", "move_reason")
+    table = Table(
+        "jobs",
+        MetaData(schema=schema),
+        *(Column(name, _OTHER_TYPES.get(name, jobs.c[name].type), primary_key=name == "id") for name in names),
+    )
+    return registry().map_imperatively(mapped, table)

@@ -1,0 +1,145 @@
+"""Engine, catalog and settings that every verb needs, handed over once by the composition root."""
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from jobtrail.db import rights
+from jobtrail.db.engine import Database
+from jobtrail.db.errors import FAILURES, Fault, fault_of, unavailable
+from jobtrail.db.group_commit import Answer, GroupCommit, Row, Weigh, weightless
+from jobtrail.job.catalog import Catalog
+from jobtrail.job.errors import OutcomeUnknownError, OverloadedError, SettingsError, UnavailableError
+
+log = logging.getLogger(__name__)
+
+
+class AdmissionLimit:
+    """At most `most` jobs; a batch that is larger still goes when nobody else waits."""
+
+    def __init__(self, most: int = 5000) -> None:
+        self._most: Final = most
+        self._count = 0
+
+    @contextmanager
+    def admit(self, jobs: int) -> Iterator[None]:
+        """Raises OverloadedError, and then nothing was done."""
+        if self._count and self._count + jobs > self._most:
+            raise OverloadedError(self._count)
+        self._count += jobs
+        try:
+            yield
+        finally:
+            self._count -= jobs
+
+
+PATIENCE: Final = 3.0
+"""Seconds for which a database that cannot be reached is tried before a caller is told so."""
+
+SILENCE: Final = 10.0
+"""Seconds after which a caller is told so, whatever happens: a database may be reached and say nothing."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a job gets that says nothing itself. None keeps the row."""
+
+    ttl: timedelta | None = timedelta(days=7)
+    ttl_failed: timedelta | None = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Services:
+    """The database, the tasks of this process, the room for submits, and what is written in groups."""
+
+    database: Database
+    catalog: Catalog
+    defaults: Defaults = field(default_factory=Defaults)
+    admission: AdmissionLimit = field(default_factory=AdmissionLimit)
+    has_keys: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """Set for good once this process knows of an access key."""
+    lacks_rights: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """Set while the database's role was last seen without a right that jobs need."""
+
+    _groups: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    _context: contextvars.Context = field(default_factory=contextvars.copy_context, init=False, repr=False)
+
+    def group(
+        self, write: Callable[[Database, Sequence[Row]], Awaitable[Sequence[Answer]]], *, weigh: Weigh[Row] = weightless
+    ) -> GroupCommit[Row, Answer]:
+        """The group commit of this process for `write`, made when it is first asked for."""
+        found: GroupCommit[Row, Answer] | None = self._groups.get(write)
+        if found is None:
+            found = self._groups[write] = self._context.run(
+                lambda: GroupCommit(partial(write, self.database), weigh=weigh, patience=PATIENCE, longest=SILENCE)
+            )
+        return found
+
+    @asynccontextmanager
+    async def session(self, seconds: float | None = None) -> AsyncIterator[AsyncSession]:
+        """A session for reading; UnavailableError when the database does not answer within SILENCE, or `seconds`."""
+        with unavailable():
+            async with self.database.reading(seconds or SILENCE) as session:
+                yield session
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that commits at the end; UnavailableError when the database or a locked row does not answer,
+        as OutcomeUnknownError when it was the COMMIT that got no answer.
+        """
+        committing = False
+        with unavailable():
+            try:
+                async with self.database.reading(SILENCE) as session:
+                    yield session
+                    committing = True
+                    await session.commit()
+            except FAILURES as error:
+                if committing and fault_of(error) is Fault.CONNECTION:
+                    raise OutcomeUnknownError("the database did not answer in time") from error
+                raise
+
+
+async def missing_rights(services: Services, session: AsyncSession) -> str | None:
+    """Which rights are missing and the GRANTs that mend it, noted for `require_rights`."""
+    lacks = await rights.lacking(session)
+    if lacks:
+        services.lacks_rights.set()
+        return rights.told(lacks)
+    services.lacks_rights.clear()
+    return None
+
+
+async def require_rights(services: Services) -> None:
+    """Asks the database only while something was missing. Raises UnavailableError: a job might never run."""
+    if not services.lacks_rights.is_set():
+        return
+    async with services.session() as session:
+        if (missing := await missing_rights(services, session)) is not None:
+            raise UnavailableError(missing)
+
+
+async def look_at_start(services: Services) -> None:
+    """A process that serves starts all the same: /health/ready says it, and it needs no restart after the GRANT."""
+    try:
+        async with services.session(PATIENCE) as session:
+            missing = await missing_rights(services, session)
+    except UnavailableError:
+        return
+    if missing is not None:
+        log.error("not ready, and no job is accepted: %s", missing)
+
+
+async def require_rights_at_start(services: Services) -> None:
+    """For a process that nobody asks whether it is ready. Raises SettingsError, UnavailableError."""
+    async with services.session() as session:
+        if (missing := await missing_rights(services, session)) is not None:
+            raise SettingsError(f"JOBTRAIL_DATABASE_URL: {missing}")

@@ -1,0 +1,347 @@
+"""→ pending: a request becomes a committed row. A request that cannot run is refused before anything is stored."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from jobtrail.db.engine import Database
+from jobtrail.db.group_commit import GroupCommit
+from jobtrail.job.errors import (
+    AppKeyReusedError,
+    FieldError,
+    IdempotencyKeyReusedError,
+    InvalidArgumentsError,
+    InvalidInputError,
+    OutcomeUnknownError,
+    UnknownTaskError,
+)
+from jobtrail.job.ids import new_job_id
+from jobtrail.job.record import AppKey, Job, NewJob
+from jobtrail.job.status import Status
+from jobtrail.job.storable import dump
+from jobtrail.job.submission import Submission, seconds
+from jobtrail.job.task import Task
+from jobtrail.jobs.amend import KEY_LIFE
+from jobtrail.jobs.query import read
+from jobtrail.jobs.services import Services, require_rights
+
+
+class Inserted(NamedTuple):
+    created_at: datetime
+    run_at: datetime
+
+
+async def submit(services: Services, wanted: Submission, *, by: str, trace_id: str | None = None) -> Job:
+    """Store one job; committed when this returns.
+
+    Raises OverloadedError, UnknownTaskError, InvalidArgumentsError, UnavailableError: nothing is stored, unless it is
+    an OutcomeUnknownError.
+    """
+    with services.admission.admit(1):
+        new = prepare(services, wanted, by=by, trace_id=trace_id)
+        await require_rights(services)
+        return born(new, await insert(services, new))
+
+
+def inserts(services: Services) -> GroupCommit[NewJob, Inserted]:
+    """The group commit that carries the submits of this process."""
+    return services.group(insert_group, weigh=lambda row: len(row.args_json))
+
+
+async def insert(services: Services, new: NewJob) -> Inserted:
+    """Store a row without a key, together with others. Raises UnavailableError, as `submit`."""
+    try:
+        return await inserts(services).put(new)
+    except OutcomeUnknownError as error:
+        raise OutcomeUnknownError("the database did not answer in time", new.id) from error
+
+
+async def submit_keyed(
+    services: Services, wanted: Submission, *, by: str, key: str, trace_id: str | None = None
+) -> tuple[Job, bool]:
+    """Store a job once per caller and key; the job, and whether it was there already.
+
+    Raises IdempotencyKeyReusedError when the key came with another request before, else as `submit`. Keyed rows never
+    ride a group: a caller's open transaction on a key would hold up all the others.
+    """
+    with services.admission.admit(1):
+        new = keyed(prepare(services, wanted, by=by, trace_id=trace_id), wanted, key)
+        await require_rights(services)
+        async with services.transaction() as session:
+            stored = await insert_once(session, new)
+    return (born(new, stored), False) if isinstance(stored, Inserted) else (await read(services, stored), True)
+
+
+async def submit_batch(
+    services: Services, wanted: Sequence[Submission], *, by: str, trace_id: str | None = None
+) -> Sequence[Job]:
+    """Store all of these jobs or none, in one transaction. Raises as `submit`; pointers begin with `/jobs/INDEX`."""
+    with services.admission.admit(len(wanted)):
+        new = [
+            _prepare_at(f"/jobs/{index}", services, each, by=by, trace_id=trace_id) for index, each in enumerate(wanted)
+        ]
+        await require_rights(services)
+        async with services.transaction() as session:
+            stored = await insert_all(session, new)
+    return [born(each, times) for each, times in zip(new, stored, strict=True)]
+
+
+def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | None) -> NewJob:
+    """What will be stored: the caller's word, else the task's, else the service's. Raises as `submit`."""
+    task = services.catalog[wanted.task]
+    try:
+        args = task.signature.settle(wanted.args)
+    except InvalidArgumentsError as error:
+        raise error.under("/args") from None
+    job_id = new_job_id()
+    ttl, ttl_failed = _ttls(services, wanted, task)
+    return NewJob(
+        id=job_id,
+        task=task.name,
+        args=args,
+        args_json=dump(args),
+        trace_id=trace_id or job_id.hex,
+        created_by=by,
+        queue=wanted.queue or task.queue,
+        priority=task.priority if wanted.priority is None else wanted.priority,
+        max_attempts=wanted.max_attempts or task.max_attempts,
+        tags=wanted.tags,
+        ttl=ttl,
+        ttl_failed=ttl_failed,
+        timeout=seconds(wanted.timeout if "timeout" in wanted.model_fields_set else task.timeout),
+        run_at=wanted.run_at,
+    )
+
+
+async def insert_once(session: AsyncSession, new: NewJob) -> Inserted | UUID:
+    """A keyed row in the caller's transaction; the id of the job that was there with the same key and request already.
+
+    Raises IdempotencyKeyReusedError.
+    """
+    stored = await insert_keyed(session, new)
+    if isinstance(stored, Inserted):
+        return stored
+    if stored.request_hash != new.request_hash:
+        raise IdempotencyKeyReusedError(new.idempotency_key or "", stored.id)
+    return stored.id
+
+
+async def insert_once_in_app(session: AsyncSession, new: NewJob, app_key: AppKey) -> Inserted | UUID:
+    """The same for a key of the app's. Raises AppKeyReusedError."""
+    stored = await insert_app_keyed(session, new, app_key)
+    if isinstance(stored, Inserted):
+        return stored
+    if stored.request_hash != app_key.request_hash:
+        raise AppKeyReusedError(app_key.key, stored.id)
+    return stored.id
+
+
+def keyed(new: NewJob, wanted: Submission, key: str) -> NewJob:
+    """The same with the key of a client, whose repeat is the same in every word."""
+    said = wanted.model_dump(mode="json", exclude_unset=True)
+    return replace(_remembered(new), idempotency_key=key, request_hash=_digest(said))
+
+
+def app_keyed(new: NewJob, key: str) -> NewJob:
+    """The same with a key of the app's: this task with these arguments, once, whoever asks and with which options."""
+    return replace(_remembered(new), app_key=AppKey(key, _digest({"task": new.task, "args": new.args})))
+
+
+def born(new: NewJob, times: Inserted) -> Job:
+    """The row as it was committed, without reading it again."""
+    return Job(
+        id=new.id, task=new.task, queue=new.queue, args=new.args, status=Status.PENDING, result=None, error=None,
+        trace_id=new.trace_id, priority=new.priority, tags=new.tags, attempt=0, max_attempts=new.max_attempts,
+        timeout=new.timeout, progress=None, run_at=times.run_at, created_at=times.created_at, started_at=None,
+        finished_at=None, ttl=new.ttl, expires_at=None, cancel_requested_at=None, cancel_reason=None,
+        created_by=new.created_by, node_id=None, seq=1,
+    )  # fmt: skip
+
+
+def _prepare_at(pointer: str, services: Services, wanted: Submission, *, by: str, trace_id: str | None) -> NewJob:
+    try:
+        return prepare(services, wanted, by=by, trace_id=trace_id)
+    except InvalidArgumentsError as error:
+        raise error.under(pointer) from None
+    except UnknownTaskError as error:
+        raise InvalidInputError([FieldError(f"{pointer}/task", str(error))]) from None
+
+
+def _ttls(services: Services, wanted: Submission, task: Task[..., Any]) -> tuple[timedelta | None, timedelta | None]:
+    if "ttl" in wanted.model_fields_set:
+        ttl = seconds(wanted.ttl)
+        return ttl, ttl
+    if task.has_ttl:
+        return seconds(task.ttl), seconds(task.ttl)
+    return services.defaults.ttl, services.defaults.ttl_failed
+
+
+def _remembered(new: NewJob) -> NewJob:
+    """The same, kept for a day at least: a key lives as long as its row."""
+    ttl, ttl_failed = (None if each is None else max(each, KEY_LIFE) for each in (new.ttl, new.ttl_failed))
+    return replace(new, ttl=ttl, ttl_failed=ttl_failed)
+
+
+def _digest(said: Mapping[str, Any]) -> bytes:
+    """The same for the same JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).digest()
+
+
+async def submit_together(services: Services, jobs: Sequence[NewJob]) -> Sequence[UUID]:
+    """The ids under which they are stored, in their order; committed when this returns.
+
+    An id is another than that of the NewJob where its key was there already.
+    Raises IdempotencyKeyReusedError, OverloadedError, UnavailableError: nothing is stored, unless it is an
+    OutcomeUnknownError.
+    """
+    with services.admission.admit(len(jobs)):
+        await require_rights(services)
+        if len(jobs) == 1 and jobs[0].app_key is None:
+            await insert(services, jobs[0])
+            return [jobs[0].id]
+        async with services.transaction() as session:
+            found = await _insert_together(session, jobs)
+    return [found.get(job.id, job.id) for job in jobs]
+
+
+async def _insert_together(session: AsyncSession, jobs: Sequence[NewJob]) -> Mapping[UUID, UUID]:
+    """For those whose key was there already, the id of the job that has it."""
+    await insert_all(session, [job for job in jobs if job.app_key is None])
+    found: dict[UUID, UUID] = {}
+    # in the order of their keys: two callers with the same ones wait for each other, and do not deadlock
+    with_key = [(job.app_key, job) for job in jobs if job.app_key is not None]
+    for app_key, job in sorted(with_key, key=lambda each: each[0].key):
+        stored = await insert_once_in_app(session, job, app_key)
+        if not isinstance(stored, Inserted):
+            found[job.id] = stored
+    return found
+
+
+# The arrays are named once here; tags travel as array literals because unnest flattens arrays of arrays.
+# statement_timestamp: one group has one birth time, and run_at is not a moment before created_at.
+_INSERT: Final = text("""
+INSERT INTO jobtrail.jobs (
+    id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_at,
+    idempotency_key, request_hash, created_by, moved_by, move_reason, ttl, ttl_failed)
+SELECT u.id, u.task, u.queue, u.args, u.trace_id, u.priority, u.tags::text[], u.max_attempts, u.timeout,
+       coalesce(u.run_at, statement_timestamp()), statement_timestamp(),
+       u.idempotency_key, u.request_hash, u.created_by, u.created_by, 'submitted', u.ttl, u.ttl_failed
+  FROM unnest(
+    CAST(:id AS uuid[]), CAST(:task AS text[]), CAST(:queue AS text[]), CAST(:args AS jsonb[]),
+    CAST(:trace_id AS text[]), CAST(:priority AS smallint[]), CAST(:tags AS text[]), CAST(:max_attempts AS int[]),
+    CAST(:timeout AS interval[]), CAST(:run_at AS timestamptz[]), CAST(:idempotency_key AS text[]),
+    CAST(:request_hash AS bytea[]), CAST(:created_by AS text[]), CAST(:ttl AS interval[]),
+    CAST(:ttl_failed AS interval[])
+  ) AS u(id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, idempotency_key,
+         request_hash, created_by, ttl, ttl_failed)
+ON CONFLICT DO NOTHING
+RETURNING id, created_at, run_at
+""")
+
+_BIRTHS: Final = text("SELECT id, created_at, run_at FROM jobtrail.jobs WHERE id = ANY(:ids)")
+
+_BY_KEY: Final = text("""
+SELECT id, request_hash FROM jobtrail.jobs WHERE created_by = :created_by AND idempotency_key = :key
+""").bindparams(bindparam("created_by"), bindparam("key"))
+
+_TAKE_APP_KEY: Final = text("""
+INSERT INTO jobtrail.app_keys (key, job_id, request_hash) VALUES (:key, :job_id, :request_hash)
+ON CONFLICT DO NOTHING RETURNING job_id
+""")
+
+_BY_APP_KEY: Final = text("SELECT job_id, request_hash FROM jobtrail.app_keys WHERE key = :key")
+
+
+async def insert_group(database: Database, rows: Sequence[NewJob]) -> Sequence[Inserted]:
+    """Store jobs without keys in one statement and one commit.
+
+    Repeatable: a row that is there already is one that an earlier try committed before its answer was lost.
+    """
+    async with database.autocommit() as connection:
+        found = await _insert(connection, rows)
+        missing = [row.id for row in rows if row.id not in found]
+        if missing:
+            found |= _births(await connection.execute(_BIRTHS, {"ids": missing}))
+    return [found[row.id] for row in rows]
+
+
+async def insert_all(session: AsyncSession, rows: Sequence[NewJob]) -> Sequence[Inserted]:
+    """Store jobs without keys in the caller's transaction: all or none."""
+    if not rows:
+        return []
+    found = await _insert(await session.connection(), rows)
+    return [found[row.id] for row in rows]
+
+
+class KeyHolder(NamedTuple):
+    """The job that a key belongs to, and the hash of the request that brought it."""
+
+    id: UUID
+    request_hash: bytes
+
+
+async def insert_keyed(session: AsyncSession, row: NewJob) -> Inserted | KeyHolder:
+    """Store a job with a key in the caller's transaction, or find the job that has the key.
+
+    A second statement reads the key, since the first cannot see a row that was committed after it began; the holder
+    may have been purged in between, so again.
+    """
+    connection = await session.connection()
+    while True:
+        found = await _insert(connection, [row])
+        if row.id in found:
+            return found[row.id]
+        holder = (
+            await connection.execute(_BY_KEY, {"created_by": row.created_by, "key": row.idempotency_key})
+        ).one_or_none()
+        if holder is not None:
+            return KeyHolder(holder.id, holder.request_hash)
+
+
+async def insert_app_keyed(session: AsyncSession, row: NewJob, app_key: AppKey) -> Inserted | KeyHolder:
+    """The same for a job with a key of the app's, which is taken before the row is stored."""
+    connection = await session.connection()
+    taken = {"key": app_key.key, "job_id": row.id, "request_hash": app_key.request_hash}
+    while (await connection.execute(_TAKE_APP_KEY, taken)).one_or_none() is None:
+        holder = (await connection.execute(_BY_APP_KEY, {"key": app_key.key})).one_or_none()
+        if holder is not None:
+            return KeyHolder(holder.job_id, holder.request_hash)
+    return (await _insert(connection, [row]))[row.id]
+
+
+async def _insert(connection: AsyncConnection, rows: Sequence[NewJob]) -> dict[UUID, Inserted]:
+    columns: dict[str, list[Any]] = {
+        "id": [row.id for row in rows],
+        "task": [row.task for row in rows],
+        "queue": [row.queue for row in rows],
+        "args": [row.args_json for row in rows],
+        "trace_id": [row.trace_id for row in rows],
+        "priority": [row.priority for row in rows],
+        "tags": [_array_literal(row.tags) for row in rows],
+        "max_attempts": [row.max_attempts for row in rows],
+        "timeout": [row.timeout for row in rows],
+        "run_at": [row.run_at for row in rows],
+        "idempotency_key": [row.idempotency_key for row in rows],
+        "request_hash": [row.request_hash for row in rows],
+        "created_by": [row.created_by for row in rows],
+        "ttl": [row.ttl for row in rows],
+        "ttl_failed": [row.ttl_failed for row in rows],
+    }
+    return _births(await connection.execute(_INSERT, columns))
+
+
+def _births(rows: Any) -> dict[UUID, Inserted]:
+    return {row.id: Inserted(row.created_at, row.run_at) for row in rows}
+
+
+def _array_literal(texts: Sequence[str]) -> str:
+    """PostgreSQL's text form of an array (PostgreSQL, "Array Input and Output Syntax")."""
+    quoted = (each.replace("\\", "\\\\").replace('"', '\\"') for each in texts)
+    return "{" + ",".join(f'"{each}"' for each in quoted) + "}"

@@ -1,0 +1,153 @@
+"""Keeps with a job what it logs: on `context.log`, and on every other logger while it runs.
+
+While a node runs, one handler on the root logger gives each record of a job to the job's sink. Another is on the tasks'
+own logger, since `context.log.info` is kept whatever the level of the process. What the process would have shown is
+shown, and nothing more: handlers and levels of a host are left alone.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
+from jobtrail.job.context import TASK_LOGGER
+
+_SPEAK_FOR_THE_TASK: Final = ("jobtrail.job.calls",)
+"""Loggers of ours beside `context.log`; all others speak for the service."""
+
+Sink = Callable[[logging.LogRecord], None]
+
+_sink: Final[ContextVar[Sink | None]] = ContextVar("jobtrail_log_sink", default=None)
+_nodes: Final[set[object]] = set()
+
+
+def attach(node: object) -> None:
+    """Put the handlers in place, until the last node calls `detach`."""
+    _nodes.add(node)
+    _install()
+
+
+def detach(node: object) -> None:
+    _nodes.discard(node)
+    if not _nodes:
+        with _INSTALLING:
+            logging.getLogger().removeHandler(_ON_ROOT)
+            _ON_TASKS.remove()
+
+
+@contextmanager
+def collect(sink: Sink) -> Iterator[None]:
+    """Give `sink` every record that the job makes within, also in threads that run in a copy of this context.
+
+    It is called where the record is made. When it raises, logging tells it as it does of any handler.
+    """
+    _install()  # again, where somebody configured logging anew
+    token = _sink.set(sink)
+    try:
+        yield
+    finally:
+        _sink.reset(token)
+
+
+def _install() -> None:
+    with _INSTALLING:
+        logging.getLogger().addHandler(_ON_ROOT)
+        _ON_TASKS.install()
+
+
+class _JobHandler(logging.Handler):
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Without the handler's lock: a sink may be called from several threads at once."""
+        self.emit(record)
+        return True
+
+    def keep(self, record: logging.LogRecord) -> None:
+        if (sink := _sink.get()) is None:
+            return
+        try:
+            sink(record)
+        except Exception:  # noqa: BLE001 - what becomes of a line must not end the task that wrote it
+            self.handleError(record)
+
+
+class _RootHandler(_JobHandler):
+    def emit(self, record: logging.LogRecord) -> None:
+        name = str(record.name)  # a record that was put together by hand may have none
+        if not f"{name}.".startswith("jobtrail.") or name in _SPEAK_FOR_THE_TASK:
+            self.keep(record)
+        # Python does so where there is no handler, and now there is this one
+        last = logging.lastResort
+        if last is not None and record.levelno >= last.level and not _has_other_handlers(name):
+            last.handle(record)
+
+
+class _TasksHandler(_JobHandler):
+    """On the logger of the tasks, and the only way from there to the handlers of the process.
+
+    `context.log.info` is kept, whatever the root logger's level; it is shown only where that level lets it through.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tasks = logging.getLogger(TASK_LOGGER)
+        self._given = logging.NOTSET
+        self._propagated = True
+
+    def install(self) -> None:
+        tasks = self._tasks
+        if self not in tasks.handlers:
+            tasks.addHandler(self)
+            self._given = logging.NOTSET
+            self._propagated, tasks.propagate = tasks.propagate, False
+        wanted = min(logging.INFO, self._level_above())
+        # a level that somebody chose stays
+        if tasks.level in {logging.NOTSET, self._given} and tasks.level != wanted:
+            self._given = wanted
+            tasks.setLevel(wanted)
+
+    def remove(self) -> None:
+        if self in self._tasks.handlers:
+            self._tasks.removeHandler(self)
+            self._tasks.propagate = self._propagated
+        if self._tasks.level == self._given:
+            self._tasks.setLevel(logging.NOTSET)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.keep(record)
+        if not self._propagated or not self._is_shown(record):
+            return
+        # as Logger.callHandlers does, which error trackers replace: they would count the record twice
+        logger = self._tasks.parent
+        while logger is not None:
+            for handler in list(logger.handlers):
+                if record.levelno >= handler.level:
+                    handler.handle(record)
+            logger = logger.parent if logger.propagate else None
+
+    def _is_shown(self, record: logging.LogRecord) -> bool:
+        """By the level of the process, unless somebody chose one for the tasks."""
+        chosen: logging.Logger | None = logging.getLogger(record.name)
+        while chosen is not None and chosen is not self._tasks and chosen.level == logging.NOTSET:
+            chosen = chosen.parent
+        if chosen is not self._tasks or chosen.level != self._given:
+            return True
+        return record.levelno >= self._level_above()
+
+    def _level_above(self) -> int:
+        return self._tasks.parent.getEffectiveLevel() if self._tasks.parent is not None else logging.WARNING
+
+
+def _has_other_handlers(name: str) -> bool:
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None:
+        if any(not isinstance(handler, _JobHandler) for handler in logger.handlers):
+            return True
+        logger = logger.parent
+    return False
+
+
+_ON_ROOT: Final = _RootHandler()
+_ON_TASKS: Final = _TasksHandler()
+_INSTALLING: Final = threading.Lock()

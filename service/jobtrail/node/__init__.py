@@ -1,6 +1,0 @@
-"""WHAT A PROCESS KEEPS DOING: one loop class, claims, attempts in three kinds of place, leases, the janitor.
-
-Read `node` (what starts and stops), `worker` and `slots` (what is claimed), `attempts`, `attempt` and `handover` (from
-a claim to its recorded end), `execution` and `places` with `threads` and `processes` (how a task is run and stopped),
-`reports` and `report` (what it says meanwhile), then `leases`, `watchdog`, `janitor`, `loop`.
-"""

@@ -1,0 +1,75 @@
+"""Questions of a doctor to the database: about the server, and about jobs and nodes that look abandoned."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+
+class Server(NamedTuple):
+    """`version_num` as PostgreSQL counts, 150004 for 15.4; `connections` that those who are no superuser may have."""
+
+    version_num: int
+    version: str
+    connections: int
+    connected: int
+    is_standby: bool
+    is_read_only: bool = False
+    encoding: str = "UTF8"
+
+
+class Stranded(NamedTuple):
+    """Pending jobs of one task in one queue that no living node takes."""
+
+    task: str
+    queue: str
+    jobs: int
+
+
+class Lapsed(NamedTuple):
+    """Jobs that are `running` although their lease ran out; `since` is when the first of them did."""
+
+    node_id: UUID
+    jobs: int
+    since: datetime
+
+
+_SERVER: Final = text("""
+SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+       current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), pg_is_in_recovery(),
+       current_setting('transaction_read_only') = 'on', current_setting('server_encoding')
+""")
+
+# Grouped first: the backlog may be long, its tasks are few.
+_STRANDED: Final = text("""
+SELECT w.task, w.queue, w.jobs
+  FROM (SELECT task, queue, count(*) AS jobs FROM jobtrail.jobs WHERE status = 'pending' GROUP BY task, queue) w
+ WHERE NOT EXISTS (
+     SELECT FROM jobtrail.nodes n
+      WHERE n.heartbeat_at > clock_timestamp() - CAST(:silence AS interval)
+        AND w.task = ANY(n.tasks) AND (n.queues = '{}' OR w.queue = ANY(n.queues)))
+ ORDER BY w.jobs DESC, w.task, w.queue
+""")
+
+_LAPSED: Final = text("""
+SELECT node_id, count(*), min(lease_until) FROM jobtrail.jobs
+ WHERE status = 'running' AND lease_until < clock_timestamp()
+ GROUP BY node_id ORDER BY min(lease_until)
+""")
+
+
+async def server(session: AsyncSession) -> Server:
+    return Server(*(await session.execute(_SERVER)).one())
+
+
+async def stranded(session: AsyncSession, silence: timedelta) -> Sequence[Stranded]:
+    """A node counts as living unless it has been silent for `silence`. The most jobs first."""
+    return [Stranded(*row) for row in await session.execute(_STRANDED, {"silence": silence})]
+
+
+async def lapsed(session: AsyncSession) -> Sequence[Lapsed]:
+    return [Lapsed(*row) for row in await session.execute(_LAPSED)]

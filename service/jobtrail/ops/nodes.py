@@ -1,0 +1,83 @@
+"""Nodes, the processes that run jobs: since when, which tasks and queues, how full."""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from jobtrail.db.tables import Json
+from jobtrail.job.catalog import Known
+from jobtrail.job.record import NodeRecord
+from jobtrail.job.storable import dump
+from jobtrail.jobs.services import Services
+
+
+class Counts(NamedTuple):
+    """What did not go well in a process since its start: tasks that did not end when told to and still take a slot,
+    and ends that were refused.
+    """
+
+    left_behind: int = 0
+    stale_ends: int = 0
+
+
+_NONE: Final = Counts()
+
+# By the database's clock alone, so that a node that slept notices it too. The first beat counts as a quarter of a
+# lease of being heard of: in the rest those are back who lost the database while this node was started. (An unlucky one
+# needs 0.6 of a lease: two tries of nearly a third each, or one of them and the pause between two beats.)
+_BEAT: Final = text("""
+INSERT INTO jobtrail.nodes AS n (
+       id, host, pid, version, queues, tasks, slots, left_behind, stale_ends, lease, steady_since,
+       modules)
+VALUES (:id, :host, :pid, :version, CAST(:queues AS text[]), CAST(:tasks AS text[]), CAST(:slots AS jsonb),
+        :left_behind, :stale_ends, CAST(:lease AS interval), clock_timestamp() - CAST(:lease AS interval) / 4,
+        CAST(:modules AS jsonb))
+ON CONFLICT (id) DO UPDATE SET heartbeat_at = clock_timestamp(),
+       left_behind = excluded.left_behind, stale_ends = excluded.stale_ends,
+       steady_since = CASE WHEN n.heartbeat_at < clock_timestamp() - n.lease / 2
+                           THEN clock_timestamp() ELSE n.steady_since END
+""")
+
+_LEAVE: Final = text("DELETE FROM jobtrail.nodes WHERE id = :id")
+
+_ALL: Final = text("""
+SELECT n.id, n.host, n.pid, n.version, n.queues, n.tasks, CAST(n.slots AS text) AS slots, n.started_at, n.heartbeat_at,
+       (SELECT count(*) FROM jobtrail.jobs j WHERE j.status = 'running' AND j.node_id = n.id) AS running,
+       n.left_behind, n.stale_ends, n.lease
+  FROM jobtrail.nodes n ORDER BY n.started_at, n.id
+""").columns(slots=Json)
+
+
+_KNOWN: Final = text("""
+SELECT host, CAST(modules AS text) AS modules FROM jobtrail.nodes
+ WHERE modules IS NOT NULL AND id <> :except_of AND heartbeat_at > clock_timestamp() - greatest(lease, interval '60 s')
+ ORDER BY started_at, id
+""").columns(modules=Json)
+
+
+async def beat(connection: AsyncConnection, node: dict[str, Any], counts: Counts = _NONE) -> None:
+    """Say that this node is alive; the first beat enters it. `node`: the columns up to `slots`, `lease`, `modules`."""
+    await connection.execute(
+        _BEAT, {**node, **counts._asdict(), **{name: dump(node[name]) for name in ("slots", "modules")}}
+    )
+
+
+async def leave(connection: AsyncConnection, node_id: Any) -> None:
+    await connection.execute(_LEAVE, {"id": node_id})
+
+
+async def all_nodes(session: AsyncSession) -> Sequence[NodeRecord]:
+    return [NodeRecord(*row) for row in (await session.execute(_ALL)).all()]
+
+
+async def known(session: AsyncSession, *, except_of: UUID | None = None) -> Sequence[Known]:
+    """What living nodes know their tasks by; those of the release before do not say it."""
+    return [Known(*row) for row in await session.execute(_KNOWN, {"except_of": except_of or UUID(int=0)})]
+
+
+async def read_nodes(services: Services) -> Sequence[NodeRecord]:
+    async with services.session() as session:
+        return await all_nodes(session)

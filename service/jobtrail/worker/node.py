@@ -1,0 +1,146 @@
+"""One process that runs jobs, from its first beat to its last."""
+
+import asyncio
+import contextvars
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from jobtrail.job.catalog import Known, modules_of
+from jobtrail.job.context import JobContext
+from jobtrail.job.submission import Submission
+from jobtrail.job.task import Task
+from jobtrail.jobs.services import Services
+from jobtrail.jobs.submit import submit
+from jobtrail.logs import attach, detach
+from jobtrail.ops.nodes import Counts
+from jobtrail.worker.leases import Leases, Terms
+from jobtrail.worker.neighbours import Neighbours
+from jobtrail.worker.periodic import Janitor, Upkeep
+from jobtrail.worker.watchdog import Watchdog
+from jobtrail.worker.worker import Work, Worker
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """A fresh random id per start: with the attempt it is the fence, so no node is mistaken for its predecessor.
+
+    `tasks` are those that it has places for. `connect` makes an engine for the thread that renews the leases.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        connect: Callable[[], AsyncEngine],
+        work: Work,
+        upkeep: Upkeep,
+        terms: Terms,
+        *,
+        version: str,
+    ) -> None:
+        self.id: Final = uuid4()
+        self._services = services
+        self.worker: Final = Worker(services, self.id, work, self._submit)
+        self.tasks: Final = [task.name for task in services.catalog if self.worker.slots[task.runs_in]]
+        known = Known(socket.gethostname(), modules_of(services.catalog))
+        entry = {
+            "id": self.id,
+            "host": known.host,
+            "pid": os.getpid(),
+            "version": version,
+            "queues": list(work.queues),
+            "tasks": self.tasks,
+            "slots": self.worker.slots,
+            "lease": terms.lease,
+            "modules": known.modules,
+        }
+        self._watchdog = Watchdog(self.worker.task_of)
+        self.leases: Final = Leases(
+            connect,
+            entry,
+            terms,
+            held=self.worker.held,
+            counts=self._counts,
+            report=self.worker.reconcile,
+            beside=[self._watchdog.loop],
+        )
+        self.janitor: Final = Janitor(services.database, upkeep, node_id=self.id, lease=work.lease)
+        self.neighbours: Final = Neighbours(services.database, known, node_id=self.id, every=work.lease)
+
+        self.unrecorded = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._context = contextvars.copy_context()
+        self._stopping: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        if self.tasks:
+            attach(self)
+        self._watchdog.attach()
+        self.leases.start()
+        self.worker.start()
+        self.janitor.start()
+        self.neighbours.loop.start()
+        if self.tasks and (left_out := sorted(set(self._services.catalog.names) - set(self.tasks))):
+            log.warning("no place here for %s: see JOBTRAIL_SLOTS, _THREADS and _PROCESSES", ", ".join(left_out))
+        log.info("node started", extra={"node_id": str(self.id), "tasks": len(self.tasks)})
+
+    def drain(self, grace: float) -> None:
+        """Begin to stop: nothing is accepted or claimed any more, and what runs has `grace` seconds from now.
+
+        Again with less: to hurry; an earlier limit holds. Callable from a signal handler; `stop` waits for the end.
+        """
+        self.worker.drain(grace)
+        if self._loop is not None:
+            # a signal handler has the context of what it interrupts, so a job's ids would be in all lines from here on
+            self._loop.call_soon_threadsafe(self._begin_to_stop, context=self._context)
+
+    async def stop(self, grace: float) -> None:
+        """Idempotent. When it returns, the node is off the list, and every end of an attempt is recorded but for
+        `unrecorded` many, should the database be away.
+        """
+        self.worker.drain(grace)
+        stopping = self._begin_to_stop()
+        await asyncio.wait({stopping})
+        if stopping.cancelled():  # the loop is being closed, and everything on it was cancelled
+            await self._stop()
+        else:
+            await stopping
+
+    def _begin_to_stop(self) -> "asyncio.Task[None]":
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(), name="jobtrail-stop")
+        return self._stopping
+
+    async def _stop(self) -> None:
+        log.info("node stopping", extra={"node_id": str(self.id), "running": len(self.worker.held())})
+        _, self.unrecorded, _ = await asyncio.gather(
+            self.janitor.stop(), self.worker.stop(), self.neighbours.loop.stop()
+        )
+        detach(self)
+        await self.leases.stop()
+        log.info("node stopped", extra={"node_id": str(self.id)})
+
+    def accepting(self) -> bool:
+        """False once it stops: what is submitted then should go to another node."""
+        return not self.worker.draining
+
+    def launch(self, job_id: UUID, task: str, queue: str) -> None:
+        self.worker.launch(job_id, task, queue)
+
+    def _counts(self) -> Counts:
+        return Counts(self.worker.left_behind, self.worker.stale_ends)
+
+    def _submit(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any]) -> Awaitable[UUID]:
+        return self._submit_child(parent, Submission(task=task.name, args=args))
+
+    async def _submit_child(self, parent: JobContext, wanted: Submission) -> UUID:
+        job = await submit(self._services, wanted, by=f"job {parent.job_id}", trace_id=parent.trace_id)
+        self.launch(job.id, job.task, job.queue)
+        return job.id

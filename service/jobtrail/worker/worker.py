@@ -1,0 +1,285 @@
+"""What claims jobs for the places that are free, and hands them to be run."""
+
+import asyncio
+import logging
+import math
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from jobtrail.db.errors import FAILURES, reason
+from jobtrail.db.group_commit import GroupCommit
+from jobtrail.job.record import Claimed
+from jobtrail.jobs.claim import claim_next, claim_these, held_by, is_any_due
+from jobtrail.jobs.renew import AttemptRef, RunningAttempt, running_of
+from jobtrail.jobs.services import Services
+from jobtrail.worker.attempt import Equipment, Submit
+from jobtrail.worker.attempts import Attempts
+from jobtrail.worker.hook import Hook
+from jobtrail.worker.periodic import Loop
+from jobtrail.worker.processes.pool import Processes
+from jobtrail.worker.reports import Reports
+from jobtrail.worker.slots import KINDS, Kind, Slots
+from jobtrail.worker.threads import Threads
+
+log = logging.getLogger(__name__)
+
+_LAST_LOOK: Final = 3.0
+"""Seconds that a stopping node takes to ask what the database says that it still runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Which jobs a node takes, how many at once in each kind of place, and the terms it runs them on.
+
+    `queues` empty: all of them. `cancel_grace`: how long a task may go on that was told to end. `max_result` in bytes.
+    """
+
+    queues: Sequence[str] = ()
+    slots: int = 32
+    threads: int = 8
+    processes: int = 2
+    lease: timedelta = timedelta(seconds=30)
+    poll_every: timedelta = timedelta(seconds=1)
+    cancel_grace: timedelta = timedelta(seconds=5)
+    max_result: int = 1024 * 1024
+    on_attempt_end: Hook | None = None
+
+
+class Worker:
+    """Claims only what has a free slot, a known task and a served queue; `launch` may be called from anywhere on the
+    loop, the rest belongs to the node.
+    """
+
+    def __init__(self, services: Services, node_id: UUID, work: Work, submit: Submit) -> None:
+        self.claim_loop: Final = Loop("claim", self._claim, every=work.poll_every.total_seconds())
+        self.watch_loop: Final = Loop("watch", self._watch, every=1.0)
+        self.draining = False
+        self._services = services
+        self._node_id = node_id
+        self._work = work
+        self._slots = Slots({"loop": work.slots, "thread": work.threads, "process": work.processes})
+        self._tasks = {kind: [task.name for task in services.catalog.of_kind(kind)] for kind in KINDS}
+        self._threads = Threads()
+        self._processes = Processes(services.catalog.modules)
+        self._reports = Reports(services.database, node_id)
+        equipment = Equipment(
+            services.database, submit, self._threads, self._processes, work.lease, work.cancel_grace, work.max_result
+        )
+        self._attempts = Attempts(
+            services, node_id, equipment, self._reports, freed=self._free, hook=work.on_attempt_end
+        )
+        self._claims = GroupCommit(self._claim_group, patience=0)
+        self._nothing_waits = dict.fromkeys(KINDS, False)
+        self._passed_by = 0
+        self._claiming: list[float] = []  # when each that is under way began
+        self._unclaimed: dict[AttemptRef, float] = {}  # since when the database says that it runs here
+
+    @property
+    def slots(self) -> dict[str, int]:
+        return {str(kind): count for kind, count in self._slots.total.items()}
+
+    @property
+    def left_behind(self) -> int:
+        """Tasks that did not end when told to and still take a slot."""
+        return self._attempts.left_behind
+
+    @property
+    def stale_ends(self) -> int:
+        """Ends that were refused since the attempt was no longer this node's."""
+        return self._attempts.stale_ends
+
+    def start(self) -> None:
+        self.claim_loop.start()
+        self.watch_loop.start()
+        self._reports.loop.start()
+
+    def launch(self, job_id: UUID, task: str, queue: str) -> None:
+        """Start a job that was just committed, unless older or more urgent work waits for the same place.
+
+        It hands over and returns; whatever it leaves, the claim loop of this or any node takes.
+        """
+        if (
+            self.draining
+            or task not in self._services.catalog
+            or (self._work.queues and queue not in self._work.queues)
+        ):
+            return
+        kind = self._services.catalog[task].runs_in
+        if self._slots.free(kind) > 0 and self._nothing_waits[kind]:
+            self._slots.take(kind)
+            self._attempts.keep(self._claim_and_run(job_id, kind))
+        else:
+            self._passed_by += 1
+            self._nothing_waits[kind] = False
+            self.claim_loop.wake()
+
+    def held(self) -> Sequence[AttemptRef]:
+        """What this process runs right now; callable from any thread."""
+        return self._attempts.held()
+
+    def task_of(self, job_id: UUID) -> str | None:
+        """The task of a job that this process runs right now; callable from any thread."""
+        return self._attempts.task_of(job_id)
+
+    def reconcile(self, held: Sequence[AttemptRef], running: Sequence[RunningAttempt]) -> None:
+        """Compare what this node held with what the database said a moment later."""
+        said = {AttemptRef(each.id, each.attempt) for each in running}
+        for each in held:
+            if each not in said:
+                self._attempts.lose(each)
+        self._attempts.obey(running)
+        # A claim whose answer is under way looks the same as one whose answer was lost: wait for those that were under
+        # way when it was seen first.
+        now, oldest = time.monotonic(), min(self._claiming, default=math.inf)
+        unclaimed = [each for each in said.difference(held) if not self._attempts.knows(each)]
+        self._unclaimed = {each: self._unclaimed.get(each, now) for each in unclaimed}
+        orphans = [each for each, seen in self._unclaimed.items() if seen < min(now, oldest)]
+        if orphans:
+            self._attempts.keep(self._adopt(sorted(orphans)))
+
+    def drain(self, grace: float) -> None:
+        """Claim no more, and give what runs `grace` seconds from now, or as little as was said before."""
+        self.draining = True
+        self._attempts.limit(grace)
+
+    async def stop(self) -> int:
+        """Wait for what runs until its grace is over, then end it; how many ends could not be recorded."""
+        self._attempts.keep(self.claim_loop.stop())  # a claim under way is no reason for others to go on longer
+        if await self._attempts.stop():
+            await self._look_back()
+        if unrecorded := self._attempts.unrecorded:
+            log.error("%d ends could not be recorded; their leases will tell the other nodes", unrecorded)
+        await asyncio.gather(self._reports.loop.stop(), self.watch_loop.stop())
+        self._threads.close()
+        await self._processes.close()
+        return unrecorded
+
+    async def _look_back(self) -> None:
+        """A claim whose answer never came would else be this node's until its lease is over."""
+        try:
+            async with asyncio.timeout(_LAST_LOOK):
+                async with self._services.database.autocommit() as connection:
+                    said = await running_of(connection, self._node_id)
+                await self._attempts.give_up(said)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the leases tell the other nodes
+            log.warning("jobtrail: what this node may still hold could not be asked: %s", reason(error))
+
+    async def _claim(self) -> bool:
+        """One tick of the claim loop: as many due jobs of each kind as have a place; again if one came in between."""
+        again = False
+        kinds = [kind for kind in self._slots.free_kinds() if self._tasks[kind]]
+        if await self._is_idle(kinds):
+            return False
+        for kind in kinds:
+            if not self.draining:
+                again |= await self._claim_kind(kind)
+        return again
+
+    async def _is_idle(self, kinds: Sequence[Kind]) -> bool:
+        """Whether nothing has come in: where nothing waited, one look for all kinds does for a claim of each."""
+        if len(kinds) <= 1 or not all(self._nothing_waits[kind] for kind in kinds):
+            return False
+        tasks = [task for kind in kinds for task in self._tasks[kind]]
+        return not await is_any_due(
+            self._services.database, lease=self._work.lease, tasks=tasks, queues=self._work.queues
+        )
+
+    async def _claim_kind(self, kind: Kind) -> bool:
+        free, passed_by = self._slots.free(kind), self._passed_by
+        claimed: Sequence[Claimed] = ()
+        self._slots.take(kind, free)
+        try:
+            with self._a_claim():
+                claimed = await claim_next(
+                    self._services.database,
+                    node=self._node_id,
+                    lease=self._work.lease,
+                    tasks=self._tasks[kind],
+                    queues=self._work.queues,
+                    free=free,
+                    salt=secrets.token_hex(4),
+                )
+        finally:
+            self._slots.give_back(kind, free - len(claimed))
+        for each in claimed:
+            self._start(each)
+        self._nothing_waits[kind] = len(claimed) < free and passed_by == self._passed_by
+        return passed_by != self._passed_by and self._slots.free(kind) > 0
+
+    async def _claim_group(self, ids: Sequence[UUID]) -> Sequence[Claimed | None]:
+        with self._a_claim():
+            found = await claim_these(self._services.database, ids, node=self._node_id, lease=self._work.lease)
+        by_id = {each.id: each for each in found}
+        return [by_id.get(each) for each in ids]
+
+    @contextmanager
+    def _a_claim(self) -> Iterator[None]:
+        began = time.monotonic()
+        self._claiming.append(began)
+        try:
+            yield
+        finally:
+            self._claiming.remove(began)
+
+    async def _claim_and_run(self, job_id: UUID, kind: Kind) -> None:
+        claimed: Claimed | None = None
+        try:
+            claimed = await self._claims.put(job_id)
+        except Exception as error:  # the row is committed: the claim loop will find it
+            log.warning("jobtrail: launch of job %s: %s; it is claimed later", job_id, reason(error))
+            log.debug("jobtrail: launch failed", exc_info=error)
+        finally:
+            if claimed is None:
+                self._free(kind)
+        if claimed is not None:
+            self._start(claimed)
+
+    def _start(self, claimed: Claimed) -> None:
+        """What was claimed while the node began to stop goes back: it would not have the whole grace."""
+        if self.draining:
+            self._attempts.keep(self._give_back(claimed))
+        else:
+            self._attempts.begin(claimed)
+
+    async def _give_back(self, claimed: Claimed) -> None:
+        try:
+            await self._attempts.give_back(AttemptRef(claimed.id, claimed.attempt))
+        finally:
+            self._free(self._services.catalog[claimed.task].runs_in)
+
+    def _free(self, kind: Kind) -> None:
+        self._slots.give_back(kind)
+        if not self._nothing_waits[kind]:
+            self.claim_loop.wake()
+
+    async def _watch(self) -> None:
+        """Cancel requests reach a running job within about a second, whoever made them."""
+        if self._attempts.held():
+            async with self._services.database.autocommit() as connection:
+                self._attempts.obey(await running_of(connection, self._node_id))
+
+    async def _adopt(self, orphans: Sequence[AttemptRef]) -> None:
+        """Claims whose answer never came: start them where there is room, else hand them back unused."""
+        try:
+            ours = await held_by(self._services.database, orphans, node=self._node_id, lease=self._work.lease)
+        except FAILURES as error:
+            log.warning(
+                "jobtrail: %d claims without an answer: %s; the next beat sees to them", len(orphans), reason(error)
+            )
+            return
+        for claimed in ours:
+            # an earlier beat saw to it while this one asked
+            if self._attempts.knows(AttemptRef(claimed.id, claimed.attempt)):
+                continue
+            kind = self._services.catalog[claimed.task].runs_in
+            self._slots.take(kind)
+            if self._slots.free(kind) < 0:
+                await self._give_back(claimed)
+            else:
+                self._start(claimed)

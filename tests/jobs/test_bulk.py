@@ -1,0 +1,179 @@
+"""Many jobs at once: what is counted, what is moved, what is left alone, and what the history says of each."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from jobtrail.job.errors import InvalidInputError
+from jobtrail.job.status import Status
+from jobtrail.jobs.bulk import Action, bulk
+from jobtrail.jobs.cancel import cancel
+from jobtrail.jobs.query import Filter
+from jobtrail.jobs.retry import retry
+from jobtrail.jobs.services import Services
+from support.bulk import NOOP, counts, failed, statuses
+from support.rows import in_status, moved, trail
+from support.world import Place
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
+async def test_a_bulk_retry_is_many_single_ones(services: Services, place: Place, status: Status) -> None:
+    single, *many = [await in_status(place, status, tags=["a"]) for _ in range(3)]
+    await retry(services, single, by="ann")
+    assert counts(await bulk(services, Action.RETRY, NOOP, by="ann")) == (2, 2, 0)
+    await assert_alike(place, single, many)
+    assert (await trail(place, many[0]))[-1][1:] == (status, Status.PENDING)
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.RUNNING])
+@pytest.mark.parametrize("reason", ["wrong file", None])
+async def test_a_bulk_cancel_is_many_single_ones(
+    services: Services, place: Place, status: Status, reason: str | None
+) -> None:
+    single, *many = [await in_status(place, status) for _ in range(3)]
+    await cancel(services, single, by="ann", reason=reason)
+    assert counts(await bulk(services, Action.CANCEL, NOOP, by="ann", reason=reason)) == (2, 2, 0)
+    await assert_alike(place, single, many)
+    last = await place.rows("SELECT actor, reason FROM jobtrail.transitions WHERE job_id = $1 ORDER BY seq", many[0])
+    if status is Status.PENDING:
+        assert last[-1] == {"actor": "ann", "reason": reason or "cancelled"}
+
+
+async def assert_alike(place: Place, single: UUID, many: Sequence[UUID]) -> None:
+    """Rows and histories, but for ids; of times only whether there is one."""
+    kept = """to_jsonb(x) - ARRAY['id', 'job_id', 'trace_id', 'xact', 'node_id']
+        || (SELECT jsonb_object_agg(name, value IS NOT NULL) FROM jsonb_each_text(to_jsonb(x)) e(name, value)
+             WHERE name LIKE '%\\_at' OR name IN ('at', 'lease_until'))"""
+    row = f"SELECT {kept} AS found FROM jobtrail.jobs x WHERE id = $1"
+    moves = f"SELECT {kept} AS found FROM jobtrail.transitions x WHERE job_id = $1 ORDER BY seq"
+    for query in (row, moves):
+        expected = await place.rows(query, single)
+        assert expected
+        assert [await place.rows(query, each) for each in many] == [expected] * len(many)
+
+
+@pytest.mark.usefixtures("pairs")
+async def test_batches_are_told_and_are_commits_of_their_own(services: Services, place: Place) -> None:
+    await failed(place, 5)
+    told: list[tuple[int, int]] = []
+    done = await bulk(services, Action.RETRY, NOOP, by="ann", on_batch=lambda *each: told.append(each))
+    moves = await place.rows("SELECT xact, count(*) AS jobs FROM jobtrail.transitions WHERE actor = 'ann' GROUP BY 1")
+    assert (counts(done), told) == ((5, 5, 0), [(2, 5), (4, 5), (5, 5)])
+    assert sorted(move["jobs"] for move in moves) == [1, 2, 2]
+
+
+@pytest.mark.usefixtures("pairs")
+async def test_the_most_are_the_oldest(services: Services, place: Place) -> None:
+    jobs = await failed(place, 5)
+    told: list[tuple[int, int]] = []
+    done = await bulk(services, Action.RETRY, NOOP, by="ann", most=3, on_batch=lambda *each: told.append(each))
+    assert (counts(done), told) == ((5, 3, 2), [(2, 3), (3, 3)])
+    found = await statuses(place)
+    assert [found[job] for job in jobs] == ["pending"] * 3 + ["failed"] * 2
+    assert counts(await bulk(services, Action.RETRY, NOOP, by="ann", most=3)) == (2, 2, 0)
+
+
+@pytest.mark.parametrize("action", Action)
+async def test_a_dry_run_counts_and_changes_nothing(services: Services, place: Place, action: Action) -> None:
+    for status in Status:
+        await in_status(place, status)
+    before = await place.rows("SELECT * FROM jobtrail.jobs ORDER BY id")
+    done = await bulk(services, action, NOOP, by="ann", dry_run=True)
+    assert counts(done) == (2, 0, 2)
+    assert await place.rows("SELECT * FROM jobtrail.jobs ORDER BY id") == before
+
+
+@pytest.mark.parametrize(
+    ("action", "before", "after"),
+    [
+        (Action.RETRY, Status.FAILED, "pending"),
+        (Action.RETRY, Status.CANCELLED, "pending"),
+        (Action.CANCEL, Status.PENDING, "cancelled"),
+    ],
+)
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"queue": "mail"},
+        {"task": "other"},
+        {"tags": ["a", "b"]},
+        {"trace_id": TRACE},
+        {"created_at": "then"},
+    ],
+    ids=lambda columns: next(iter(columns)),
+)
+async def test_a_filter_chooses_as_in_the_list(
+    services: Services, place: Place, action: Action, before: Status, after: str, columns: dict[str, Any]
+) -> None:
+    then = datetime.fromisoformat("2020-01-31T12:00:00Z")
+    values = {name: then if value == "then" else value for name, value in columns.items()}
+    others = [await in_status(place, status) for status in Status]
+    chosen = await in_status(place, before, **values)
+    filters = {
+        "queue": Filter(queue=("mail", "post")),
+        "task": Filter(task=("other",), status=(before,)),
+        "tags": Filter(tags=("b", "a")),
+        "trace_id": Filter(trace_id=(TRACE,)),
+        "created_at": Filter(created_after=then - timedelta(1), created_before=then + timedelta(1)),
+    }
+    untouched = {job: status for job, status in (await statuses(place)).items() if job in others}
+    done = await bulk(services, action, filters[next(iter(columns))], by="ann")
+    assert counts(done) == (1, 1, 0)
+    assert await statuses(place) == untouched | {chosen: after}
+
+
+async def test_a_running_job_is_asked_once(services: Services, place: Place) -> None:
+    asked, running = [await in_status(place, Status.RUNNING) for _ in range(2)]
+    await cancel(services, asked, by="bob", reason="first")
+    assert counts(await bulk(services, Action.CANCEL, NOOP, by="ann", reason="second")) == (1, 1, 0)
+    assert counts(await bulk(services, Action.CANCEL, NOOP, by="ann", reason="third")) == (0, 0, 0)
+    rows = await place.rows("SELECT id, cancel_requested_by, cancel_reason FROM jobtrail.jobs")
+    assert {row["id"]: (row["cancel_requested_by"], row["cancel_reason"]) for row in rows} == {
+        asked: ("bob", "first"), running: ("ann", "second")
+    }  # fmt: skip
+    assert len(await trail(place, running)) == 2
+
+
+async def test_what_was_counted_is_what_is_moved(services: Services, place: Place) -> None:
+    counted = await failed(place, 2)
+    running = await in_status(place, Status.RUNNING)
+    dry = await bulk(services, Action.RETRY, NOOP, by="ann", dry_run=True)
+    await failed(place, 1)
+    await moved(place, running, Status.FAILED)
+    assert counts(await bulk(services, Action.RETRY, NOOP, by="ann", as_of=dry.as_of)) == (2, 2, 0)
+    assert {job for job, status in (await statuses(place)).items() if status == "pending"} == set(counted)
+
+
+@pytest.mark.parametrize("action", Action)
+async def test_a_filter_that_names_nothing_is_refused(services: Services, place: Place, action: Action) -> None:
+    for status in Status:
+        await in_status(place, status)
+    before = await statuses(place)
+    for empty in (Filter(), Filter([], [], [], [], [])):
+        with pytest.raises(InvalidInputError, match="an empty filter would mean every job"):
+            await bulk(services, action, empty, by="ann")
+    assert await statuses(place) == before
+
+
+@pytest.mark.parametrize(
+    ("action", "wrong", "fitting"),
+    [
+        (Action.RETRY, (Status.PENDING, Status.RUNNING, Status.SUCCEEDED), "failed or cancelled"),
+        (Action.CANCEL, (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED), "pending or running"),
+    ],
+)
+async def test_a_status_that_the_action_never_fits_is_refused(
+    services: Services, action: Action, wrong: Sequence[Status], fitting: str
+) -> None:
+    assert {*wrong, *action.statuses} == set(Status)
+    for status in wrong:
+        with pytest.raises(InvalidInputError) as error:
+            await bulk(services, action, Filter(status=(*action.statuses, status)), by="ann")
+        (flaw,) = error.value.flaws
+        assert flaw.pointer == "/status/2"
+        assert flaw.detail == f"a {action} never fits a job that is {status}, only one that is {fitting}"

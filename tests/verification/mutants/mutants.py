@@ -1,0 +1,189 @@
+"""Each breaks one thing that the promise stands on: a function, or a statement on its way to PostgreSQL."""
+
+import asyncio
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from jobtrail.db import engine
+from jobtrail.db.errors import PASSING, Fault, NotConnectedError, fault_of
+from jobtrail.db.group_commit import GroupCommit
+from jobtrail.job.errors import UnavailableError
+from jobtrail.jobs import session
+from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, settle
+from jobtrail.jobs.submit import Inserted, NewJob
+from jobtrail.worker.leases import Leases
+from jobtrail.worker.worker import Worker
+
+Patch = pytest.MonkeyPatch
+
+
+class Mutant(NamedTuple):
+    """`guard`: the tests of which one must go red. `statements`: patterns, and what becomes of them in any SQL."""
+
+    name: str
+    guard: str
+    breaks: Callable[[Patch], None] = lambda _patch: None
+    statements: Sequence[tuple[str, str]] = ()
+
+    def begin(self, patch: Patch) -> Counter[str]:
+        """How often each pattern was found, counted from now on."""
+        found = Counter(dict.fromkeys((pattern for pattern, _ in self.statements), 0))
+
+        def rewrite(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
+            for pattern, new in self.statements:
+                statement, times = re.subn(pattern, new, statement)
+                found[pattern] += times
+            return statement, parameters
+
+        event.listen(Engine, "before_cursor_execute", rewrite, retval=True)
+        self.breaks(patch)
+        return found
+
+
+def commit_after_the_answer(patch: Patch) -> None:
+    put = GroupCommit.put
+
+    async def answer_first(group: GroupCommit[Any, Any], row: Any) -> Any:
+        if not isinstance(row, NewJob):
+            return await put(group, row)
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.05, lambda: asyncio.ensure_future(put(group, row)))
+        return Inserted(datetime.now(UTC), datetime.now(UTC))
+
+    patch.setattr(GroupCommit, "put", answer_first)
+
+
+def renew_on_the_main_loop(patch: Patch) -> None:
+    def start(leases: Any) -> None:
+        leases._main, leases._thread = asyncio.get_running_loop(), threading.main_thread()
+        leases._task = asyncio.create_task(leases._run())
+
+    async def stop(leases: Any) -> None:
+        leases._stopping.set()
+        await asyncio.wait({leases._task}, timeout=5)
+
+    patch.setattr(Leases, "start", start)
+    patch.setattr(Leases, "stop", stop)
+
+
+def give_up_at_a_lost_connection(patch: Patch) -> None:
+    patch.setattr(GroupCommit, "_again", lambda _group, fault, _began: fault is Fault.COLLISION)
+
+
+def leave_orphans(patch: Patch) -> None:
+    async def nothing(_worker: Worker, _orphans: object) -> None:
+        pass
+
+    patch.setattr(Worker, "_adopt", nothing)
+
+
+def commit_effects_first(patch: Patch) -> None:
+    finish = session.finish_within
+
+    async def finish_alone(connection: Any, ending: OutcomeRecord, **more: Any) -> Recorded:
+        await connection.commit()
+        await connection.begin()
+        return await finish(connection, ending, **more)
+
+    patch.setattr(session, "finish_within", finish_alone)
+
+
+def offer_only_while_unavailable(patch: Patch) -> None:
+    async def offer(endings: Any, ending: OutcomeRecord) -> Recorded:
+        while True:
+            try:
+                landing = await settle(endings._database, ending, node=endings._node)
+                if landing is not Recorded.UNKNOWN:
+                    return landing
+            except UnavailableError:
+                pass
+            await asyncio.sleep(0.05)
+
+    patch.setattr(OutcomeRecorder, "finish_alone", offer)
+
+
+def tell_refusals_as_mistakes(patch: Patch) -> None:
+    limit = engine._limited
+
+    @contextmanager
+    def told(seconds: float) -> Iterator[Any]:
+        try:
+            with limit(seconds) as given:
+                yield given
+        except NotConnectedError as error:
+            if error.__cause__ is None or fault_of(error.__cause__) in PASSING:
+                raise
+            raise error.__cause__ from None
+
+    patch.setattr(engine, "_limited", told)
+
+
+MUTANTS: Final = (
+    Mutant(
+        "the fence's predicate removed",
+        "tests/worker/test_leases.py",
+        statements=[(r"\bid = u\.id AND (\w+\.)?attempt = u\.attempt AND (\w+\.)?node_id = (\$\d+\S*)",
+                     r"id = u.id AND CAST(\3 AS uuid) IS NOT NULL")],
+    ),
+    Mutant(
+        "a rescue that does not look again under the lock",
+        "tests/worker/test_judging.py",
+        statements=[(r" FOR UPDATE SKIP LOCKED\) r\n", ") r\n"),
+                    (r" AND j\.status = 'running'\n\s+AND j\.lease_until < statement_timestamp\(\)", "")],
+    ),
+    Mutant(
+        "the guard trigger dropped",
+        "tests/jobs/test_guard.py",
+        statements=[(r"WHEN \(\(OLD\.id, OLD\.status", "WHEN (false AND (OLD.id, OLD.status")],
+    ),
+    Mutant("the commit moved after the answer", "tests/jobs/test_submit.py", commit_after_the_answer),
+    Mutant("renewal on the main loop", "tests/worker/test_watchdog.py", renew_on_the_main_loop),
+    Mutant(
+        "a plain read instead of FOR UPDATE after an unknown commit",
+        "tests/worker/test_leases.py",
+        statements=[(r"(SELECT status, node_id, attempt FROM jobtrail\.jobs WHERE id = \S+) FOR UPDATE", r"\1")],
+    ),
+    Mutant(
+        "rescue without a judge",
+        "tests/worker/test_judging.py",
+        statements=[(r"AND EXISTS \((\s+SELECT FROM jobtrail\.nodes judge)", r"AND (true OR EXISTS (\1"),
+                    (r"\.node_id\), judge\.lease\)\)", ".node_id), judge.lease)))")],
+    ),
+    Mutant(
+        "a group that is not repeated after a lost connection",
+        "tests/db/test_group.py",
+        give_up_at_a_lost_connection,
+    ),
+    Mutant("a claim whose answer was lost is not adopted", "tests/worker/test_leases.py", leave_orphans),
+    Mutant(
+        "the effects of a job session committed before its end",
+        "tests/jobs/test_job_session.py",
+        commit_effects_first,
+    ),
+    Mutant(
+        "a purge that does not look at the expiry",
+        "tests/jobs/test_purge.py",
+        statements=[(r"WHERE expires_at <= statement_timestamp\(\)\n", "WHERE finished_at <= statement_timestamp()\n"),
+                    (r"\n\s+AND expires_at <= statement_timestamp\(\)\s*$", ""),
+                    (r"WHEN \(OLD\.expires_at IS NULL OR OLD\.expires_at > clock", "WHEN (OLD.finished_at > clock")],
+    ),
+    Mutant(
+        "an end dropped at an SQLSTATE that is on no list",
+        "tests/embed/test_kept_ends.py",
+        offer_only_while_unavailable,
+    ),
+    Mutant(
+        "a refused password told as a mistake of the service",
+        "tests/embed/test_refused.py",
+        tell_refusals_as_mistakes,
+    ),
+)  # fmt: skip

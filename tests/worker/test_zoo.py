@@ -1,0 +1,153 @@
+"""Tasks that do what no task should, all in one service: each ends as it has to, and the service does not mind."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.testing import scratch_database
+from support.served import CHECKOUT, Served
+from support.until import until
+
+SETTINGS: Final = {
+    **CHECKOUT, "JOBTRAIL_TASKS": "support.zoo,support.zoo_alone", "JOBTRAIL_CANCEL_GRACE": "0.3s",
+    "JOBTRAIL_GRACE": "1s", "JOBTRAIL_PROCESSES": "2",
+}  # fmt: skip
+
+KINDS: Final = ("on_loop", "in_thread", "in_process")
+
+
+class End(NamedTuple):
+    """The type and the beginning of the message of a job's error, or its result."""
+
+    type: str | None = None
+    message: str = ""
+    result: Any = None
+
+
+EVERYWHERE: Final[dict[str, End]] = {
+    "exit": End("SystemExit", "3"),
+    "interrupt": End("KeyboardInterrupt"),
+    "generator exit": End("GeneratorExit"),
+    "cancelled": End("CancelledError"),
+    "stop": End("StopIteration", "5"),
+    "stop async": End("StopAsyncIteration", "5"),
+    "base": End("WildError", "wild"),
+    "group": End("BaseExceptionGroup", "many (2 sub-exceptions)"),
+    "deep": End("RecursionError", "maximum recursion depth exceeded"),
+    "no memory": End("MemoryError"),
+    "too much memory": End("MemoryError"),
+    "cycle of causes": End("ValueError", "one"),
+    "long chain": End("ValueError", "2999"),
+    "bad str": End("BadStrError", "<the message cannot be shown: __str__ raised KeyboardInterrupt>"),
+    "no text": End("NoTextError", "<the message cannot be shown: __str__ raised TypeError>"),
+    "bad repr": End("BadReprError"),
+    "bad reduce": End("BadReduceError"),
+    "bad class": End("BadClassError", "<the error cannot be shown: RuntimeError>"),
+    "bad look": End("BadLookError", "<the error cannot be shown: WildError>"),
+    "bad notes": End("BadNotesError"),
+    "huge message": End("ValueError", "xxxx"),
+    "huge name": End("E" * 50),
+    "name with a surrogate": End("UnicodeEncodeError"),
+    "stdin": End("EOFError"),
+    "generator": End(result=[0, 1, 2]),
+    "endless generator": End("result-too-large"),
+    "coroutine": End("TypeError", "the task returned a coroutine"),
+    "class": End("result-not-json"),
+    "cyclic": End("result-not-json"),
+    "laughs": End("result-too-large"),
+    "deep result": End("result-not-json"),
+    "bytes": End("result-not-json"),
+    "text of 100 MB": End("result-too-large"),
+    "list of 100 MB": End("result-too-large"),
+    "objects of 100 MB": End("result-too-large"),
+    "program left": End(result=1),
+    "fork that returns": End(result=1),
+}
+"""In each kind of place."""
+
+WIDELY: Final = {
+    each: End(result=1) for each in ("json patched", "no garbage", "elsewhere", "no environment", "shallow")
+}
+"""What changes the process for all, so it comes last."""
+
+DIES: Final = End("process-died")
+APART: Final[dict[tuple[str, str], End]] = {
+    ("on_loop", "stop"): End("RuntimeError", "coroutine raised StopIteration"),
+    ("on_loop", "coroutine"): End("result-not-json"),
+    ("in_thread", "never"): End("timeout"),
+    ("in_process", "never"): End("timeout"),
+    ("in_process", "segfault"): DIES,
+    ("in_process", "sigsegv"): DIES,
+    ("in_process", "code"): DIES,
+    ("in_process", "killed"): DIES,
+    ("in_process", "no files"): DIES,
+    ("in_process", "no 0 to 2"): End(result=1),
+    ("in_process", "deaf to signals"): End(result=1),
+    ("in_process", "threads left"): End(result=1),
+    ("alone", "never"): End("timeout"),
+    ("alone", "deaf"): End("timeout"),
+    ("alone", "blocks"): End(result="awake"),
+    ("alone", "closes the loop"): End("RuntimeError", "Cannot close a running event loop"),
+    ("alone", "complains"): End("KeyboardInterrupt"),
+    ("alone", "cancels itself"): End("CancelledError"),
+    ("alone", "cancels itself and goes on"): End(result="went on"),
+    ("alone", "raises in a callback"): End(result=1),
+}
+TALKS: Final = {
+    (kind, how): End("ValueError" if how == "number of 5000 digits" else None)
+    for kind in ("talks", "talks_in_process")
+    for how in ("huge line", "many lines", "huge note", "bad note", "much progress", "number of 5000 digits")
+}
+
+ENDS: Final = {(kind, how): end for kind in KINDS for how, end in EVERYWHERE.items()} | APART | TALKS
+LAST: Final = {(kind, how): end for kind in KINDS for how, end in WIDELY.items()}
+
+
+@pytest.fixture(scope="module")
+async def ended(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[Any, Any]]:
+    """What became of each of them; afterwards the service still does all that it should, and ends when told to."""
+    folder = tmp_path_factory.mktemp("zoo")
+    with scratch_database(postgres.url) as database:
+        async with Served.start(folder, database.url, **SETTINGS) as served:
+            jobs = {**await _run(served, list(ENDS)), **await _run(served, list(LAST))}
+            (await served.client.get("/health/ready")).raise_for_status()
+            for each in ("fresh_on_loop", "fresh_in_thread", "fresh_in_process"):
+                await served.reached(await served.submit(each), "succeeded")
+            found = {which: await served.job(job_id) for which, job_id in jobs.items()}
+            served.signal(signal.SIGTERM)
+            code, seconds = await served.ended()
+    assert (code, seconds < 10) == (0, True)
+    assert "node stopped" in (folder / "serve.log").read_text()
+    yield found
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("task", "how"), [*ENDS, *LAST])
+def test_its_end(ended: dict[tuple[str, str], dict[str, Any]], task: str, how: str) -> None:
+    job, end = ended[task, how], {**ENDS, **LAST}[task, how]
+    error = job["error"] or {"type": None, "message": ""}
+    assert job["status"] == ("succeeded" if end.type is None else "failed"), job
+    assert (error["type"] or "")[:50] == (end.type or ""), job
+    assert error["message"].startswith(end.message), job
+    assert job["result"] == end.result
+    assert job["attempt"] == 1
+
+
+async def _run(served: Served, which: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """The ids of their jobs, when the last of them has ended."""
+    wanted = [
+        {"task": task, "args": {"how": how}, "timeout": 0.5 if how in {"never", "deaf"} else None}
+        for task, how in which
+    ]
+    made = (await served.client.post("/v1/jobs/batch", json={"jobs": wanted})).raise_for_status().json()["items"]
+
+    async def all_have_ended() -> bool:
+        open_ones = await served.client.get("/v1/jobs", params={"status": ["pending", "running"], "limit": 1})
+        return not open_ones.raise_for_status().json()["items"]
+
+    await until(all_have_ended, within=60, every=0.1)
+    return {each: job["id"] for each, job in zip(which, made, strict=True)}
