@@ -14,7 +14,7 @@ import pytest
 
 from jobtrail.cli.jobs import MOVES as HEADS
 from jobtrail.demo.trail import lines_of
-from jobtrail.job.status import Status
+from jobtrail.status import Status
 from support.command import _environment
 from support.rows import in_status
 from support.servers import environment

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobtrail.job.errors import SettingsError
+from jobtrail.errors import SettingsError
 from jobtrail.settings import PREFIX, Settings, load, unknown_variables
 
 pytestmark = pytest.mark.usefixtures("unset")

@@ -3,11 +3,11 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jobtrail.job.access import Caller
-from jobtrail.job.context import JobContext
-from jobtrail.job.record import AttemptEnd
-from jobtrail.job.retry import Again, Fail, Retry
-from jobtrail.job.task import Task, task
+from jobtrail.ops.access import Caller
+from jobtrail.records import AttemptEnd
+from jobtrail.task.context import JobContext
+from jobtrail.task.retry import Again, Fail, Retry
+from jobtrail.task.task import Task, task
 
 if TYPE_CHECKING:
     from jobtrail.embed.handle import JobHandle

@@ -20,12 +20,12 @@ from jobtrail.api.connections import Silent
 from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install
 from jobtrail.db.engine import open_single
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.database_url import DatabaseUrl
-from jobtrail.job.redaction import Redaction
+from jobtrail.db.url import DatabaseUrl
 from jobtrail.jobs.services import Services, look_at_start
 from jobtrail.ops.key_ring import KeyVerifier
+from jobtrail.redaction import Redaction
 from jobtrail.settings import Settings, is_loopback
+from jobtrail.task.catalog import Catalog
 from jobtrail.wiring import (
     build_node,
     listen,

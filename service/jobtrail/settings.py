@@ -18,11 +18,11 @@ from pydantic import BeforeValidator, ByteSize, Field, ValidationError, field_va
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from jobtrail.job.database_url import normalize
-from jobtrail.job.duration import format_duration, parse_duration
-from jobtrail.job.errors import SettingsError
-from jobtrail.job.limits import DEFAULT_SCHEMA, MAX_TTL, QUEUE_PATTERN, SCHEMA_PATTERN
-from jobtrail.job.redaction import WORDS
+from jobtrail.db.url import normalize
+from jobtrail.durations import format_duration, parse_duration
+from jobtrail.errors import SettingsError
+from jobtrail.limits import DEFAULT_SCHEMA, MAX_TTL, QUEUE_PATTERN, SCHEMA_PATTERN
+from jobtrail.redaction import WORDS
 
 PREFIX: Final = "JOBTRAIL_"
 EMBEDDED: Final = "embedded"

@@ -17,13 +17,13 @@ from jobtrail.db import migrate, rights
 from jobtrail.db.embedded import EmbeddedPostgres, default_folder
 from jobtrail.db.engine import Database, lend_database, open_database
 from jobtrail.db.errors import FAILURES, explain, unavailable
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.database_url import DatabaseUrl, normalize
-from jobtrail.job.errors import SettingsError, UnavailableError
-from jobtrail.job.limits import DEFAULT_SCHEMA
+from jobtrail.db.url import DatabaseUrl, normalize
+from jobtrail.errors import SettingsError, UnavailableError
 from jobtrail.jobs.services import AdmissionLimit, Defaults, Services
+from jobtrail.limits import DEFAULT_SCHEMA
 from jobtrail.ops.keys import any_keys
 from jobtrail.settings import EMBEDDED, Settings
+from jobtrail.task.catalog import Catalog
 from jobtrail.worker.hook import Hook
 from jobtrail.worker.leases import Terms
 from jobtrail.worker.node import Node

@@ -5,9 +5,9 @@ from uuid import UUID
 import pytest
 
 from jobtrail.db.engine import open_database
-from jobtrail.job.catalog import Catalog
 from jobtrail.jobs import services as module
 from jobtrail.jobs.services import Services
+from jobtrail.task.catalog import Catalog
 from support import service, tasks
 from support.proxy import Proxy
 from support.service import Service

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 
 from jobtrail.api.routes import routes
-from jobtrail.job.access import SCOPES
+from jobtrail.ops.access import SCOPES
 from support.service import OPEN, Service
 from support.world import Place, services_at
 

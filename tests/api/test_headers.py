@@ -9,8 +9,8 @@ from starlette.requests import Request
 from jobtrail.api import cursor
 from jobtrail.api.conditions import etag_of, matches_if_match, matches_if_none_match
 from jobtrail.api.headers import idempotency_key_of
-from jobtrail.job.errors import InvalidInputError
-from jobtrail.job.ids import new_job_id
+from jobtrail.errors import InvalidInputError
+from jobtrail.ids import new_job_id
 from jobtrail.jobs.query import Cursor
 
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from jobtrail.api import schemas
-from jobtrail.job.status import Status
+from jobtrail.status import Status
 from support import rows
 from support.service import Service
 from support.world import Place

@@ -16,9 +16,9 @@ from jobtrail.api import schemas
 from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.routes import install, routes
 from jobtrail.api.schemas import AccessKeyList, NewAccessKey
-from jobtrail.job.access import SCOPES, Scope
-from jobtrail.job.key import digest, make
+from jobtrail.ops.access import SCOPES, Scope
 from jobtrail.ops.key_ring import KeyVerifier
+from jobtrail.ops.key_text import digest, make
 from jobtrail.ops.keys import create_key
 from support.service import OPEN, Service, client_of
 from support.world import Place, services_at

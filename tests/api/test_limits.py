@@ -12,10 +12,10 @@ import pytest
 
 from jobtrail.api.connections import Silent
 from jobtrail.api.routes import install
-from jobtrail.job.errors import OverloadedError
-from jobtrail.job.submission import Submission
+from jobtrail.errors import OverloadedError
 from jobtrail.jobs.services import AdmissionLimit
 from jobtrail.jobs.submit import submit, submit_batch, submit_keyed
+from jobtrail.task.submission import Submission
 from support.service import Service
 from support.until import until
 from support.world import Place, services_at

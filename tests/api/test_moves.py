@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobtrail.job.status import Status
+from jobtrail.status import Status
 from support import rows
 from support.service import Service
 from support.world import Place

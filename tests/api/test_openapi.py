@@ -16,9 +16,9 @@ from jobtrail.api.pauses import PauseBody
 from jobtrail.api.routes import install, routes
 from jobtrail.api.schemas import Batch
 from jobtrail.db.engine import open_database
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.submission import Amendment, Submission
 from jobtrail.jobs.services import Services
+from jobtrail.task.catalog import Catalog
+from jobtrail.task.submission import Amendment, Submission
 from support.service import OPEN, Service
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")

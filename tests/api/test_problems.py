@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from starlette.exceptions import HTTPException
 
+from jobtrail import errors
 from jobtrail.api import problem_types, schemas
 from jobtrail.api.problem_types import BY_SLUG, INTERNAL, PROBLEM_TYPES
-from jobtrail.job import errors
 from jobtrail.jobs.services import Services
 from support.service import Service, client_of
 

@@ -15,9 +15,9 @@ from jobtrail import task
 from jobtrail.api.access import NoAuth
 from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.redaction import REDACTED, Redaction
 from jobtrail.jobs.services import Services
+from jobtrail.redaction import REDACTED, Redaction
+from jobtrail.task.catalog import Catalog
 from support.service import MAX_BODY, client_of
 from support.world import Place
 

@@ -11,12 +11,12 @@ from jobtrail.api.access import NoAuth
 from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install
 from jobtrail.db.engine import open_database
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.database_url import normalize
-from jobtrail.job.status import Status
-from jobtrail.job.task import task
+from jobtrail.db.url import normalize
 from jobtrail.jobs.services import Services
 from jobtrail.ops.audit.questions import Answer, questions
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
+from jobtrail.task.task import task
 from support import rows
 from support.service import MAX_BODY, Service, client_of
 from support.tasks import noop

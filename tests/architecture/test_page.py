@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from jobtrail.job.status import MOVES
+from jobtrail.status import MOVES
 
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs" / "architecture.md").read_text()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status
+from jobtrail.records import Job
+from jobtrail.status import Status
 from support import world
 from support.rescuer import rescuing
 from support.world import judge

@@ -17,10 +17,10 @@ from sqlalchemy import event
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from jobtrail.job.context import Progress
-from jobtrail.job.status import Status
 from jobtrail.jobs.renew import AttemptRef
 from jobtrail.logs import collect
+from jobtrail.status import Status
+from jobtrail.task.context import Progress
 from jobtrail.worker.report import Report
 from jobtrail.worker.reports import Reports
 from support import rows, world

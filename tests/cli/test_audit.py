@@ -1,7 +1,7 @@
 import json
 
-from jobtrail.job.status import Status
 from jobtrail.ops.audit.questions import questions
+from jobtrail.status import Status
 from support.command import Command
 from support.rows import in_status
 from support.world import Place

@@ -7,7 +7,7 @@ import signal
 import asyncpg
 import pytest
 
-from jobtrail.job.status import Status
+from jobtrail.status import Status
 from support.command import Command, ended
 from support.rows import born, in_status
 from support.until import until

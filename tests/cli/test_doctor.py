@@ -12,11 +12,11 @@ from jobtrail.cli import checks
 from jobtrail.cli.checks import Finding, Found, Level
 from jobtrail.db.migrate import Schema
 from jobtrail.db.rights import Lack
-from jobtrail.job.catalog import Catalog, Namesakes
-from jobtrail.job.record import NodeRecord, Pause
-from jobtrail.job.status import Status
 from jobtrail.ops.doctor import Lapsed, Server, Stranded
+from jobtrail.records import NodeRecord, Pause
 from jobtrail.settings import Settings
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog, Namesakes
 from support import tasks
 from support.command import Command
 from support.rows import born, in_status

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from jobtrail.job.status import Status
+from jobtrail.status import Status
 from support import rows
 from support.command import Command, ended
 from support.terminal import terminal

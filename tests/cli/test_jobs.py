@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from jobtrail.job.status import Status
+from jobtrail.status import Status
 from support.command import Command, ended
 from support.rows import born, in_status
 from support.world import Place

@@ -1,6 +1,6 @@
 import pytest
 
-from jobtrail.job.status import Status
+from jobtrail.status import Status
 from support.command import Command
 from support.rows import born, in_status, trail
 from support.world import Place

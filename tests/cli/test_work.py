@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from jobtrail.job.ids import new_job_id
+from jobtrail.ids import new_job_id
 from support.command import TOP, Command, ended
 from support.rows import born
 from support.served import CHECKOUT, Served, Working

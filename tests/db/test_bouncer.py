@@ -7,11 +7,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobtrail.db.connecting import connect_once, is_pooled
 from jobtrail.db.engine import lend_database, lend_single
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.database_url import normalize
-from jobtrail.job.errors import SettingsError
-from jobtrail.job.status import Status
+from jobtrail.db.url import normalize
+from jobtrail.errors import SettingsError
 from jobtrail.jobs.services import Services
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
 from jobtrail.wiring import answering
 from support import tasks, world
 from support.world import Place

@@ -6,7 +6,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobtrail.db.engine import open_database
 from jobtrail.db.errors import unavailable
-from jobtrail.job.errors import UnavailableError
+from jobtrail.errors import UnavailableError
 from support.world import Place
 
 

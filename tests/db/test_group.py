@@ -12,12 +12,12 @@ from sqlalchemy.exc import DBAPIError
 from jobtrail.db.engine import open_database
 from jobtrail.db.errors import Fault, fault_of
 from jobtrail.db.group_commit import GroupCommit
-from jobtrail.job.errors import OutcomeUnknownError, UnavailableError
-from jobtrail.job.record import NewJob
-from jobtrail.job.submission import Submission
+from jobtrail.errors import OutcomeUnknownError, UnavailableError
 from jobtrail.jobs.cancel import Cancellation, cancel_group
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import insert_group, inserts, prepare
+from jobtrail.records import NewJob
+from jobtrail.task.submission import Submission
 from support import world
 from support.rows import trail
 from support.until import until

@@ -15,14 +15,14 @@ from sqlalchemy.pool import AssertionPool, Pool, StaticPool
 
 from jobtrail.db.engine import Database, lend_database, lend_single
 from jobtrail.db.errors import Fault, fault_of
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.errors import SettingsError, UnavailableError
-from jobtrail.job.status import Status
+from jobtrail.errors import SettingsError, UnavailableError
 from jobtrail.jobs.claim import claim_these
 from jobtrail.jobs.finish import OutcomeRecord, Recorded, finish_group, finish_within
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.session import abandon, open_job_session
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
 from support import tasks, world
 from support.lent import lent
 from support.proxy import Loss, Proxy

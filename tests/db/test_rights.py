@@ -16,13 +16,13 @@ import pytest
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.engine import open_database, open_single
 from jobtrail.db.rights import TO_RUN
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.database_url import normalize
-from jobtrail.job.status import Status
+from jobtrail.db.url import normalize
 from jobtrail.jobs.purge import purge
 from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.services import Services
 from jobtrail.ops.audit.questions import ask, questions
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
 from support import tasks, world
 from support.command import Command, forks
 from support.readme import blocks

@@ -8,9 +8,9 @@ from sqlalchemy import text
 from jobtrail.db import migrate
 from jobtrail.db.connecting import connect_once
 from jobtrail.db.engine import connected, open_database, open_single
-from jobtrail.job.database_url import normalize
-from jobtrail.job.status import Status
+from jobtrail.db.url import normalize
 from jobtrail.jobs.services import Services
+from jobtrail.status import Status
 from support import world
 from support.world import Place
 

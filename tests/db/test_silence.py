@@ -11,13 +11,13 @@ from sqlalchemy import text
 from jobtrail.db import engine
 from jobtrail.db.engine import open_database
 from jobtrail.db.group_commit import GroupCommit
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.errors import OutcomeUnknownError, UnavailableError
-from jobtrail.job.record import NewJob
-from jobtrail.job.submission import Submission
+from jobtrail.errors import OutcomeUnknownError, UnavailableError
 from jobtrail.jobs import services as module
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import Inserted, insert_group, inserts, prepare, submit, submit_batch, submit_keyed
+from jobtrail.records import NewJob
+from jobtrail.task.catalog import Catalog
+from jobtrail.task.submission import Submission
 from support import tasks
 from support.proxy import Proxy
 from support.until import until

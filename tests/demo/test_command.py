@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from jobtrail.cli.demo import choose, demo
-from jobtrail.job.errors import SettingsError
+from jobtrail.errors import SettingsError
 
 
 @pytest.mark.parametrize("missing", ["aiosmtpd", "httpx"])

@@ -15,8 +15,8 @@ from jobtrail.cli.demo import make_samples
 from jobtrail.demo import fetch_all, flaky, index_document, nap, send_mail, sum_range, tasks
 from jobtrail.demo.mail import Caught, catch
 from jobtrail.demo.tasks import LARGEST
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.errors import InvalidArgumentsError, SettingsError
+from jobtrail.errors import InvalidArgumentsError, SettingsError
+from jobtrail.task.catalog import Catalog
 from support.contexts import Untied, context_of
 
 MAIL = {"to": "ada@example.org", "subject": "Grüße", "body": "Hello\n.\nFrom here"}

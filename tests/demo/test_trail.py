@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from jobtrail.demo.trail import Trail
-from jobtrail.job.status import Status
 from jobtrail.jobs.rescue import rescue
+from jobtrail.status import Status
 from support.rows import born, moved
 from support.world import Place, judge, services_at
 

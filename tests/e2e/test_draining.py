@@ -11,7 +11,7 @@ import pytest
 
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.migrate import migrate
-from jobtrail.job.database_url import normalize
+from jobtrail.db.url import normalize
 from support.hosting import TASKS, Unfinished, ends, never_ending, nobody_is_in, running, submitted
 from support.served import CHECKOUT, Served, Started, Working
 from support.until import until

@@ -14,8 +14,8 @@ import pytest
 
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.migrate import migrate
+from jobtrail.db.url import normalize
 from jobtrail.demo.mail import Caught, catch
-from jobtrail.job.database_url import normalize
 from support.demo import free_port
 from support.embedded import postmaster_of
 from support.readme import blocks

@@ -90,7 +90,7 @@ async def test_a_second_signal_does_not_wait(folder: Path, place: Place, with_re
     assert ("Waiting for application shutdown" in said) is not with_request
     # a job that is lost is told with its exception, in lines of their own
     told = [line for line in said.splitlines() if "jobtrail" in line and "Error" in line]
-    assert [line for line in told if not line.startswith("jobtrail.job.errors.")] == []
+    assert [line for line in told if not line.startswith("jobtrail.errors.")] == []
 
 
 async def _is(place: Place, ids: Sequence[str], expected: Sequence[object]) -> bool:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from jobtrail import JobContext, Jobs, Jobtrail, task
 from jobtrail.db import migrate
 from jobtrail.db.embedded import EmbeddedPostgres
-from jobtrail.job.database_url import normalize
+from jobtrail.db.url import normalize
 from jobtrail.jobs.row import JobRow
 from jobtrail.ops.audit.questions import questions
 from support.bouncer import PROGRAM, pgbouncer, through

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.migrate import migrate
-from jobtrail.job.database_url import normalize
+from jobtrail.db.url import normalize
 from support.embedded import servers_in
 from support.served import CHECKOUT, Served
 from support.until import until

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from jobtrail.db.migrate import migrate
-from jobtrail.job.database_url import normalize
+from jobtrail.db.url import normalize
 from support.demo import free_port
 from support.servers import environment
 from support.until import until

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from jobtrail import AttemptEnd, JobContext, task
-from jobtrail.job.errors import JobCancelledError
-from jobtrail.job.status import Status
+from jobtrail.errors import JobCancelledError
+from jobtrail.status import Status
 from support import kinds
 from support.host import Host
 from support.until import until

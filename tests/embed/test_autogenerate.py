@@ -10,7 +10,7 @@ from alembic import command
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobtrail.db.migrate import config, head, migrate
-from jobtrail.job.database_url import normalize
+from jobtrail.db.url import normalize
 from support.servers import environment
 
 TOP = Path(__file__).parents[2]

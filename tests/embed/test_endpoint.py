@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.types import Message, Receive, Scope, Send
 
 from jobtrail import Jobs, Jobtrail, task
-from jobtrail.job.errors import InvalidArgumentsError, InvalidInputError, NotRunningError
+from jobtrail.errors import InvalidArgumentsError, InvalidInputError, NotRunningError
 from support.host import TASKS, Host, settings_at
 from support.proxy import Proxy
 from support.service import client_of

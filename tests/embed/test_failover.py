@@ -7,8 +7,8 @@ import asyncpg
 
 from jobtrail import Jobtrail
 from jobtrail.db import migrate
-from jobtrail.job.database_url import normalize
-from jobtrail.job.errors import UnavailableError
+from jobtrail.db.url import normalize
+from jobtrail.errors import UnavailableError
 from support import world
 from support.host import TASKS, settings_at
 from support.tasks import noop

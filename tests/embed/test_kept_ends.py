@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from jobtrail.job.task import Task
+from jobtrail.task.task import Task
 from support.host import Host
 from support.tasks import GATE, hold, hold_and_write
 from support.until import until

@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI, Request
 
 from jobtrail import Jobs
-from jobtrail.job.errors import IdempotencyKeyReusedError
+from jobtrail.errors import IdempotencyKeyReusedError
 from support.host import Host
 from support.tasks import in_thread, noop
 from support.world import Place

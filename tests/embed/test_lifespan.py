@@ -8,7 +8,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 
 from jobtrail import Jobs, Jobtrail
-from jobtrail.job.errors import AlreadyRunningError, NotRunningError
+from jobtrail.errors import AlreadyRunningError, NotRunningError
 from support.host import TASKS, Host, settings_at
 from support.tasks import noop
 from support.world import Place

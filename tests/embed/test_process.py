@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobtrail import Jobtrail
-from jobtrail.job.task import Task
+from jobtrail.task.task import Task
 from support.host import TASKS, Host, settings_at
 from support.tasks import GATE, hold, hold_in_thread, noop, sleep_long
 from support.until import until

@@ -10,7 +10,7 @@ from fastapi import BackgroundTasks
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from jobtrail import Jobs, Jobtrail
-from jobtrail.job.errors import IdempotencyKeyReusedError
+from jobtrail.errors import IdempotencyKeyReusedError
 from support.host import TASKS, Host, settings_at
 from support.proxy import Proxy
 from support.tasks import noop

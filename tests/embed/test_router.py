@@ -11,7 +11,7 @@ from fastapi.security import APIKeyQuery
 
 from jobtrail import Caller, Jobtrail
 from jobtrail.embed.door import Guard
-from jobtrail.job.access import SCOPES, Scope
+from jobtrail.ops.access import SCOPES, Scope
 from support.host import Host
 from support.tasks import fail
 from support.world import Place

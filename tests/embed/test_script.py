@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobtrail import Jobtrail, task
-from jobtrail.job.database_url import normalize
-from jobtrail.job.errors import (
+from jobtrail.db.url import normalize
+from jobtrail.errors import (
     AlreadyRunningError,
     JobCancelledError,
     JobFailedError,

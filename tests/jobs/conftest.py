@@ -3,11 +3,11 @@ from uuid import uuid4
 
 import pytest
 
-from jobtrail.job.status import Status
 from jobtrail.jobs import bulk as module
 from jobtrail.jobs.finish import OutcomeRecord
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.session import abandon
+from jobtrail.status import Status
 from support import world
 from support.effects import MADE, Job
 from support.world import Place

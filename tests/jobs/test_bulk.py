@@ -7,13 +7,13 @@ from uuid import UUID
 
 import pytest
 
-from jobtrail.job.errors import InvalidInputError
-from jobtrail.job.status import Status
+from jobtrail.errors import InvalidInputError
 from jobtrail.jobs.bulk import Action, bulk
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.query import Filter
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.services import Services
+from jobtrail.status import Status
 from support.bulk import NOOP, counts, failed, statuses
 from support.rows import in_status, moved, trail
 from support.world import Place

@@ -10,11 +10,11 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from jobtrail.job.errors import JobConflictError, UnavailableError
-from jobtrail.job.status import Status
+from jobtrail.errors import JobConflictError, UnavailableError
 from jobtrail.jobs.bulk import Action, Bulk, bulk
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.services import Services
+from jobtrail.status import Status
 from support.bulk import NOOP, counts, failed, statuses
 from support.rows import WHOLE, born, in_status, trail
 from support.until import until

@@ -5,7 +5,7 @@ import json
 import asyncpg
 import pytest
 
-from jobtrail.job.status import Status
+from jobtrail.status import Status
 from support.rows import born, in_status, moved, trail, typed
 from support.world import Place
 

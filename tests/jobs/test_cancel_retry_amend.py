@@ -3,15 +3,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobtrail.job.errors import JobConflictError, JobFinishedError, JobNotFoundError, PreconditionError
-from jobtrail.job.ids import new_job_id
-from jobtrail.job.status import Status
-from jobtrail.job.submission import Amendment, Submission
+from jobtrail.errors import JobConflictError, JobFinishedError, JobNotFoundError, PreconditionError
+from jobtrail.ids import new_job_id
 from jobtrail.jobs.amend import amend
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.submit import submit_keyed
+from jobtrail.status import Status
+from jobtrail.task.submission import Amendment, Submission
 from support import world
 from support.rows import in_status, trail
 from support.world import Place

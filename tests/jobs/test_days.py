@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobtrail import Again, JobContext, Jobtrail, task
 from jobtrail.db.embedded import EmbeddedPostgres
-from jobtrail.job.submission import Amendment
 from jobtrail.jobs.amend import amend
 from jobtrail.jobs.purge import purge
 from jobtrail.ops.audit.questions import ask, question
 from jobtrail.ops.keys import create_key
 from jobtrail.settings import Settings
+from jobtrail.task.submission import Amendment
 from support.psql import run_file
 from support.until import until
 from support.world import Place, migrated

@@ -8,10 +8,10 @@ from uuid import uuid4
 import pytest
 
 from jobtrail.db.group_commit import recorded
-from jobtrail.job.status import Status
 from jobtrail.jobs.claim import claim_next
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded
 from jobtrail.jobs.query import read
+from jobtrail.status import Status
 from support import tasks, world
 from support.rows import taken_away
 from support.until import until

@@ -5,7 +5,7 @@ import itertools
 import asyncpg
 import pytest
 
-from jobtrail.job.status import MOVES, PURGED, Status, is_legal
+from jobtrail.status import MOVES, PURGED, Status, is_legal
 from support.rows import PATHS, WHOLE, born, in_status, moved, trail, typed
 from support.world import Place
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from jobtrail.job.errors import CommitFailedError, JobSessionError
+from jobtrail.errors import CommitFailedError, JobSessionError
 from jobtrail.jobs.cancel import Cancellation, cancel_group
 from jobtrail.jobs.finish import Recorded
 from jobtrail.jobs.rescue import rescue_batch

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, ResourceClosedError
 
 from jobtrail.db.engine import Database, open_database
-from jobtrail.job.errors import CommitFailedError, UnavailableError
+from jobtrail.errors import CommitFailedError, UnavailableError
 from jobtrail.jobs.finish import Recorded
 from jobtrail.jobs.session import abandon, complete, open_job_session
 from support.effects import LEASE, Job, is_gone, write

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from jobtrail.job.status import Status
-from jobtrail.job.submission import Submission
 from jobtrail.jobs.query import Cursor, Filter, Page, read_page
 from jobtrail.jobs.submit import submit, submit_batch
+from jobtrail.status import Status
+from jobtrail.task.submission import Submission
 from support import world
 from support.rows import born, in_status
 from support.world import Place

@@ -9,9 +9,9 @@ import pytest
 from jobtrail import JobContext, task
 from jobtrail.db import migrate, scratch
 from jobtrail.db.engine import open_database
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.status import Status
 from jobtrail.jobs.services import Services
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
 from support import world
 from support.world import Place
 

@@ -12,9 +12,9 @@ from sqlalchemy import Select, text
 from sqlalchemy.dialects.postgresql import asyncpg
 
 from jobtrail.db.embedded import EmbeddedPostgres
-from jobtrail.job.status import Status
 from jobtrail.jobs import bulk, claim, finish, renew
 from jobtrail.jobs.query import Filter, Page, list_statement
+from jobtrail.status import Status
 from support.until import until
 from support.world import Place, migrated
 

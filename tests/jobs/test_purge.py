@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from jobtrail.job.errors import PurgeRefusedError
-from jobtrail.job.status import Status
+from jobtrail.errors import PurgeRefusedError
 from jobtrail.jobs.cancel import Cancellation, cancel_group
 from jobtrail.jobs.purge import JOBS, purge
+from jobtrail.status import Status
 from support import world
 from support.rows import in_status, trail
 from support.world import Place

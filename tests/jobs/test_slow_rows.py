@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import event
 
 from jobtrail.db.embedded import EmbeddedPostgres
-from jobtrail.job.errors import UnavailableError
-from jobtrail.job.status import Status
+from jobtrail.errors import UnavailableError
 from jobtrail.jobs.bulk import Action, bulk
 from jobtrail.jobs.purge import purge
 from jobtrail.jobs.query import Filter
+from jobtrail.status import Status
 from support import world
 from support.rows import in_status
 from support.until import until

@@ -6,22 +6,22 @@ import pytest
 
 from jobtrail.db import engine
 from jobtrail.db.engine import open_database
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.errors import (
+from jobtrail.errors import (
     IdempotencyKeyReusedError,
     InvalidArgumentsError,
     InvalidInputError,
     UnavailableError,
     UnknownTaskError,
 )
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status
-from jobtrail.job.submission import Submission
 from jobtrail.jobs import services as lifecycle_desk
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit, submit_batch, submit_keyed
+from jobtrail.records import Job
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
+from jobtrail.task.submission import Submission
 from support import world
 from support.world import Place
 

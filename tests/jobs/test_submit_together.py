@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from jobtrail.job.errors import IdempotencyKeyReusedError
-from jobtrail.job.record import NewJob
-from jobtrail.job.submission import Submission
+from jobtrail.errors import IdempotencyKeyReusedError
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import app_keyed, prepare, submit_together
+from jobtrail.records import NewJob
+from jobtrail.task.submission import Submission
 from support.world import Place
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobtrail.job.context import TASK_LOGGER
 from jobtrail.logs import configure
+from jobtrail.task.context import TASK_LOGGER
 
 Lines = Callable[[], list[str]]
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from jobtrail.job.context import TASK_LOGGER, JobContext
-from jobtrail.job.ids import new_job_id
-from jobtrail.job.record import Claimed
-from jobtrail.job.status import Status
+from jobtrail.ids import new_job_id
 from jobtrail.logs import attach, collect, configure, detach, words_of
+from jobtrail.records import Claimed
+from jobtrail.status import Status
+from jobtrail.task.context import TASK_LOGGER, JobContext
 from support import world
 from support.contexts import Untied
 from support.world import Place
@@ -71,7 +71,7 @@ def test_jobs_do_not_hear_each_other() -> None:
         ("jobtrail.task", True),
         ("jobtrail.task.send_mail", True),
         ("jobtrail.task.dots.in.its.name", True),
-        ("jobtrail.job.calls", True),
+        ("jobtrail.task.calls", True),
         ("jobtrail", False),
         ("jobtrail.worker.run", False),
         ("jobtrail.tasks", False),

@@ -8,7 +8,7 @@ from sqlalchemy.pool import NullPool
 
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.migrate import config
-from jobtrail.job.database_url import normalize
+from jobtrail.db.url import normalize
 from support import world
 
 

@@ -14,7 +14,7 @@ from jobtrail.db import migrate
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.engine import open_database
 from jobtrail.db.tables import metadata
-from jobtrail.job.database_url import normalize
+from jobtrail.db.url import normalize
 from support import psql, servers, world
 
 TOP = Path(__file__).parents[2]

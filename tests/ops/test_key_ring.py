@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import event
 
 from jobtrail.db.engine import open_database
-from jobtrail.job.access import SCOPES, Caller, Scope
-from jobtrail.job.errors import AccessKeyNotFoundError, UnavailableError
-from jobtrail.job.key import KeyRecord, make
+from jobtrail.errors import AccessKeyNotFoundError, UnavailableError
 from jobtrail.jobs.services import Services
 from jobtrail.ops import key_ring
+from jobtrail.ops.access import SCOPES, Caller, Scope
 from jobtrail.ops.key_ring import KeyVerifier
+from jobtrail.ops.key_text import KeyRecord, make
 from jobtrail.ops.keys import create_key, list_keys, revoke_key
 from support.world import Place
 

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from jobtrail.job.key import KeyRecord, NewKey, make
 from jobtrail.ops import key_rows
+from jobtrail.ops.key_text import KeyRecord, NewKey, make
 from support.world import Place
 
 PREFIX: Final = "abcdefgh2345"

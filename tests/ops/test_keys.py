@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from jobtrail.job.errors import AccessKeyNotFoundError, InvalidInputError
-from jobtrail.job.key import digest
+from jobtrail.errors import AccessKeyNotFoundError, InvalidInputError
 from jobtrail.jobs.services import Services
+from jobtrail.ops.key_text import digest
 from jobtrail.ops.keys import any_keys, create_key, list_keys, revoke_key
 from support.world import Place
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.errors import UnknownQueueError, UnknownTaskError
-from jobtrail.job.record import PauseKind
-from jobtrail.job.status import Status
+from jobtrail.errors import UnknownQueueError, UnknownTaskError
 from jobtrail.jobs.services import Services
 from jobtrail.ops import pauses
 from jobtrail.ops.pauses import pause, read_pauses, resume
+from jobtrail.records import PauseKind
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
 from support.rows import born, in_status
 from support.world import Place, services_at
 

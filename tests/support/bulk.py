@@ -2,9 +2,9 @@
 
 from uuid import UUID
 
-from jobtrail.job.status import Status
 from jobtrail.jobs.bulk import Bulk
 from jobtrail.jobs.query import Filter
+from jobtrail.status import Status
 from support.rows import in_status
 from support.world import Place
 

@@ -4,8 +4,8 @@ import logging
 from typing import Any
 from uuid import UUID
 
-from jobtrail.job.context import JobContext, Progress
-from jobtrail.job.ids import new_job_id
+from jobtrail.ids import new_job_id
+from jobtrail.task.context import JobContext, Progress
 
 
 class Untied:

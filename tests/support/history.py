@@ -5,9 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from jobtrail.job.ids import new_job_id
-from jobtrail.job.outcome import Again, Cancelled, Failed, Outcome, Succeeded
-from jobtrail.job.record import Claimed, Failure, NewJob, PauseKind
+from jobtrail.ids import new_job_id
 from jobtrail.jobs.cancel import Cancellation, cancel_group
 from jobtrail.jobs.claim import claim_these
 from jobtrail.jobs.finish import Recorded, finish_group, record_of
@@ -17,6 +15,8 @@ from jobtrail.jobs.rescue import rescue_batch as rescue
 from jobtrail.jobs.retry import retry_these
 from jobtrail.jobs.submit import insert_group
 from jobtrail.ops import nodes, pauses
+from jobtrail.records import Claimed, Failure, NewJob, PauseKind
+from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Succeeded
 from support.world import JUDGE, Place, judge
 
 MINUTE: Final = timedelta(minutes=1)

@@ -8,7 +8,7 @@ import httpx
 from fastapi import FastAPI
 
 from jobtrail import Jobtrail, Settings
-from jobtrail.job.task import Task
+from jobtrail.task.task import Task
 from support import tasks
 from support.service import client_of
 from support.world import Place

@@ -12,11 +12,11 @@ from uuid import uuid4
 from sqlalchemy import text
 
 from jobtrail.db.engine import open_database
-from jobtrail.job.errors import CommitFailedError
-from jobtrail.job.status import Status
+from jobtrail.errors import CommitFailedError
 from jobtrail.jobs.claim import claim_next
 from jobtrail.jobs.finish import OutcomeRecord
 from jobtrail.jobs.session import complete, open_job_session
+from jobtrail.status import Status
 
 
 async def work(url: str, lease: timedelta) -> None:

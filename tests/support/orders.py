@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 
 from jobtrail import Retry
-from jobtrail.job.outcome import Ended, Returned
-from jobtrail.job.record import Claimed
-from jobtrail.job.task import Task
+from jobtrail.records import Claimed
+from jobtrail.task.outcome import Ended, Returned
+from jobtrail.task.task import Task
 from jobtrail.worker.processes.pool import Child, Order, Processes
 from support import heavy
 from support.contexts import Untied, context_of

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from jobtrail import task
-from jobtrail.job.record import Claimed
-from jobtrail.job.task import Task
+from jobtrail.records import Claimed
+from jobtrail.task.task import Task
 from jobtrail.worker.processes.pool import Child, Order, Processes
 from support.contexts import Untied, context_of
 

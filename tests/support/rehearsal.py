@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import FastAPI
 
 from jobtrail import Again, JobContext, Jobs, Jobtrail, Retry, task
-from jobtrail.job.task import Task
+from jobtrail.task.task import Task
 from support import heavy
 from support import tasks as simple
 

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import event
 
-from jobtrail.job.record import LogLine
-from jobtrail.job.status import Status
 from jobtrail.jobs.log import read_log
 from jobtrail.jobs.renew import AttemptRef
+from jobtrail.records import LogLine
+from jobtrail.status import Status
 from jobtrail.worker.report import Report
 from jobtrail.worker.reports import Reports
 from support import rows, world

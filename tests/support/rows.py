@@ -3,8 +3,8 @@
 from typing import Final
 from uuid import UUID
 
-from jobtrail.job.ids import new_job_id
-from jobtrail.job.status import Status
+from jobtrail.ids import new_job_id
+from jobtrail.status import Status
 from support.world import Place
 
 _NOTHING_LEFT: Final = """node_id = NULL, lease_until = NULL, started_at = NULL, finished_at = NULL, expires_at = NULL,

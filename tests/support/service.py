@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from jobtrail.api.access import Access, NoAuth
 from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import Guards, install
-from jobtrail.job.access import SCOPES
 from jobtrail.jobs.services import Services
+from jobtrail.ops.access import SCOPES
 from support.until import until
 from support.world import Place, node_at, services_at
 

@@ -36,7 +36,7 @@ from pydantic_core import CoreSchema, core_schema
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
 from jobtrail import JobContext
-from jobtrail.job.arguments import Signature
+from jobtrail.task.arguments import Signature
 
 ID = UUID("01939f5e-0000-7000-8000-000000000000")
 NOW = datetime(2030, 1, 31, 12, 30, 0, 5, tzinfo=UTC)

@@ -12,7 +12,7 @@ from datetime import date
 from sqlalchemy import text
 
 from jobtrail import JobContext, Retry, task
-from jobtrail.job.errors import ContextError
+from jobtrail.errors import ContextError
 
 GATE = threading.Event()
 """What `hold` and `hold_in_thread` wait for."""

@@ -16,14 +16,14 @@ from jobtrail.db import scratch
 from jobtrail.db.connecting import is_pooled
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.engine import Database, open_database, open_single
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.database_url import DatabaseUrl, normalize
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status
-from jobtrail.job.submission import Submission
+from jobtrail.db.url import DatabaseUrl, normalize
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit
+from jobtrail.records import Job
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
+from jobtrail.task.submission import Submission
 from jobtrail.testing import ScratchDatabase, scratch_database
 from jobtrail.testing.server import embedded_server
 from jobtrail.worker.leases import Terms

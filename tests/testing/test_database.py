@@ -16,8 +16,8 @@ from jobtrail.db import engine, scratch
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.embedded.locks import let_go, open_lock, share
 from jobtrail.db.tables import metadata
-from jobtrail.job.database_url import normalize
-from jobtrail.job.errors import SettingsError, UnavailableError
+from jobtrail.db.url import normalize
+from jobtrail.errors import SettingsError, UnavailableError
 from jobtrail.settings import load
 from jobtrail.testing import ScratchDatabase, scratch_database
 from jobtrail.testing.server import OPTION, PREFIX, VARIABLE, remove_abandoned

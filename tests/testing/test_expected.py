@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from jobtrail import Jobtrail
-from jobtrail.job.errors import InvalidArgumentsError
+from jobtrail.errors import InvalidArgumentsError
 from jobtrail.testing import Workbench
 from support.rehearsal import ship
 from support.tasks import noop

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobtrail import Jobtrail, task
-from jobtrail.job.errors import JobCancelledError, JobFailedError, SettingsError, UnknownTaskError
-from jobtrail.job.record import Job, PauseKind
+from jobtrail.errors import JobCancelledError, JobFailedError, SettingsError, UnknownTaskError
 from jobtrail.ops.pauses import pause
+from jobtrail.records import Job, PauseKind
 from jobtrail.testing import ScratchDatabase, Workbench, workbench
 from support.heavy import add
 from support.host import settings_at

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from jobtrail import Again, Caller, Fail, JobContext, JobHandle, Jobs, Jobtrail, Retry, Settings, Task, task
-from jobtrail.job.record import Job
+from jobtrail.records import Job
 from jobtrail.testing import Workbench, scratch_database, workbench
 
 

@@ -2,12 +2,12 @@
 
 from datetime import timedelta
 
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.record import NodeRecord
-from jobtrail.job.status import Status
 from jobtrail.jobs.services import Services
 from jobtrail.ops import doctor
 from jobtrail.ops.nodes import read_nodes
+from jobtrail.records import NodeRecord
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
 from support import stubborn, tasks
 from support.rows import born, taken_away
 from support.until import until

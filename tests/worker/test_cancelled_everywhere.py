@@ -12,14 +12,14 @@ from uuid import UUID
 import pytest
 
 from jobtrail.db.engine import Database
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.record import Claimed
-from jobtrail.job.status import Status
 from jobtrail.jobs.claim import claim_these
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
 from jobtrail.jobs.renew import AttemptRef
 from jobtrail.jobs.services import Services
+from jobtrail.records import Claimed
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
 from jobtrail.worker.node import Node
 from support import cut_tasks, world
 from support.cutting import Cut

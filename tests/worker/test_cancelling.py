@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Final
 
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.status import Status
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.services import Services
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
 from support import kinds, world
 from support.world import Place
 

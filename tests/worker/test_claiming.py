@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from jobtrail.job.status import Status
-from jobtrail.job.submission import Submission
 from jobtrail.jobs.query import read
 from jobtrail.jobs.submit import submit_batch
+from jobtrail.status import Status
+from jobtrail.task.submission import Submission
 from jobtrail.worker.node import Node
 from support import tasks, world
 from support.until import until

@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from jobtrail.job.status import Status
 from jobtrail.jobs.claim import claim_next
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
 from jobtrail.jobs.renew import AttemptRef, RunningAttempt
 from jobtrail.jobs.services import Services
+from jobtrail.status import Status
 from support import tasks, world
 from support.rows import born
 from support.until import until

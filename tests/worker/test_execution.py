@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from jobtrail.job.outcome import Interrupted, NotBegun, Raised, Returned, TimedOut
-from jobtrail.job.record import Claimed
-from jobtrail.job.task import Task
+from jobtrail.records import Claimed
+from jobtrail.task.outcome import Interrupted, NotBegun, Raised, Returned, TimedOut
+from jobtrail.task.task import Task
 from jobtrail.worker.execution import Execution
 from jobtrail.worker.places import Assignment, InThread, OnLoop
 from jobtrail.worker.threads import Threads

@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 
 from jobtrail.db.engine import open_database
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.errors import ContextError
-from jobtrail.job.status import Status
+from jobtrail.errors import ContextError
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.services import Services
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
 from support import booking, rows, world
 from support.until import until
 from support.world import Place

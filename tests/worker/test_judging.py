@@ -6,11 +6,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from jobtrail.job.status import Status
 from jobtrail.jobs.claim import claim_next
 from jobtrail.jobs.query import read
 from jobtrail.jobs.rescue import rescue
 from jobtrail.ops import nodes
+from jobtrail.status import Status
 from support import world
 from support.until import until
 from support.world import Place

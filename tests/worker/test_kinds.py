@@ -9,14 +9,14 @@ from uuid import UUID
 
 import pytest
 
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.log import read_log
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
+from jobtrail.records import Job
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
 from support import kinds, world
 from support.until import until
 from support.world import Place

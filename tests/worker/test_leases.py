@@ -6,7 +6,6 @@ from uuid import uuid4
 
 import pytest
 
-from jobtrail.job.status import Status
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.claim import claim_next
 from jobtrail.jobs.finish import OutcomeRecord, Recorded, finish_group, settle
@@ -14,6 +13,7 @@ from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
 from jobtrail.jobs.renew import AttemptRef, renew
 from jobtrail.jobs.rescue import rescue
+from jobtrail.status import Status
 from support import world
 from support.rows import trail, typed
 from support.until import until

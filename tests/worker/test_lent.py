@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail import JobContext, task
 from jobtrail.db.engine import lend_single
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.status import Status
 from jobtrail.jobs.services import Services
 from jobtrail.ops.nodes import read_nodes
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
 from support import world
 from support.lent import ENGINES, OWN, lent
 from support.until import until

@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from jobtrail.db.engine import open_database
 from jobtrail.db.errors import reason
-from jobtrail.job.errors import UnavailableError
+from jobtrail.errors import UnavailableError
 from jobtrail.worker import periodic as loop_module
 from jobtrail.worker.periodic import Loop
 from jobtrail.worker.threads import Threads

@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from jobtrail.job.catalog import Known, modules_of, namesakes
-from jobtrail.job.task import Task
+from jobtrail.task.catalog import Known, modules_of, namesakes
+from jobtrail.task.task import Task
 from support import tasks, world
 from support.until import until
 from support.world import Place

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from jobtrail.job.record import PauseKind
-from jobtrail.job.status import Status
 from jobtrail.jobs.query import read
 from jobtrail.ops.pauses import pause, resume
+from jobtrail.records import PauseKind
+from jobtrail.status import Status
 from support import tasks, world
 from support.world import Place
 

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from jobtrail import Retry
-from jobtrail.job.errors import ProcessDiedError
-from jobtrail.job.outcome import Ended, Raised, Returned
+from jobtrail.errors import ProcessDiedError
+from jobtrail.task.outcome import Ended, Raised, Returned
 from jobtrail.worker.processes import spawned as spawned_module
 from jobtrail.worker.processes.messages import Tell
 from jobtrail.worker.processes.pool import Processes

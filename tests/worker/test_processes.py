@@ -18,10 +18,10 @@ import pytest
 from asyncpg.pgproto.pgproto import UUID
 
 from jobtrail import Retry
-from jobtrail.job.errors import ProcessDiedError
-from jobtrail.job.outcome import Raised, Returned
-from jobtrail.job.task import Task
+from jobtrail.errors import ProcessDiedError
 from jobtrail.logs import bind
+from jobtrail.task.outcome import Raised, Returned
+from jobtrail.task.task import Task
 from jobtrail.worker.processes import pool as processes_module
 from jobtrail.worker.processes.pool import Processes
 from support import heavy

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jobtrail.db.engine import GROUP_LOCK_TIMEOUT, open_single
-from jobtrail.job.status import Status
-from jobtrail.job.submission import Submission
 from jobtrail.jobs.claim import claim_next
 from jobtrail.jobs.renew import AttemptRef, Said, renew, report
 from jobtrail.jobs.submit import submit_batch
+from jobtrail.status import Status
+from jobtrail.task.submission import Submission
 from support import tasks, world
 from support.proxy import Proxy
 from support.rescuer import rescuing

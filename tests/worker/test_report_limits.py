@@ -6,10 +6,10 @@ from uuid import uuid4
 import pytest
 
 from jobtrail.db.engine import open_database
-from jobtrail.job.context import Progress
-from jobtrail.job.limits import LOG_BYTES, LOG_LINES
 from jobtrail.jobs.log import NewLine
 from jobtrail.jobs.renew import AttemptRef
+from jobtrail.limits import LOG_BYTES, LOG_LINES
+from jobtrail.task.context import Progress
 from jobtrail.worker import reports as reports_module
 from jobtrail.worker.report import Report
 from jobtrail.worker.reports import Reports

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from jobtrail.job.context import Progress
-from jobtrail.job.status import Status
 from jobtrail.jobs.renew import AttemptRef
+from jobtrail.status import Status
+from jobtrail.task.context import Progress
 from jobtrail.worker.report import Report
 from jobtrail.worker.reports import Reports
 from support import rows

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from jobtrail.job.status import Status
-from jobtrail.job.submission import Submission
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.submit import submit, submit_batch
 from jobtrail.logs import BoundFields
+from jobtrail.status import Status
+from jobtrail.task.submission import Submission
 from support import tasks, world
 from support.rows import trail
 from support.until import until

@@ -7,13 +7,13 @@ from uuid import UUID
 
 import pytest
 
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.status import Status
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
 from jobtrail.logs import BoundFields, bind
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
 from support import rows, slow_to_import, tasks, world
 from support.until import until
 from support.world import Place

@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import pytest
 
-from jobtrail.job.status import Status
 from jobtrail.jobs.claim import claim_next
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
+from jobtrail.status import Status
 from support import tasks, world
 from support.rescuer import rescuing
 from support.until import until

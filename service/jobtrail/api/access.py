@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from jobtrail.api.problem_types import NotThisMachineError
-from jobtrail.job.access import ANONYMOUS, Caller, Scope
-from jobtrail.job.errors import ForbiddenError, UnauthorizedError
+from jobtrail.errors import ForbiddenError, UnauthorizedError
+from jobtrail.ops.access import ANONYMOUS, Caller, Scope
 from jobtrail.ops.key_ring import KeyVerifier
 
 CALLER: Final = "jobtrail.caller"

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from jobtrail.api import representation
 from jobtrail.api.context import ApiContext
 from jobtrail.api.query import once
-from jobtrail.job.errors import FieldError, InvalidInputError
+from jobtrail.errors import FieldError, InvalidInputError
 from jobtrail.ops.audit.questions import Answer, Question, ask, question, questions
 
 

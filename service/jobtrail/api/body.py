@@ -7,7 +7,7 @@ from typing import Any, Final
 from starlette.requests import ClientDisconnect, Request
 
 from jobtrail.api.problem_types import BodyTooLargeError, BodyTooSlowError, ContentTypeError
-from jobtrail.job.storable import parse
+from jobtrail.task.storable import parse
 
 _JSON: Final = "application/json"
 

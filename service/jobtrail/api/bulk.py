@@ -14,9 +14,9 @@ from jobtrail.api.examples import BULKS
 from jobtrail.api.query import Filters, Reason
 from jobtrail.api.schemas import AnyAction
 from jobtrail.api.submissions import refuse_while_closing
-from jobtrail.job.errors import FieldError, InvalidInputError
-from jobtrail.job.submission import WHOLE, Documented
+from jobtrail.errors import FieldError, InvalidInputError
 from jobtrail.jobs.bulk import Action, bulk
+from jobtrail.task.submission import WHOLE, Documented
 
 MOST: Final = 10_000
 """Jobs of one call, so that its answer comes within seconds."""

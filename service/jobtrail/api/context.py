@@ -7,8 +7,8 @@ from typing import Protocol
 from uuid import UUID
 
 from jobtrail.api.access import Access
-from jobtrail.job.redaction import Redaction
 from jobtrail.jobs.services import Services
+from jobtrail.redaction import Redaction
 
 
 class Launch(Protocol):

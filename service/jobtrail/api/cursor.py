@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from jobtrail.job.errors import FieldError, InvalidInputError
+from jobtrail.errors import FieldError, InvalidInputError
 from jobtrail.jobs.query import Cursor
 
 _LAYOUT: Final = struct.Struct(">Bq16s")

@@ -5,9 +5,9 @@ from typing import Final
 
 from starlette.requests import Request
 
-from jobtrail.job.errors import FieldError, InvalidInputError
-from jobtrail.job.ids import parse_traceparent
-from jobtrail.job.limits import MAX_KEY
+from jobtrail.errors import FieldError, InvalidInputError
+from jobtrail.ids import parse_traceparent
+from jobtrail.limits import MAX_KEY
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 

@@ -9,7 +9,7 @@ from jobtrail.api import representation
 from jobtrail.api.context import ApiContext
 from jobtrail.db import migrate
 from jobtrail.db.migrate import Schema
-from jobtrail.job.errors import UnavailableError
+from jobtrail.errors import UnavailableError
 from jobtrail.jobs.services import PATIENCE, missing_rights
 
 _UNUSABLE: Final = {

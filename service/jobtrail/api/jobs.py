@@ -16,16 +16,16 @@ from jobtrail.api.examples import AMENDMENTS
 from jobtrail.api.query import REPEATABLE, CancelBody, CancelQuery, HistoryQuery, Listing, LogQuery, RetryBody, once
 from jobtrail.api.representation import View
 from jobtrail.api.submissions import launch, refuse_while_closing
-from jobtrail.job.errors import ForbiddenError, JobNotFoundError
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status
-from jobtrail.job.submission import Amendment
+from jobtrail.errors import ForbiddenError, JobNotFoundError
 from jobtrail.jobs.amend import amend
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.history import read_moves
 from jobtrail.jobs.log import read_log
 from jobtrail.jobs.query import read, read_page
 from jobtrail.jobs.retry import retry
+from jobtrail.records import Job
+from jobtrail.status import Status
+from jobtrail.task.submission import Amendment
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from starlette.responses import Response
 
 from jobtrail.api import representation
 from jobtrail.api.context import ApiContext
-from jobtrail.job.access import SCOPES, Caller, Scope
-from jobtrail.job.errors import ForbiddenError
-from jobtrail.job.key import MAX_LIFE, MIN_LIFE, NAME_PATTERN
-from jobtrail.job.record import shown
-from jobtrail.job.submission import Documented, Moment, Seconds, seconds
+from jobtrail.errors import ForbiddenError
+from jobtrail.ops.access import SCOPES, Caller, Scope
+from jobtrail.ops.key_text import MAX_LIFE, MIN_LIFE, NAME_PATTERN
 from jobtrail.ops.keys import create_key, list_keys, revoke_key
+from jobtrail.records import shown
+from jobtrail.task.submission import Documented, Moment, Seconds, seconds
 
 EXAMPLES: Final[dict[str, Example]] = {
     "submit": {

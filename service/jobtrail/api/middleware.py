@@ -10,7 +10,7 @@ from jobtrail.api import problems
 from jobtrail.api.browsers import let_page_run, protect
 from jobtrail.api.headers import trace_of
 from jobtrail.api.problem_types import TooManyConnectionsError
-from jobtrail.job.ids import new_trace_id
+from jobtrail.ids import new_trace_id
 
 _ALWAYS: Final = "/health/live"
 """Answered however many connections are open: to restart a busy process makes it no less busy."""

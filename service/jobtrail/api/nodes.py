@@ -6,8 +6,8 @@ from starlette.responses import Response
 
 from jobtrail.api import representation
 from jobtrail.api.context import ApiContext
-from jobtrail.job.record import shown
 from jobtrail.ops.nodes import read_nodes
+from jobtrail.records import shown
 
 
 @dataclass(frozen=True)

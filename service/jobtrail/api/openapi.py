@@ -16,8 +16,8 @@ from jobtrail.api.problem_types import (
     TooManyConnectionsError,
 )
 from jobtrail.api.problems import MEDIA_TYPE
-from jobtrail.job.access import Scope
-from jobtrail.job.errors import ForbiddenError, InvalidInputError, NotJsonError, UnauthorizedError, UnavailableError
+from jobtrail.errors import ForbiddenError, InvalidInputError, NotJsonError, UnauthorizedError, UnavailableError
+from jobtrail.ops.access import Scope
 
 Responses = dict[int | str, dict[str, Any]]
 

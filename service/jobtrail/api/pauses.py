@@ -13,10 +13,10 @@ from jobtrail.api.context import ApiContext
 from jobtrail.api.examples import PAUSES
 from jobtrail.api.problem_types import TaskNotFoundError
 from jobtrail.api.query import Reason
-from jobtrail.job.errors import UnknownTaskError
-from jobtrail.job.record import PauseKind
-from jobtrail.job.submission import Documented
+from jobtrail.errors import UnknownTaskError
 from jobtrail.ops.pauses import pause, read_pauses, resume
+from jobtrail.records import PauseKind
+from jobtrail.task.submission import Documented
 
 
 class PauseBody(Documented):

@@ -1,6 +1,6 @@
 """The one table between errors and HTTP: which error is which type of problem (RFC 9457), with which status.
 
-First the errors that only HTTP can bring; `job.errors` has the others.
+First the errors that only HTTP can bring; `errors` has the others.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import ClientDisconnect
 
-from jobtrail.job import errors
+from jobtrail import errors
 
 
 class BodyTooLargeError(errors.JobtrailError):

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from jobtrail import errors
 from jobtrail.api import links, representation
 from jobtrail.api.access import challenge
 from jobtrail.api.browsers import protect
@@ -27,10 +28,9 @@ from jobtrail.api.problem_types import (
     ProblemType,
     TooManyConnectionsError,
 )
-from jobtrail.job import errors
-from jobtrail.job.errors import FieldError, JobtrailError
-from jobtrail.job.ids import new_trace_id
-from jobtrail.job.storable import MAX_FLAWS, clip, step, visible
+from jobtrail.errors import FieldError, JobtrailError
+from jobtrail.ids import new_trace_id
+from jobtrail.task.storable import MAX_FLAWS, clip, step, visible
 
 log = logging.getLogger(__name__)
 

@@ -6,14 +6,14 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 
+from jobtrail import limits
 from jobtrail.api import cursor
 from jobtrail.api.schemas import AnyStatus
-from jobtrail.job import limits
-from jobtrail.job.errors import FieldError, InvalidInputError
-from jobtrail.job.status import Status
-from jobtrail.job.storable import MAX_FLAWS, check, visible
-from jobtrail.job.submission import Documented, Moment
+from jobtrail.errors import FieldError, InvalidInputError
 from jobtrail.jobs.query import Filter, Page
+from jobtrail.status import Status
+from jobtrail.task.storable import MAX_FLAWS, check, visible
+from jobtrail.task.submission import Documented, Moment
 
 MOST_VALUES: Final = 50
 """Of one filter."""

@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from jobtrail.api.context import ApiContext
 from jobtrail.api.query import Part
-from jobtrail.job.context import progress_of
-from jobtrail.job.record import Job, LogLine, Transition, shown
-from jobtrail.job.redaction import NOTHING, Redaction
-from jobtrail.job.task import Task
 from jobtrail.jobs.bulk import Action, Bulk
 from jobtrail.jobs.services import Defaults
 from jobtrail.ops.audit.questions import Answer, Question
+from jobtrail.records import Job, LogLine, Transition, shown
+from jobtrail.redaction import NOTHING, Redaction
+from jobtrail.task.context import progress_of
+from jobtrail.task.task import Task
 
 JSON: Final = "application/json"
 

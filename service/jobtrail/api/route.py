@@ -16,9 +16,9 @@ from jobtrail.api.browsers import protect
 from jobtrail.api.context import ApiContext
 from jobtrail.api.headers import trace_of
 from jobtrail.api.links import HOSTED, Hosted
-from jobtrail.job.access import Scope
-from jobtrail.job.errors import FieldError, InvalidInputError
-from jobtrail.job.ids import new_trace_id
+from jobtrail.errors import FieldError, InvalidInputError
+from jobtrail.ids import new_trace_id
+from jobtrail.ops.access import Scope
 
 CONCRETE: Final = frozenset({"batch", "bulk"})
 """Words that stand in the path of other calls where the id of a job would be."""

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
+from jobtrail import errors
 from jobtrail.api import openapi, problems, schemas
 from jobtrail.api.audit import AuditRoutes
 from jobtrail.api.bulk import BulkRoutes
@@ -29,9 +30,8 @@ from jobtrail.api.problem_types import ProblemNotFoundError, TaskNotFoundError
 from jobtrail.api.route import ProblemRoute
 from jobtrail.api.submissions import SubmissionRoutes
 from jobtrail.api.tasks import TaskRoutes
-from jobtrail.job import errors
-from jobtrail.job.access import Scope
-from jobtrail.job.errors import InvalidInputError, JobNotFoundError
+from jobtrail.errors import InvalidInputError, JobNotFoundError
+from jobtrail.ops.access import Scope
 
 _NAMES: Final = "jobtrail."
 """Before the name of each of our routes, so that none is taken for a host's."""

@@ -9,12 +9,12 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from jobtrail.job import record
-from jobtrail.job.key import KeyRecord
-from jobtrail.job.limits import MAX_BATCH
-from jobtrail.job.record import shown_fields
-from jobtrail.job.status import Status
-from jobtrail.job.submission import Documented, Submission
+from jobtrail import records
+from jobtrail.limits import MAX_BATCH
+from jobtrail.ops.key_text import KeyRecord
+from jobtrail.records import shown_fields
+from jobtrail.status import Status
+from jobtrail.task.submission import Documented, Submission
 
 # an enumeration would be a schema of its own, under a name that a host may have too
 AnyStatus = Literal["pending", "running", "succeeded", "failed", "cancelled"]
@@ -63,7 +63,7 @@ class Progress(Shape):
     note: str | None
 
 
-Job: Final = _of_record(record.Job, "Job", error=JobError | None, progress=Progress | None)
+Job: Final = _of_record(records.Job, "Job", error=JobError | None, progress=Progress | None)
 ListedJob: Final = create_model(
     "ListedJob",
     __base__=Job,
@@ -79,15 +79,15 @@ JobList: Final = _list(
 )
 SubmittedJobs: Final = _list(Job, "SubmittedJobs", "In the order of the request.")
 
-Transition: Final = _of_record(record.Transition, "Transition", error=JobError | None)
+Transition: Final = _of_record(records.Transition, "Transition", error=JobError | None)
 TransitionList: Final = _list(
     Transition, "TransitionList", "The history, by `seq`; it outlives the job.", next_cursor=_NEXT
 )
-JobLog: Final = _list(_of_record(record.LogLine, "LogLine"), "JobLog", "Oldest first.")
+JobLog: Final = _list(_of_record(records.LogLine, "LogLine"), "JobLog", "Oldest first.")
 
-Node: Final = _of_record(record.NodeRecord, "Node")
+Node: Final = _of_record(records.NodeRecord, "Node")
 NodeList: Final = _list(Node, "NodeList", "By their start.")
-Pause: Final = _of_record(record.Pause, "Pause")
+Pause: Final = _of_record(records.Pause, "Pause")
 PauseList: Final = _list(Pause, "PauseList", "Queues first, then tasks, by name.")
 
 AccessKey: Final = _of_record(KeyRecord, "AccessKey")

@@ -16,10 +16,10 @@ from jobtrail.api.headers import idempotency_key_of, refuse_idempotency_key, tra
 from jobtrail.api.links import JobLinks
 from jobtrail.api.representation import View
 from jobtrail.api.schemas import Batch
-from jobtrail.job.errors import InvalidArgumentsError, UnavailableError
-from jobtrail.job.record import Job
-from jobtrail.job.submission import Submission
+from jobtrail.errors import InvalidArgumentsError, UnavailableError
 from jobtrail.jobs.submit import submit, submit_batch, submit_keyed
+from jobtrail.records import Job
+from jobtrail.task.submission import Submission
 
 
 async def launch(context: ApiContext, jobs: Sequence[Job]) -> None:

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from jobtrail.api import representation
 from jobtrail.api.context import ApiContext
 from jobtrail.api.problem_types import TaskNotFoundError
-from jobtrail.job.errors import UnknownTaskError
+from jobtrail.errors import UnknownTaskError
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import typer
 
-from jobtrail.job.duration import parse_duration
-from jobtrail.job.limits import MAX_REASON
+from jobtrail.durations import parse_duration
+from jobtrail.limits import MAX_REASON
 
 
 def read_pairs(pairs: Sequence[str]) -> dict[str, str]:

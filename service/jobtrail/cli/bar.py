@@ -11,9 +11,9 @@ from rich.table import Column
 from rich.text import Text
 
 from jobtrail.cli import output
-from jobtrail.job.context import progress_of
-from jobtrail.job.record import Job, LogLine
-from jobtrail.job.status import Status
+from jobtrail.records import Job, LogLine
+from jobtrail.status import Status
+from jobtrail.task.context import progress_of
 
 
 class JobBar(Progress):

@@ -12,12 +12,12 @@ from typing import Final
 from jobtrail.db.engine import GROUPS
 from jobtrail.db.migrate import Schema
 from jobtrail.db.rights import Lack, told
-from jobtrail.job.catalog import HOW_TO_PART, Catalog, Namesakes
-from jobtrail.job.duration import format_duration
-from jobtrail.job.errors import SettingsError
-from jobtrail.job.record import NodeRecord, Pause
+from jobtrail.durations import format_duration
+from jobtrail.errors import SettingsError
 from jobtrail.ops.doctor import Lapsed, Server, Stranded
+from jobtrail.records import NodeRecord, Pause
 from jobtrail.settings import EMBEDDED, Settings, unknown_variables
+from jobtrail.task.catalog import HOW_TO_PART, Catalog, Namesakes
 from jobtrail.wiring import embedded, listen
 
 OLDEST_SERVER: Final = 15

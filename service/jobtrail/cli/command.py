@@ -13,12 +13,12 @@ import typer
 
 from jobtrail import logs
 from jobtrail.db import engine
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.database_url import DatabaseUrl
-from jobtrail.job.errors import SettingsError
-from jobtrail.job.storable import visible
+from jobtrail.db.url import DatabaseUrl
+from jobtrail.errors import SettingsError
 from jobtrail.jobs.services import Services
 from jobtrail.settings import Settings, load, unknown_variables
+from jobtrail.task.catalog import Catalog
+from jobtrail.task.storable import visible
 from jobtrail.wiring import load_catalog, open_desk, reach, require_schema
 
 log = logging.getLogger(__name__)

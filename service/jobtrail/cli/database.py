@@ -13,11 +13,11 @@ from jobtrail.cli.command import Json, configured
 from jobtrail.db import migrate as schema
 from jobtrail.db import rights
 from jobtrail.db.errors import READ_ONLY, STANDBY
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.database_url import DatabaseUrl
-from jobtrail.job.errors import SettingsError, UnavailableError
+from jobtrail.db.url import DatabaseUrl
+from jobtrail.errors import SettingsError, UnavailableError
 from jobtrail.jobs.services import Services
 from jobtrail.settings import EMBEDDED, Settings
+from jobtrail.task.catalog import Catalog
 from jobtrail.wiring import answering, embedded, find_schema, locate, open_desk, reach
 
 

@@ -18,9 +18,9 @@ import typer
 
 from jobtrail import app, logs, settings
 from jobtrail.cli import output
-from jobtrail.job.context import TASK_LOGGER
-from jobtrail.job.errors import SettingsError
+from jobtrail.errors import SettingsError
 from jobtrail.settings import EMBEDDED, Settings
+from jobtrail.task.context import TASK_LOGGER
 from jobtrail.wiring import embedded, locate
 
 SHORT: Final = timedelta(seconds=5)

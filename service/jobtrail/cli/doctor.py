@@ -11,12 +11,12 @@ from jobtrail.cli import checks, exits, output
 from jobtrail.cli.checks import Finding, Found, Level
 from jobtrail.cli.command import Json, configured
 from jobtrail.db import engine, migrate, rights
-from jobtrail.job.catalog import Catalog, namesakes
-from jobtrail.job.database_url import DatabaseUrl
-from jobtrail.job.errors import DeclarationError, SettingsError, UnavailableError
+from jobtrail.db.url import DatabaseUrl
+from jobtrail.errors import DeclarationError, SettingsError, UnavailableError
 from jobtrail.ops import doctor as doctor_module
 from jobtrail.ops import nodes, pauses
 from jobtrail.settings import Settings
+from jobtrail.task.catalog import Catalog, namesakes
 from jobtrail.wiring import answering, load_catalog, open_desk, reach
 
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import typer
 
-from jobtrail.job import errors
-from jobtrail.job.errors import InvalidInputError, JobtrailError
+from jobtrail import errors
+from jobtrail.errors import InvalidInputError, JobtrailError
 
 DONE: Final = 0
 FAILED: Final = 1

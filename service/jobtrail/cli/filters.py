@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from jobtrail.job.duration import parse_duration
-from jobtrail.job.limits import TRACE_PATTERN
-from jobtrail.job.status import Status
+from jobtrail.durations import parse_duration
 from jobtrail.jobs.query import Filter
+from jobtrail.limits import TRACE_PATTERN
+from jobtrail.status import Status
 
 
 @dataclass(frozen=True, slots=True)

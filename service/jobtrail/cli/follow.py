@@ -11,13 +11,13 @@ import typer
 
 from jobtrail.cli import output
 from jobtrail.cli.command import Command
-from jobtrail.job.context import progress_of
-from jobtrail.job.errors import JobNotFoundError
-from jobtrail.job.record import Job, LogLine
-from jobtrail.job.status import PURGED, Status
+from jobtrail.errors import JobNotFoundError
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.log import read_log
 from jobtrail.jobs.query import read
+from jobtrail.records import Job, LogLine
+from jobtrail.status import PURGED, Status
+from jobtrail.task.context import progress_of
 
 EVERY: Final = 0.3
 """Seconds between two looks; a job writes what it says twice a second."""

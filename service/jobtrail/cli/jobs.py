@@ -12,12 +12,12 @@ from jobtrail.cli import exits, output
 from jobtrail.cli.command import Command, Json, run
 from jobtrail.cli.filters import Filters, with_filters
 from jobtrail.cli.follow import follow
-from jobtrail.job.errors import JobNotFoundError
-from jobtrail.job.record import Job, LogLine, Transition
-from jobtrail.job.status import Status
+from jobtrail.errors import JobNotFoundError
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.log import read_log
 from jobtrail.jobs.query import Page, read, read_page
+from jobtrail.records import Job, LogLine, Transition
+from jobtrail.status import Status
 
 MOVES: Final = ("seq", "at", "from", "to", "attempt", "by", "reason")
 """The columns of a history."""

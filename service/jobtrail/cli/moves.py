@@ -16,15 +16,15 @@ from jobtrail.cli import exits, output
 from jobtrail.cli.arguments import read_reason
 from jobtrail.cli.command import Command, Json, caller, run
 from jobtrail.cli.filters import Filters, with_filters
-from jobtrail.job.errors import InvalidInputError, UnavailableError
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status
+from jobtrail.errors import InvalidInputError, UnavailableError
 from jobtrail.jobs.bulk import BATCH, Action, Bulk, bulk
 from jobtrail.jobs.cancel import cancel as cancel_job
 from jobtrail.jobs.purge import Purged
 from jobtrail.jobs.purge import purge as purge_all
 from jobtrail.jobs.query import Filter
 from jobtrail.jobs.retry import retry as retry_job
+from jobtrail.records import Job
+from jobtrail.status import Status
 
 JobId = Annotated[UUID | None, typer.Argument(metavar="ID", help="One job; without it the filters choose many.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="How many jobs at most, the oldest first.")]

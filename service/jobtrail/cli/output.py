@@ -12,9 +12,9 @@ from typing import Any, Final
 import typer
 from pydantic_core import to_json
 
-from jobtrail.job.context import Progress, progress_of
-from jobtrail.job.duration import format_duration
-from jobtrail.job.record import Job, LogLine, shown
+from jobtrail.durations import format_duration
+from jobtrail.records import Job, LogLine, shown
+from jobtrail.task.context import Progress, progress_of
 
 STYLES: Final = {
     "running": "cyan",

@@ -7,10 +7,10 @@ import typer
 from jobtrail.cli import output
 from jobtrail.cli.arguments import read_reason
 from jobtrail.cli.command import Json, caller, run
-from jobtrail.job.record import PauseKind
 from jobtrail.ops.pauses import pause as pause_it
 from jobtrail.ops.pauses import read_pauses
 from jobtrail.ops.pauses import resume as resume_it
+from jobtrail.records import PauseKind
 
 Queue = Annotated[str | None, typer.Option(metavar="NAME", help="All jobs of this queue.")]
 Task = Annotated[str | None, typer.Option(metavar="NAME", help="All jobs of this task, in any queue.")]

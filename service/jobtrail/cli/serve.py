@@ -12,11 +12,11 @@ import typer
 
 from jobtrail.cli.command import Json, configured_to_stay, require_tasks
 from jobtrail.db.engine import open_single
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.database_url import DatabaseUrl
-from jobtrail.job.errors import SettingsError
+from jobtrail.db.url import DatabaseUrl
+from jobtrail.errors import SettingsError
 from jobtrail.jobs.services import require_rights_at_start
 from jobtrail.settings import Settings
+from jobtrail.task.catalog import Catalog
 from jobtrail.wiring import build_node, load_catalog, open_desk, reach, require_ends, require_schema
 from jobtrail.worker.node import Node
 from jobtrail.worker.shutdown_signals import ShutdownSignals

@@ -10,17 +10,17 @@ from pydantic import ValidationError
 from jobtrail.cli import exits, output
 from jobtrail.cli.arguments import read_duration, read_pairs
 from jobtrail.cli.command import Command, Json, caller, run
-from jobtrail.job import storable
-from jobtrail.job.errors import InvalidArgumentsError, InvalidInputError, NotJsonError
-from jobtrail.job.limits import MAX_KEY
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status
-from jobtrail.job.submission import Submission
-from jobtrail.job.task import Task
+from jobtrail.errors import InvalidArgumentsError, InvalidInputError, NotJsonError
 from jobtrail.jobs.query import read
 from jobtrail.jobs.submit import submit as store
 from jobtrail.jobs.submit import submit_keyed
+from jobtrail.limits import MAX_KEY
 from jobtrail.ops.nodes import read_nodes
+from jobtrail.records import Job
+from jobtrail.status import Status
+from jobtrail.task import storable
+from jobtrail.task.submission import Submission
+from jobtrail.task.task import Task
 
 
 def submit(

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from jobtrail.job.database_url import POOLER
-from jobtrail.job.storable import dump
+from jobtrail.db.url import POOLER
+from jobtrail.task.storable import dump
 
 ISOLATION: Final = "READ COMMITTED"
 

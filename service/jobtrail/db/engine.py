@@ -25,7 +25,7 @@ from jobtrail.db.errors import NotConnectedError, follow_the_primary, quote_no_r
 from jobtrail.db.host_engine import SPARE, HostEngine, own_engine
 from jobtrail.db.job_connection import note_preparation, watch
 from jobtrail.db.tables import SCHEMA, keep_to
-from jobtrail.job.errors import SettingsError
+from jobtrail.errors import SettingsError
 
 GROUPS: Final = 10
 """Connections for single statements: inserts, both claims, ends, cancels, progress, lines, the watch and keys."""

@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from jobtrail.job.database_url import DatabaseUrl
-from jobtrail.job.errors import UnavailableError
-from jobtrail.job.storable import clip
+from jobtrail.db.url import DatabaseUrl
+from jobtrail.errors import UnavailableError
+from jobtrail.task.storable import clip
 
 
 class Fault(Enum):

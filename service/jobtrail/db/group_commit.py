@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeVar
 
 from jobtrail.db.engine import trace_no_more
 from jobtrail.db.errors import FAILURES, PASSING, Fault, fault_of, unavailability
-from jobtrail.job.errors import OutcomeUnknownError, UnavailableError
+from jobtrail.errors import OutcomeUnknownError, UnavailableError
 
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")

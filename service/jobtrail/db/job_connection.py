@@ -14,7 +14,7 @@ from sqlalchemy import Connection, ExceptionContext, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from jobtrail.job.errors import CommitFailedError
+from jobtrail.errors import CommitFailedError
 
 
 @dataclass(slots=True)

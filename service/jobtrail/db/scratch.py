@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.db.connecting import connect_once
 from jobtrail.db.tables import metadata
-from jobtrail.job.database_url import DatabaseUrl, normalize
-from jobtrail.job.errors import SettingsError
+from jobtrail.db.url import DatabaseUrl, normalize
+from jobtrail.errors import SettingsError
 
 PREFIX: Final = "jobtrail_test_"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from jobtrail.db.embedded.programs import installed_programs
-from jobtrail.job.duration import format_duration
-from jobtrail.job.errors import SettingsError
-from jobtrail.job.limits import DEFAULT_SCHEMA
+from jobtrail.durations import format_duration
+from jobtrail.errors import SettingsError
+from jobtrail.limits import DEFAULT_SCHEMA
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.wiring import embedded
 

@@ -16,7 +16,7 @@ from pydantic import Field, HttpUrl
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobtrail import JobContext, Retry, task
-from jobtrail.job.errors import SettingsError
+from jobtrail.errors import SettingsError
 
 LARGEST: Final = 5 * 1024 * 1024
 """Bytes of a document or a page."""

@@ -18,16 +18,16 @@ from jobtrail.db import engine
 from jobtrail.demo.hints import hints
 from jobtrail.demo.mail import catch
 from jobtrail.demo.trail import Trail, name_of, outcome
-from jobtrail.job.duration import format_duration
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status
-from jobtrail.job.submission import Submission
+from jobtrail.durations import format_duration
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.query import Filter, Page, read, read_page
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit
 from jobtrail.ops.nodes import read_nodes
+from jobtrail.records import Job
 from jobtrail.settings import Settings
+from jobtrail.status import Status
+from jobtrail.task.submission import Submission
 from jobtrail.wiring import load_catalog, locate, open_desk
 
 BY: Final = "anonymous"

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from jobtrail.demo.mail import Caught
-from jobtrail.job.errors import UnavailableError
+from jobtrail.errors import UnavailableError
 from jobtrail.jobs.services import Services
 
 EVERY: Final = 0.2

@@ -13,10 +13,10 @@ from jobtrail.api.context import Launch
 from jobtrail.api.query import OTHER_NAMES
 from jobtrail.api.routes import Guards
 from jobtrail.embed.opened import Opened
-from jobtrail.job.access import SCOPES, Caller, Scope
-from jobtrail.job.errors import ForbiddenError
-from jobtrail.job.redaction import Redaction
+from jobtrail.errors import ForbiddenError
 from jobtrail.jobs.services import Services
+from jobtrail.ops.access import SCOPES, Caller, Scope
+from jobtrail.redaction import Redaction
 
 OPEN: Final = "open"
 

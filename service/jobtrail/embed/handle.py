@@ -10,14 +10,14 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from jobtrail.job import storable
-from jobtrail.job.errors import JobCancelledError, JobFailedError, JobNotFoundError, UnavailableError
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status
-from jobtrail.job.task import Task
+from jobtrail.errors import JobCancelledError, JobFailedError, JobNotFoundError, UnavailableError
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
 from jobtrail.ops.nodes import read_nodes
+from jobtrail.records import Job
+from jobtrail.status import Status
+from jobtrail.task import storable
+from jobtrail.task.task import Task
 
 R = TypeVar("R")
 

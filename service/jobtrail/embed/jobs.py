@@ -22,9 +22,9 @@ from jobtrail.db.errors import FAILURES, unavailability
 from jobtrail.embed.handle import JobHandle
 from jobtrail.embed.opened import Opened, current
 from jobtrail.embed.submit import JobBatch, Options
-from jobtrail.job.errors import IdempotencyKeyReusedError, OverloadedError, UnavailableError
-from jobtrail.job.task import Task
+from jobtrail.errors import IdempotencyKeyReusedError, OverloadedError, UnavailableError
 from jobtrail.jobs.query import are_there
+from jobtrail.task.task import Task
 
 log = logging.getLogger(__name__)
 

@@ -14,14 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
 from jobtrail.db.engine import lend_single, open_single
-from jobtrail.job.access import Caller
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.database_url import DatabaseUrl, normalize
-from jobtrail.job.errors import AlreadyRunningError, NotRunningError
-from jobtrail.job.redaction import Redaction
-from jobtrail.job.task import Task
+from jobtrail.db.url import DatabaseUrl, normalize
+from jobtrail.errors import AlreadyRunningError, NotRunningError
 from jobtrail.jobs.services import Services, look_at_start
+from jobtrail.ops.access import Caller
+from jobtrail.redaction import Redaction
 from jobtrail.settings import Settings
+from jobtrail.task.catalog import Catalog
+from jobtrail.task.task import Task
 from jobtrail.wiring import build_node, lend_desk, load_catalog, open_desk, reach, require_schema
 from jobtrail.worker.hook import Hook
 from jobtrail.worker.node import Node

@@ -13,15 +13,15 @@ from sqlalchemy.orm import Session, scoped_session
 
 from jobtrail.embed.handle import JobHandle
 from jobtrail.embed.opened import Opened
-from jobtrail.job.arguments import name_of
-from jobtrail.job.errors import FieldError, InvalidInputError, UnavailableError, UnknownTaskError
-from jobtrail.job.limits import MAX_KEY
-from jobtrail.job.record import NewJob
-from jobtrail.job.storable import step
-from jobtrail.job.submission import Submission
-from jobtrail.job.task import Task
+from jobtrail.errors import FieldError, InvalidInputError, UnavailableError, UnknownTaskError
 from jobtrail.jobs.row import AnySession, JobRow, add
 from jobtrail.jobs.submit import app_keyed, prepare, submit_together
+from jobtrail.limits import MAX_KEY
+from jobtrail.records import NewJob
+from jobtrail.task.arguments import name_of
+from jobtrail.task.storable import step
+from jobtrail.task.submission import Submission
+from jobtrail.task.task import Task
 
 
 class Options(TypedDict, total=False):

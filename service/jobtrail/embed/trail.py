@@ -22,16 +22,16 @@ from jobtrail.embed.door import Guard, HostAccess, HostContext, guards_of
 from jobtrail.embed.handle import JobHandle, ended
 from jobtrail.embed.opened import HOW_TO_START, Opened, Parts, Who, opening, url_of
 from jobtrail.embed.submit import JobBatch, Options, task_of
-from jobtrail.job.access import SCOPES, Caller
-from jobtrail.job.errors import AlreadyRunningError, NotRunningError
-from jobtrail.job.limits import MAX_NAME
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status
-from jobtrail.job.task import Task
+from jobtrail.errors import AlreadyRunningError, NotRunningError
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.query import Cursor, Filter, Page, read, read_page
 from jobtrail.jobs.retry import retry
+from jobtrail.limits import MAX_NAME
+from jobtrail.ops.access import SCOPES, Caller
+from jobtrail.records import Job
 from jobtrail.settings import Settings, load, unknown_variables
+from jobtrail.status import Status
+from jobtrail.task.task import Task
 from jobtrail.worker.hook import Hook
 
 log = logging.getLogger(__name__)

@@ -8,12 +8,12 @@ from uuid import UUID
 from sqlalchemy import case, exists, func, or_, update
 
 from jobtrail.db.tables import app_keys, jobs
-from jobtrail.job.errors import JobConflictError, JobNotFoundError, PreconditionError
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status
-from jobtrail.job.submission import Amendment, seconds
+from jobtrail.errors import JobConflictError, JobNotFoundError, PreconditionError
 from jobtrail.jobs.query import get
 from jobtrail.jobs.services import Services
+from jobtrail.records import Job
+from jobtrail.status import Status
+from jobtrail.task.submission import Amendment, seconds
 
 KEY_LIFE: Final = timedelta(hours=24)
 """How long an idempotency key is kept at least."""

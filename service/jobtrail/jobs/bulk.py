@@ -14,11 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from jobtrail.db.engine import clock
 from jobtrail.db.group_commit import in_batches, recorded
 from jobtrail.db.tables import jobs
-from jobtrail.job.errors import FieldError, InvalidInputError
-from jobtrail.job.status import Status
+from jobtrail.errors import FieldError, InvalidInputError
 from jobtrail.jobs import cancel, retry
 from jobtrail.jobs.query import Cursor, Filter, conditions
 from jobtrail.jobs.services import Services
+from jobtrail.status import Status
 
 
 @dataclass(frozen=True)

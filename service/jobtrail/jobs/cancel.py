@@ -8,11 +8,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.db.engine import Database
-from jobtrail.job.errors import JobFinishedError, JobNotFoundError
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status
+from jobtrail.errors import JobFinishedError, JobNotFoundError
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
+from jobtrail.records import Job
+from jobtrail.status import Status
 
 
 async def cancel(

@@ -9,8 +9,8 @@ from sqlalchemy import TextualSelect, text
 
 from jobtrail.db.engine import LONGEST, Database
 from jobtrail.db.tables import Json
-from jobtrail.job.record import Claimed
 from jobtrail.jobs.renew import AttemptRef
+from jobtrail.records import Claimed
 
 # greatest: a row that somebody set back to pending in SQL was allowed one more attempt by hand
 _START: Final = """

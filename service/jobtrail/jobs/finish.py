@@ -21,13 +21,13 @@ from jobtrail.db.engine import Database
 from jobtrail.db.errors import Fault, fault_of, reason, unavailable
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.db.tables import SCHEMA
-from jobtrail.job.errors import NotStorableError, UnavailableError
-from jobtrail.job.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded
-from jobtrail.job.record import Claimed, Failure
-from jobtrail.job.status import Status
-from jobtrail.job.storable import dump
+from jobtrail.errors import NotStorableError, UnavailableError
 from jobtrail.jobs.fence import execute, execute_within, fenced, in_order, keys
 from jobtrail.jobs.renew import AttemptRef
+from jobtrail.records import Claimed, Failure
+from jobtrail.status import Status
+from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded
+from jobtrail.task.storable import dump
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from sqlalchemy import Text, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.db.tables import jobs, transitions
-from jobtrail.job.errors import JobNotFoundError
-from jobtrail.job.record import Transition
+from jobtrail.errors import JobNotFoundError
 from jobtrail.jobs.query import MOST_BYTES
 from jobtrail.jobs.services import Services
+from jobtrail.records import Transition
 
 MOST_MOVES: Final = 5000
 """Of a page: two megabytes of JSON where no move has an error."""

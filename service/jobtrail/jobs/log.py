@@ -12,13 +12,13 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from jobtrail.job.errors import JobNotFoundError
-from jobtrail.job.limits import LOG_BYTES, LOG_LINES
-from jobtrail.job.record import LogLine
+from jobtrail.errors import JobNotFoundError
 from jobtrail.jobs import query
 from jobtrail.jobs.fence import FENCE
 from jobtrail.jobs.renew import AttemptRef
 from jobtrail.jobs.services import Services
+from jobtrail.limits import LOG_BYTES, LOG_LINES
+from jobtrail.records import LogLine
 
 
 class NewLine(NamedTuple):

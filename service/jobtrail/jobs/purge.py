@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import reason, unavailability, unavailable
 from jobtrail.db.group_commit import in_batches
-from jobtrail.job.errors import PurgeRefusedError
+from jobtrail.errors import PurgeRefusedError
 
 JOBS: Final = 1000
 """Jobs of one commit, at most."""

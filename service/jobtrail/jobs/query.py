@@ -27,10 +27,10 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.db.tables import Json, jobs
-from jobtrail.job.errors import JobNotFoundError
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status
+from jobtrail.errors import JobNotFoundError
 from jobtrail.jobs.services import Services
+from jobtrail.records import Job
+from jobtrail.status import Status
 
 _TTL: Final = case((jobs.c.status.in_(["failed", "cancelled"]), jobs.c.ttl_failed), else_=jobs.c.ttl)
 

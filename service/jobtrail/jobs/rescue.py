@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from jobtrail.db.engine import Database
 from jobtrail.db.group_commit import in_batches
-from jobtrail.job.context import TASK_LOGGER
-from jobtrail.job.status import Status
+from jobtrail.status import Status
+from jobtrail.task.context import TASK_LOGGER
 
 log = logging.getLogger(__name__)
 of_tasks = logging.getLogger(TASK_LOGGER)

@@ -7,11 +7,11 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from jobtrail.job.errors import JobConflictError, JobNotFoundError
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status
+from jobtrail.errors import JobConflictError, JobNotFoundError
 from jobtrail.jobs.query import get
 from jobtrail.jobs.services import Services
+from jobtrail.records import Job
+from jobtrail.status import Status
 
 
 async def retry(services: Services, job_id: UUID, *, by: str) -> Job:

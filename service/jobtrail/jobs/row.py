@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapper, Session, registry, scoped_session
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from jobtrail.db.tables import SCHEMA, jobs
-from jobtrail.job.record import NewJob
+from jobtrail.records import NewJob
 
 AnySession = AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]
 """A session of the caller's, asynchronous or not."""

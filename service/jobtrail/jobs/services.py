@@ -16,8 +16,8 @@ from jobtrail.db import rights
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import FAILURES, Fault, fault_of, unavailable
 from jobtrail.db.group_commit import Answer, GroupCommit, Row, Weigh, weightless
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.errors import OutcomeUnknownError, OverloadedError, SettingsError, UnavailableError
+from jobtrail.errors import OutcomeUnknownError, OverloadedError, SettingsError, UnavailableError
+from jobtrail.task.catalog import Catalog
 
 log = logging.getLogger(__name__)
 

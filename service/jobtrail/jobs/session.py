@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import PASSING, Fault, connecting, fault_of, unavailable
 from jobtrail.db.job_connection import IN_FAILED_TRANSACTION, USE, Use, leave
-from jobtrail.job.errors import CommitFailedError, JobSessionError, UnavailableError
+from jobtrail.errors import CommitFailedError, JobSessionError, UnavailableError
 from jobtrail.jobs.finish import OutcomeRecord, Recorded, ask, finish_within, unfit
 
 log = logging.getLogger(__name__)

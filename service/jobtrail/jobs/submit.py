@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.db.engine import Database
 from jobtrail.db.group_commit import GroupCommit
-from jobtrail.job.errors import (
+from jobtrail.errors import (
     AppKeyReusedError,
     FieldError,
     IdempotencyKeyReusedError,
@@ -22,15 +22,15 @@ from jobtrail.job.errors import (
     OutcomeUnknownError,
     UnknownTaskError,
 )
-from jobtrail.job.ids import new_job_id
-from jobtrail.job.record import AppKey, Job, NewJob
-from jobtrail.job.status import Status
-from jobtrail.job.storable import dump
-from jobtrail.job.submission import Submission, seconds
-from jobtrail.job.task import Task
+from jobtrail.ids import new_job_id
 from jobtrail.jobs.amend import KEY_LIFE
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services, require_rights
+from jobtrail.records import AppKey, Job, NewJob
+from jobtrail.status import Status
+from jobtrail.task.storable import dump
+from jobtrail.task.submission import Submission, seconds
+from jobtrail.task.task import Task
 
 
 class Inserted(NamedTuple):

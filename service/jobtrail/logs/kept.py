@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-from jobtrail.job.context import TASK_LOGGER
+from jobtrail.task.context import TASK_LOGGER
 
-_SPEAK_FOR_THE_TASK: Final = ("jobtrail.job.calls",)
+_SPEAK_FOR_THE_TASK: Final = ("jobtrail.task.calls",)
 """Loggers of ours beside `context.log`; all others speak for the service."""
 
 Sink = Callable[[logging.LogRecord], None]

@@ -16,9 +16,9 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
-from jobtrail.job.limits import MAX_NESTING
-from jobtrail.job.redaction import REDACTED, WORDS, Redaction
+from jobtrail.limits import MAX_NESTING
 from jobtrail.logs.bound import BoundFields
+from jobtrail.redaction import REDACTED, WORDS, Redaction
 
 Form = Literal["text", "json"]
 

@@ -9,12 +9,12 @@ from typing import Final, cast
 
 from jobtrail.db.errors import unavailable
 from jobtrail.db.group_commit import GroupCommit
-from jobtrail.job.access import Caller, Scope
-from jobtrail.job.errors import UnavailableError
-from jobtrail.job.key import digest, matches, parse
+from jobtrail.errors import UnavailableError
 from jobtrail.jobs.services import PATIENCE, SILENCE, Services
 from jobtrail.ops import key_rows
+from jobtrail.ops.access import Caller, Scope
 from jobtrail.ops.key_rows import Found, KeyRow
+from jobtrail.ops.key_text import digest, matches, parse
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.db.engine import Database
-from jobtrail.job.ids import new_job_id
-from jobtrail.job.key import MAX_LIFE, KeyRecord, NewKey
+from jobtrail.ids import new_job_id
+from jobtrail.ops.key_text import MAX_LIFE, KeyRecord, NewKey
 
 
 class KeyRow(NamedTuple):

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from jobtrail.job.access import SCOPES, Scope
-from jobtrail.job.errors import AccessKeyNotFoundError, FieldError, InvalidInputError
-from jobtrail.job.key import HOW_TO_END, KeyRecord, flaws_of, make, prefix_in, shown
+from jobtrail.errors import AccessKeyNotFoundError, FieldError, InvalidInputError
 from jobtrail.jobs.services import Services
 from jobtrail.ops import key_rows
+from jobtrail.ops.access import SCOPES, Scope
+from jobtrail.ops.key_text import HOW_TO_END, KeyRecord, flaws_of, make, prefix_in, shown
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.db.tables import Json
-from jobtrail.job.catalog import Known
-from jobtrail.job.record import NodeRecord
-from jobtrail.job.storable import dump
 from jobtrail.jobs.services import Services
+from jobtrail.records import NodeRecord
+from jobtrail.task.catalog import Known
+from jobtrail.task.storable import dump
 
 
 class Counts(NamedTuple):

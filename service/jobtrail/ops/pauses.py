@@ -11,10 +11,10 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from jobtrail.job.errors import UnknownQueueError, UnknownTaskError
-from jobtrail.job.record import Pause, PauseKind
-from jobtrail.job.storable import check
+from jobtrail.errors import UnknownQueueError, UnknownTaskError
 from jobtrail.jobs.services import Services
+from jobtrail.records import Pause, PauseKind
+from jobtrail.task.storable import check
 
 log = logging.getLogger(__name__)
 

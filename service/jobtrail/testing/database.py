@@ -14,12 +14,12 @@ from jobtrail.db.engine import open_database
 from jobtrail.db.errors import refusal_of, unavailable
 from jobtrail.db.migrate import migrate
 from jobtrail.db.scratch import Scratch
+from jobtrail.db.url import DatabaseUrl, normalize, read_uri
 from jobtrail.embed.opened import Opened
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.database_url import DatabaseUrl, normalize, read_uri
-from jobtrail.job.errors import SettingsError, UnavailableError
+from jobtrail.errors import SettingsError, UnavailableError
 from jobtrail.jobs.services import Services
 from jobtrail.settings import EMBEDDED, PREFIX, Settings, load
+from jobtrail.task.catalog import Catalog
 from jobtrail.testing.server import VARIABLE, embedded_server
 
 T = TypeVar("T")

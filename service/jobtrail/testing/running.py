@@ -10,11 +10,11 @@ from jobtrail.db import scratch
 from jobtrail.db.engine import open_single
 from jobtrail.db.scratch import Unsettled
 from jobtrail.embed.opened import Opened
-from jobtrail.job.errors import UnknownTaskError
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status
+from jobtrail.errors import UnknownTaskError
 from jobtrail.jobs.query import Filter, Page, read_page
 from jobtrail.jobs.services import Services
+from jobtrail.records import Job
+from jobtrail.status import Status
 from jobtrail.testing.database import ScratchDatabase
 from jobtrail.wiring import build_node
 

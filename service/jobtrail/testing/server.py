@@ -12,7 +12,7 @@ from typing import Final
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.embedded.locks import is_alone, let_go
 from jobtrail.db.embedded.programs import installed_programs
-from jobtrail.job.errors import SettingsError
+from jobtrail.errors import SettingsError
 
 VARIABLE: Final = "JOBTRAIL_TEST_DATABASE_URL"
 OPTION: Final = "--jobtrail-postgres"

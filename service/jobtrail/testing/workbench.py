@@ -9,11 +9,11 @@ from typing import Any, Final, ParamSpec, overload
 from jobtrail.embed.handle import ended
 from jobtrail.embed.opened import Opened, current
 from jobtrail.embed.trail import Jobtrail
-from jobtrail.job import storable
-from jobtrail.job.errors import JobFailedError, NotRunningError, SettingsError
-from jobtrail.job.record import Job
-from jobtrail.job.task import Task
+from jobtrail.errors import JobFailedError, NotRunningError, SettingsError
 from jobtrail.jobs.query import Filter
+from jobtrail.records import Job
+from jobtrail.task import storable
+from jobtrail.task.task import Task
 from jobtrail.testing.database import ScratchDatabase
 from jobtrail.testing.running import jobs_of, run
 

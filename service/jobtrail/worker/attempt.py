@@ -10,12 +10,12 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.db.engine import Database
-from jobtrail.job.context import JobContext, Progress
-from jobtrail.job.errors import ContextError
-from jobtrail.job.record import Claimed
-from jobtrail.job.task import Task
+from jobtrail.errors import ContextError
 from jobtrail.jobs.renew import AttemptRef
 from jobtrail.jobs.session import JobSession, abandon, open_job_session
+from jobtrail.records import Claimed
+from jobtrail.task.context import JobContext, Progress
+from jobtrail.task.task import Task
 from jobtrail.worker.execution import Execution
 from jobtrail.worker.places import Assignment, InProcess, InThread, OnLoop, Place
 from jobtrail.worker.processes.pool import Processes

@@ -10,12 +10,12 @@ from typing import Any, Final
 from uuid import UUID
 
 from jobtrail.db.group_commit import recorded
-from jobtrail.job.outcome import Interrupted, judge, raised
-from jobtrail.job.record import Claimed
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, record_of, released
 from jobtrail.jobs.renew import AttemptRef, RunningAttempt
 from jobtrail.jobs.services import Services
 from jobtrail.logs import bind, collect
+from jobtrail.records import Claimed
+from jobtrail.task.outcome import Interrupted, judge, raised
 from jobtrail.worker.attempt import Attempt, Equipment
 from jobtrail.worker.handover import Handover
 from jobtrail.worker.hook import Hook, call

@@ -6,8 +6,8 @@ from asyncio import FIRST_COMPLETED
 from collections.abc import Callable
 from typing import Final
 
-from jobtrail.job.errors import LeftBehindError
-from jobtrail.job.outcome import Ended, Interrupted, NotBegun, Performance, Raised, Returned, TimedOut
+from jobtrail.errors import LeftBehindError
+from jobtrail.task.outcome import Ended, Interrupted, NotBegun, Performance, Raised, Returned, TimedOut
 from jobtrail.worker.places import Assignment, Place
 
 log = logging.getLogger(__name__)

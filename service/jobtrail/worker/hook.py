@@ -4,8 +4,8 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 
-from jobtrail.job.record import AttemptEnd
 from jobtrail.logs import bind
+from jobtrail.records import AttemptEnd
 
 log = logging.getLogger(__name__)
 

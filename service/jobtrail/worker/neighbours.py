@@ -6,8 +6,8 @@ from typing import Final
 from uuid import UUID
 
 from jobtrail.db.engine import Database
-from jobtrail.job.catalog import HOW_TO_PART, Known, Namesakes, namesakes
 from jobtrail.ops import nodes
+from jobtrail.task.catalog import HOW_TO_PART, Known, Namesakes, namesakes
 from jobtrail.worker.periodic import Loop
 
 log = logging.getLogger(__name__)

@@ -11,14 +11,14 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from jobtrail.job.catalog import Known, modules_of
-from jobtrail.job.context import JobContext
-from jobtrail.job.submission import Submission
-from jobtrail.job.task import Task
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit
 from jobtrail.logs import attach, detach
 from jobtrail.ops.nodes import Counts
+from jobtrail.task.catalog import Known, modules_of
+from jobtrail.task.context import JobContext
+from jobtrail.task.submission import Submission
+from jobtrail.task.task import Task
 from jobtrail.worker.leases import Leases, Terms
 from jobtrail.worker.neighbours import Neighbours
 from jobtrail.worker.periodic import Janitor, Upkeep

@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from jobtrail.job.context import JobContext
-from jobtrail.job.outcome import Ended, Raised, raised, returned
-from jobtrail.job.record import Claimed
-from jobtrail.job.task import Task
+from jobtrail.records import Claimed
+from jobtrail.task.context import JobContext
+from jobtrail.task.outcome import Ended, Raised, raised, returned
+from jobtrail.task.task import Task
 from jobtrail.worker.processes.pool import Child, Order, Processes
 from jobtrail.worker.threads import Threads
 

@@ -7,12 +7,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from jobtrail.job.context import Progress
-from jobtrail.job.limits import LOG_BYTES, LOG_LINE_BYTES, LOG_LINES
-from jobtrail.job.storable import clip, dump
 from jobtrail.jobs.log import NewLine
 from jobtrail.jobs.renew import AttemptRef, Said
+from jobtrail.limits import LOG_BYTES, LOG_LINE_BYTES, LOG_LINES
 from jobtrail.logs import words_of
+from jobtrail.task.context import Progress
+from jobtrail.task.storable import clip, dump
 
 _TRIMMED_AFTER: Final = 4
 """A quarter of what is kept may lie beyond it, so that few statements look for what is too old."""

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from jobtrail.db.group_commit import recorded
-from jobtrail.job.context import TASK_LOGGER
-from jobtrail.job.errors import CommitFailedError, NotStorableError
-from jobtrail.job.outcome import (
+from jobtrail.errors import CommitFailedError, NotStorableError
+from jobtrail.jobs.finish import OutcomeRecord, Recorded, record_of
+from jobtrail.records import AttemptEnd, Claimed, Failure
+from jobtrail.status import Status
+from jobtrail.task.context import TASK_LOGGER
+from jobtrail.task.outcome import (
     Again,
     Cancelled,
     Failed,
@@ -24,10 +27,7 @@ from jobtrail.job.outcome import (
     judge,
     raised,
 )
-from jobtrail.job.record import AttemptEnd, Claimed, Failure
-from jobtrail.job.status import Status
-from jobtrail.job.task import Task
-from jobtrail.jobs.finish import OutcomeRecord, Recorded, record_of
+from jobtrail.task.task import Task
 
 log = logging.getLogger(__name__)
 of_tasks = logging.getLogger(TASK_LOGGER)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from jobtrail.job.task import RunsIn
+from jobtrail.task.task import RunsIn
 
 Kind = RunsIn
 

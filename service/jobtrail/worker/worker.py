@@ -14,10 +14,10 @@ from uuid import UUID
 
 from jobtrail.db.errors import FAILURES, reason
 from jobtrail.db.group_commit import GroupCommit
-from jobtrail.job.record import Claimed
 from jobtrail.jobs.claim import claim_next, claim_these, held_by, is_any_due
 from jobtrail.jobs.renew import AttemptRef, RunningAttempt, running_of
 from jobtrail.jobs.services import Services
+from jobtrail.records import Claimed
 from jobtrail.worker.attempt import Equipment, Submit
 from jobtrail.worker.attempts import Attempts
 from jobtrail.worker.hook import Hook

@@ -9,7 +9,7 @@ import pytest
 from jobtrail.db.embedded import EmbeddedPostgres, default_folder
 from jobtrail.db.embedded.programs import system_account
 from jobtrail.db.embedded.server import socket_folder
-from jobtrail.job.errors import SettingsError
+from jobtrail.errors import SettingsError
 from support.embedded import ask, postmaster_of, servers_in, start_user, wait_until
 
 AS_ROOT = os.geteuid() == 0

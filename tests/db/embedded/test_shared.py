@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from jobtrail.db.embedded import EmbeddedPostgres, locks
 from jobtrail.db.embedded import server as module
 from jobtrail.db.embedded.programs import Programs, account_for
-from jobtrail.job.errors import SettingsError, UnavailableError
+from jobtrail.errors import SettingsError, UnavailableError
 from support.embedded import BINARIES, ask, postmaster_of, said_url, servers_in, start_user, wait_until
 
 every_postgres = pytest.mark.parametrize(

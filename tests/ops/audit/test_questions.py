@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from jobtrail.job.errors import AuditTimeoutError, InvalidInputError, UnknownQuestionError
+from jobtrail.errors import AuditTimeoutError, InvalidInputError, UnknownQuestionError
 from jobtrail.ops.audit.questions import MOST_ROWS, Question, ask, question, questions
 from support.history import begin
 from support.psql import PSQLS, run, run_file

@@ -14,7 +14,7 @@ from chaos.checks import ask_all
 from chaos.client import Ledger, Promise
 from chaos.world import EFFECTS, World
 from jobtrail.db.embedded import EmbeddedPostgres
-from jobtrail.job.status import Status
+from jobtrail.status import Status
 from support import rows
 from support.world import Place
 

@@ -19,7 +19,7 @@ from chaos.client import Ledger
 from chaos.process import Nursery
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.migrate import migrate
-from jobtrail.job.database_url import DatabaseUrl, normalize
+from jobtrail.db.url import DatabaseUrl, normalize
 from jobtrail.testing.server import embedded_server
 from support.embedded import postmaster_of, servers_in
 from support.servers import reachable_folder

@@ -11,8 +11,8 @@ from uuid import UUID
 from sqlalchemy import event
 
 from jobtrail.db.engine import Database, open_database
-from jobtrail.job.catalog import Catalog
 from jobtrail.jobs.services import Services
+from jobtrail.task.catalog import Catalog
 from model import found
 from model.verbs import STARTS, VERBS
 from support import tasks

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import MultipleResults, multiple, precondition, rule
 
-from jobtrail.job.errors import IdempotencyKeyReusedError, JobConflictError, JobFinishedError, JobNotFoundError
-from jobtrail.job.record import Job
-from jobtrail.job.status import Status, is_legal
-from jobtrail.job.submission import Amendment, Submission
+from jobtrail.errors import IdempotencyKeyReusedError, JobConflictError, JobFinishedError, JobNotFoundError
 from jobtrail.jobs.amend import amend
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.purge import purge
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.submit import submit, submit_keyed
+from jobtrail.records import Job
+from jobtrail.status import Status, is_legal
+from jobtrail.task.submission import Amendment, Submission
 from model.expected import DAY, PAST, Expected
 from model.world import World, callers, ids, ttls
 from support.rows import moved, typed

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from sqlalchemy import text
 
-from jobtrail.job.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded
-from jobtrail.job.record import Claimed, Failure
-from jobtrail.job.status import Status
 from jobtrail.jobs.claim import claim_next, claim_these
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, record_of
 from jobtrail.jobs.renew import AttemptRef, Said, renew, report, running_of
 from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.session import abandon, complete, open_job_session
+from jobtrail.records import Claimed, Failure
+from jobtrail.status import Status
+from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded
 from model.expected import Expected
 from model.world import Fence, World, ids, nodes, slips
 from support.world import JUDGE

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from jobtrail.job.status import Status
+from jobtrail.status import Status
 
 PAST: Final = "past"
 FUTURE: Final = "future"

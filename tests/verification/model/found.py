@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from jobtrail.job.status import MOVES, PURGED, TERMINAL, Status
+from jobtrail.status import MOVES, PURGED, TERMINAL, Status
 from model.expected import Expected, Move
 from support.world import Place
 

@@ -9,8 +9,6 @@ from uuid import UUID
 from sqlalchemy import text
 
 from jobtrail.db.engine import connected
-from jobtrail.job.status import Status
-from jobtrail.job.submission import Amendment, Submission
 from jobtrail.jobs.amend import amend
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.claim import claim_next, claim_these
@@ -22,6 +20,8 @@ from jobtrail.jobs.retry import retry
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.session import complete, open_job_session
 from jobtrail.jobs.submit import submit_keyed
+from jobtrail.status import Status
+from jobtrail.task.submission import Amendment, Submission
 from support.world import JUDGE
 
 ONE: Final = UUID(int=11)

@@ -6,7 +6,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant
 
-from jobtrail.job.status import Status
+from jobtrail.status import Status
 from model import found
 from model.driver import Driver
 from model.expected import DAY, Expected

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 from jobtrail.db import engine
 from jobtrail.db.errors import PASSING, Fault, NotConnectedError, fault_of
 from jobtrail.db.group_commit import GroupCommit
-from jobtrail.job.errors import UnavailableError
+from jobtrail.errors import UnavailableError
 from jobtrail.jobs import session
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, settle
 from jobtrail.jobs.submit import Inserted, NewJob

@@ -12,7 +12,7 @@ from tempfile import TemporaryFile
 from typing import Final
 
 from jobtrail.db.embedded.locks import exclusive
-from jobtrail.job.errors import SettingsError, UnavailableError
+from jobtrail.errors import SettingsError, UnavailableError
 
 ENVIRONMENT: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 """No variables of the caller: PGDATA, PGHOST, LD_LIBRARY_PATH or a locale would change what the programs do."""

@@ -31,7 +31,7 @@ from jobtrail.db.embedded.programs import (
     reachable,
     run_as,
 )
-from jobtrail.job.errors import SettingsError, UnavailableError
+from jobtrail.errors import SettingsError, UnavailableError
 
 ROOTS_FOLDER: Final = Path("/var/lib/jobtrail")
 """Where root keeps what PostgreSQL's account has to reach, so that no other folder must be opened for it."""

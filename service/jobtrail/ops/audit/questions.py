@@ -14,8 +14,8 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from jobtrail.job.errors import AuditTimeoutError, FieldError, InvalidInputError, UnknownQuestionError
-from jobtrail.job.storable import check, clip, step
+from jobtrail.errors import AuditTimeoutError, FieldError, InvalidInputError, UnknownQuestionError
+from jobtrail.task.storable import check, clip, step
 
 MOST_ROWS: Final = 10_000
 """An answer is held in memory and sent whole; psql has no such limit."""

@@ -15,9 +15,9 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
-from jobtrail.job.context import JobContext
-from jobtrail.job.outcome import Ended, failure_of, raised, returned, without_cause
-from jobtrail.job.task import Task
+from jobtrail.task.context import JobContext
+from jobtrail.task.outcome import Ended, failure_of, raised, returned, without_cause
+from jobtrail.task.task import Task
 from jobtrail.worker.processes.line import ChildLine
 from jobtrail.worker.processes.messages import Done, Order, Ready, Setup, Tell, Unfound
 from jobtrail.worker.processes.tasks import TaskModules

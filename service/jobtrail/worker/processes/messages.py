@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jobtrail.job.context import Progress
-from jobtrail.job.outcome import Ended
-from jobtrail.job.record import Claimed, Failure
+from jobtrail.records import Claimed, Failure
+from jobtrail.task.context import Progress
+from jobtrail.task.outcome import Ended
 
 _HEADER: Final = struct.Struct("!4sI")
 _MARK: Final = b"jobt"

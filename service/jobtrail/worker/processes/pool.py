@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
-from jobtrail.job.context import Ties
-from jobtrail.job.errors import ProcessDiedError
-from jobtrail.job.outcome import Ended, Raised, raised
-from jobtrail.job.retry import Retry
+from jobtrail.errors import ProcessDiedError
+from jobtrail.task.context import Ties
+from jobtrail.task.outcome import Ended, Raised, raised
+from jobtrail.task.retry import Retry
 from jobtrail.worker.processes.messages import Done, Order, Reported, Said, Tell, Unfound
 from jobtrail.worker.processes.spawned import Spawned
 

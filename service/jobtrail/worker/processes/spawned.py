@@ -8,7 +8,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final, Self
 
-from jobtrail.job.errors import ProcessDiedError
+from jobtrail.errors import ProcessDiedError
 from jobtrail.worker.processes.interpreter import Interpreter, start
 from jobtrail.worker.processes.messages import HEADER_SIZE, NonsenseError, framed, length_of, message_of
 

@@ -7,9 +7,9 @@ from multiprocessing import process, spawn
 from types import ModuleType
 from typing import Any
 
-from jobtrail.job.catalog import SCRIPT
-from jobtrail.job.errors import DeclarationError
-from jobtrail.job.task import Task
+from jobtrail.errors import DeclarationError
+from jobtrail.task.catalog import SCRIPT
+from jobtrail.task.task import Task
 from jobtrail.worker.processes.messages import Order
 
 

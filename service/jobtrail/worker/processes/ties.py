@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, NoReturn
 from uuid import UUID
 
-from jobtrail.job.context import Progress
-from jobtrail.job.errors import ContextError
-from jobtrail.job.storable import clip
+from jobtrail.errors import ContextError
 from jobtrail.logs import words_of
+from jobtrail.task.context import Progress
+from jobtrail.task.storable import clip
 from jobtrail.worker.processes.line import ChildLine
 from jobtrail.worker.processes.messages import Order, Reported, Said
 

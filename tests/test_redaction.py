@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from jobtrail.job.errors import FieldError
-from jobtrail.job.redaction import NOTHING, REDACTED, Redaction
+from jobtrail.errors import FieldError
+from jobtrail.redaction import NOTHING, REDACTED, Redaction
 
 BY_DEFAULT = Redaction()
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from jobtrail.job.errors import JobtrailError, NotStorableError, ResultNotJsonError, ResultTooLargeError
-from jobtrail.job.record import Claimed, Failure
-from jobtrail.job.retry import Fail, Retry, asked_wait, is_retried, leaves_of
-from jobtrail.job.storable import clip, message_of, result_to_json
+from jobtrail.errors import JobtrailError, NotStorableError, ResultNotJsonError, ResultTooLargeError
+from jobtrail.records import Claimed, Failure
+from jobtrail.task.retry import Fail, Retry, asked_wait, is_retried, leaves_of
+from jobtrail.task.storable import clip, message_of, result_to_json
 
 LOST: Final = "lost"
 TIMEOUT: Final = "timeout"

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
-from jobtrail.job.record import Claimed
-from jobtrail.job.storable import visible
+from jobtrail.records import Claimed
+from jobtrail.task.storable import visible
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from jobtrail.job.task import Task
+    from jobtrail.task.task import Task
 
 
 TASK_LOGGER: Final = "jobtrail.task"

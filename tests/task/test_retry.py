@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobtrail import Again, Fail, Retry
-from jobtrail.job.errors import DeclarationError
+from jobtrail.errors import DeclarationError
 from support.names import named
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from jobtrail.job.status import Status
+from jobtrail.status import Status
 
 
 def shown(record: Any) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from itertools import combinations
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from jobtrail.job.errors import DeclarationError, UnknownTaskError
-from jobtrail.job.task import RunsIn, Task
+from jobtrail.errors import DeclarationError, UnknownTaskError
+from jobtrail.task.task import RunsIn, Task
 
 SCRIPT: Final = frozenset({"__main__", "__mp_main__"})
 """The names of a script that is run: by Python, and by multiprocessing in a process that it spawns."""

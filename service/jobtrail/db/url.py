@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote, unquote
 
-from jobtrail.job.errors import SettingsError
+from jobtrail.errors import SettingsError
 
 POOLER: Final = "pgbouncer"
 """The parameter that tells, by `true`, that PgBouncer stands between, in transaction mode."""

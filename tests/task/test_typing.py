@@ -78,16 +78,16 @@ def test_a_type_checker_sees_the_parameters_without_the_context(tmp_path: Path) 
         check=False,
     ).stdout
     assert re.findall(r'Revealed type is "(.*)"', told) == [
-        "jobtrail.job.task.Task[[n: int, x: str =], dict[str, int]]",
-        "jobtrail.job.task.Task[[n: int, x: str =], dict[str, int]]",
-        "jobtrail.job.task.Task[[n: int, *, x: str =], list[int]]",
-        "jobtrail.job.task.Task[[n: int], None]",
-        "jobtrail.job.task.Task[[], int]",
+        "jobtrail.task.task.Task[[n: int, x: str =], dict[str, int]]",
+        "jobtrail.task.task.Task[[n: int, x: str =], dict[str, int]]",
+        "jobtrail.task.task.Task[[n: int, *, x: str =], list[int]]",
+        "jobtrail.task.task.Task[[n: int], None]",
+        "jobtrail.task.task.Task[[], int]",
         "dict[str, int]",
         "def (n: int, *, x: str =) -> typing.Coroutine[Any, Any, list[int]]",
         "str",
         "def (n: int) -> typing.Coroutine[Any, Any, str]",
-        "jobtrail.job.task.Task[[n: int], int]",
+        "jobtrail.task.task.Task[[n: int], int]",
         "str",
         "list[int]",
     ]

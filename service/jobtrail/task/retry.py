@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
-from jobtrail.job.errors import DeclarationError
-from jobtrail.job.limits import MAX_ATTEMPTS, MAX_TIMEOUT
+from jobtrail.errors import DeclarationError
+from jobtrail.limits import MAX_ATTEMPTS, MAX_TIMEOUT
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,7 +21,7 @@ MAX_CALLS: Final = 5
 
 _MAX_TYPE: Final = 200
 
-log = logging.getLogger("jobtrail.job.calls")
+log = logging.getLogger("jobtrail.task.calls")
 
 
 class Again(Exception):  # noqa: N818 - what a task asks for, not what went wrong
@@ -152,7 +152,7 @@ class Retry:
 
         The last error is raised as it is. Of the asks, Again is followed (after its own wait) and Fail is final. A
         `def` sleeps between two calls, so call it in a thread; an `async def` leaves the loop to others. A warning of
-        the logger `jobtrail.job.calls` tells of each repeat. Raises DeclarationError for what it could not repeat.
+        the logger `jobtrail.task.calls` tells of each repeat. Raises DeclarationError for what it could not repeat.
         """
         _refuse(function, _NOT_CALLED)
         once = functools.partial(function, *args, **kwargs)

@@ -5,9 +5,9 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from jobtrail.job.arguments import MISSING, UNKNOWN
-from jobtrail.job.errors import FieldError
-from jobtrail.job.limits import MAX_NESTING
+from jobtrail.errors import FieldError
+from jobtrail.limits import MAX_NESTING
+from jobtrail.task.arguments import MISSING, UNKNOWN
 
 REDACTED: Final = "[redacted]"
 

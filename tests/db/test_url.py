@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sqlalchemy import make_url
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-from jobtrail.job.database_url import DatabaseUrl, normalize
-from jobtrail.job.errors import SettingsError
+from jobtrail.db.url import DatabaseUrl, normalize
+from jobtrail.errors import SettingsError
 
 FORMS = {
     "postgres://ann@db/app": ("postgresql+asyncpg://ann@db/app", "postgresql://ann@db/app"),

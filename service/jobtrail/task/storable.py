@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 from pydantic_core import to_jsonable_python
 
-from jobtrail.job.errors import FieldError, InvalidInputError, NotJsonError, ResultNotJsonError, ResultTooLargeError
-from jobtrail.job.limits import MAX_DIGITS, MAX_NESTING
+from jobtrail.errors import FieldError, InvalidInputError, NotJsonError, ResultNotJsonError, ResultTooLargeError
+from jobtrail.limits import MAX_DIGITS, MAX_NESTING
 
 MAX_FLAWS: Final = 100
 """No more are told at once: a body of a million NaN gets an answer of a readable length."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
-from jobtrail.job import limits
-from jobtrail.job.arguments import Signature
-from jobtrail.job.context import JobContext
-from jobtrail.job.errors import DeclarationError
-from jobtrail.job.retry import NotRepeated, Retry
+from jobtrail import limits
+from jobtrail.errors import DeclarationError
+from jobtrail.task.arguments import Signature
+from jobtrail.task.context import JobContext
+from jobtrail.task.retry import NotRepeated, Retry
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,8 +7,9 @@ import pytest
 
 from jobtrail import Again as AskForAgain
 from jobtrail import Fail, Retry
-from jobtrail.job.ids import new_job_id
-from jobtrail.job.outcome import (
+from jobtrail.ids import new_job_id
+from jobtrail.records import Claimed
+from jobtrail.task.outcome import (
     Again,
     Cancelled,
     Failed,
@@ -23,7 +24,6 @@ from jobtrail.job.outcome import (
     raised,
     returned,
 )
-from jobtrail.job.record import Claimed
 
 RETRY = Retry(base=8, factor=1, max=8, jitter=0, on=(OSError,))
 

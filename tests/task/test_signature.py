@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 from pydantic import HttpUrl
 
-from jobtrail.job.errors import InvalidArgumentsError
-from jobtrail.job.storable import MAX_FLAWS
+from jobtrail.errors import InvalidArgumentsError
+from jobtrail.task.storable import MAX_FLAWS
 from support.names import named
 from support.shapes import (
     ID,

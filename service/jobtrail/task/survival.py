@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from pydantic_core import SchemaSerializer, SchemaValidator
 
-from jobtrail.job.context import JobContext
+from jobtrail.task.context import JobContext
 
 Node = Mapping[str, Any]
 """A part of pydantic's schema of a type."""

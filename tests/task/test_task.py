@@ -8,8 +8,8 @@ import pytest
 from starlette.background import BackgroundTasks
 
 from jobtrail import JobContext, Retry, Task, task
-from jobtrail.job.catalog import Catalog
-from jobtrail.job.errors import DeclarationError, UnknownTaskError
+from jobtrail.errors import DeclarationError, UnknownTaskError
+from jobtrail.task.catalog import Catalog
 from support.decorated import decorated
 from support.names import named
 

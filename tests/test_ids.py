@@ -4,7 +4,7 @@ from uuid import RFC_4122
 
 import pytest
 
-from jobtrail.job.ids import new_job_id, new_trace_id, parse_traceparent
+from jobtrail.ids import new_job_id, new_trace_id, parse_traceparent
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"

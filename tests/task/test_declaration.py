@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from jobtrail.job.arguments import Signature
-from jobtrail.job.errors import DeclarationError
+from jobtrail.errors import DeclarationError
+from jobtrail.task.arguments import Signature
 from support.decorated import decorated
 from support.shapes import signature
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobtrail.job.duration import format_duration, parse_duration
+from jobtrail.durations import format_duration, parse_duration
 
 WRITTEN = {
     "0s": timedelta(0),

@@ -16,9 +16,9 @@ from uuid import UUID
 
 from pydantic import Field
 
-from jobtrail.job.access import SCOPES, Scope
-from jobtrail.job.errors import FieldError
-from jobtrail.job.limits import MAX_TTL
+from jobtrail.errors import FieldError
+from jobtrail.limits import MAX_TTL
+from jobtrail.ops.access import SCOPES, Scope
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,99}$"
 MIN_LIFE: Final = 1

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from jobtrail import Again, Fail, JobContext, Retry, Task, task
-from jobtrail.job.errors import DeclarationError
+from jobtrail.errors import DeclarationError
 from support.names import named
 from support.trouble import SHAPES, WAYS, Make, Trouble
 from support.until import until
@@ -122,7 +122,7 @@ def test_each_repeat_is_told_without_the_arguments(caplog: pytest.LogCaptureFixt
     QUICK.call(functools.partial(Trouble(OSError("the\ndisk")).sync, "secret"), name="secret")
     name = f"{Trouble.__module__}.Trouble.sync"
     told = f"{name} raised OSError('the\\ndisk'); call 2 of at most 5 follows in 0 s"
-    assert caplog.record_tuples == [("jobtrail.job.calls", logging.WARNING, told)]
+    assert caplog.record_tuples == [("jobtrail.task.calls", logging.WARNING, told)]
 
 
 async def test_calls_that_failed_before_they_gave_a_coroutine_count_too(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,8 +11,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, field_serializer
 
-from jobtrail.job.errors import InvalidInputError, NotJsonError, ResultNotJsonError, ResultTooLargeError
-from jobtrail.job.storable import MAX_FLAWS, check, clip, dump, parse, result_to_json
+from jobtrail.errors import InvalidInputError, NotJsonError, ResultNotJsonError, ResultTooLargeError
+from jobtrail.task.storable import MAX_FLAWS, check, clip, dump, parse, result_to_json
 
 DEEPEST = 64
 

@@ -18,11 +18,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ErrorType
 
-from jobtrail.job import storable
-from jobtrail.job.context import JobContext
-from jobtrail.job.errors import DeclarationError, FieldError, InvalidArgumentsError
-from jobtrail.job.storable import MAX_FLAWS, clip, names_in, shown, step
-from jobtrail.job.survival import (
+from jobtrail.errors import DeclarationError, FieldError, InvalidArgumentsError
+from jobtrail.task import storable
+from jobtrail.task.context import JobContext
+from jobtrail.task.storable import MAX_FLAWS, clip, names_in, shown, step
+from jobtrail.task.survival import (
     WEB,
     StrictJsonSchema,
     UnfitTypeError,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobtrail.job.key import KeyRecord, digest, flaws_of, make, matches, parse, prefix_in, shown
+from jobtrail.ops.key_text import KeyRecord, digest, flaws_of, make, matches, parse, prefix_in, shown
 
 PREFIX = "abcdefgh2345"
 SECRET = "A-_z0" * 8 + "abc"

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from jobtrail.job.context import MAX_NOTE, Progress, progress_of
+from jobtrail.task.context import MAX_NOTE, Progress, progress_of
 
 
 @pytest.mark.parametrize("said", [(0,), (0.5, 1), (3, 2), (10**15, 0, ""), (1, None, "a note")])
