@@ -1,4 +1,3 @@
-import json
 import os
 from collections.abc import AsyncIterator, Generator
 from contextlib import ExitStack
@@ -42,8 +41,19 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
     """A worker sends its reports as UTF-8, and what a test printed may have lone surrogates."""
-    data = yield
-    return json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
+    return _in_utf8((yield))
+
+
+def _in_utf8(data: Any) -> Any:
+    match data:
+        case str():
+            return data.encode(errors="replace").decode()
+        case dict():
+            return {_in_utf8(key): _in_utf8(value) for key, value in data.items()}
+        case list() | tuple():
+            return type(data)(map(_in_utf8, data))
+        case _:
+            return data
 
 
 @pytest.fixture(scope="session")

@@ -145,7 +145,7 @@ async def check_the_tasks(jobs: str, key: str) -> None:
             found = [(await client.get(f"{jobs}/{each}")).json() for each in ids]
             return found if all(job["finished_at"] for job in found) else None
 
-        welcome, rates, report, order, book = await until(ended, within=20)
+        welcome, rates, report, order, book = await until(ended)
         log = (await client.get(f"{jobs}/{book['id']}/log")).json()["items"]
     assert welcome["result"] == "greeted Ada in en"
     assert rates["result"] == {"EUR": 1.0, "CHF": 1.0}

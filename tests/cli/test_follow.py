@@ -48,7 +48,7 @@ async def piped(jobtrail: Command, *words: str) -> AsyncIterator[asyncio.subproc
 async def line(process: asyncio.subprocess.Process) -> str:
     """The next one, without its time."""
     assert process.stdout
-    said = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+    said = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
     assert re.match(f"{TIME}  ", said), said
     return said.split("  ", 1)[1].rstrip("\n")
 

@@ -106,7 +106,7 @@ async def test_help(bare: Command) -> None:
 async def test_an_address_that_others_reach_is_refused_without_keys(jobtrail: Command) -> None:
     process = await jobtrail.start("serve", JOBTRAIL_HOST="0.0.0.0", JOBTRAIL_PORT="0")  # noqa: S104 - it is refused
     try:
-        done = await asyncio.wait_for(ended(process), 30)
+        done = await asyncio.wait_for(ended(process), 60)
     finally:
         if process.returncode is None:
             process.kill()

@@ -168,7 +168,7 @@ async def test_requests_that_hold_every_connection_still_store_their_jobs(place:
     async with lent(place) as (engine, database):
         pool: Any = engine.sync_engine.pool
         services = desk_on(database)
-        async with asyncio.timeout(5), engine.connect(), engine.connect():
+        async with asyncio.timeout(60), engine.connect(), engine.connect():
             jobs = await asyncio.gather(*(world.submitted(services, "noop") for _ in range(3)))
             stored = await asyncio.gather(*(read(services, job.id) for job in jobs))
             assert pool.checkedout() == 2

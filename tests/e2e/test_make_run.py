@@ -60,7 +60,7 @@ async def reached(client: httpx.AsyncClient, demo: Demo, job_id: str, status: st
         found: dict[str, Any] = (await client.get(f"{demo.url}/v1/jobs/{job_id}")).raise_for_status().json()
         return found if (found["status"], found["attempt"]) == (status, attempt) else None
 
-    return await until(job, within=20)
+    return await until(job)
 
 
 async def become_idle(client: httpx.AsyncClient, demo: Demo) -> None:

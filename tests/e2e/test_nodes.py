@@ -115,7 +115,7 @@ async def test_three_nodes_keep_the_order_of_three_queues(stack: AsyncExitStack,
     nodes = [
         await stack.enter_async_context(node_at(services_at(place), place, queues=share, **terms)) for share in SHARES
     ]
-    await until(lambda: nothing_is_unfinished(place), within=30)
+    await until(lambda: nothing_is_unfinished(place))
     seconds = time.monotonic() - began
 
     order = await place.rows(ORDER)

@@ -115,11 +115,11 @@ async def serving(folder: Path, url: str, *options: str, script: str = "") -> As
         )  # fmt: skip
     try:
         async with app.client:
-            await until(app.nodes, within=20)
+            await until(app.nodes)
             yield app
             began = time.monotonic()
             process.send_signal(signal.SIGINT)
-            await asyncio.wait_for(process.wait(), 10)
+            await asyncio.wait_for(process.wait(), 60)
         said = app.log.read_text()
         print(f"\n{' '.join(options)}: ended in {time.monotonic() - began:.1f} s")
         assert not [line for line in said.splitlines() if line.startswith(("ERROR", "Traceback", "WARNING:  jobtrail"))]
@@ -131,7 +131,7 @@ async def serving(folder: Path, url: str, *options: str, script: str = "") -> As
 
 async def test_each_worker_is_a_node(tmp_path: Path, empty_url: str) -> None:
     async with serving(tmp_path, empty_url, "--workers", "2") as app:
-        await until(lambda: _are(app, 2), within=20)
+        await until(lambda: _are(app, 2))
         assert await asyncio.gather(*(app.result() for _ in range(10))) == ["FIRST"] * 10
 
 
@@ -158,5 +158,5 @@ async def test_a_reload_is_a_new_node_with_the_new_task(tmp_path: Path, empty_ur
         async def is_new() -> bool:
             return await app.result() == "SECOND"
 
-        await until(is_new, within=20)
+        await until(is_new)
         assert await app.nodes() == 1

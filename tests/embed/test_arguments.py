@@ -85,8 +85,8 @@ MOMENTS = [
 @pytest.mark.parametrize(("given", "instant"), MOMENTS, ids=lambda each: f"{each.isoformat()}")
 async def test_a_zoned_datetime_arrives_as_the_same_instant(host: Host, given: datetime, instant: datetime) -> None:
     job = await host.trail.submit(utc, given, {given}, {given: 1}, Meeting(at=given, stay=Stay(given)))
-    assert await job.wait(timeout=30) == [instant.isoformat()]
-    back = await (await host.trail.submit(same, given)).wait(timeout=30)
+    assert await job.wait(timeout=60) == [instant.isoformat()]
+    back = await (await host.trail.submit(same, given)).wait(timeout=60)
     assert (back, back.utcoffset()) == (instant, given.utcoffset())
     later = await host.trail.options(run_at=given).submit(same, given)
     assert (await later.read()).run_at == instant

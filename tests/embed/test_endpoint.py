@@ -104,7 +104,7 @@ async def test_what_is_committed_at_once_stays(host: Host, place: Place) -> None
     async def at_once(jobs: Jobs) -> None:
         job = jobs.add_task(noop, 5)
         await jobs.commit()
-        assert await job.wait(timeout=30) == {"ok": 5}
+        assert await job.wait(timeout=60) == {"ok": 5}
         jobs.add_task(noop, 6)
         raise HTTPException(409)
 

@@ -99,7 +99,7 @@ async def test_the_key_of_a_client_and_the_key_of_the_app_never_meet(host: Host,
 
 async def test_a_key_lives_as_long_as_its_row_and_a_day_at_least(host: Host, place: Place) -> None:
     job = await host.trail.options(idempotency_key="k", ttl=1).submit(noop, 1)
-    await job.wait(timeout=30)
+    await job.wait(timeout=60)
     assert (await job.read()).ttl == timedelta(days=1)
     answer = await host.client.patch(f"/trail/jobs/{job.id}", json={"ttl": 5})
     assert (answer.status_code, answer.json()["ttl"]) == (200, 86400)

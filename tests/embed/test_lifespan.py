@@ -127,5 +127,5 @@ async def test_it_runs_until_the_last_one_leaves(place: Place) -> None:
     async with trail.lifespan():
         async with trail.lifespan():
             await trail.submit(noop, 1)
-        assert await (await trail.submit(noop, 2)).wait(timeout=5) == {"ok": 2}
+        assert await (await trail.submit(noop, 2)).wait(timeout=60) == {"ok": 2}
         assert await place.value("SELECT count(*) FROM jobtrail.nodes") == 1

@@ -222,7 +222,7 @@ async def test_tracebacks_are_for_who_may_operate(
         opened(host, **guards)
         job = await host.trail.submit(fail, "error")
         with pytest.raises(Exception, match="as asked"):
-            await job.wait(timeout=5)
+            await job.wait(timeout=60)
         for path in ("", "/transitions", "/log"):
             answer = await host.client.get(f"/office/jobs/{job.id}{path}", headers=caller)
             assert answer.status_code == 200

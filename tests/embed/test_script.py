@@ -94,18 +94,18 @@ async def test_looking_and_moving(trail: Jobtrail) -> None:
 
 async def test_a_result_is_what_the_task_says_that_it_returns(place: Place) -> None:
     async with Host.at(place, tasks=MINE) as host:
-        got = await (await host.trail.submit(rates, date(2026, 1, 2))).wait(timeout=5)
+        got = await (await host.trail.submit(rates, date(2026, 1, 2))).wait(timeout=60)
         assert got == Rates(day=date(2026, 1, 2), by_currency={"EUR": 1.0})
-        assert await (await host.trail.submit(points, count=2)).wait(timeout=5) == [Point(0), Point(1)]
+        assert await (await host.trail.submit(points, count=2)).wait(timeout=60) == [Point(0), Point(1)]
         with pytest.raises(TypeError, match="is not what it says"):
-            await (await host.trail.submit(lies)).wait(timeout=5)
+            await (await host.trail.submit(lies)).wait(timeout=60)
 
 
 async def test_a_job_that_failed_says_why(place: Place) -> None:
     async with Host.at(place, tasks=MINE) as host:
         job = await host.trail.submit(fail, how="error")
         with pytest.raises(JobFailedError) as found:
-            await job.wait(timeout=5)
+            await job.wait(timeout=60)
         assert (found.value.job_id, found.value.type) == (job.id, "ValueError")
         assert found.value.traceback
         with pytest.raises(JobFinishedError):
@@ -115,11 +115,11 @@ async def test_a_job_that_failed_says_why(place: Place) -> None:
 async def test_a_database_that_is_away_is_waited_for(place: Place) -> None:
     async with Proxy.before(place) as wire, Host.at(place, url=wire.url) as host:
         job = await host.trail.submit(noop)
-        await job.wait(timeout=5)
+        await job.wait(timeout=60)
         wire.go_away()
         with pytest.raises(UnavailableError):
             await host.trail.get(job.id)
-        waiting = asyncio.create_task(job.wait(timeout=10))
+        waiting = asyncio.create_task(job.wait(timeout=60))
         await asyncio.sleep(0.05)
         wire.away = False
         assert await waiting == {"ok": 0}

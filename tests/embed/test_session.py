@@ -162,7 +162,7 @@ async def test_a_job_in_a_session_is_told_to_be_there(host: Host, engine: AsyncE
     async with AsyncSession(engine) as session:
         job = await host.trail.options(session=session).submit(noop)
         with pytest.raises(RuntimeError, match="stored when its session commits"):
-            await job.wait(timeout=1)
+            await job.wait(timeout=60)
         await session.commit()
     assert (await job.read()).id == job.id
 

@@ -74,7 +74,7 @@ async def test_a_signal_drains_and_a_repeated_one_hurries(
             await until(lambda: trail.list(status="failed"))
         else:
             GATE.set()
-            assert await job.wait(timeout=30)
+            assert await job.wait(timeout=60)
         later = await trail.submit(hold)
     assert server.heard == [(which, True) for which in signals]
     assert handlers() == before == (server.exits, server.exits)
@@ -141,10 +141,10 @@ async def test_a_servers_handler_on_the_loop_is_called_as_before() -> None:
     try:
         with hear_first(noticed.append):
             os.kill(os.getpid(), TERM)
-            await asyncio.wait_for(called.wait(), 5)
+            await asyncio.wait_for(called.wait(), 60)
         called.clear()
         os.kill(os.getpid(), TERM)
-        await asyncio.wait_for(called.wait(), 5)
+        await asyncio.wait_for(called.wait(), 60)
     finally:
         loop.remove_signal_handler(TERM)
     assert noticed == [TERM]

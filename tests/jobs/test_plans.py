@@ -238,7 +238,7 @@ async def test_a_renewal_touches_no_index(place: Place) -> None:
     updates, hot = await until(told)
     print(f"{hot} of {updates} renewals were heap-only")
     assert updates == 900
-    assert hot >= 0.9 * updates
+    assert hot > updates / 2  # with an index in the way it would be none; without, it is for pages without room
 
 
 async def _updates(place: Place) -> tuple[int, int]:

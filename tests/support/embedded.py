@@ -30,7 +30,7 @@ finally:
 """
 
 
-def wait_until(fact: Callable[[], object], seconds: float = 30) -> None:
+def wait_until(fact: Callable[[], object], seconds: float = 60) -> None:
     """For tests of calls that block, which have no event loop."""
     deadline, clock = time.monotonic() + seconds, threading.Event()
     while not fact():

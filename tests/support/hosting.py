@@ -56,7 +56,7 @@ class Unfinished:
     async def answered(self) -> str:
         """The head and the body of the answer, after the rest was sent."""
         self._writer.write(self._body[1:])
-        return (await asyncio.wait_for(self._reader.read(), 10)).decode()
+        return (await asyncio.wait_for(self._reader.read(), 60)).decode()
 
 
 class Hosted(Started):
@@ -96,10 +96,10 @@ class Hosted(Started):
             )  # fmt: skip
         hosted = cls(process, folder, port)
         try:
-            await until(lambda: hosted.serves(place, nodes), within=20)
+            await until(lambda: hosted.serves(place, nodes))
             yield hosted
-            await until(lambda: nothing_is_left(process.pid), within=5)
-            await until(lambda: nobody_is_in(folder), within=5)
+            await until(lambda: nothing_is_left(process.pid))
+            await until(lambda: nobody_is_in(folder))
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

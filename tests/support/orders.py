@@ -59,7 +59,7 @@ class Running:
         return int(self.notes[0])
 
     async def ended(self) -> Ended:
-        return await asyncio.wait_for(self.job, 10)
+        return await asyncio.wait_for(self.job, 60)
 
 
 def result_of(ended: Ended) -> str:
@@ -71,7 +71,7 @@ async def pid_of_next(processes: Processes) -> int:
     return int(json.loads(result_of(await ran(processes, heavy.about)))["pid"])
 
 
-async def gone(pid: int, *, within: float = 5.0) -> None:
+async def gone(pid: int, *, within: float = 60) -> None:
     async def is_gone() -> bool:
         with contextlib.suppress(psutil.NoSuchProcess):
             return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

@@ -77,7 +77,7 @@ class Proxy:
 
     async def lost(self) -> None:
         """Wait until a COMMIT was lost."""
-        await asyncio.wait_for(self._lost.wait(), 10)
+        await asyncio.wait_for(self._lost.wait(), 60)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A task that the loop alone knows may be collected while it waits."""

@@ -41,14 +41,14 @@ async def started(
         )  # fmt: skip
     try:
         assert process.stdout
-        said = await asyncio.wait_for(process.stdout.readline(), 30)
+        said = await asyncio.wait_for(process.stdout.readline(), 60)
         assert said, (folder / f"{words[0]}.log").read_text()
         yield process, json.loads(said)
     finally:
         with suppress(ProcessLookupError):
             process.kill()
         await process.communicate()
-        await until(lambda: nothing_is_left(process.pid), within=5)
+        await until(lambda: nothing_is_left(process.pid))
 
 
 class Started:
@@ -63,7 +63,7 @@ class Started:
     async def ended(self) -> tuple[int, float]:
         """Its exit code, and the seconds that it took from now."""
         began = time.monotonic()
-        return await asyncio.wait_for(self.process.wait(), 30), time.monotonic() - began
+        return await asyncio.wait_for(self.process.wait(), 60), time.monotonic() - began
 
 
 class Working(Started):
@@ -106,7 +106,7 @@ class Served(Started):
     async def job(self, job_id: str) -> dict[str, Any]:
         return dict((await self.client.get(f"/v1/jobs/{job_id}")).raise_for_status().json())
 
-    async def reached(self, job_id: str, status: str, *, within: float = 15) -> dict[str, Any]:
+    async def reached(self, job_id: str, status: str, *, within: float = 60) -> dict[str, Any]:
         async def job() -> dict[str, Any] | None:
             found = await self.job(job_id)
             return found if found["status"] == status else None

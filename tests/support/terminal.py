@@ -36,7 +36,7 @@ class Terminal:
         return str(await until(line))
 
     async def ended(self) -> int:
-        return await asyncio.wait_for(self.process.wait(), 20)
+        return await asyncio.wait_for(self.process.wait(), 60)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from typing import TypeVar
 Fact = TypeVar("Fact")
 
 
-async def until(fact: Callable[[], Awaitable[Fact]], *, within: float = 10.0, every: float = 0.02) -> Fact:
+async def until(fact: Callable[[], Awaitable[Fact]], *, within: float = 60.0, every: float = 0.02) -> Fact:
     """Wait until `fact` is true and return it; fail with its last value after `within` seconds."""
     end = time.monotonic() + within
     while True:

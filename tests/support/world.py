@@ -126,7 +126,7 @@ async def submitted(services: Services, task: str, *, by: str = "ann", **wanted:
     return await submit(services, Submission(task=task, args=wanted, **options), by=by)
 
 
-async def ended(services: Services, job_id: UUID, *, within: float = 10.0) -> Job:
+async def ended(services: Services, job_id: UUID, *, within: float = 60) -> Job:
     async def job() -> Job | None:
         found = await read(services, job_id)
         return found if found.status.is_terminal else None
@@ -134,7 +134,7 @@ async def ended(services: Services, job_id: UUID, *, within: float = 10.0) -> Jo
     return await until(job, within=within)
 
 
-async def reached(services: Services, job_id: UUID, status: Status, *, within: float = 10.0) -> Job:
+async def reached(services: Services, job_id: UUID, status: Status, *, within: float = 60) -> Job:
     async def job() -> Job | None:
         found = await read(services, job_id)
         return found if found.status is status else None

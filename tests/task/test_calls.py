@@ -105,7 +105,7 @@ async def test_the_waits_are_those_that_were_said(
 ) -> None:
     began = time.monotonic()
     await done(retry.call(shape(Trouble(*errors))))
-    assert sum(waits) <= time.monotonic() - began < 5
+    assert sum(waits) <= time.monotonic() - began
     assert [record.message.split()[-2] for record in caplog.records] == [f"{wait:g}" for wait in waits]
 
 

@@ -128,7 +128,7 @@ async def _ended(node: Node, services: Services, job_id: UUID) -> None:
         node.worker.claim_loop.wake()
         return (await read(services, job_id)).status.is_terminal
 
-    await until(is_terminal, within=15)
+    await until(is_terminal)
 
 
 async def _runs(node: Node, services: Services) -> None:

@@ -36,7 +36,7 @@ async def test_it_claims_no_more_from_the_moment_it_is_told(place: Place) -> Non
         assert await place.rows("SELECT FROM jobtrail.nodes") == []
 
 
-@pytest.mark.parametrize("limits", [(0.3, 60.0), (60.0, 0.3)], ids=["later more", "later less"])
+@pytest.mark.parametrize("limits", [(0.3, 3600.0), (3600.0, 0.3)], ids=["later more", "later less"])
 async def test_the_earliest_limit_holds(place: Place, limits: tuple[float, float]) -> None:
     services = world.services_at(place)
     async with world.node_at(services, place, cancel_grace=timedelta(seconds=0.1)) as node:
@@ -45,8 +45,8 @@ async def test_the_earliest_limit_holds(place: Place, limits: tuple[float, float
         began = time.monotonic()
         for limit in limits:
             node.drain(limit)
-        await node.stop(60)
-        assert 0.25 < time.monotonic() - began < 3
+        await asyncio.wait_for(node.stop(3600), 60)
+        assert time.monotonic() - began > 0.25
         assert (await read(services, job.id)).status is Status.FAILED
 
 
@@ -63,8 +63,8 @@ async def test_a_claim_that_hangs_does_not_lengthen_the_grace(place: Place) -> N
             )
             await until(lambda: place.value(waiting))
             stopping = asyncio.create_task(node.stop(0.2))
-            await world.reached(services, job.id, Status.FAILED, within=2)
-        await asyncio.wait_for(stopping, 5)
+            await world.reached(services, job.id, Status.FAILED)
+        await asyncio.wait_for(stopping, 60)
 
 
 async def test_many_claims_under_way_are_run_or_go_back(place: Place) -> None:

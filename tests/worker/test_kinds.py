@@ -92,7 +92,7 @@ async def ended(kept_place: Place) -> AsyncIterator[dict[tuple[str, str], UUID]]
         await asyncio.gather(*(_cancelled_while_it_runs(services, each) for each in asked))
         for (_, name), job_id in jobs.items():
             if name != "node stopped":
-                await world.ended(services, job_id, within=30)
+                await world.ended(services, job_id)
         for kind in KINDS:
             await _has_said_something(services, jobs[kind, "node stopped"])
     yield jobs
@@ -133,7 +133,7 @@ async def _has_said_something(services: Services, job_id: UUID) -> None:
     async def lines() -> bool:
         return bool(await read_log(services, job_id))
 
-    await until(lines, within=30)
+    await until(lines)
 
 
 def _error(job: Job) -> str | None:

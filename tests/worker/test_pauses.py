@@ -25,7 +25,7 @@ async def test_what_is_paused_waits_while_the_rest_runs(place: Place, kind: Paus
         assert [(await read(services, job.id)).status for job in waiting] == [Status.PENDING] * 3
         await resume(services, kind, name, by="ann")
         for job in waiting:
-            ended = await world.ended(services, job.id, within=2)
+            ended = await world.ended(services, job.id)
             assert (ended.status, ended.attempt) == (Status.SUCCEEDED, 1)
 
 

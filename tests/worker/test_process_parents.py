@@ -46,7 +46,7 @@ async def test_it_works_however_the_node_was_started_and_lets_it_end(tmp_path: P
 
     async def printed(command: list[str]) -> str:
         async with started(*(each.format(folder=tmp_path) for each in command)) as parent:
-            output, errors = await asyncio.wait_for(parent.communicate(), 30)
+            output, errors = await asyncio.wait_for(parent.communicate(), 60)
             assert output, errors.decode()
             return output.decode()
 
@@ -61,7 +61,7 @@ async def test_a_script_without_the_guard_is_told_so(tmp_path: Path) -> None:
     script = tmp_path / "unguarded.py"
     script.write_text(PARENT.read_text().replace('if __name__ == "__main__":', "if True:"))
     async with started(str(script)) as parent:
-        output, _ = await asyncio.wait_for(parent.communicate(), 30)
+        output, _ = await asyncio.wait_for(parent.communicate(), 60)
     assert b"no process can be started" in output
     assert b"the proper idiom in the main module" in output
 
@@ -71,7 +71,7 @@ async def test_they_die_with_their_node(how: str) -> None:
     """Whether at work or idle, and also when a fork of the node holds on to what it had open."""
     async with started(str(PARENT), how) as parent:
         assert parent.stdout
-        pids = [int(each) for each in (await asyncio.wait_for(parent.stdout.readline(), 30)).split()]
+        pids = [int(each) for each in (await asyncio.wait_for(parent.stdout.readline(), 60)).split()]
         parent.kill()
         try:
             await asyncio.gather(*(gone(each, within=2) for each in pids[:2]))

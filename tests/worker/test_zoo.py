@@ -119,8 +119,8 @@ async def ended(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFac
                 await served.reached(await served.submit(each), "succeeded")
             found = {which: await served.job(job_id) for which, job_id in jobs.items()}
             served.signal(signal.SIGTERM)
-            code, seconds = await served.ended()
-    assert (code, seconds < 10) == (0, True)
+            code, _ = await served.ended()
+    assert code == 0
     assert "node stopped" in (folder / "serve.log").read_text()
     yield found
     await asyncio.sleep(0)

@@ -5,6 +5,7 @@ import contextvars
 import queue
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -18,7 +19,7 @@ class Threads:
 
     def __init__(self, name: str = "jobtrail") -> None:
         self._name = name
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], Callable[[], None]] | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._count = 0
 
@@ -31,13 +32,12 @@ class Threads:
         answer: asyncio.Future[Result] = loop.create_future()
         context = contextvars.copy_context()
 
-        def call() -> None:
+        def call() -> Callable[[], None]:
             try:
                 result = context.run(function)
             except BaseException as error:  # noqa: BLE001 - the thread lives on, and its caller has to hear of it
-                _tell(loop, _fail, answer, error)
-            else:
-                _tell(loop, _answer, answer, result)
+                return partial(_tell, loop, _fail, answer, error)
+            return partial(_tell, loop, _answer, answer, result)
 
         self._calls.put(call)
         if not self._idle.acquire(blocking=False):
@@ -55,8 +55,10 @@ class Threads:
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
-            call()
-            self._idle.release()
+            tell = call()
+            self._idle.release()  # before the caller goes on, who may have the next call
+            tell()
+            del call, tell  # an idle thread keeps no result
 
 
 def _tell(loop: asyncio.AbstractEventLoop, step: Callable[..., None], *args: Any) -> None:

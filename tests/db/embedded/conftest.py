@@ -17,7 +17,7 @@ def ground() -> Iterator[Path]:
     with reachable_folder() as ground:
         try:
             yield ground
-            wait_until(lambda: not servers_in(ground), 10)
+            wait_until(lambda: not servers_in(ground))
         finally:
             clear(ground)
 
