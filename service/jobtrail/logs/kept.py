@@ -14,9 +14,6 @@ from typing import Final
 
 from jobtrail.task.context import TASK_LOGGER
 
-_SPEAK_FOR_THE_TASK: Final = ("jobtrail.task.calls",)
-"""Loggers of ours beside `context.log`; all others speak for the service."""
-
 Sink = Callable[[logging.LogRecord], None]
 
 _sink: Final[ContextVar[Sink | None]] = ContextVar("jobtrail_log_sink", default=None)
@@ -75,7 +72,7 @@ class _JobHandler(logging.Handler):
 class _RootHandler(_JobHandler):
     def emit(self, record: logging.LogRecord) -> None:
         name = str(record.name)  # a record that was put together by hand may have none
-        if not f"{name}.".startswith("jobtrail.") or name in _SPEAK_FOR_THE_TASK:
+        if not f"{name}.".startswith("jobtrail."):
             self.keep(record)
         # Python does so where there is no handler, and now there is this one
         last = logging.lastResort
