@@ -21,8 +21,7 @@ from jobtrail.jobs.renew import AttemptRef
 from jobtrail.logs import collect
 from jobtrail.status import Status
 from jobtrail.task.context import Progress
-from jobtrail.worker.report import Report
-from jobtrail.worker.reports import Reports
+from jobtrail.worker.reports import Report, Reports
 from support import rows, world
 from support.world import Place
 

@@ -12,8 +12,7 @@ from jobtrail.jobs.log import read_log
 from jobtrail.jobs.renew import AttemptRef
 from jobtrail.records import LogLine
 from jobtrail.status import Status
-from jobtrail.worker.report import Report
-from jobtrail.worker.reports import Reports
+from jobtrail.worker.reports import Report, Reports
 from support import rows, world
 from support.world import Place
 

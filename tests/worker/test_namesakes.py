@@ -30,7 +30,7 @@ async def test_a_task_that_a_living_node_knows_by_another_module(
         for _ in range(2):
             node.neighbours.loop.wake()
             await node.neighbours.loop.ticked()
-    [said] = [each.getMessage() for each in caplog.records if each.name == "jobtrail.worker.neighbours"]
+    [said] = [each.getMessage() for each in caplog.records if each.name == "jobtrail.worker.periodic"]
     assert f"task 'noop' is support.tasks on {socket.gethostname()} and shop.tasks on there" in said
     assert "JOBTRAIL_SCHEMA" in said
     assert "@task(name=…)" in said

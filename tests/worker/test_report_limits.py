@@ -11,8 +11,7 @@ from jobtrail.jobs.renew import AttemptRef
 from jobtrail.limits import LOG_BYTES, LOG_LINES
 from jobtrail.task.context import Progress
 from jobtrail.worker import reports as reports_module
-from jobtrail.worker.report import Report
-from jobtrail.worker.reports import Reports
+from jobtrail.worker.reports import Report, Reports
 from support.reports import NODE, kept, running, say, statements, stored, ticking
 from support.world import Place
 

@@ -11,8 +11,7 @@ import pytest
 from jobtrail.jobs.renew import AttemptRef
 from jobtrail.status import Status
 from jobtrail.task.context import Progress
-from jobtrail.worker.report import Report
-from jobtrail.worker.reports import Reports
+from jobtrail.worker.reports import Report, Reports
 from support import rows
 from support.reports import NODE, kept, progress, running, say, statements, ticking
 from support.world import Place

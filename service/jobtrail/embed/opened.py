@@ -23,8 +23,8 @@ from jobtrail.settings import Settings
 from jobtrail.task.catalog import Catalog
 from jobtrail.task.task import Task
 from jobtrail.wiring import build_node, lend_desk, load_catalog, open_desk, reach, require_schema
-from jobtrail.worker.hook import Hook
 from jobtrail.worker.node import Node
+from jobtrail.worker.run import Hook
 from jobtrail.worker.shutdown_signals import ShutdownSignals, hear_first
 
 log = logging.getLogger(__name__)

@@ -32,7 +32,7 @@ from jobtrail.records import Job
 from jobtrail.settings import Settings, load, unknown_variables
 from jobtrail.status import Status
 from jobtrail.task.task import Task
-from jobtrail.worker.hook import Hook
+from jobtrail.worker.run import Hook
 
 log = logging.getLogger(__name__)
 

@@ -16,12 +16,10 @@ from jobtrail.jobs.services import Services
 from jobtrail.logs import bind, collect
 from jobtrail.records import Claimed
 from jobtrail.task.outcome import Interrupted, judge, raised
+from jobtrail.task.task import RunsIn
 from jobtrail.worker.attempt import Attempt, Equipment
-from jobtrail.worker.handover import Handover
-from jobtrail.worker.hook import Hook, call
 from jobtrail.worker.reports import Reports
-from jobtrail.worker.run import Run, end_of, run, tell
-from jobtrail.worker.slots import Kind
+from jobtrail.worker.run import Hook, Run, call, end_of, tell
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +42,7 @@ class Attempts:
         equipment: Equipment,
         reports: Reports,
         *,
-        freed: Callable[[Kind], None],
+        freed: Callable[[RunsIn], None],
         hook: Hook | None = None,
     ) -> None:
         self._services = services
@@ -148,22 +146,21 @@ class Attempts:
         await asyncio.gather(*(self._record(self._open.get(each) or released(each)) for each in left))
 
     async def _run(self, attempt: Attempt) -> None:
-        claimed, execution = attempt.claimed, attempt.execution
-        handover = Handover(attempt, self._reports, self._services.database, self._node_id, self._record)
-        steps = Run(claimed, attempt.task, execution.perform, handover, lambda: execution.cancel_delivered)
+        claimed = attempt.claimed
+        run = Run(attempt, self._reports, self._services.database, self._node_id, self._record)
         try:
             ids = bind(job_id=str(claimed.id), task=claimed.task, attempt=claimed.attempt, trace_id=claimed.trace_id)
             with ids:
                 with collect(attempt.words.line):
-                    ran = await run(steps)
-                if ran.landing is not Recorded.STALE:  # a stale end was told by whoever found it out
+                    ran = await run.run()
+                if ran.recorded is not Recorded.STALE:  # that was logged where it was found
                     tell(ran)
                     if self._hook is not None:
                         self.keep(call(self._hook, end_of(ran)))
-            self.stale_ends += ran.landing is Recorded.STALE
+            self.stale_ends += ran.recorded is Recorded.STALE
             self._open.pop(attempt.held, None)
         except asyncio.CancelledError:
-            await self._cut_off(attempt, handover)
+            await self._cut_off(run, attempt)
             raise
         except Exception:
             # the lease is no longer renewed, so rescue will see to the row
@@ -174,7 +171,7 @@ class Attempts:
                 del self._held[claimed.id]
             self._free(attempt)
 
-    async def _cut_off(self, attempt: Attempt, handover: Handover) -> None:
+    async def _cut_off(self, run: Run, attempt: Attempt) -> None:
         """A loop that is closed cancels all that is on it: a server that was told to hurry does so, without the end of
         its lifespan. What had been cancelled of this is made anew, and the closing loop waits for it.
         """
@@ -184,7 +181,7 @@ class Attempts:
         try:
             async with asyncio.timeout(self._equipment.grace.total_seconds() + _LAST_WORDS):
                 had_begun = await attempt.execution.cut_off()
-                await handover.abandon()
+                await run.abandon()
                 if (ending := self._open.get(attempt.held)) is not None:
                     await self._endings.finish_alone(ending if had_begun else released(attempt.held))
         except TimeoutError:

@@ -20,8 +20,7 @@ from jobtrail.task.context import JobContext
 from jobtrail.task.submission import Submission
 from jobtrail.task.task import Task
 from jobtrail.worker.leases import Leases, Terms
-from jobtrail.worker.neighbours import Neighbours
-from jobtrail.worker.periodic import Janitor, Upkeep
+from jobtrail.worker.periodic import Janitor, Neighbours, Upkeep
 from jobtrail.worker.watchdog import Watchdog
 from jobtrail.worker.worker import Work, Worker
 

@@ -2,15 +2,20 @@
 session that the task asked for.
 """
 
+import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from dataclasses import dataclass, replace
+from typing import Final
+from uuid import UUID
 
+from jobtrail.db.engine import Database
 from jobtrail.db.group_commit import recorded
 from jobtrail.errors import CommitFailedError, NotStorableError
+from jobtrail.jobs import session as job_session
 from jobtrail.jobs.finish import OutcomeRecord, Recorded, record_of
+from jobtrail.logs import bind
 from jobtrail.records import AttemptEnd, Claimed, Failure
 from jobtrail.status import Status
 from jobtrail.task.context import TASK_LOGGER
@@ -27,40 +32,11 @@ from jobtrail.task.outcome import (
     judge,
     raised,
 )
-from jobtrail.task.task import Task
+from jobtrail.worker.attempt import Attempt
+from jobtrail.worker.reports import Reports
 
 log = logging.getLogger(__name__)
 of_tasks = logging.getLogger(TASK_LOGGER)
-
-
-class Handover(Protocol):
-    """How an end reaches the row."""
-
-    async def complete(self, ending: OutcomeRecord) -> Recorded | None:
-        """Commit what the task wrote through its job session together with the ending; None: it opened none.
-
-        Raises CommitFailedError: neither is there.
-        """
-
-    async def abandon(self) -> None:
-        """Undo what the task wrote through its job session."""
-
-    async def finish(self, ending: OutcomeRecord) -> Recorded:
-        """Record an ending that has no such effects.
-
-        Raises NotStorableError for one that this database can never hold.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """An attempt and the ways to carry it out, handed in by the node that claimed it."""
-
-    claimed: Claimed
-    task: Task[..., Any]
-    perform: Callable[[], Awaitable[Performance]]
-    handover: Handover
-    cancel_delivered: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,44 +45,77 @@ class Ran:
 
     claimed: Claimed
     outcome: Outcome
-    landing: Recorded
+    recorded: Recorded
     seconds: float
 
 
-async def run(attempt: Run) -> Ran:
-    """Never raises for what the task did. A stale end is told in the log by whoever finds it."""
-    log.debug("started")
-    began = time.monotonic()
-    performance = await attempt.perform()
-    took = time.monotonic() - began
-    landing, outcome = await recorded(_record(attempt, _judge(attempt, performance)))
-    return Ran(attempt.claimed, outcome, landing, took)
+class Run:
+    """One attempt, executed, decided and recorded. `record` offers an outcome until the database says whose it was."""
 
+    def __init__(
+        self,
+        attempt: Attempt,
+        reports: Reports,
+        database: Database,
+        node_id: UUID,
+        record: Callable[[OutcomeRecord], Awaitable[Recorded]],
+    ) -> None:
+        self._attempt = attempt
+        self._claimed = attempt.claimed
+        self._reports = reports
+        self._database = database
+        self._node_id = node_id
+        self._record = record
+        self._progress: str | None = None
+        self._is_closed = False
 
-async def _record(attempt: Run, outcome: Outcome) -> tuple[Recorded, Outcome]:
-    """Success goes with its effects, in their transaction; any other end after they are undone."""
-    if isinstance(outcome, Succeeded):
+    async def run(self) -> Ran:
+        """Never raises for what the task did. A stale outcome is logged where it is found."""
+        log.debug("started")
+        began = time.monotonic()
+        performance = await self._attempt.execution.perform()
+        took = time.monotonic() - began
+        landing, outcome = await recorded(self._finish(self._judge(performance)))
+        return Ran(self._claimed, outcome, landing, took)
+
+    async def abandon(self) -> None:
+        """Undo what the task wrote through its job session."""
+        if (session := self._attempt.closed_session()) is not None:
+            await job_session.abandon(session)
+
+    def _judge(self, performance: Performance) -> Outcome:
+        delivered = self._attempt.execution.cancel_delivered
+        return judge(performance, self._claimed, self._attempt.task.retry, cancel_delivered=delivered)
+
+    async def _finish(self, outcome: Outcome) -> tuple[Recorded, Outcome]:
+        """A success commits with its effects, in their transaction; any other outcome after they are undone."""
+        if not isinstance(outcome, Succeeded):
+            await self.abandon()
+        elif (session := self._attempt.closed_session()) is not None:
+            record = await self._with_progress(record_of(self._claimed, outcome))
+            try:
+                return await job_session.complete(self._database, session, record, node=self._node_id), outcome
+            except CommitFailedError as error:
+                outcome = self._judge(raised(error, self._claimed.attempt, self._attempt.task.retry))
         try:
-            landing = await attempt.handover.complete(record_of(attempt.claimed, outcome))
-        except CommitFailedError as error:
-            outcome = _judge(attempt, raised(error, attempt.claimed.attempt, attempt.task.retry))
-        else:
-            if landing is not None:
-                return landing, outcome
-    else:
-        await attempt.handover.abandon()
-    try:
-        landing = await attempt.handover.finish(record_of(attempt.claimed, outcome))
-    except NotStorableError as error:
-        outcome = in_ascii(outcome, error, attempt.claimed.attempt)
-        landing = await attempt.handover.finish(record_of(attempt.claimed, outcome))
-    if landing is Recorded.CANCELLED and isinstance(outcome, Again):
-        outcome = Cancelled(outcome.failure)
-    return landing, outcome
+            landing = await self._offer(outcome)
+        except NotStorableError as error:
+            outcome = in_ascii(outcome, error, self._claimed.attempt)
+            landing = await self._offer(outcome)
+        if landing is Recorded.CANCELLED and isinstance(outcome, Again):
+            outcome = Cancelled(outcome.failure)
+        return landing, outcome
 
+    async def _offer(self, outcome: Outcome) -> Recorded:
+        self._attempt.finishing = True
+        return await self._record(await self._with_progress(record_of(self._claimed, outcome)))
 
-def _judge(attempt: Run, performance: Performance) -> Outcome:
-    return judge(performance, attempt.claimed, attempt.task.retry, cancel_delivered=attempt.cancel_delivered())
+    async def _with_progress(self, record: OutcomeRecord) -> OutcomeRecord:
+        """With the last progress, if that is not written yet."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._progress = await self._reports.close(self._attempt.words)
+        return record if self._progress is None else replace(record, progress=self._progress)
 
 
 def tell(ran: Ran) -> None:
@@ -154,7 +163,7 @@ def end_of(ran: Ran) -> AttemptEnd:
         task=claimed.task,
         attempt=claimed.attempt,
         trace_id=claimed.trace_id,
-        status=Status.CANCELLED if ran.landing is Recorded.CANCELLED else _STATUSES[type(outcome)],
+        status=Status.CANCELLED if ran.recorded is Recorded.CANCELLED else _STATUSES[type(outcome)],
         error=None if failure is None else failure.as_json(),
         exception=None if failure is None else exception_of(failure),
         seconds=ran.seconds,
@@ -168,3 +177,18 @@ _STATUSES: Final[Mapping[type[Outcome], Status]] = {
     Again: Status.PENDING,
     Released: Status.PENDING,
 }
+
+
+Hook = Callable[[AttemptEnd], Awaitable[object] | object]
+"""A `def` is called on the event loop; what it returns is awaited if it can be."""
+
+
+async def call(hook: Hook, end: AttemptEnd) -> None:
+    """Whatever it raises is logged: the end of the attempt stands."""
+    with bind(job_id=str(end.job_id), task=end.task, attempt=end.attempt, trace_id=end.trace_id):
+        try:
+            result = hook(end)
+            if inspect.isawaitable(result):
+                await result
+        except (Exception, SystemExit):
+            log.exception("on_attempt_end raised after attempt %d of job %s", end.attempt, end.job_id)

@@ -5,7 +5,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,14 +18,37 @@ from jobtrail.jobs.claim import claim_next, claim_these, held_by, is_any_due
 from jobtrail.jobs.renew import AttemptRef, RunningAttempt, running_of
 from jobtrail.jobs.services import Services
 from jobtrail.records import Claimed
+from jobtrail.task.task import RunsIn
 from jobtrail.worker.attempt import Equipment, Submit
 from jobtrail.worker.attempts import Attempts
-from jobtrail.worker.hook import Hook
 from jobtrail.worker.periodic import Loop
 from jobtrail.worker.processes.pool import Processes
 from jobtrail.worker.reports import Reports
-from jobtrail.worker.slots import KINDS, Kind, Slots
+from jobtrail.worker.run import Hook
 from jobtrail.worker.threads import Threads
+
+KINDS: Final[tuple[RunsIn, ...]] = ("loop", "thread", "process")
+
+
+class Slots:
+    """Free places by kind. `running` means running: nothing is claimed without a place for it."""
+
+    def __init__(self, total: Mapping[RunsIn, int]) -> None:
+        self.total: Final = dict(total)
+        self._taken: dict[RunsIn, int] = dict.fromkeys(KINDS, 0)
+
+    def free(self, kind: RunsIn) -> int:
+        return self.total[kind] - self._taken[kind]
+
+    def take(self, kind: RunsIn, count: int = 1) -> None:
+        self._taken[kind] += count
+
+    def give_back(self, kind: RunsIn, count: int = 1) -> None:
+        self._taken[kind] -= count
+
+    def free_kinds(self) -> Iterator[RunsIn]:
+        return (kind for kind in KINDS if self.free(kind) > 0)
+
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +204,7 @@ class Worker:
                 again |= await self._claim_kind(kind)
         return again
 
-    async def _is_idle(self, kinds: Sequence[Kind]) -> bool:
+    async def _is_idle(self, kinds: Sequence[RunsIn]) -> bool:
         """Whether nothing has come in: where nothing waited, one look for all kinds does for a claim of each."""
         if len(kinds) <= 1 or not all(self._nothing_waits[kind] for kind in kinds):
             return False
@@ -190,7 +213,7 @@ class Worker:
             self._services.database, lease=self._work.lease, tasks=tasks, queues=self._work.queues
         )
 
-    async def _claim_kind(self, kind: Kind) -> bool:
+    async def _claim_kind(self, kind: RunsIn) -> bool:
         free, passed_by = self._slots.free(kind), self._passed_by
         claimed: Sequence[Claimed] = ()
         self._slots.take(kind, free)
@@ -227,7 +250,7 @@ class Worker:
         finally:
             self._claiming.remove(began)
 
-    async def _claim_and_run(self, job_id: UUID, kind: Kind) -> None:
+    async def _claim_and_run(self, job_id: UUID, kind: RunsIn) -> None:
         claimed: Claimed | None = None
         try:
             claimed = await self._claims.put(job_id)
@@ -253,7 +276,7 @@ class Worker:
         finally:
             self._free(self._services.catalog[claimed.task].runs_in)
 
-    def _free(self, kind: Kind) -> None:
+    def _free(self, kind: RunsIn) -> None:
         self._slots.give_back(kind)
         if not self._nothing_waits[kind]:
             self.claim_loop.wake()

@@ -12,8 +12,7 @@ from jobtrail.errors import ContextError
 from jobtrail.logs import words_of
 from jobtrail.task.context import Progress
 from jobtrail.task.storable import clip
-from jobtrail.worker.processes.line import ChildLine
-from jobtrail.worker.processes.messages import Order, Reported, Said
+from jobtrail.worker.processes.messages import ChildLine, Order, Reported, Said
 
 _EVERY: Final = 0.1
 """Seconds between two words about progress: a task may say it in its innermost loop."""
