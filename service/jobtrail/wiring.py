@@ -24,11 +24,11 @@ from jobtrail.limits import DEFAULT_SCHEMA
 from jobtrail.ops.keys import any_keys
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.task.catalog import Catalog
-from jobtrail.worker.leases import Terms
+from jobtrail.worker.leases import LeaseConfig
 from jobtrail.worker.node import Node
-from jobtrail.worker.periodic import Upkeep
+from jobtrail.worker.periodic import MaintenanceConfig
 from jobtrail.worker.run import Hook
-from jobtrail.worker.worker import Work
+from jobtrail.worker.worker import WorkerConfig
 
 
 def locate(settings: Settings) -> DatabaseUrl:
@@ -124,7 +124,7 @@ def build_node(
     settings: Settings, services: Services, leases: Callable[[], AsyncEngine], on_attempt_end: Hook | None = None
 ) -> Node:
     """The node of this process, not started; `leases` as `open_single` or `lend_single` makes it."""
-    work = Work(
+    work = WorkerConfig(
         queues=settings.queues,
         slots=settings.slots,
         threads=settings.threads,
@@ -135,8 +135,9 @@ def build_node(
         max_result=settings.max_result,
         on_attempt_end=on_attempt_end,
     )
-    upkeep = Upkeep(settings.purge_every, settings.history_ttl)
-    return Node(services, leases, work, upkeep, Terms(settings.lease, settings.stall), version=version("jobtrail"))
+    maintenance = MaintenanceConfig(settings.purge_every, settings.history_ttl)
+    lease = LeaseConfig(settings.lease, settings.stall)
+    return Node(services, leases, work, maintenance, lease, version=version("jobtrail"))
 
 
 def require_ends(node: Node) -> None:

@@ -82,7 +82,12 @@ async def test_only_what_a_task_does_is_traced(
         assert node is not None
         await node.worker.claim_loop.ticked()
         spans.clear()
-        for loop in (*node.janitor._loops, node.worker.claim_loop, node.worker.watch_loop, node.worker._reports.loop):
+        for loop in (
+            *node.maintenance._loops,
+            node.worker.claim_loop,
+            node.worker.watch_loop,
+            node.worker._reports.loop,
+        ):
             await loop.ticked()
         before = await place.value(BEAT)
         await until(lambda: place.value(f"{BEAT} WHERE heartbeat_at > $1", before))

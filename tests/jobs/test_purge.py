@@ -119,7 +119,7 @@ async def test_the_cleanup_loop_of_a_node_purges_by_itself(place: Place) -> None
     services = world.services_at(place)
     async with world.node_at(services, place) as node:
         job = await world.ended(services, (await world.submitted(services, "noop", ttl=0)).id)
-        await node.janitor.purge_loop.ticked()
+        await node.maintenance.purge_loop.ticked()
         assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0
     assert (await trail(place, job.id))[-1] == (4, "succeeded", "purged")
 

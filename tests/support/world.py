@@ -26,10 +26,10 @@ from jobtrail.task.catalog import Catalog
 from jobtrail.task.submission import Submission
 from jobtrail.testing import ScratchDatabase, scratch_database
 from jobtrail.testing.server import embedded_server
-from jobtrail.worker.leases import Terms
+from jobtrail.worker.leases import LeaseConfig
 from jobtrail.worker.node import Node
-from jobtrail.worker.periodic import Upkeep
-from jobtrail.worker.worker import Work
+from jobtrail.worker.periodic import MaintenanceConfig
+from jobtrail.worker.worker import WorkerConfig
 from support import tasks
 from support.bouncer import through
 from support.servers import system_binaries
@@ -107,9 +107,9 @@ async def node_at(
     node = Node(
         services,
         connect or partial(open_single, place.url.sqlalchemy),
-        Work(**terms),
-        Upkeep(timedelta(seconds=0.2)),
-        Terms(terms["lease"], timedelta(seconds=300)),
+        WorkerConfig(**terms),
+        MaintenanceConfig(timedelta(seconds=0.2)),
+        LeaseConfig(terms["lease"], timedelta(seconds=300)),
         version="test",
     )
     node.start()

@@ -11,7 +11,7 @@ from jobtrail.records import Claimed
 from jobtrail.task.outcome import Interrupted, NotBegun, Raised, Returned, TimedOut
 from jobtrail.task.task import Task
 from jobtrail.worker.execution import Execution
-from jobtrail.worker.places import Assignment, InThread, OnLoop
+from jobtrail.worker.executors import Assignment, LoopExecutor, ThreadExecutor
 from jobtrail.worker.threads import Threads
 from support import kinds, stubborn, tasks
 from support.contexts import Untied, context_of
@@ -33,7 +33,7 @@ def executed(task: Task[..., Any], *, timeout: float | None = None, grace: float
     context = context_of(task.name, ties=ties)
     claimed = Claimed(context.job_id, 1, task.name, args, context.trace_id, 1, limit, "ann")
     assignment = Assignment(claimed, task, context, 1000)
-    place = OnLoop(assignment) if task.runs_in == "loop" else InThread(assignment, Threads())
+    place = LoopExecutor(assignment) if task.runs_in == "loop" else ThreadExecutor(assignment, Threads())
     ties.execution = Execution(assignment, place, grace=grace)
     return ties.execution
 

@@ -1,6 +1,6 @@
-"""THE PROCESS THAT RUNS JOBS: one loop class, claims, attempts in three kinds of place, leases, upkeep.
+"""THE PROCESS THAT RUNS JOBS: one loop class, claims, attempts on three executors, leases, maintenance.
 
-Read `node` (what starts and stops), `worker` and `slots` (what is claimed), `attempts`, `run`, `attempt` and `handover`
-(from a claim to its recorded end), `execution` and `places` with `threads` and `processes` (how a task is run and
-stopped), `reports` and `report` (what it says meanwhile), then `leases`, `watchdog` and `periodic`.
+Read `node` (start and stop), `worker` (slots and claims), `attempts`, `attempt` and `run` (from a claim to its recorded
+outcome), `execution` and `executors` with `threads` and `processes` (how a task is run and stopped), `reports` (its
+progress and log lines), then `leases`, `watchdog` and `periodic`.
 """

@@ -17,7 +17,7 @@ from jobtrail.records import Claimed
 from jobtrail.task.context import JobContext, Progress
 from jobtrail.task.task import Task
 from jobtrail.worker.execution import Execution
-from jobtrail.worker.places import Assignment, InProcess, InThread, OnLoop, Place
+from jobtrail.worker.executors import Assignment, Executor, LoopExecutor, ProcessExecutor, ThreadExecutor
 from jobtrail.worker.processes.pool import Processes
 from jobtrail.worker.reports import Report
 from jobtrail.worker.threads import Threads
@@ -32,9 +32,9 @@ class Submit(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Equipment:
-    """What all attempts of a node share. `grace`: how long a task may go on that was told to end; `max_result` in
-    bytes of JSON.
+class RunnerDeps:
+    """The dependencies that all attempts of a node share. `grace`: how long a task may go on after a cancel;
+    `max_result` in bytes of JSON.
     """
 
     database: Database
@@ -49,17 +49,17 @@ class Equipment:
 class Attempt:
     """It is what its task's context is tied to."""
 
-    def __init__(self, claimed: Claimed, task: Task[..., Any], report: Report, equipment: Equipment) -> None:
+    def __init__(self, claimed: Claimed, task: Task[..., Any], report: Report, equipment: RunnerDeps) -> None:
         self.claimed: Final = claimed
         self.task: Final = task
         self.words: Final = report
         self.finishing = False
-        self._equipment = equipment
+        self._deps = equipment
         self._opening = asyncio.Lock()
         self._session: JobSession | None = None
         assignment = Assignment(claimed, task, JobContext.of(claimed, self), equipment.max_result)
-        place = _place(assignment, equipment)
-        self.execution: Final = Execution(assignment, place, grace=equipment.grace.total_seconds())
+        executor = _executor(assignment, equipment)
+        self.execution: Final = Execution(assignment, executor, grace=equipment.grace.total_seconds())
 
     @property
     def held(self) -> AttemptRef:
@@ -76,7 +76,7 @@ class Attempt:
         self._refuse_outside_of_the_loop("submit")
         if self.finishing:
             raise ContextError(_ENDED)
-        return self._equipment.submit(parent, task, args)
+        return self._deps.submit(parent, task, args)
 
     def session(self) -> Awaitable[AsyncSession]:
         self._refuse_outside_of_the_loop("session")
@@ -90,7 +90,7 @@ class Attempt:
     async def _open_session(self) -> AsyncSession:
         async with self._opening:
             if self._session is None and not self.finishing:
-                session = await open_job_session(self._equipment.database, lease=self._equipment.lease)
+                session = await open_job_session(self._deps.database, lease=self._deps.lease)
                 if not self.finishing:
                     self._session = session
                 else:  # the attempt ended while it waited for a connection
@@ -107,11 +107,11 @@ class Attempt:
             )
 
 
-def _place(assignment: Assignment, equipment: Equipment) -> Place:
+def _executor(assignment: Assignment, equipment: RunnerDeps) -> Executor:
     match assignment.task.runs_in:
         case "loop":
-            return OnLoop(assignment)
+            return LoopExecutor(assignment)
         case "thread":
-            return InThread(assignment, equipment.threads)
+            return ThreadExecutor(assignment, equipment.threads)
         case "process":
-            return InProcess(assignment, equipment.processes)
+            return ProcessExecutor(assignment, equipment.processes)

@@ -17,7 +17,7 @@ from jobtrail.logs import bind, collect
 from jobtrail.records import Claimed
 from jobtrail.task.outcome import Interrupted, judge, raised
 from jobtrail.task.task import RunsIn
-from jobtrail.worker.attempt import Attempt, Equipment
+from jobtrail.worker.attempt import Attempt, RunnerDeps
 from jobtrail.worker.reports import Reports
 from jobtrail.worker.run import Hook, Run, call, end_of, tell
 
@@ -33,13 +33,13 @@ _LOOK: Final = 0.1
 
 
 class Attempts:
-    """`freed` is called when a place is free again, which for a task that was left behind is later than its end."""
+    """`freed` is called when a slot is free again; for a task that was left behind that is later than its outcome."""
 
     def __init__(
         self,
         services: Services,
         node_id: UUID,
-        equipment: Equipment,
+        equipment: RunnerDeps,
         reports: Reports,
         *,
         freed: Callable[[RunsIn], None],
@@ -47,7 +47,7 @@ class Attempts:
     ) -> None:
         self._services = services
         self._node_id = node_id
-        self._equipment = equipment
+        self._deps = equipment
         self._reports = reports
         self._freed = freed
         self._hook = hook
@@ -80,7 +80,7 @@ class Attempts:
         if (older := self._held.get(claimed.id)) is not None:
             self.lose(older.held)  # its job was taken away, and came back here before a beat noticed
         held = AttemptRef(claimed.id, claimed.attempt)
-        attempt = Attempt(claimed, self._services.catalog[claimed.task], self._reports.open(held), self._equipment)
+        attempt = Attempt(claimed, self._services.catalog[claimed.task], self._reports.open(held), self._deps)
         self._held[claimed.id] = attempt
         self._running.add(attempt)
         self._open[held] = _lost(claimed)
@@ -115,7 +115,7 @@ class Attempts:
         await recorded(self._record(released(held)))
 
     def limit(self, grace: float) -> None:
-        """What runs has `grace` seconds from now, or as little as was said before. Callable from a signal handler."""
+        """Give what runs `grace` seconds from now, or an earlier limit. Callable from a signal handler."""
         self._until = min(self._until, time.monotonic() + grace)
 
     @property
@@ -128,7 +128,7 @@ class Attempts:
 
         Whether they are: a database that stays away keeps nobody from stopping.
         """
-        patience = self._equipment.grace.total_seconds() + _LAST_WORDS
+        patience = self._deps.grace.total_seconds() + _LAST_WORDS
         while self._runs and (now := time.monotonic()) < self._until + patience:
             if now >= self._until:
                 for attempt in list(self._running):
@@ -179,7 +179,7 @@ class Attempts:
             return
         attempt.finishing = True
         try:
-            async with asyncio.timeout(self._equipment.grace.total_seconds() + _LAST_WORDS):
+            async with asyncio.timeout(self._deps.grace.total_seconds() + _LAST_WORDS):
                 had_begun = await attempt.execution.cut_off()
                 await run.abandon()
                 if (ending := self._open.get(attempt.held)) is not None:
@@ -206,7 +206,7 @@ class Attempts:
 
 
 def _lost(claimed: Claimed) -> OutcomeRecord:
-    """What an attempt ends as of which nothing more is heard."""
+    """The outcome of an attempt whose own outcome is never known."""
     error = asyncio.CancelledError("the process ended")
     unheard = Interrupted(raised(error, claimed.attempt, None))
     return record_of(claimed, judge(unheard, claimed, None, cancel_delivered=False))

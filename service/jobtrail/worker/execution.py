@@ -8,7 +8,7 @@ from typing import Final
 
 from jobtrail.errors import LeftBehindError
 from jobtrail.task.outcome import Ended, Interrupted, NotBegun, Performance, Raised, Returned, TimedOut
-from jobtrail.worker.places import Assignment, Place
+from jobtrail.worker.executors import Assignment, Executor
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +21,9 @@ _LEFT: Final = "it is left behind; its end will not count, and until then its sl
 class Execution:
     """One attempt that can be told to end while it runs. `grace`: seconds that it then has to do so."""
 
-    def __init__(self, assignment: Assignment, place: Place, *, grace: float) -> None:
+    def __init__(self, assignment: Assignment, executor: Executor, *, grace: float) -> None:
         self._assignment = assignment
-        self._place = place
+        self._executor = executor
         self._grace = grace
         self._stop = asyncio.Event()
         self._performing: asyncio.Task[Ended] | None = None
@@ -45,7 +45,7 @@ class Execution:
         self._stop.set()
 
     def when_free(self, step: Callable[[], None]) -> None:
-        """Call `step` once the place is free: at once, or when a task that was left behind has ended after all."""
+        """Call `step` once the slot is free: at once, or when a task that was left behind has ended after all."""
         if self._performing is None or self._performing.done():
             step()
         else:
@@ -54,14 +54,14 @@ class Execution:
     async def perform(self) -> Performance:
         """Never raises for what the task did, not for SystemExit either; only its own cancellation goes through."""
         try:
-            if not await self._place.enter(self._stop):
+            if not await self._executor.prepare(self._stop):
                 return self._not_begun()
-        except Exception as error:  # noqa: BLE001 - a place that cannot be had is the attempt's failure
+        except Exception as error:  # noqa: BLE001 - an executor that fails is the attempt's failure
             return self._assignment.raised(error)
         # A task of its own: a cancel hits the job, not the bookkeeping around it.
         name = f"{JOB}{self._assignment.claimed.id}"
         self._has_begun = True
-        performing = self._performing = asyncio.create_task(self._place.perform(), name=name)
+        performing = self._performing = asyncio.create_task(self._executor.run(), name=name)
         # a loop that is closed would cancel it, and wait for ever for one that swallows that: see `cut_off`
         asyncio._unregister_task(performing)  # noqa: SLF001 - documented (Python, "asyncio: Extending")
         stopping = asyncio.create_task(self._stop.wait())
@@ -92,9 +92,9 @@ class Execution:
         """The task was still at work: tell it to end, and hear what it makes of that. A normal return counts."""
         timed_out = not self._stop.is_set()
         self.told = True
-        self._place.tell(performing)
+        self._executor.cancel(performing)
         # a cancel waits even for a task that cannot hear: it may be about to succeed
-        if self._place.hears or self.cancel_delivered:
+        if self._executor.hears or self.cancel_delivered:
             await asyncio.wait({performing}, timeout=self._grace)
         ended = self._ended(performing) if performing.done() else await self._leave(performing)
         if isinstance(ended, Returned) or self.cancel_delivered:
@@ -102,7 +102,7 @@ class Execution:
         return TimedOut(self._seconds or 0.0, ended) if timed_out else Interrupted(ended)
 
     async def _leave(self, performing: "asyncio.Task[Ended]") -> Raised:
-        await self._place.leave(performing)
+        await self._executor.kill(performing)
         self.left_behind = not performing.done()
         what = _LEFT if self.left_behind else "its process was killed"
         error = LeftBehindError(f"{self._assignment.claimed.task} did not end when told to: {what}")

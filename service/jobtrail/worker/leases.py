@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class LeaseConfig:
     """`lease` is how long a renewal is believed; `stall` how long the main loop may be silent."""
 
     lease: timedelta
@@ -44,7 +44,7 @@ class Leases:
         self,
         connect: Callable[[], AsyncEngine],
         node: dict[str, Any],
-        terms: Terms,
+        terms: LeaseConfig,
         *,
         held: Callable[[], Sequence[AttemptRef]],
         counts: Callable[[], Counts],

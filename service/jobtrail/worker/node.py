@@ -19,10 +19,10 @@ from jobtrail.task.catalog import Known, modules_of
 from jobtrail.task.context import JobContext
 from jobtrail.task.submission import Submission
 from jobtrail.task.task import Task
-from jobtrail.worker.leases import Leases, Terms
-from jobtrail.worker.periodic import Janitor, Neighbours, Upkeep
+from jobtrail.worker.leases import LeaseConfig, Leases
+from jobtrail.worker.periodic import Maintenance, MaintenanceConfig, Neighbours
 from jobtrail.worker.watchdog import Watchdog
-from jobtrail.worker.worker import Work, Worker
+from jobtrail.worker.worker import Worker, WorkerConfig
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +30,16 @@ log = logging.getLogger(__name__)
 class Node:
     """A fresh random id per start: with the attempt it is the fence, so no node is mistaken for its predecessor.
 
-    `tasks` are those that it has places for. `connect` makes an engine for the thread that renews the leases.
+    `tasks` are those that it has slots for. `connect` makes an engine for the thread that renews the leases.
     """
 
     def __init__(
         self,
         services: Services,
         connect: Callable[[], AsyncEngine],
-        work: Work,
-        upkeep: Upkeep,
-        terms: Terms,
+        work: WorkerConfig,
+        upkeep: MaintenanceConfig,
+        terms: LeaseConfig,
         *,
         version: str,
     ) -> None:
@@ -69,7 +69,7 @@ class Node:
             report=self.worker.reconcile,
             beside=[self._watchdog.loop],
         )
-        self.janitor: Final = Janitor(services.database, upkeep, node_id=self.id, lease=work.lease)
+        self.maintenance: Final = Maintenance(services.database, upkeep, node_id=self.id, lease=work.lease)
         self.neighbours: Final = Neighbours(services.database, known, node_id=self.id, every=work.lease)
 
         self.unrecorded = 0
@@ -84,7 +84,7 @@ class Node:
         self._watchdog.attach()
         self.leases.start()
         self.worker.start()
-        self.janitor.start()
+        self.maintenance.start()
         self.neighbours.loop.start()
         if self.tasks and (left_out := sorted(set(self._services.catalog.names) - set(self.tasks))):
             log.warning("no place here for %s: see JOBTRAIL_SLOTS, _THREADS and _PROCESSES", ", ".join(left_out))
@@ -120,7 +120,7 @@ class Node:
     async def _stop(self) -> None:
         log.info("node stopping", extra={"node_id": str(self.id), "running": len(self.worker.held())})
         _, self.unrecorded, _ = await asyncio.gather(
-            self.janitor.stop(), self.worker.stop(), self.neighbours.loop.stop()
+            self.maintenance.stop(), self.worker.stop(), self.neighbours.loop.stop()
         )
         detach(self)
         await self.leases.stop()

@@ -105,15 +105,15 @@ class Loop:
 
 
 @dataclass(frozen=True, slots=True)
-class Upkeep:
+class MaintenanceConfig:
     """`history_ttl` None keeps the history for ever."""
 
     purge_every: timedelta = timedelta(seconds=60)
     history_ttl: timedelta | None = timedelta(days=90)
 
 
-class Janitor:
-    def __init__(self, database: Database, upkeep: Upkeep, *, node_id: UUID, lease: timedelta) -> None:
+class Maintenance:
+    def __init__(self, database: Database, upkeep: MaintenanceConfig, *, node_id: UUID, lease: timedelta) -> None:
         self._database = database
         self._upkeep = upkeep
         self._node_id = node_id

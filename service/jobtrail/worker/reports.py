@@ -1,6 +1,6 @@
-"""What the jobs of a node say while they run, written for all of them together: at most two writes a second.
+"""Progress and log lines of the jobs of a node, written for all of them together: at most two writes a second.
 
-Progress is one fenced update, lines are one insert. What a job says last goes with its end, or just before.
+Progress is one fenced update, lines are one insert. The last progress goes with the outcome, the last lines before.
 """
 
 import asyncio
@@ -74,13 +74,13 @@ class Report:
             self._append(NewLine(self.held, self._last_number, time.monotonic(), level, logger, message))
 
     def close(self) -> None:
-        """Hear no more: whatever still runs of the task is no longer the job's."""
+        """Take no more: whatever still runs of the task is no longer the job's."""
         with self._lock:
             self._open = False
 
     @property
     def waiting(self) -> int:
-        """How many lines are not written."""
+        """Number of lines that are not written."""
         return len(self._lines)
 
     def news(self) -> tuple[Progress, Said] | None:
@@ -94,7 +94,7 @@ class Report:
         self._written = progress
 
     def lines(self) -> list[NewLine]:
-        """What waits, oldest first; it waits on until it is written."""
+        """The lines that are not written, oldest first; they stay until they are."""
         with self._lock:
             return list(self._lines)
 
@@ -119,7 +119,7 @@ class Report:
         self._untrimmed = _Amount()
 
     def _append(self, line: NewLine) -> None:
-        """Nobody will want more than is kept in the end, however long the database is away."""
+        """Keeps no more than the limits of a job's log, however long the database is away."""
         self._lines.append(line)
         self._waiting_bytes += size_of(line)
         while len(self._lines) > LOG_LINES or self._waiting_bytes > LOG_BYTES:

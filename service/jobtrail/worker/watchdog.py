@@ -1,4 +1,4 @@
-"""Whoever blocks the event loop is named in the log, while it does so and afterwards, with the time it took.
+"""Names in the log what blocks the event loop, while it does so and afterwards, with the time it took.
 
 It looks from a thread, so it sees nothing while C code keeps Python's lock; such a task needs a process of its own.
 """
@@ -69,7 +69,7 @@ class Watchdog:
     def _find(self, main: asyncio.AbstractEventLoop) -> str:
         running = asyncio.current_task(main)
         frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - documented, in spite of its name
-        place = "" if frame is None else f" at {_place(frame)}"
+        place = "" if frame is None else f" at {_line_of(frame)}"
         if running is None:
             return f"something{place}"
         job_id = _job_of(running)
@@ -90,7 +90,7 @@ def _job_of(running: "asyncio.Task[Any]") -> UUID | None:
         return None
 
 
-def _place(innermost: FrameType) -> str:
+def _line_of(innermost: FrameType) -> str:
     """The line of the host's own code that is being run, or else the innermost."""
     frame: FrameType | None = innermost
     while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):

@@ -1,4 +1,4 @@
-"""What claims jobs for the places that are free, and hands them to be run."""
+"""Claims jobs for the slots that are free, and starts their attempts."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ from jobtrail.jobs.renew import AttemptRef, RunningAttempt, running_of
 from jobtrail.jobs.services import Services
 from jobtrail.records import Claimed
 from jobtrail.task.task import RunsIn
-from jobtrail.worker.attempt import Equipment, Submit
+from jobtrail.worker.attempt import RunnerDeps, Submit
 from jobtrail.worker.attempts import Attempts
 from jobtrail.worker.periodic import Loop
 from jobtrail.worker.processes.pool import Processes
@@ -31,7 +31,7 @@ KINDS: Final[tuple[RunsIn, ...]] = ("loop", "thread", "process")
 
 
 class Slots:
-    """Free places by kind. `running` means running: nothing is claimed without a place for it."""
+    """Free slots by kind. `running` means running: nothing is claimed without a slot."""
 
     def __init__(self, total: Mapping[RunsIn, int]) -> None:
         self.total: Final = dict(total)
@@ -57,8 +57,8 @@ _LAST_LOOK: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """Which jobs a node takes, how many at once in each kind of place, and the terms it runs them on.
+class WorkerConfig:
+    """The jobs that a node takes, how many at once on each executor, and the limits of their attempts.
 
     `queues` empty: all of them. `cancel_grace`: how long a task may go on that was told to end. `max_result` in bytes.
     """
@@ -79,7 +79,7 @@ class Worker:
     loop, the rest belongs to the node.
     """
 
-    def __init__(self, services: Services, node_id: UUID, work: Work, submit: Submit) -> None:
+    def __init__(self, services: Services, node_id: UUID, work: WorkerConfig, submit: Submit) -> None:
         self.claim_loop: Final = Loop("claim", self._claim, every=work.poll_every.total_seconds())
         self.watch_loop: Final = Loop("watch", self._watch, every=1.0)
         self.draining = False
@@ -91,7 +91,7 @@ class Worker:
         self._threads = Threads()
         self._processes = Processes(services.catalog.modules)
         self._reports = Reports(services.database, node_id)
-        equipment = Equipment(
+        equipment = RunnerDeps(
             services.database, submit, self._threads, self._processes, work.lease, work.cancel_grace, work.max_result
         )
         self._attempts = Attempts(
@@ -123,7 +123,7 @@ class Worker:
         self._reports.loop.start()
 
     def launch(self, job_id: UUID, task: str, queue: str) -> None:
-        """Start a job that was just committed, unless older or more urgent work waits for the same place.
+        """Start a job that was just committed, unless older or more urgent work waits for the same slot.
 
         It hands over and returns; whatever it leaves, the claim loop of this or any node takes.
         """
@@ -143,7 +143,7 @@ class Worker:
             self.claim_loop.wake()
 
     def held(self) -> Sequence[AttemptRef]:
-        """What this process runs right now; callable from any thread."""
+        """The attempts that this process runs now; callable from any thread."""
         return self._attempts.held()
 
     def task_of(self, job_id: UUID) -> str | None:
@@ -194,7 +194,7 @@ class Worker:
             log.warning("jobtrail: what this node may still hold could not be asked: %s", reason(error))
 
     async def _claim(self) -> bool:
-        """One tick of the claim loop: as many due jobs of each kind as have a place; again if one came in between."""
+        """One tick of the claim loop: as many due jobs of each kind as have a slot; again if one came in between."""
         again = False
         kinds = [kind for kind in self._slots.free_kinds() if self._tasks[kind]]
         if await self._is_idle(kinds):
@@ -264,7 +264,7 @@ class Worker:
             self._start(claimed)
 
     def _start(self, claimed: Claimed) -> None:
-        """What was claimed while the node began to stop goes back: it would not have the whole grace."""
+        """Run it; or give it back if the node began to stop meanwhile, as it would not have the whole grace."""
         if self.draining:
             self._attempts.keep(self._give_back(claimed))
         else:

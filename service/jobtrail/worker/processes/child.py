@@ -1,4 +1,4 @@
-"""What runs in a process for tasks: the main thread runs orders, one after another; a second thread hears the node."""
+"""Main of a process for tasks: the main thread runs orders, one after another; a second thread reads the socket."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ from jobtrail.task.context import JobContext
 from jobtrail.task.outcome import Ended, failure_of, raised, returned, without_cause
 from jobtrail.task.task import Task
 from jobtrail.worker.processes.messages import ChildLine, Done, Order, Ready, Setup, Tell, Unfound
-from jobtrail.worker.processes.ties import ChildTies, ToNode
+from jobtrail.worker.processes.runtime import ChildRuntime, ToNode
 
 
 class TaskModules:
@@ -35,7 +35,7 @@ class TaskModules:
         self._main = main
 
     def import_all(self) -> None:
-        """What is imported now does not count as a job's time; what cannot be is told to the job that needs it."""
+        """Import early, outside of any job's timeout; a module that fails to import fails the job that needs it."""
         for name in self._names:
             with contextlib.suppress(Exception, SystemExit):
                 self._import(name)
@@ -77,10 +77,10 @@ def _importing_main() -> Iterator[None]:
 def serve(line: socket.socket, setup: Setup) -> None:
     """Until the node hangs up. In the main thread, since only there a signal can interrupt what a task does."""
     line.set_inheritable(False)
-    os.set_inheritable(setup.cry, False)
-    faulthandler.enable(setup.cry, all_threads=False)
+    os.set_inheritable(setup.crash_writer, False)
+    faulthandler.enable(setup.crash_writer, all_threads=False)
     modules = TaskModules(setup.modules, setup.main)
-    stage = Stage(line, setup.node, modules)
+    stage = ChildMain(line, setup.node, modules)
     stage.listen_for_signals()
     os.register_at_fork(before=_defer_end, after_in_parent=_expect_end, after_in_child=stage.cut)
     root = logging.getLogger()
@@ -94,16 +94,16 @@ def serve(line: socket.socket, setup: Setup) -> None:
     stage.work()
 
 
-class Stage:
+class ChildMain:
     """`ties`: those of the order that is being run."""
 
     def __init__(self, line: socket.socket, node: int, modules: TaskModules) -> None:
         self.line = ChildLine(line, self._hear)
-        self.ties: ChildTies | None = None
+        self.ties: ChildRuntime | None = None
         self._node = node
         self._modules = modules
-        self._orders: queue.SimpleQueue[ChildTies] = queue.SimpleQueue()
-        self._latest: ChildTies | None = None
+        self._orders: queue.SimpleQueue[ChildRuntime] = queue.SimpleQueue()
+        self._latest: ChildRuntime | None = None
         self._main_thread = threading.get_ident()
 
     def listen_for_signals(self) -> None:
@@ -132,7 +132,7 @@ class Stage:
             for message in self.line.receive(self._tick):
                 match message:
                     case Order():
-                        self._latest = ChildTies(message, self.line)
+                        self._latest = ChildRuntime(message, self.line)
                         self._orders.put(self._latest)
                     case Tell():
                         self._tell()
@@ -178,7 +178,7 @@ class Stage:
             if not _cancel_what_a_loop_runs():
                 raise asyncio.CancelledError("the job was told to end")
 
-    def _ended(self, ties: ChildTies) -> Ended | Unfound:
+    def _ended(self, ties: ChildRuntime) -> Ended | Unfound:
         claimed = ties.order.claimed
         try:
             task = self._modules.find(ties.order)
@@ -189,7 +189,7 @@ class Stage:
         except BaseException as error:  # noqa: BLE001 - every exception of the task is its job's error
             return without_cause(raised(error, claimed.attempt, task.retry))
 
-    def _call(self, task: Task[..., Any], ties: ChildTies) -> object:
+    def _call(self, task: Task[..., Any], ties: ChildRuntime) -> object:
         claimed = ties.order.claimed
         arguments = task.signature.bind(claimed.args)
         first = (JobContext.of(claimed, ties),) if task.signature.takes_context else ()

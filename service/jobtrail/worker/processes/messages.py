@@ -1,4 +1,4 @@
-"""What a node and a process for tasks say to each other: each message in a frame, on a socket that only they have."""
+"""The messages between a node and a process for tasks: each in a frame, on a socket that only they have."""
 
 import contextlib
 import pickle
@@ -24,16 +24,16 @@ HEADER_SIZE: Final = _HEADER.size
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a process is to be like its node. `modules`: where tasks are; `main`: how multiprocessing would run the main
-    module of the node; `levels`: of loggers by name, "" the root; `node`: its process id; `cry`: the file number for
-    last words.
+    """What a process takes over from its node. `modules`: of tasks; `main`: how multiprocessing would run the main
+    module; `levels`: of loggers by name, "" the root; `node`: its process id; `crash_writer`: a file descriptor for the
+    traceback of a crash.
     """
 
     modules: Sequence[str]
     main: Mapping[str, str]
     levels: Mapping[str, int]
     node: int
-    cry: int
+    crash_writer: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Done:
 
 
 class NonsenseError(Exception):
-    """What came is no message."""
+    """The bytes are no message."""
 
 
 def framed(message: object) -> bytes:
@@ -89,7 +89,7 @@ def framed(message: object) -> bytes:
 
 
 def length_of(header: bytes) -> int:
-    """How many bytes the message has that follows. Raises NonsenseError."""
+    """The length in bytes of the message that follows. Raises NonsenseError."""
     mark, length = _HEADER.unpack(header)
     if mark != _MARK:
         raise NonsenseError(header)

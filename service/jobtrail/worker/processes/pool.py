@@ -12,7 +12,7 @@ from jobtrail.task.context import Ties
 from jobtrail.task.outcome import Ended, Raised, raised
 from jobtrail.task.retry import Retry
 from jobtrail.worker.processes.messages import Done, Order, Reported, Said, Tell, Unfound
-from jobtrail.worker.processes.spawned import Spawned
+from jobtrail.worker.processes.spawned import ProcessHandle
 
 __all__ = ["Child", "Order", "Processes"]
 
@@ -28,9 +28,9 @@ class Processes:
 
     def __init__(self, modules: Sequence[str] = ()) -> None:
         self._modules: Final = tuple(modules)
-        self._all: Final[set[Spawned]] = set()
-        self._idle: Final[list[Spawned]] = []
-        self._burials: set[asyncio.Task[None]] = set()
+        self._all: Final[set[ProcessHandle]] = set()
+        self._idle: Final[list[ProcessHandle]] = []
+        self._reaping: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def child(self) -> "Child":
@@ -47,17 +47,17 @@ class Processes:
             each.kill()
         # a loop that is closed has cancelled these
         await asyncio.gather(*(each.death for each in self._all), return_exceptions=True)
-        await asyncio.gather(*self._burials, return_exceptions=True)
+        await asyncio.gather(*self._reaping, return_exceptions=True)
 
-    def _mourn(self, spawned: Spawned) -> None:
+    def _mourn(self, spawned: ProcessHandle) -> None:
         self._all.discard(spawned)
-        if spawned.burial is not None:
-            self._burials.add(spawned.burial)
-            spawned.burial.add_done_callback(self._burials.discard)
+        if spawned.reaping is not None:
+            self._reaping.add(spawned.reaping)
+            spawned.reaping.add_done_callback(self._reaping.discard)
 
-    async def _start(self) -> Spawned:
+    async def _start(self) -> ProcessHandle:
         try:
-            spawned = await Spawned.start(self._modules)
+            spawned = await ProcessHandle.start(self._modules)
         except (OSError, RuntimeError) as error:
             raise ProcessDiedError(f"no process can be started: {' '.join(str(error).split())}") from error
         self._all.add(spawned)
@@ -83,7 +83,7 @@ class Processes:
 class Child:
     """A process, lent for one job. Once that has ended, `tell` and `kill` do nothing: others may run there."""
 
-    def __init__(self, spawned: Spawned, give_back: Callable[[Spawned], None]) -> None:
+    def __init__(self, spawned: ProcessHandle, give_back: Callable[[ProcessHandle], None]) -> None:
         self._spawned = spawned
         self._give_back = give_back
         self._begun = False

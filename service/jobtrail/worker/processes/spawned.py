@@ -27,7 +27,7 @@ try:
         setup = pickle.load(said)
     serve(line, setup)
 except BaseException:
-    os.write({cry}, traceback.format_exc().encode(errors="replace")[-{most}:])
+    os.write({crash_writer}, traceback.format_exc().encode(errors="replace")[-{most}:])
 finally:
     os._exit(1)
 """
@@ -37,10 +37,10 @@ _LAST_WORDS: Final = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """`cries`: where its last words can be read; `greeting`: what it waits for on its line."""
+    """`crash_reader`: a file descriptor with the traceback of a crash; `greeting`: the bytes that it waits for."""
 
     process: "subprocess.Popen[bytes]"
-    cries: int
+    crash_reader: int
     greeting: bytes
 
 
@@ -49,28 +49,28 @@ def start(line: socket.socket, modules: Sequence[str]) -> Interpreter:
     preparation = spawn.get_preparation_data("jobtrail")
     preparation.pop("authkey", None)  # it refuses to be written down, and is for connections that there are none of
     main = {key: preparation.pop(key) for key in list(preparation) if key.startswith("init_main")}
-    cries, cry = os.pipe()
-    os.set_blocking(cries, False)
+    crash_reader, crash_writer = os.pipe()
+    os.set_blocking(crash_reader, False)
     try:
-        greeting = pickle.dumps(preparation) + pickle.dumps(Setup(modules, main, _levels(), os.getpid(), cry))
+        greeting = pickle.dumps(preparation) + pickle.dumps(Setup(modules, main, _levels(), os.getpid(), crash_writer))
         *command, _code, _program, _mark = spawn.get_command_line()
-        boot = _BOOT.format(line=line.fileno(), cry=cry, most=_LAST_WORDS)
+        boot = _BOOT.format(line=line.fileno(), crash_writer=crash_writer, most=_LAST_WORDS)
         process = subprocess.Popen(  # noqa: S603 - this interpreter, with its own flags
             [*command, "-P", "-c", boot, "jobtrail"],
             stdin=subprocess.DEVNULL,
-            pass_fds=(line.fileno(), cry),
+            pass_fds=(line.fileno(), crash_writer),
             process_group=0,
         )
     except BaseException:
-        os.close(cries)
+        os.close(crash_reader)
         raise
     finally:
-        os.close(cry)
-    return Interpreter(process, cries, greeting)
+        os.close(crash_writer)
+    return Interpreter(process, crash_reader, greeting)
 
 
 def _levels() -> dict[str, int]:
-    """What the node's loggers let through, as far as somebody chose it."""
+    """The levels of the node's loggers, where one is set."""
     root = logging.getLogger()
     chosen = {
         name: logger.level for name, logger in root.manager.loggerDict.items() if isinstance(logger, logging.Logger)
@@ -85,7 +85,7 @@ _LOOK: Final = 1.0
 """Seconds between looks at a process whose line is open: what it left behind may hold it, and it is dead."""
 
 
-class Spawned:
+class ProcessHandle:
     """Its own process group, so that a Ctrl-C for the node does not reach it, and what it starts can end with it.
 
     Nothing is shared with other processes: whenever one is killed, only its own socket is in an unknown state.
@@ -95,13 +95,13 @@ class Spawned:
         self, interpreter: Interpreter, ours: socket.socket, line: "_Line", writer: asyncio.StreamWriter
     ) -> None:
         self._process = interpreter.process
-        self._cries = interpreter.cries
+        self._crash_reader = interpreter.crash_reader
         self._socket = ours
         self._line = line
         self._writer = writer
         self._struck = False
         self._reason: str | None = None
-        self.burial: asyncio.Task[None] | None = None
+        self.reaping: asyncio.Task[None] | None = None
         self.death: Final = asyncio.create_task(self._end(), name=f"jobtrail-process-{self._process.pid}")
         writer.write(interpreter.greeting)
 
@@ -176,10 +176,10 @@ class Spawned:
             if self._process.poll() is not None:
                 break
             await asyncio.sleep(pause)
-        self.burial = asyncio.create_task(self._bury(), name=f"jobtrail-burial-{self._process.pid}")
+        self.reaping = asyncio.create_task(self._reap(), name=f"jobtrail-reaping-{self._process.pid}")
         return self._described()
 
-    async def _bury(self) -> None:
+    async def _reap(self) -> None:
         """What it started and did not end with it is killed. While any of that lives, nobody else can have the number
         of the group.
         """
@@ -196,9 +196,9 @@ class Spawned:
         how = self._reason if self._reason and code in {None, -signal.SIGKILL} else _how(code)
         error = ProcessDiedError(f"the process {self._process.pid} {how}")
         with contextlib.suppress(BlockingIOError):
-            if said := os.read(self._cries, 64 * 1024).decode(errors="replace").strip():
+            if said := os.read(self._crash_reader, 64 * 1024).decode(errors="replace").strip():
                 error.add_note(said)
-        os.close(self._cries)
+        os.close(self._crash_reader)
         return error
 
 

@@ -1,4 +1,4 @@
-"""What ties a task in a process to its node: its progress and its log lines go there, a word to end comes back."""
+"""Child side of the channel to the node: sends progress and log records, receives the cancel request."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ _LONGEST: Final = 64 * 1024
 _PLAIN: Final = (type(None), bool, int, float, str)
 
 
-class ChildTies:
+class ChildRuntime:
     """One order. `hears`: the task's own code is running, and may be interrupted once it was `told` to end."""
 
     def __init__(self, order: Order, line: ChildLine) -> None:
@@ -53,7 +53,7 @@ class ChildTies:
                 self._line.send(Reported(latest))
 
     def close(self) -> None:
-        """What a thread of the task says from now on is not heard."""
+        """Send what is left, and drop what threads of the task report from now on."""
         with self._lock:
             self.flush()
             self._closed = True
@@ -74,7 +74,7 @@ class ChildTies:
 class ToNode(logging.Handler):
     """Sends records to the node, which handles them as its own. `current` gives what is running."""
 
-    def __init__(self, line: ChildLine, current: Callable[[], ChildTies | None]) -> None:
+    def __init__(self, line: ChildLine, current: Callable[[], ChildRuntime | None]) -> None:
         super().__init__()
         self._line = line
         self._current = current

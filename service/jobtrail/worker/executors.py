@@ -1,4 +1,4 @@
-"""The three kinds of place that a task runs in: what it takes to run it there, to tell it to end, and to leave it."""
+"""The three executors of attempts, event loop, thread and process: run a task there, cancel it, kill it."""
 
 import asyncio
 import inspect
@@ -38,26 +38,26 @@ class Assignment:
         return raised(error, self.claimed.attempt, self.task.retry)
 
 
-class Place(Protocol):
+class Executor(Protocol):
     """Where one attempt runs. `hears`: the task can notice that it is told to end."""
 
     @property
     def hears(self) -> bool: ...
 
-    async def enter(self, stop: asyncio.Event) -> bool:
-        """Make the place ready; the attempt's time does not run yet. False when `stop` came first.
+    async def prepare(self, stop: asyncio.Event) -> bool:
+        """Get ready; the timeout of the attempt does not run yet. False when `stop` came first.
 
         Raises ProcessDiedError.
         """
 
-    async def perform(self) -> Ended:
+    async def run(self) -> Ended:
         """Run the task to its end. Raises nothing that the task did."""
 
-    def tell(self, performing: "asyncio.Task[Ended]", /) -> None:
+    def cancel(self, performing: "asyncio.Task[Ended]", /) -> None:
         """Ask the task to end, in a way that lets its clean-up run."""
 
-    async def leave(self, performing: "asyncio.Task[Ended]", /) -> None:
-        """It did not end: kill it where that is possible."""
+    async def kill(self, performing: "asyncio.Task[Ended]", /) -> None:
+        """End a task that did not end when cancelled, where that is possible."""
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def _one_process() -> Iterator[None]:
             os._exit(0)
 
 
-class OnLoop:
+class LoopExecutor:
     """A coroutine of the main loop: it is cancelled, and left behind when it swallows that."""
 
     hears = True
@@ -79,10 +79,10 @@ class OnLoop:
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
 
-    async def enter(self, stop: asyncio.Event) -> bool:
+    async def prepare(self, stop: asyncio.Event) -> bool:
         return not stop.is_set()
 
-    async def perform(self) -> Ended:
+    async def run(self) -> Ended:
         try:
             with _one_process():
                 result = await self._assignment.bind()()
@@ -99,10 +99,10 @@ class OnLoop:
         finally:
             del ended  # it has the exception, whose traceback has this frame: all that the task held would stay
 
-    def tell(self, performing: "asyncio.Task[Ended]", /) -> None:
+    def cancel(self, performing: "asyncio.Task[Ended]", /) -> None:
         performing.cancel()
 
-    async def leave(self, performing: "asyncio.Task[Ended]", /) -> None:
+    async def kill(self, performing: "asyncio.Task[Ended]", /) -> None:
         """It goes on by itself, and `asyncio.run` shall not wait for it at its end: that might be for ever."""
         asyncio._unregister_task(performing)  # noqa: SLF001 - documented (Python, "asyncio: Extending")
         vars_of: Any = performing
@@ -114,7 +114,7 @@ def _is_being_cancelled() -> bool:
     return this is not None and this.cancelling() > 0
 
 
-class InThread:
+class ThreadExecutor:
     """A thread is told by `context.cancelled` alone; Python cannot stop it."""
 
     def __init__(self, assignment: Assignment, threads: Threads) -> None:
@@ -122,16 +122,16 @@ class InThread:
         self._threads = threads
         self.hears = assignment.task.signature.takes_context
 
-    async def enter(self, stop: asyncio.Event) -> bool:
+    async def prepare(self, stop: asyncio.Event) -> bool:
         return not stop.is_set()
 
-    async def perform(self) -> Ended:
+    async def run(self) -> Ended:
         return await self._threads.run(self._call)
 
-    def tell(self, performing: "asyncio.Task[Ended]", /) -> None:
+    def cancel(self, performing: "asyncio.Task[Ended]", /) -> None:
         """The context says it already."""
 
-    async def leave(self, performing: "asyncio.Task[Ended]", /) -> None:
+    async def kill(self, performing: "asyncio.Task[Ended]", /) -> None:
         """It goes on by itself."""
 
     def _call(self) -> Ended:
@@ -146,7 +146,7 @@ class InThread:
             return self._assignment.raised(error)
 
 
-class InProcess:
+class ProcessExecutor:
     """A process of its own is told by an exception where it is, and killed when it goes on."""
 
     hears = True
@@ -157,7 +157,7 @@ class InProcess:
         self._processes = processes
         self._child: Child | None = None
 
-    async def enter(self, stop: asyncio.Event) -> bool:
+    async def prepare(self, stop: asyncio.Event) -> bool:
         starting, stopping = asyncio.create_task(self._processes.child()), asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -173,18 +173,18 @@ class InProcess:
             starting.result().kill()
         return False
 
-    async def perform(self) -> Ended:
+    async def run(self) -> Ended:
         return await self._entered.run(self._order, self._assignment.context.ties, self._assignment.task.retry)
 
-    def tell(self, _performing: "asyncio.Task[Ended]", /) -> None:
+    def cancel(self, _performing: "asyncio.Task[Ended]", /) -> None:
         self._entered.tell()
 
-    async def leave(self, performing: "asyncio.Task[Ended]", /) -> None:
+    async def kill(self, performing: "asyncio.Task[Ended]", /) -> None:
         self._entered.kill()
         await asyncio.wait({performing})
 
     @property
     def _entered(self) -> Child:
         if self._child is None:
-            raise AssertionError("a place is entered first")
+            raise AssertionError("an executor is prepared first")
         return self._child
