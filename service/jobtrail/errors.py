@@ -68,6 +68,9 @@ class ResultNotJsonError(JobtrailError):
 
     type: ClassVar = "result-not-json"
 
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"the result is not JSON: {reason}")
+
 
 class ResultTooLargeError(JobtrailError):
     """A task returned more than a result may hold; both figures in bytes of JSON text."""

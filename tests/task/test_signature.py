@@ -234,7 +234,7 @@ def test_no_more_flaws_are_told_than_can_be_read(count: int) -> None:
     [
         ("x: int", "a", "valid integer"),
         ("x: int", 10**400, "beyond the range of a double"),
-        ("x: float", float("inf"), "inf is not JSON"),
+        ("x: float", float("inf"), "beyond the range of a double"),
         ("x: str", "\0", r"U\+0000"),
         ("x: list[str]", ["\ud800"], "lone surrogate"),
         ("x: bytes", b"\xff", "cannot be written as JSON"),
@@ -249,7 +249,7 @@ def test_no_more_flaws_are_told_than_can_be_read(count: int) -> None:
         ("x", float("nan"), "would come back as None"),
         ("x", date(2030, 1, 31), "would come back as '2030-01-31'"),
         ("x", object(), "cannot be written as JSON"),
-        ("x: Broken", {"n": 1}, "cannot be written as JSON: out of reach"),
+        ("x: Broken", {"n": 1}, "cannot be written as JSON: LookupError: out of reach"),
         ("x: SerializeAsAny[Animal]", Cat(name="a"), "would come back as Animal"),
     ],
     ids=lambda part: named(part)[:30],
