@@ -191,7 +191,7 @@ _SMALL: Final = 2**63
 
 
 def _is_plain(value: object) -> bool:
-    """Whether nothing can be wrong with it; answers fast for what nearly all values are."""
+    """True if nothing can be wrong with it, as with nearly all values; fast."""
     if type(value) is str:
         return value.isascii() and "\0" not in value
     if type(value) is float:

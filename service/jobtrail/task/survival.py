@@ -59,7 +59,7 @@ def adapter_of(hint: Any) -> TypeAdapter[Any]:
 
 
 def makes_values(schema: Node) -> bool:
-    """Whether reading the same JSON again may give another value: by a default_factory, or a function of the user's."""
+    """True if reading the same JSON again may give another value, by a default_factory or a function of the user's."""
     return any(
         "default_factory" in node or node.get("post_init") or node.get("custom_init") or _has_function(node)
         for node, _ in _nodes(schema)
@@ -194,7 +194,7 @@ _ELSEWHERE: Final = frozenset({"metadata", "default", "serialization", "computed
 
 
 def _nodes(schema: Node) -> Iterator[tuple[Node, bool]]:
-    """Each part of the schema, also of fields of models, and whether it meets the JSON as it is stored."""
+    """Each part of the schema, also of fields of models, with True if it reads the JSON as it is stored."""
     known = _definitions_of(schema)
     todo: list[tuple[object, bool]] = [(schema, True)]
     seen: set[tuple[str, bool]] = set()
@@ -221,7 +221,7 @@ def _definitions_of(schema: Node) -> dict[str, Node]:
 
 
 def _kind(node: Node) -> str:
-    """Empty for what is no schema: the fields of a model by their names, say."""
+    """The kind of a schema; empty for other parts, such as the fields of a model by their names."""
     kind = node.get("type")
     return kind if isinstance(kind, str) else ""
 

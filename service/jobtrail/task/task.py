@@ -88,7 +88,7 @@ class Task(NotRepeated, Generic[P, R]):
 
     @property
     def place(self) -> str:
-        """Where the function is written."""
+        """Module, name, file and line of the function."""
         return f"{self.function.__module__}:{self.function.__qualname__} ({self.written})"
 
     @property
@@ -151,7 +151,7 @@ _RUNS_IN: Final[Mapping[tuple[RunsIn | None, bool], str]] = {
 
 
 class _Anything:
-    """Only a parameter that takes everything takes this too: a function that begins with one has no JobContext."""
+    """Accepted only by a parameter of any type: a function that begins with one has no JobContext."""
 
 
 class Declare(Protocol):
