@@ -1,4 +1,4 @@
-"""The vocabulary of errors: what may go wrong with a job, free of HTTP; each door translates it once."""
+"""Errors of jobs and of the service, free of HTTP: each door translates them once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,10 +8,10 @@ from uuid import UUID
 
 @dataclass(frozen=True)
 class FieldError:
-    """One thing that is wrong with an input: where (RFC 6901 JSON pointer into it) and what.
+    """A flaw of an input: its place, as a JSON pointer (RFC 6901), and what is wrong there.
 
-    `names`: those in the value there, at any depth, if the detail is in the words of the task's own code, which may
-    quote what has them.
+    `names`: the names in the value at that place, at any depth, if the detail was written by the task's own code, which
+    may quote their values. Redaction looks at them.
     """
 
     pointer: str
@@ -23,10 +23,10 @@ class FieldError:
 
 
 class JobtrailError(Exception):
-    """Anything that Jobtrail refuses or cannot do. The message is written for the person who can mend it."""
+    """Base of all errors of Jobtrail. The message is for the person who can fix it."""
 
     flaws: Sequence[FieldError] = ()
-    """Each thing that is wrong with the input; empty where the input is not at fault."""
+    """Flaws of the input; empty where the input is not at fault."""
 
 
 class DeclarationError(JobtrailError, TypeError):
@@ -38,14 +38,14 @@ class SettingsError(JobtrailError):
 
 
 class InvalidInputError(JobtrailError):
-    """The input does not say what a job needs: nothing was stored. `flaws` has at least one entry."""
+    """The input is not valid, and nothing was stored. `flaws` has at least one entry."""
 
     def __init__(self, flaws: Sequence[FieldError]) -> None:
         self.flaws = tuple(flaws)
         super().__init__("; ".join(f"{flaw.pointer or '/'}: {flaw.detail}" for flaw in self.flaws))
 
     def under(self, prefix: str) -> "InvalidInputError":
-        """The same error seen from a level further out: every pointer prefixed with `prefix`."""
+        """The same error with `prefix` before each pointer: the input was part of a larger one."""
         return type(self)([flaw.under(prefix) for flaw in self.flaws])
 
 
@@ -68,6 +68,9 @@ class ResultNotJsonError(JobtrailError):
 
     type: ClassVar = "result-not-json"
 
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"the result is not JSON: {reason}")
+
 
 class ResultTooLargeError(JobtrailError):
     """A task returned more than a result may hold; both figures in bytes of JSON text."""
@@ -84,7 +87,7 @@ class ResultTooLargeError(JobtrailError):
 
 
 class ContextError(JobtrailError):
-    """A task asked its context for something that is not there where it runs; the message says where it is."""
+    """A task used a part of its context that does not exist where it runs; the message says where it does."""
 
 
 class JobSessionError(JobtrailError):
@@ -98,19 +101,19 @@ class CommitFailedError(JobtrailError):
 
 
 class NotStorableError(JobtrailError):
-    """The outcome of an attempt holds texts that this database can never hold, in its encoding for instance."""
+    """The outcome of an attempt has texts that this database can never hold, because of its encoding for example."""
 
     type: ClassVar = "result-not-storable"
 
 
 class ProcessDiedError(JobtrailError):
-    """The process that ran a task ended under it: a crash, an exit, a kill, no memory left."""
+    """The process of a task ended while it ran: a crash, an exit, a kill, no memory left."""
 
     type: ClassVar = "process-died"
 
 
 class LeftBehindError(JobtrailError):
-    """A task that was told to end went on for longer than the grace; nothing that it does counts any more."""
+    """A task that was asked to end went on for longer than the grace; its outcome no longer counts."""
 
     type: ClassVar = "left-behind"
 
@@ -126,7 +129,7 @@ class UnknownTaskError(JobtrailError):
 
 
 class UnknownQueueError(JobtrailError):
-    """No node names this queue, no task goes there, and no job is in it."""
+    """No node serves this queue by name, no task uses it, and no job is in it."""
 
     def __init__(self, name: str, near: Sequence[str]) -> None:
         self.name: Final = name
@@ -154,7 +157,7 @@ class JobConflictError(JobtrailError):
 
 
 class JobFinishedError(JobConflictError):
-    """The job has succeeded or failed: there is nothing left to cancel."""
+    """The job has succeeded or failed, so it cannot be cancelled."""
 
 
 class PreconditionError(JobtrailError):
@@ -177,8 +180,8 @@ class AppKeyReusedError(IdempotencyKeyReusedError):
     """The key, which a developer gave, belongs to a job of another task or with other arguments."""
 
     words = (
-        "another task or other arguments: such a key stands for one job of the whole app, whoever asks; put all that "
-        "tells the jobs apart into idempotency_key="
+        "another task or other arguments: such a key stands for one job of the whole app, for all callers; put all "
+        "that distinguishes jobs into idempotency_key="
     )
 
 
@@ -191,8 +194,8 @@ class UnavailableError(JobtrailError):
 
 
 class OutcomeUnknownError(UnavailableError):
-    """The database did not answer, and the request may have been carried out all the same. `job_id`: the job that may
-    be stored, if it was a submit; read it once the database is back.
+    """The database did not answer, and the request may have been carried out. `job_id`: the job that may be stored, if
+    it was a submit; read it once the database is back.
     """
 
     def __init__(self, reason: str, job_id: UUID | None = None) -> None:
@@ -202,7 +205,7 @@ class OutcomeUnknownError(UnavailableError):
 
 
 class OverloadedError(UnavailableError):
-    """As many submits wait for the database as may wait; what comes now is refused, so that those end soon."""
+    """Too many submits wait for the database already: this one was refused, so that those end soon."""
 
     def __init__(self, waiting: int) -> None:
         self.waiting: Final = waiting
@@ -210,11 +213,11 @@ class OverloadedError(UnavailableError):
 
 
 class UnauthorizedError(JobtrailError):
-    """The access key is missing, wrong, expired or revoked; the caller is not told which."""
+    """The access key is missing, wrong, expired or revoked; the answer does not disclose which."""
 
 
 class ForbiddenError(JobtrailError):
-    """The caller is known, and may not do this; one of `needs` would let it."""
+    """The caller is known but may not do this; any one of the scopes in `needs` would allow it."""
 
     def __init__(self, name: str, needs: Sequence[str]) -> None:
         self.name: Final = name
@@ -239,7 +242,7 @@ class AlreadyRunningError(JobtrailError):
 
 
 class JobFailedError(JobtrailError):
-    """A job that was waited for has failed; `type`, `message` and `traceback` are those of its last attempt."""
+    """An awaited job has failed; `type`, `message` and `traceback` are those of its last attempt."""
 
     def __init__(self, job_id: UUID, error_type: str, message: str, traceback: str | None) -> None:
         self.job_id: Final = job_id
@@ -250,7 +253,7 @@ class JobFailedError(JobtrailError):
 
 
 class JobCancelledError(JobtrailError):
-    """A job that was waited for was cancelled; `reason` is what was said then."""
+    """An awaited job was cancelled, for `reason` if one was given."""
 
     def __init__(self, job_id: UUID, reason: str | None) -> None:
         self.job_id: Final = job_id
@@ -268,7 +271,7 @@ class UnknownQuestionError(JobtrailError):
 
 
 class AuditTimeoutError(JobtrailError):
-    """An audit question took longer than `seconds` and was ended."""
+    """An audit question took longer than `seconds` and was stopped."""
 
     def __init__(self, name: str, seconds: float) -> None:
         self.name: Final = name
@@ -283,7 +286,7 @@ def _hint(near: Sequence[str]) -> str:
 
 
 class PurgeRefusedError(JobtrailError):
-    """Expired jobs that the database does not let go, each with its reason; all the others are gone."""
+    """The database refused to delete these expired jobs, each with its reason; all others were purged."""
 
     def __init__(self, refused: Mapping[UUID, str]) -> None:
         self.refused: Final = refused

@@ -1,6 +1,6 @@
-"""The records: what the SQL returns, what the API answers and what the command line prints.
+"""The records: rows of SQL, answers of the API and lines of the command line, each defined once.
 
-Of a field that is described here the API says the same. One with `exclude` stays inside.
+The description of a field is that of the API. A field with `exclude` stays inside.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from jobtrail.status import Status
 
 
 def shown(record: Any) -> dict[str, Any]:
-    """The fields of a record by name, without those that stay inside."""
+    """The fields of a record by name, without excluded ones."""
     kind: Any = type(record)
     names, values = _getter(kind)
     return dict(zip(names, values(record), strict=True))
@@ -34,14 +34,14 @@ def shown_fields(record: type) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The error of an attempt as the row and the history keep it; texts are clipped before they come here."""
+    """The error of an attempt, as row and history keep it; its texts are clipped already."""
 
     type: str
     message: str
     traceback: str | None
     attempt: int
     cause: BaseException | None = field(default=None, compare=False, repr=False)
-    """The exception itself, in the process in which it was raised; it is not stored."""
+    """The exception, in the process that raised it; it is not stored."""
 
     def as_json(self) -> dict[str, Any]:
         return {"type": self.type, "message": self.message, "traceback": self.traceback, "attempt": self.attempt}
@@ -49,7 +49,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class AppKey:
-    """An idempotency key of the app's own code, the same for every caller; and the hash of its task and arguments."""
+    """An idempotency key of the app's own code, shared by all callers, with the hash of its task and arguments."""
 
     key: str
     request_hash: bytes
@@ -57,7 +57,7 @@ class AppKey:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job that was checked and may be stored. `run_at` None means now, by the database's clock.
+    """A checked job, ready to be stored. `run_at` None means now, by the database's clock.
 
     `ttl` is kept for a job that succeeds, `ttl_failed` for one that fails or is cancelled; None keeps the row.
     `idempotency_key` is one that a client sent and belongs to `created_by`, `request_hash` is that of the client's
@@ -134,7 +134,7 @@ class AttemptEnd:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """An attempt that this node holds: what its runner needs to know. `id` and `attempt` are the fence."""
+    """An attempt that this node holds. `id` and `attempt` are the fence."""
 
     id: UUID
     attempt: int

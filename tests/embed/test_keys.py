@@ -80,7 +80,7 @@ async def test_another_job_under_the_key_is_told_with_the_fix(host: Host, place:
     told = (await host.post("/orders/7?n=2", 422, headers=by("bob")))["detail"]
     assert f"'order-7' belongs to job {first}" in told
     assert "another task or other arguments" in told
-    assert "put all that tells the jobs apart into idempotency_key=" in told
+    assert "put all that distinguishes jobs into idempotency_key=" in told
     with pytest.raises(IdempotencyKeyReusedError):
         await host.trail.options(idempotency_key="order-7").submit(in_thread, 1)
     assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 1

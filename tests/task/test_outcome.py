@@ -5,75 +5,73 @@ from datetime import timedelta
 
 import pytest
 
-from jobtrail import Again as AskForAgain
-from jobtrail import Fail, Retry
+from jobtrail import Again, Fail, Retry
 from jobtrail.ids import new_job_id
 from jobtrail.records import Claimed
-from jobtrail.task.outcome import (
-    Again,
-    Cancelled,
-    Failed,
-    Interrupted,
-    Outcome,
-    Performance,
-    Raised,
-    Returned,
-    Succeeded,
-    TimedOut,
-    judge,
-    raised,
-    returned,
-)
+from jobtrail.task import outcome as out
 
 RETRY = Retry(base=8, factor=1, max=8, jitter=0, on=(OSError,))
+PICKY = Retry(on=(OSError,), give_up_on=(PermissionError,))
+WHOLE = Retry(on=(ExceptionGroup,))
 
 
-def judged(performance: Performance, *, attempt: int = 1, retry: Retry | None = RETRY, cancel: bool = False) -> Outcome:
+def judged(
+    performance: out.Performance, *, attempt: int = 1, retry: Retry | None = RETRY, cancel: bool = False
+) -> out.Outcome:
     claimed = Claimed(new_job_id(), attempt, "t", {}, "0" * 32, 2, None, "ann")
-    return judge(performance, claimed, retry, cancel_delivered=cancel)
+    return out.judge(performance, claimed, retry, cancel_delivered=cancel)
 
 
-def of(error: BaseException, *, retry: Retry | None = RETRY) -> Raised:
-    return raised(error, 1, retry)
+def of(error: BaseException, *, retry: Retry | None = RETRY) -> out.Raised:
+    return out.raised(error, 1, retry)
 
 
 @pytest.mark.parametrize(
     ("performance", "kind", "type_", "delay"),
     [
-        (of(OSError("x")), Again, "OSError", 8),
-        (of(ValueError("x")), Failed, "ValueError", None),
-        (of(asyncio.CancelledError()), Failed, "CancelledError", None),
-        (of(AskForAgain()), Again, "Again", 8),
-        (of(AskForAgain(after=3)), Again, "Again", 3),
-        (of(AskForAgain(after=0)), Again, "Again", 0),
-        (of(AskForAgain(after=timedelta(minutes=1))), Again, "Again", 60),
-        (of(Fail("x")), Failed, "Fail", None),
-        (of(Fail("x", type="no-such-customer")), Failed, "no-such-customer", None),
+        (of(OSError("x")), out.Again, "OSError", 8),
+        (of(ValueError("x")), out.Failed, "ValueError", None),
+        (of(asyncio.CancelledError()), out.Failed, "CancelledError", None),
+        (of(Again()), out.Again, "Again", 8),
+        (of(Again(after=3)), out.Again, "Again", 3),
+        (of(Again(after=0)), out.Again, "Again", 0),
+        (of(Again(after=timedelta(minutes=1))), out.Again, "Again", 60),
+        (of(Fail("x")), out.Failed, "Fail", None),
+        (of(Fail("x", type="no-such-customer")), out.Failed, "no-such-customer", None),
         # of a group every leaf counts; one that is alone is told as itself
-        (of(ExceptionGroup("g", [OSError("x")])), Again, "OSError", 8),
-        (of(ExceptionGroup("g", [ExceptionGroup("h", [OSError("x"), TimeoutError()])])), Again, "ExceptionGroup", 8),
-        (of(ExceptionGroup("g", [OSError("x"), ValueError("y")])), Failed, "ExceptionGroup", None),
-        (of(ExceptionGroup("g", [OSError("x"), ExceptionGroup("h", [Fail("y")])])), Failed, "ExceptionGroup", None),
-        (of(ExceptionGroup("g", [Fail("y", type="gone")])), Failed, "gone", None),
-        (of(ExceptionGroup("g", [AskForAgain(after=3), AskForAgain(after=5), OSError()])), Again, "ExceptionGroup", 5),
-        (of(ExceptionGroup("g", [AskForAgain(after=3), ValueError()])), Failed, "ExceptionGroup", None),
-        (of(ExceptionGroup("g", [AskForAgain(after=3), Fail()])), Failed, "ExceptionGroup", None),
-        (of(BaseExceptionGroup("g", [OSError(), asyncio.CancelledError()])), Failed, "BaseExceptionGroup", None),
+        (of(ExceptionGroup("g", [OSError("x")])), out.Again, "OSError", 8),
+        (
+            of(ExceptionGroup("g", [ExceptionGroup("h", [OSError("x"), TimeoutError()])])),
+            out.Again,
+            "ExceptionGroup",
+            8,
+        ),
+        (of(ExceptionGroup("g", [OSError("x"), ValueError("y")])), out.Failed, "ExceptionGroup", None),
+        (of(ExceptionGroup("g", [OSError("x"), ExceptionGroup("h", [Fail("y")])])), out.Failed, "ExceptionGroup", None),
+        (of(ExceptionGroup("g", [OSError(), PermissionError()]), retry=PICKY), out.Failed, "ExceptionGroup", None),
+        (of(ExceptionGroup("g", [ValueError(), KeyError()]), retry=WHOLE), out.Again, "ExceptionGroup", 8),
+        (of(ExceptionGroup("g", [Fail("y", type="gone")])), out.Failed, "gone", None),
+        (of(ExceptionGroup("g", [Again(after=3), Again(after=5), OSError()])), out.Again, "ExceptionGroup", 5),
+        (of(ExceptionGroup("g", [Again(after=3), ValueError()])), out.Failed, "ExceptionGroup", None),
+        (of(ExceptionGroup("g", [Again(after=3), Fail()])), out.Failed, "ExceptionGroup", None),
+        (of(BaseExceptionGroup("g", [OSError(), asyncio.CancelledError()])), out.Failed, "BaseExceptionGroup", None),
         # TimeoutError is an OSError; what the task raised when it was told does not count
-        (TimedOut(5, of(asyncio.CancelledError())), Again, "timeout", 8),
-        (TimedOut(5, of(Fail("x"))), Again, "timeout", 8),
-        (Interrupted(of(ValueError("x"))), Again, "lost", 0),
-        (Interrupted(of(Fail("x"))), Again, "lost", 0),
+        (out.TimedOut(5, of(asyncio.CancelledError())), out.Again, "timeout", 8),
+        (out.TimedOut(5, of(Fail("x"))), out.Again, "timeout", 8),
+        (out.Interrupted(of(ValueError("x"))), out.Again, "lost", 0),
+        (out.Interrupted(of(Fail("x"))), out.Again, "lost", 0),
     ],
 )
-def test_with_an_attempt_left(performance: Performance, kind: type[Outcome], type_: str, delay: float | None) -> None:
+def test_with_an_attempt_left(
+    performance: out.Performance, kind: type[out.Outcome], type_: str, delay: float | None
+) -> None:
     outcome = judged(performance)
     assert isinstance(outcome, kind)
-    assert not isinstance(outcome, Succeeded)
+    assert not isinstance(outcome, out.Succeeded)
     assert outcome.failure.type == type_
-    assert (outcome.delay.total_seconds() if isinstance(outcome, Again) else None) == delay
+    assert (outcome.delay.total_seconds() if isinstance(outcome, out.Again) else None) == delay
     last = judged(performance, attempt=2)
-    assert isinstance(last, Failed)
+    assert isinstance(last, out.Failed)
     assert last.failure.type == type_
 
 
@@ -88,34 +86,27 @@ def test_the_leaves_of_a_group_are_listed() -> None:
 
 
 def test_without_a_retry_only_the_task_itself_asks_for_more() -> None:
-    assert isinstance(judged(of(OSError("x"), retry=None), retry=None), Failed)
-    assert isinstance(judged(TimedOut(5, of(OSError("x"), retry=None)), retry=None), Failed)
-    assert isinstance(judged(of(AskForAgain(after=3), retry=None), retry=None), Again)
-    assert isinstance(judged(of(AskForAgain(), retry=None), retry=None), Again)
+    late = out.TimedOut(2.5, of(OSError("x"), retry=None))
+    performances = [of(OSError("x"), retry=None), late, of(Again(after=3), retry=None), of(Again(), retry=None)]
+    outcomes = [judged(each, retry=None) for each in performances]
+    assert [type(each) for each in outcomes] == [out.Failed, out.Failed, out.Again, out.Again]
+    failure = outcomes[1].failure  # type: ignore[union-attr]
+    assert failure.message == "attempt 1 took longer than 2.5 s"
+    assert "OSError: x" in (failure.traceback or "")
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), OSError("x"), AskForAgain(after=1), Fail("x")])
+@pytest.mark.parametrize("error", [ValueError("x"), OSError("x"), Again(after=1), Fail("x")])
 def test_after_a_delivered_cancel_every_error_is_its_doing(error: Exception) -> None:
     outcome = judged(of(error), cancel=True)
-    assert isinstance(outcome, Cancelled)
+    assert isinstance(outcome, out.Cancelled)
     assert outcome.failure.message == str(error)
-
-
-def test_a_normal_return_after_a_delivered_cancel_has_succeeded() -> None:
-    assert judged(Returned("1"), cancel=True) == Succeeded("1")
-
-
-def test_what_is_told_of_a_timeout() -> None:
-    outcome = judged(TimedOut(2.5, of(ValueError("x"))), retry=None)
-    assert isinstance(outcome, Failed)
-    assert outcome.failure.message == "attempt 1 took longer than 2.5 s"
-    assert "ValueError: x" in (outcome.failure.traceback or "")
+    assert judged(out.Returned("1"), cancel=True) == out.Succeeded("1")
 
 
 def test_a_result_that_cannot_be_stored_is_never_retried() -> None:
     for value, type_ in ((object(), "result-not-json"), ("x" * 100, "result-too-large")):
-        ended = returned(value, 1, 50)
-        assert isinstance(ended, Raised)
+        ended = out.returned(value, 1, 50)
+        assert isinstance(ended, out.Raised)
         assert (ended.failure.type, ended.retried) == (type_, False)
-    assert returned(None, 1, 50) == Returned(None)
-    assert returned({"a": 1}, 1, 50) == Returned('{"a":1}')
+    assert out.returned(None, 1, 50) == out.Returned(None)
+    assert out.returned({"a": 1}, 1, 50) == out.Returned('{"a":1}')

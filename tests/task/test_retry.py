@@ -1,89 +1,55 @@
 import copy
 import math
 import pickle
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jobtrail import Again, Fail, Retry
 from jobtrail.errors import DeclarationError
 from support.names import named
 
 
-@pytest.mark.parametrize(
-    ("retry", "waits"),
-    [
-        (Retry(), [1, 2, 4, 8, 16]),
-        (Retry(base=0.5, factor=3, max=10), [0.5, 1.5, 4.5, 10, 10]),
-        (Retry(base=5, factor=1), [5, 5, 5, 5, 5]),
-        (Retry(base=0), [0, 0, 0, 0, 0]),
-        (Retry(base=7, max=7), [7, 7, 7, 7, 7]),
-    ],
-)
-def test_waits_grow_up_to_the_longest(retry: Retry, waits: list[float]) -> None:
-    assert [retry.delay(attempt, 0.5) for attempt in range(1, 6)] == waits
+@given(st.floats(0, 100), st.floats(1, 1e300), st.floats(100, 3600), st.floats(0, 1), st.floats(0, 1))
+@settings(deadline=None)
+def test_waits_grow_up_to_the_longest_and_spread_to_both_sides(
+    base: float, factor: float, longest: float, jitter: float, chance: float
+) -> None:
+    retry = Retry(base=base, factor=factor, max=longest, jitter=jitter)
+    waits = [retry.delay(attempt, 0.5) for attempt in (1, 2, 3, 4, 1000, 10**9)]
+    assert (waits[0], waits) == (base, sorted(waits))
+    assert all(wait in (0, longest) or wait == pytest.approx(base * factor**n) for n, wait in enumerate(waits[:4]))
+    assert waits[-1] <= longest
+    assert retry.delay(2, chance) == pytest.approx(waits[1] * (1 + jitter * (2 * chance - 1)))
+    assert Retry(base=base, factor=10**400, max=longest).delay(10**9, 0.5) == (longest if base else 0)
 
 
-@pytest.mark.parametrize(("random", "wait"), [(0, 8), (0.25, 9), (0.5, 10), (1, 12)])
-def test_jitter_spreads_to_both_sides(random: float, wait: float) -> None:
-    assert Retry(base=10, jitter=0.2).delay(1, random) == pytest.approx(wait)
+EXCEPTIONS = (TimeoutError, [TimeoutError], TimeoutError(), (TimeoutError, "x"), (int,), int, None)
+IMPOSSIBLE: dict[str, tuple[Sequence[Any], str]] = {
+    "base": ((-1, math.nan, "1", True, None), "write a number, from 0 to 2592000"),
+    "factor": ((0.5, math.inf, math.nan), "write a number, at least 1"),
+    "max": ((-1, math.inf), "write a number, from 0"),
+    "jitter": ((-0.1, 1.1, math.nan), "write a number, from 0 to 1"),
+    "on": (EXCEPTIONS, r"write a tuple of exception classes, for example on=\(TimeoutError,\)"),
+    "give_up_on": (EXCEPTIONS, r"write a tuple of exception classes, for example give_up_on=\(TimeoutError,\)"),
+    "max_attempts": ((1, 0, 1001, 3.0, True, "3"), "write a whole number from 2 to 1000"),
+}
+AT_ODDS: list[tuple[dict[str, Any], str]] = [
+    ({"base": len}, r"needs its parentheses: write @Retry\(\)"),
+    ({"max": 0.5}, "max=0.5.*less than base=1.0: raise max or lower base"),
+    ({"on": ()}, "write retry=None on a task"),
+    ({"on": (OSError, BaseException)}, "write Exception, and name any other"),
+    ({"give_up_on": (BaseException,)}, "covers all of on=.*name narrower errors"),
+    ({"on": (TimeoutError, KeyError), "give_up_on": (OSError, LookupError)}, "covers all of on="),
+]
+REFUSED = [({name: value}, rf"Retry\({name}=.*{fix}") for name, (values, fix) in IMPOSSIBLE.items() for value in values]
 
 
-def test_without_jitter_chance_has_no_say() -> None:
-    assert {Retry(jitter=0).delay(3, random) for random in (0, 0.3, 1)} == {4}
-
-
-@pytest.mark.parametrize("factor", [2, 1e300, 10**400])
-@pytest.mark.parametrize("attempt", [1000, 10**9])
-def test_no_attempt_overflows(factor: float, attempt: int) -> None:
-    assert Retry(factor=factor, max=60).delay(attempt, 0.5) == 60
-    assert Retry(factor=factor, base=0).delay(attempt, 0.5) == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "fix"),
-    [
-        ({"base": -1}, r"Retry\(base=-1\): write a number, from 0 to 2592000"),
-        ({"base": math.nan}, "base=nan.*write a number"),
-        ({"base": "1"}, "base='1'.*write a number"),
-        ({"base": True}, "base=True.*write a number"),
-        ({"base": None}, "base=None.*write a number"),
-        ({"factor": 0.5}, "factor=0.5.*at least 1"),
-        ({"factor": math.inf}, "factor=inf.*at least 1"),
-        ({"factor": math.nan}, "factor=nan.*at least 1"),
-        ({"max": -1}, "max=-1.*from 0"),
-        ({"max": math.inf}, "max=inf.*from 0"),
-        ({"max": 0.5}, "max=0.5.*less than base=1.0: raise max or lower base"),
-        ({"jitter": -0.1}, "jitter=-0.1.*from 0 to 1"),
-        ({"jitter": 1.1}, "jitter=1.1.*from 0 to 1"),
-        ({"jitter": math.nan}, "jitter=nan.*from 0 to 1"),
-        ({"on": TimeoutError}, r"write a tuple, on=\(TimeoutError,\)"),
-        ({"on": [TimeoutError]}, "write a tuple of exception classes"),
-        ({"on": (TimeoutError())}, "write a tuple of exception classes"),
-        ({"on": (TimeoutError, "x")}, "write a tuple of exception classes"),
-        ({"on": (int,)}, "write a tuple of exception classes"),
-        ({"on": int}, "write a tuple of exception classes"),
-        ({"on": ()}, "write retry=None on a task"),
-        ({"on": (BaseException,)}, "write Exception, and name any other"),
-        ({"on": (OSError, BaseException)}, "write Exception, and name any other"),
-        ({"give_up_on": OSError}, r"write a tuple, give_up_on=\(OSError,\)"),
-        ({"give_up_on": [OSError]}, r"Retry\(give_up_on=.*write a tuple of exception classes"),
-        ({"give_up_on": (OSError, "x")}, "write a tuple of exception classes"),
-        ({"give_up_on": None}, "write a tuple of exception classes"),
-        ({"give_up_on": (Exception,)}, "covers all of on=.*name narrower errors"),
-        ({"give_up_on": (BaseException,)}, "covers all of on=.*name narrower errors"),
-        ({"on": (TimeoutError, KeyError), "give_up_on": (OSError, LookupError)}, "covers all of on="),
-        ({"max_attempts": 1}, r"max_attempts=1\): write a whole number from 2 to 1000"),
-        ({"max_attempts": 0}, "from 2 to 1000"),
-        ({"max_attempts": 1001}, "from 2 to 1000"),
-        ({"max_attempts": 3.0}, "from 2 to 1000"),
-        ({"max_attempts": True}, "from 2 to 1000"),
-        ({"max_attempts": "3"}, "from 2 to 1000"),
-        ({"base": len}, r"needs its parentheses: write @Retry\(\)"),
-    ],
-    ids=named,
-)
+@pytest.mark.parametrize(("options", "fix"), REFUSED + AT_ODDS, ids=named)
 def test_what_is_impossible_is_refused_with_its_fix(options: dict[str, Any], fix: str) -> None:
     with pytest.raises(DeclarationError, match=fix):
         Retry(**options)
@@ -95,64 +61,53 @@ class NoSuchCustomer(Fail):
         self.number = number
 
 
+ASKED_AGAIN, GAVE_UP = "the task asked for another attempt", "the task gave up"
+
+
 @pytest.mark.parametrize(
-    ("asked", "seconds", "message"),
+    ("asked", "fact", "message"),
     [
-        (Again(), None, "the task asked for another attempt"),
-        (Again(0), 0, "the task asked for another attempt"),
+        (Again(), None, ASKED_AGAIN),
+        (Again(0), 0.0, ASKED_AGAIN),
         (Again(after=1.5, message="busy"), 1.5, "busy"),
-        (Again(timedelta(minutes=2)), 120, "the task asked for another attempt"),
-        (Again(message="later"), None, "later"),
-        (Again(2_592_000), 2_592_000, "the task asked for another attempt"),
-    ],
-    ids=repr,
-)
-def test_a_task_asks_for_another_attempt(asked: Again, seconds: float | None, message: str) -> None:
-    assert (asked.after_seconds, str(asked)) == (seconds, message)
-    assert asked.after_seconds is None or type(asked.after_seconds) is float
-
-
-@pytest.mark.parametrize(
-    ("asked", "kind", "message"),
-    [
-        (Fail(), "Fail", "the task gave up"),
-        (Fail("no such customer"), "Fail", "no such customer"),
+        (Again(timedelta(minutes=2)), 120.0, ASKED_AGAIN),
+        (Again(2_592_000), 2_592_000.0, ASKED_AGAIN),
+        (Fail(), "Fail", GAVE_UP),
         (Fail("gone", type="no-such-customer"), "no-such-customer", "gone"),
-        (Fail(type="x" * 200), "x" * 200, "the task gave up"),
+        (Fail(type="x" * 200), "x" * 200, GAVE_UP),
         (NoSuchCustomer(7), "no-such-customer", "customer 7 is gone"),
     ],
     ids=repr,
 )
-def test_a_task_gives_up(asked: Fail, kind: str, message: str) -> None:
-    assert (asked.type, str(asked)) == (kind, message)
+def test_a_task_asks_for_another_attempt_or_gives_up(asked: Again | Fail, fact: object, message: str) -> None:
+    found = asked.after_seconds if isinstance(asked, Again) else asked.type
+    assert (found, type(found), str(asked)) == (fact, type(fact), message)
+
+
+NO_ASK: dict[tuple[Any, str, type[Exception], str], Sequence[Any]] = {
+    (Again, "after", TypeError, r"a text is the message: write Again\(message='soon'\)"): ["soon"],
+    (Again, "after", TypeError, "write seconds or a timedelta"): [True, 1j],
+    (Again, "after", ValueError, "write from 0 to 2592000 seconds"): [
+        *(-0.1, 2_592_001, math.nan, math.inf),
+        *(timedelta(seconds=-1), timedelta(days=31)),
+    ],
+    (Again, "message", TypeError, r"Again\(message=.*write a text; .*str\(error\)"): [OSError(), None],
+    (Fail, "message", TypeError, r"Fail\(message=.*write a text; .*str\(error\)"): [OSError(), None],
+    (Fail, "type", ValueError, "characters: write 1 to 200"): ["", "x" * 201],
+    (Fail, "type", TypeError, "write a text, such as"): [OSError],
+}
 
 
 @pytest.mark.parametrize(
-    ("ask", "said", "error", "fix"),
-    [
-        (Again, {"after": "soon"}, TypeError, r"a text is the message: write Again\(message='soon'\)"),
-        (Again, {"after": True}, TypeError, "after=True.*write seconds or a timedelta"),
-        (Again, {"after": 1j}, TypeError, "write seconds or a timedelta"),
-        (Again, {"after": -0.1}, ValueError, r"after=-0.1\): write from 0 to 2592000 seconds"),
-        (Again, {"after": 2_592_001}, ValueError, "write from 0 to 2592000"),
-        (Again, {"after": math.nan}, ValueError, "write from 0 to 2592000"),
-        (Again, {"after": math.inf}, ValueError, "write from 0 to 2592000"),
-        (Again, {"after": timedelta(seconds=-1)}, ValueError, "write from 0 to 2592000"),
-        (Again, {"after": timedelta(days=31)}, ValueError, "write from 0 to 2592000"),
-        (Again, {"message": OSError()}, TypeError, r"Again\(message=OSError\(\)\).*str\(error\)"),
-        (Fail, {"message": OSError()}, TypeError, r"Fail\(message=OSError\(\)\).*str\(error\)"),
-        (Fail, {"message": None}, TypeError, "write a text"),
-        (Fail, {"type": ""}, ValueError, "has 0 characters: write 1 to 200"),
-        (Fail, {"type": "x" * 201}, ValueError, "has 201 characters: write 1 to 200"),
-        (Fail, {"type": OSError}, TypeError, "write a text, such as"),
-    ],
+    ("ask", "name", "error", "fix", "value"),
+    [(*key, value) for key, values in NO_ASK.items() for value in values],
     ids=named,
 )
 def test_an_impossible_ask_is_refused_with_its_fix(
-    ask: Any, said: dict[str, Any], error: type[Exception], fix: str
+    ask: Any, name: str, error: type[Exception], fix: str, value: object
 ) -> None:
     with pytest.raises(error, match=fix):
-        ask(**said)
+        ask(**{name: value})
 
 
 @pytest.mark.parametrize("asked", [Again(), Again(3, "busy"), Fail(), Fail("x", type="y"), NoSuchCustomer(7)], ids=repr)

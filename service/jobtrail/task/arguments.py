@@ -7,11 +7,11 @@ only where that fails, a validator may raise anything, and a refusal of either n
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from itertools import islice
-from types import BuiltinFunctionType, FunctionType, MethodType, SimpleNamespace, UnionType
-from typing import Annotated, Any, Final, get_args
+from types import BuiltinFunctionType, MethodType, SimpleNamespace
+from typing import Annotated, Any, Final, NoReturn, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -21,7 +21,7 @@ from pydantic_core.core_schema import ErrorType
 from jobtrail.errors import DeclarationError, FieldError, InvalidArgumentsError
 from jobtrail.task import storable
 from jobtrail.task.context import JobContext
-from jobtrail.task.storable import MAX_FLAWS, clip, names_in, shown, step
+from jobtrail.task.storable import MAX_FLAWS, step
 from jobtrail.task.survival import (
     WEB,
     StrictJsonSchema,
@@ -41,17 +41,21 @@ class Signature:
 
     def __init__(self, function: Callable[..., object]) -> None:
         """Raises DeclarationError, naming function, parameter and fix, when the function cannot be a task."""
-        if advice := _advice(function):
+        if advice := next((advice for applies, advice in _NO_TASKS if applies(function)), None):
             raise DeclarationError(f"{name_of(function)} cannot be a task: it {advice}")
-        declared = [(each, _resolved(function, each)) for each in inspect.signature(function).parameters.values()]
-        self.takes_context: Final = bool(declared) and _is_context(declared[0][1])
-        if self.takes_context:
-            context, _ = declared.pop(0)
-            if context.default is not inspect.Parameter.empty:
-                raise _refusal(function, context, "the node always hands the JobContext over: remove its default")
-            if context.kind is inspect.Parameter.KEYWORD_ONLY:
-                raise _refusal(function, context, "the JobContext is handed over by position: move it before the *")
-        self.parameters: Final = {each.name: Parameter(function, each, hint) for each, hint in declared}
+        self.takes_context = False
+        self.parameters: Final[dict[str, Parameter]] = {}
+        for place, declared in enumerate(inspect.signature(function).parameters.values()):
+            try:
+                hint = _resolved(function, declared)
+                if place == 0 and _is_context(hint):
+                    _refuse_form_of_context(declared)
+                    self.takes_context = True
+                else:
+                    self.parameters[declared.name] = Parameter(declared, hint)
+            except UnfitTypeError as error:
+                reason = f"task {name_of(function)}, parameter {declared.name!r}: {error}"
+                raise DeclarationError(reason) from error
 
     def check(self, args: Mapping[str, object]) -> None:
         """Raises InvalidArgumentsError with everything that keeps these JSON args from fitting."""
@@ -128,26 +132,20 @@ class Parameter:
     Pointers of the errors raised here begin with the parameter's own name.
     """
 
-    def __init__(self, function: Callable[..., object], parameter: inspect.Parameter, hint: Any) -> None:
-        """Raises DeclarationError when the type does not survive JSON, or the default does not fit the type."""
-        self.name: Final = parameter.name
-        self.default: Final = parameter.default
-        self.required: Final = parameter.default is inspect.Parameter.empty
-        self.by_position: Final = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
-        if reason := _reason_against(parameter):
-            raise _refusal(function, parameter, reason)
-        try:
-            self.adapter: Final[TypeAdapter[Any]] = adapter_of(hint)
-        except UnfitTypeError as error:
-            raise _refusal(function, parameter, str(error)) from error
+    def __init__(self, declared: inspect.Parameter, hint: Any) -> None:
+        """Raises UnfitTypeError when the type does not survive JSON, or the default does not fit the type."""
+        self.name: Final = declared.name
+        self.default: Final = declared.default
+        self.required: Final = declared.default is inspect.Parameter.empty
+        self.by_position: Final = declared.kind is not inspect.Parameter.KEYWORD_ONLY
+        _refuse_form(declared)
+        self.adapter: Final[TypeAdapter[Any]] = adapter_of(hint)
         self._makes_values: Final = makes_values(self.adapter.core_schema)
         if not self.required and not self._fits(self.default):
             kind = "None" if self.default is None else type(self.default).__name__
-            raise _refusal(
-                function,
-                parameter,
-                f"the default {shown(self.default)} does not fit the annotation: give a default of that type, or "
-                f"widen the annotation (… | {kind})",
+            raise UnfitTypeError(
+                f"the default {storable.shown(self.default)} does not fit the annotation: give a default of that type, "
+                f"or widen the annotation (… | {kind})"
             )
 
     def load(self, value: object) -> Any:
@@ -158,10 +156,8 @@ class Parameter:
             except ValidationError:
                 # As JSON text again: a strict model takes a date from a string only when it comes from JSON.
                 return self.adapter.validate_json(storable.dump(value))
-        except ValidationError as error:
-            raise InvalidArgumentsError(self._flaws(error, value)) from None
-        except Exception as error:
-            raise self._misfit(f"cannot be read: {type(error).__name__}: {error}", value) from error
+        except Exception as error:  # noqa: BLE001 - the type's own validators may raise anything
+            self._refuse(error, "cannot be read", value)
 
     def store(self, value: object) -> Any:
         """The JSON of a Python value, which will be the same value when it is read back.
@@ -170,10 +166,8 @@ class Parameter:
         """
         try:
             typed = self.adapter.validate_python(value)
-        except ValidationError as error:
-            raise InvalidArgumentsError(self._flaws(error, value)) from None
-        except Exception as error:
-            raise self._misfit(f"cannot be written as JSON: {error}", value) from error
+        except Exception as error:  # noqa: BLE001 - the same
+            self._refuse(error, "cannot be written as JSON", value)
         return self._written(typed)
 
     def settle(self, value: object) -> Any:
@@ -210,40 +204,53 @@ class Parameter:
     def _fits(self, default: object) -> bool:
         try:
             return are_same(self.adapter.validate_python(default), default)
-        except Exception:  # noqa: BLE001 - the type's own validators may raise anything, which is an answer too
+        except Exception:  # noqa: BLE001 - the same
             return False
 
     def _written(self, typed: object) -> Any:
         try:
             plain = sets_in_order(typed, self._dumped(typed))
-        except Exception as error:
-            raise self._misfit(f"cannot be written as JSON: {error}", typed) from error
+        except Exception as error:  # noqa: BLE001 - the type's own serializers may raise anything too
+            self._refuse(error, "cannot be written as JSON", typed)
         if flaws := storable.check(plain):
             raise InvalidArgumentsError(flaws).under(step(self.name))
         back = self.load(plain)
         if not are_same(back, typed):
-            detail = f"does not survive JSON: it would come back as {shown(back)}; use a type that JSON can tell"
-            raise self._misfit(detail, plain)
+            told = storable.shown(back)
+            raise self._misfit(
+                f"does not survive JSON: it would come back as {told}; use a type that JSON can tell", plain
+            )
         return plain
 
     def _dumped(self, typed: object) -> Any:
         return self.adapter.dump_python(typed, mode="json", round_trip=True, by_alias=True, warnings="error")
 
-    def _flaws(self, error: ValidationError, value: object) -> list[FieldError]:
+    def _refuse(self, error: Exception, doing: str, value: object) -> NoReturn:
+        if not isinstance(error, ValidationError):
+            raise self._misfit(f"{doing}: {type(error).__name__}: {error}", value) from error
         if error.error_count() > _MOST_ERRORS:
-            return [FieldError(step(self.name), f"{error.error_count()} things in it do not fit: {error.title}")]
-        details = error.errors(include_url=False, include_context=False, include_input=False)
-        return [self._flaw(each, value) for each in islice(details, MAX_FLAWS)]
+            flaws = [FieldError(step(self.name), f"{error.error_count()} things in it do not fit: {error.title}")]
+        else:
+            details = error.errors(include_url=False, include_context=False, include_input=False)
+            flaws = [self._flaw(each, value) for each in details[:MAX_FLAWS]]
+        raise InvalidArgumentsError(flaws) from None
 
-    def _flaw(self, error: ErrorDetails, value: object) -> FieldError:
-        steps = list(_steps(error["loc"], value, error["type"]))
-        names: frozenset[str] = frozenset()
-        if error["type"] not in _OF_PYDANTIC:
-            names = names_in(functools.reduce(lambda at, key: at[key], steps, value))  # type: ignore[index]
-        return FieldError(step(self.name) + "".join(map(step, steps)), clip(error["msg"], _LONGEST_DETAIL), names)
+    def _flaw(self, error: ErrorDetails, value: Any) -> FieldError:
+        """Follows pydantic's location through the value; it also names members of unions, which are no part of it."""
+        pointer = step(self.name)
+        for key in error["loc"]:
+            is_name = isinstance(value, dict) and key in value
+            if is_name or (isinstance(value, list) and isinstance(key, int) and key < len(value)):
+                value = value[key]
+                pointer += step(key)
+            elif error["type"] == "missing" and key is error["loc"][-1]:
+                pointer += step(key)
+        names = frozenset() if error["type"] in _OF_PYDANTIC else storable.names_in(value)
+        return FieldError(pointer, storable.clip(error["msg"], _LONGEST_DETAIL), names)
 
     def _misfit(self, detail: str, value: object) -> InvalidArgumentsError:
-        return InvalidArgumentsError([FieldError(step(self.name), clip(detail, _LONGEST_DETAIL), names_in(value))])
+        detail = storable.clip(detail, _LONGEST_DETAIL)
+        return InvalidArgumentsError([FieldError(step(self.name), detail, storable.names_in(value))])
 
 
 _LONGEST_DETAIL: Final = 1000
@@ -254,76 +261,61 @@ _OF_PYDANTIC: Final = frozenset(get_args(ErrorType)) - {"value_error", "assertio
 """The kinds of errors whose words are pydantic's own; of all others they are those of a validator."""
 
 
-def _steps(location: tuple[int | str, ...], value: Any, kind: str) -> Iterator[int | str]:
-    """The part of pydantic's location that is a way through the value: it also names members of unions."""
-    for key in location:
-        is_name = isinstance(value, dict) and key in value
-        is_index = isinstance(value, list) and isinstance(key, int) and key < len(value)
-        if is_name or is_index:
-            value = value[key]
-            yield key
-        elif kind == "missing" and key is location[-1]:
-            yield key
-
-
 def name_of(function: object) -> str:
     """Module and qualified name, or what there is of them."""
     name = getattr(function, "__qualname__", None)
     return f"{function.__module__}.{name}" if name else repr(function)
 
 
-def _advice(function: object) -> str | None:
-    """Why the function cannot be a task, and how to mend it."""
-    if inspect.isfunction(function):
-        return next((advice for applies, advice in _FUNCTIONS if applies(function)), None)
-    return next(advice for kind, advice in _OTHERS if isinstance(function, kind))
-
-
 _ON_TOP: Final = "move it to the top level of its module: a node finds a task by importing that module"
-_FUNCTIONS: Final[tuple[tuple[Callable[[FunctionType], bool], str], ...]] = (
-    (lambda function: "<lambda>" in function.__qualname__, "has no name; write it with def"),
-    (lambda function: "<locals>" in function.__qualname__, f"is defined inside another function; {_ON_TOP}"),
-    (lambda function: "." in function.__qualname__, f"is defined inside a class; {_ON_TOP}"),
-    (inspect.isgeneratorfunction, "yields; collect the values and return a list"),
-    (inspect.isasyncgenfunction, "yields; collect the values and return a list"),
+_NO_TASKS: Final[tuple[tuple[Callable[[Any], bool], str], ...]] = (
+    (lambda it: isinstance(it, type), "is a class; write a function that makes one and uses it"),
     (
-        lambda function: (
-            inspect.iscoroutinefunction(inspect.unwrap(function)) and not inspect.iscoroutinefunction(function)
-        ),
+        lambda it: isinstance(it, functools.partial),
+        "is a partial; write a function and give the fixed arguments as defaults",
+    ),
+    (lambda it: isinstance(it, MethodType | staticmethod | classmethod), f"is a method; {_ON_TOP}"),
+    (lambda it: isinstance(it, BuiltinFunctionType), "is built in; write a function that calls it"),
+    (lambda it: not inspect.isfunction(it), "is not a function; write a function that uses it"),
+    (lambda it: "<lambda>" in it.__qualname__, "has no name; write it with def"),
+    (lambda it: "<locals>" in it.__qualname__, f"is defined inside another function; {_ON_TOP}"),
+    (lambda it: "." in it.__qualname__, f"is defined inside a class; {_ON_TOP}"),
+    (
+        lambda it: inspect.isgeneratorfunction(it) or inspect.isasyncgenfunction(it),
+        "yields; collect the values and return a list",
+    ),
+    (
+        lambda it: inspect.iscoroutinefunction(inspect.unwrap(it)) and not inspect.iscoroutinefunction(it),
         "is async behind a decorator that is not; make the decorator's function async def",
     ),
 )
-_OTHERS: Final[tuple[tuple[type | UnionType, str], ...]] = (
-    (type, "is a class; write a function that makes one and uses it"),
-    (functools.partial, "is a partial; write a function and give the fixed arguments as defaults"),
-    (MethodType | staticmethod | classmethod, f"is a method; {_ON_TOP}"),
-    (BuiltinFunctionType, "is built in; write a function that calls it"),
-    (object, "is not a function; write a function that uses it"),
-)
+"""Functions that cannot be a task, and the fix of each; the first that applies counts."""
 
 
-def _refusal(function: object, parameter: inspect.Parameter, reason: str) -> DeclarationError:
-    return DeclarationError(f"task {name_of(function)}, parameter {parameter.name!r}: {reason}")
-
-
-def _resolved(function: Callable[..., object], parameter: inspect.Parameter) -> Any:
-    """The annotation as an object, Any when there is none. Only this one: a return annotation is not our business."""
-    if parameter.annotation is inspect.Parameter.empty:
+def _resolved(function: Callable[..., object], declared: inspect.Parameter) -> Any:
+    """The annotation as an object, Any when there is none. Only this one: a task may return what it likes."""
+    if declared.annotation is inspect.Parameter.empty:
         return Any
-    holder: Any = SimpleNamespace(__annotations__={"hint": parameter.annotation})
+    holder: Any = SimpleNamespace(__annotations__={"hint": declared.annotation})
     namespace = getattr(inspect.unwrap(function), "__globals__", {})
     try:
         return typing.get_type_hints(holder, globalns=namespace, include_extras=True)["hint"]
     except Exception as error:
-        reason = (
-            f"the annotation {parameter.annotation!r} cannot be resolved ({error}): define or import it at the top "
+        raise UnfitTypeError(
+            f"the annotation {declared.annotation!r} cannot be resolved ({error}): define or import it at the top "
             "level of the module, not only under TYPE_CHECKING"
-        )
-        raise _refusal(function, parameter, reason) from error
+        ) from error
 
 
 def _is_context(hint: Any) -> bool:
     return (typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint) is JobContext
+
+
+def _refuse_form_of_context(declared: inspect.Parameter) -> None:
+    if declared.default is not inspect.Parameter.empty:
+        raise UnfitTypeError("the node always hands the JobContext over: remove its default")
+    if declared.kind is inspect.Parameter.KEYWORD_ONLY:
+        raise UnfitTypeError("the JobContext is handed over by position: move it before the *")
 
 
 _KINDS: Final = {
@@ -333,15 +325,13 @@ _KINDS: Final = {
 }
 
 
-def _reason_against(parameter: inspect.Parameter) -> str | None:
-    """Before its type is looked at."""
-    if parameter.kind in _KINDS:
-        return f"{str(parameter).partition(':')[0]}: {_KINDS[parameter.kind]}"
-    default = type(parameter.default)
-    if not issubclass(default, FieldInfo) and default.__module__.partition(".")[0] not in WEB:
-        return None
-    return (
-        f"{default.__name__.removesuffix('Info')}(…) is no value that the function can use when it is called: write "
-        "Annotated[TYPE, Field(…)] and give a plain default; a task has no request, so Query, Body and Depends do not "
-        "apply"
-    )
+def _refuse_form(declared: inspect.Parameter) -> None:
+    if declared.kind in _KINDS:
+        raise UnfitTypeError(f"{str(declared).partition(':')[0]}: {_KINDS[declared.kind]}")
+    default = type(declared.default)
+    if issubclass(default, FieldInfo) or default.__module__.partition(".")[0] in WEB:
+        raise UnfitTypeError(
+            f"{default.__name__.removesuffix('Info')}(…) is no value that the function can use when it is called: "
+            "write Annotated[TYPE, Field(…)] and give a plain default; a task has no request, so Query, Body and "
+            "Depends do not apply"
+        )

@@ -65,11 +65,11 @@ def _refuse_other(name: str, value: object) -> None:
 
 
 class Ties(Protocol):
-    """Side of the node that a context calls, on the loop, in a thread or in a process."""
+    """The node as a context sees it, on the loop, in a thread or in a process."""
 
     @property
     def cancelled(self) -> bool:
-        """Whether the task has been told to end."""
+        """True once the task was asked to end."""
 
     def report(self, progress: Progress) -> None:
         """Keep it for the next write; the one before is forgotten if it was not written yet."""
@@ -83,7 +83,7 @@ class Ties(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobContext:
-    """First parameter of a task that wants to know its job; a task without it takes none.
+    """Optional first parameter of a task: the running job and the way to the node.
 
     `attempt` counts from 1. `idempotency_token` is the same in every attempt of the job: pass it to a service that can
     tell a repeat. `log` writes lines that carry the job's ids, as every logger does while the job runs. The last 1,000
@@ -100,7 +100,7 @@ class JobContext:
     @classmethod
     def of(cls, claimed: Claimed, ties: Ties) -> "JobContext":
         log = logging.getLogger(f"{TASK_LOGGER}.{claimed.task}")
-        # as logging.config leaves every logger that is there, unless told otherwise; a job's log is kept all the same
+        # logging.config disables existing loggers by default; the log of a job is kept all the same
         log.disabled = False
         return cls(
             job_id=claimed.id,
@@ -124,7 +124,7 @@ class JobContext:
         """True once the job was asked to end: by a cancel, its timeout, or the end of its node.
 
         An `async def` and a `def` in a process also get a CancelledError where they are; a `def` in a thread has to
-        look here. Whoever goes on is left behind after a grace, or killed if it is a process.
+        look here. After a grace, a task that goes on is left behind, or killed if it runs in a process.
         """
         return self.ties.cancelled
 

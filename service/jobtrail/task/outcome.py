@@ -1,7 +1,7 @@
 """The outcome of an attempt: decided here, in plain code, and written elsewhere.
 
-What a task returned or raised is described where it happened, in its thread or its process; only the description
-travels, so that an exception need not survive the way.
+A result or an exception is described in the thread or process of the task. Only the description travels, because an
+exception may not survive pickling.
 """
 
 import random
@@ -34,7 +34,7 @@ class Returned:
 class Raised:
     """The task ended with an exception, of whatever kind.
 
-    `retried`: the task's Retry, or the task itself, wants another attempt; `after`: in so many seconds, if it said so.
+    `retried`: the task's Retry, or the task itself, asks for another attempt; `after`: seconds until then, if given.
     """
 
     failure: Failure
@@ -44,7 +44,7 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """The attempt took longer than the job allows; `raised` is what the task made of it."""
+    """The attempt took longer than the job allows; `raised` is how the task ended then."""
 
     seconds: float
     raised: Raised
@@ -59,7 +59,7 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True)
 class NotBegun:
-    """The node had to end before the task had a place to run in."""
+    """The node had to end before the task began."""
 
 
 Ended = Returned | Raised
@@ -153,8 +153,8 @@ def in_ascii(outcome: Outcome, error: NotStorableError, attempt: int) -> Outcome
             return outcome
         case _:
             failure = outcome.failure
-            told = failure.traceback and _ascii(failure.traceback)
-            ascii_failure = Failure(_ascii(failure.type), _ascii(failure.message), told, failure.attempt)
+            traceback_ = failure.traceback and _ascii(failure.traceback)
+            ascii_failure = Failure(_ascii(failure.type), _ascii(failure.message), traceback_, failure.attempt)
             return replace(outcome, failure=ascii_failure)
 
 
@@ -168,11 +168,11 @@ def failure_of(error: BaseException, attempt: int) -> Failure:
     A group of one error is stored as that one; the traceback shows them both.
     """
     leaves = leaves_of(error)
-    told = leaves[0] if len(leaves) == 1 else error
-    type_ = getattr(told, "type", None) if isinstance(told, _NAMED) else None
+    shown = leaves[0] if len(leaves) == 1 else error
+    type_ = getattr(shown, "type", None) if isinstance(shown, _NAMED) else None
     return Failure(
-        type=clip(type_ or type(told).__qualname__, 200),
-        message=clip(_listed(told, leaves) if isinstance(told, BaseExceptionGroup) else message_of(told)),
+        type=clip(type_ or type(shown).__qualname__, 200),
+        message=clip(_listed(shown, leaves) if isinstance(shown, BaseExceptionGroup) else message_of(shown)),
         traceback=clip(_traceback_of(error)),
         attempt=attempt,
         cause=error,
@@ -186,21 +186,21 @@ _LEAF_BYTES: Final = 500
 
 def _listed(group: BaseException, leaves: Sequence[BaseException]) -> str:
     """The group's own message and, behind it, type and message of its leaves, as many as are read. Never raises."""
-    told = [clip(f"{type(each).__qualname__}: {message_of(each)}", _LEAF_BYTES) for each in leaves[:_LISTED]]
+    lines = [clip(f"{type(each).__qualname__}: {message_of(each)}", _LEAF_BYTES) for each in leaves[:_LISTED]]
     if len(leaves) > _LISTED:
-        told.append(f"and {len(leaves) - _LISTED} more")
-    return f"{clip(message_of(group), _LEAF_BYTES)}: {'; '.join(told)}"
+        lines.append(f"and {len(leaves) - _LISTED} more")
+    return f"{clip(message_of(group), _LEAF_BYTES)}: {'; '.join(lines)}"
 
 
 def without_cause(ended: Ended) -> Ended:
-    """For another process: an exception may not survive the way there."""
+    """Without the exception, which may not survive the way to another process."""
     if isinstance(ended, Returned):
         return ended
     return replace(ended, failure=replace(ended.failure, cause=None))
 
 
-class _Told(Exception):  # noqa: N818 - it stands for an error, whose name it bears
-    """An error of which this process has only the description."""
+class _Described(Exception):  # noqa: N818 - it stands for an error, whose name it bears
+    """An error of another process, of which this one has only the description."""
 
 
 class _Traceback(Exception):  # noqa: N818 - shown as the cause, as concurrent.futures does
@@ -212,7 +212,7 @@ def exception_of(failure: Failure) -> BaseException:
     """The exception itself, or one of the same name and message whose cause is its traceback as text."""
     if failure.cause is not None:
         return failure.cause
-    made: BaseException = type(failure.type, (_Told,), {})(failure.message)
+    made: BaseException = type(failure.type, (_Described,), {})(failure.message)
     made.__cause__ = None if failure.traceback is None else _Traceback(failure.traceback)
     return made
 

@@ -17,14 +17,31 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_CALLS: Final = 5
-"""How often a call is made at most when its Retry says nothing."""
+"""Calls made at most, of a Retry without `max_attempts`."""
 
 _MAX_TYPE: Final = 200
 
 log = logging.getLogger("jobtrail.task.calls")
 
 
-class Again(Exception):  # noqa: N818 - what a task asks for, not what went wrong
+class _Ask(Exception):  # noqa: N818 - asked for by a task, and no error of its own
+    """Survives pickling whatever parameters the __init__ of a host's own subclass has."""
+
+    def __init__(self, message: str) -> None:
+        if not isinstance(message, str):
+            name = type(self).__name__
+            raise TypeError(f"{name}(message={message!r}): write a text; an error has its own with str(error)")
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.__class__, self.args), vars(self)
+
+
+def _unpickled(kind: type[Exception], args: tuple[Any, ...]) -> Exception:
+    return kind.__new__(kind, *args)  # without __init__; pickle sets the attributes
+
+
+class Again(_Ask):
     """Asks for another attempt, whatever the task's Retry says of errors, if attempts are left; else the job fails.
 
     `after`: how long to wait for it, in seconds or as a timedelta; None: as long as the Retry says. Raised in a call
@@ -41,17 +58,13 @@ class Again(Exception):  # noqa: N818 - what a task asks for, not what went wron
         if isinstance(given, bool) or not isinstance(given, int | float | timedelta | None):
             raise TypeError(f"Again(after={after!r}): write seconds or a timedelta, or leave it out")
         seconds = after.total_seconds() if isinstance(after, timedelta) else after
-        # Written so that NaN, which compares as False, is refused.
-        if seconds is not None and not 0 <= seconds <= MAX_TIMEOUT:
+        if seconds is not None and not 0 <= seconds <= MAX_TIMEOUT:  # NaN is refused too
             raise ValueError(f"Again(after={after!r}): write from 0 to {MAX_TIMEOUT} seconds (30 days)")
         self.after_seconds: Final = None if seconds is None else float(seconds)
-        super().__init__(_text("Again", message))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.__class__, self.args), vars(self)
+        super().__init__(message)
 
 
-class Fail(Exception):  # noqa: N818 - what a task asks for; the error is the one that it names
+class Fail(_Ask):
     """Gives up: the job is failed, however many attempts are left. `type` is the error type in its row.
 
     Raises TypeError, ValueError for what is no text, or no type of 1 to 200 characters.
@@ -63,21 +76,15 @@ class Fail(Exception):  # noqa: N818 - what a task asks for; the error is the on
         if not 1 <= len(type) <= _MAX_TYPE:
             raise ValueError(f"Fail(type=…) has {len(type)} characters: write 1 to {_MAX_TYPE}")
         self.type: Final = type
-        super().__init__(_text("Fail", message))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.__class__, self.args), vars(self)
+        super().__init__(message)
 
 
-def _text(asked: str, message: object) -> str:
-    if not isinstance(message, str):
-        raise TypeError(f"{asked}(message={message!r}): write a text; an error has its own with str(error)")
-    return message
-
-
-def _unpickled(kind: type[Exception], args: tuple[Any, ...]) -> Exception:
-    """Without __init__, which a class of the host's own may have written otherwise; pickle sets the attributes."""
-    return kind.__new__(kind, *args)
+_RANGES: Final = {
+    "base": (0, MAX_TIMEOUT, f"from 0 to {MAX_TIMEOUT} (seconds before the second attempt)"),
+    "factor": (1, math.inf, "at least 1 (1 keeps the wait, 2 doubles it each time)"),
+    "max": (0, MAX_TIMEOUT, f"from 0 to {MAX_TIMEOUT} (the longest wait in seconds)"),
+    "jitter": (0, 1, "from 0 to 1 (the share by which a wait varies, 0.2 for a fifth)"),
+}
 
 
 @dataclass(frozen=True)
@@ -105,14 +112,20 @@ class Retry:
         """Raises DeclarationError, whose message names the fix."""
         if callable(self.base):
             raise DeclarationError("@Retry needs its parentheses: write @Retry()")
-        self._refuse_outside("base", 0, MAX_TIMEOUT, "seconds before the second attempt")
-        self._refuse_outside("factor", 1, math.inf, "1 keeps the wait, 2 doubles it each time")
-        self._refuse_outside("max", 0, MAX_TIMEOUT, "the longest wait in seconds")
-        self._refuse_outside("jitter", 0, 1, "the share by which a wait varies, 0.2 for a fifth")
+        for name, (least, most, advice) in _RANGES.items():
+            number: Any = getattr(self, name)
+            # NaN is in no range, and infinity is no number of seconds
+            if type(number) not in (int, float) or not (least <= number <= most and number < math.inf):
+                raise DeclarationError(f"Retry({name}={number!r}): write a number, {advice}")
         if self.max < self.base:
             raise DeclarationError(f"Retry(max={self.max!r}) is less than base={self.base!r}: raise max or lower base")
-        self._refuse_other_than_exceptions("on")
-        self._refuse_other_than_exceptions("give_up_on")
+        for name in ("on", "give_up_on"):
+            kinds: object = getattr(self, name)
+            if not isinstance(kinds, tuple) or not all(
+                inspect.isclass(each) and issubclass(each, BaseException) for each in kinds
+            ):
+                advice = f"write a tuple of exception classes, for example {name}=(TimeoutError,)"
+                raise DeclarationError(f"Retry({name}={kinds!r}): {advice}")
         self._refuse_what_never_acts()
 
     def delay(self, attempt: int, random: float) -> float:
@@ -158,24 +171,6 @@ class Retry:
         once = functools.partial(function, *args, **kwargs)
         return cast("R", _awaited(self, once) if inspect.iscoroutinefunction(function) else _called(self, once))
 
-    def _refuse_outside(self, name: str, least: float, most: float, meaning: str) -> None:
-        value: Any = getattr(self, name)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        # Written so that NaN, which compares as False, is refused; infinity is no number of seconds either.
-        if not (is_number and least <= value <= most and value < math.inf):
-            limits = f"at least {least}" if most == math.inf else f"from {least} to {most}"
-            raise DeclarationError(f"Retry({name}={value!r}): write a number, {limits} ({meaning})")
-
-    def _refuse_other_than_exceptions(self, name: str) -> None:
-        kinds: object = getattr(self, name)
-        if isinstance(kinds, type) and issubclass(kinds, BaseException):
-            raise DeclarationError(f"Retry({name}={kinds.__name__}): write a tuple, {name}=({kinds.__name__},)")
-        if not isinstance(kinds, tuple) or not all(
-            isinstance(each, type) and issubclass(each, BaseException) for each in kinds
-        ):
-            example = f"write a tuple of exception classes, for example {name}=(TimeoutError,)"
-            raise DeclarationError(f"Retry({name}={kinds!r}): {example}")
-
     def _refuse_what_never_acts(self) -> None:
         attempts: object = self.max_attempts
         if attempts is not None and not (type(attempts) is int and 1 < attempts <= MAX_ATTEMPTS):
@@ -185,7 +180,7 @@ class Retry:
             raise DeclarationError("Retry(on=()) retries nothing: leave it out, or write retry=None on a task")
         if BaseException in self.on:
             advice = "write Exception, and name any other one that is worth another attempt"
-            raise DeclarationError(f"Retry(on={self.on!r}) would repeat what was told to end: {advice}")
+            raise DeclarationError(f"Retry(on={self.on!r}) would repeat a task that was cancelled: {advice}")
         if all(issubclass(each, self.give_up_on) for each in self.on):
             advice = "name narrower errors there, or leave the Retry out"
             raise DeclarationError(f"Retry(give_up_on={self.give_up_on!r}) covers all of on={self.on!r}: {advice}")
@@ -205,7 +200,7 @@ def is_retried(error: BaseException, retry: Retry | None) -> bool:
 
 
 def asked_wait(error: BaseException) -> float | None:
-    """Seconds that Again asks for, the longest of them in a group; None where none names a time."""
+    """Seconds to wait as Again asks, the longest of them in a group; None where none names a time."""
     asked = [each.after_seconds for each in leaves_of(error) if isinstance(each, Again)]
     return max((each for each in asked if each is not None), default=None)
 
@@ -283,7 +278,7 @@ def _terms(retry: Retry, once: functools.partial[Any], made: int = 0) -> dict[st
 
 
 class NotRepeated:
-    """Marks a task: it is repeated by the nodes and not where it is called."""
+    """Base of a task, which nodes repeat, and not the one who calls it."""
 
 
 def _refuse(function: object, flaws: Sequence[tuple[Callable[[Any], bool], str]]) -> None:
@@ -304,8 +299,10 @@ _NOT_CALLED: Final = (
     ),
     (inspect.iscoroutine, "is called already; hand over the function and, after it, the arguments"),
     (lambda each: not callable(each), "cannot be called"),
-    (inspect.isgeneratorfunction, "yields; collect the values and return a list"),
-    (inspect.isasyncgenfunction, "yields; collect the values and return a list"),
+    (
+        lambda each: inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each),
+        "yields; collect the values and return a list",
+    ),
 )
 
 

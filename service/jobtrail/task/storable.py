@@ -8,7 +8,8 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from types import GeneratorType
 from typing import Final, NamedTuple
@@ -19,11 +20,10 @@ from jobtrail.errors import FieldError, InvalidInputError, NotJsonError, ResultN
 from jobtrail.limits import MAX_DIGITS, MAX_NESTING
 
 MAX_FLAWS: Final = 100
-"""No more are told at once: a body of a million NaN gets an answer of a readable length."""
+"""Flaws listed at most, so that a body of a million NaN gets an answer of a readable length."""
 
 _LARGEST: Final = int(sys.float_info.max)
 _TOO_DEEP: Final = f"nested more than {MAX_NESTING} levels deep"
-_TOO_LARGE: Final = "a number beyond the range of a double"
 
 # made once: a task may put something else in the place of json.dumps
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -38,12 +38,12 @@ def parse(raw: bytes) -> object:
     """
     text = _decode(raw)
     try:
-        value, refused = _read(text)
+        value, is_doubtful = _read(text)
     except json.JSONDecodeError as error:
         raise NotJsonError(error.msg, error.lineno, error.colno) from None
     except RecursionError:
-        raise InvalidInputError([FieldError(_pointer_to_depth(text), _TOO_DEEP)]) from None
-    if (refused or _SUSPECT_ESCAPE.search(text) or _is_deep(value)) and (flaws := check(value)):
+        value, is_doubtful = _read(_cut_where_too_deep(text))[0], True
+    if (is_doubtful or _is_deep(value)) and (flaws := check(value)):
         raise InvalidInputError(flaws)
     return value
 
@@ -51,25 +51,9 @@ def parse(raw: bytes) -> object:
 def check(value: object) -> list[FieldError]:
     """Everything about a parsed JSON value that the database cannot hold, at most MAX_FLAWS; empty: it can be stored.
 
-    Pointers lead into the value. Cycles and any depth are fine to ask about: nothing below level 64 is looked at.
+    Pointers lead into the value. Cycles and any depth are fine: nothing below level 64 is looked at.
     """
     return list(islice(_flaws(value, 0), MAX_FLAWS))
-
-
-def names_in(value: object) -> frozenset[str]:
-    """Those of all objects in a JSON value, at any depth; cycles are fine."""
-    names: set[str] = set()
-    seen: set[int] = set()
-    todo = [value]
-    while todo:
-        container = todo.pop()
-        if not isinstance(container, dict | list) or id(container) in seen:
-            continue
-        seen.add(id(container))
-        if isinstance(container, dict):
-            names.update(name for name in container if isinstance(name, str))
-        todo.extend(container.values() if isinstance(container, dict) else container)
-    return frozenset(names)
 
 
 def dump(value: object) -> str:
@@ -82,60 +66,44 @@ def result_to_json(value: object, limit: int) -> str:
 
     Raises ResultNotJsonError, and ResultTooLargeError above `limit` bytes of UTF-8.
     """
+    plain: object = None
     try:
         if isinstance(value, GeneratorType):
             value = list(islice(value, limit))  # it may never end
         _refuse_huge(value, limit)
         plain = to_jsonable_python(value)
+        text = dump(plain)
+        size = len(text.encode())
     except ResultTooLargeError:
         raise
     except Exception as error:  # a model's serializer is the task's own code and may raise anything
-        raise ResultNotJsonError(f"the result is not JSON: {message_of(error)}") from error
-    try:
-        text = dump(plain)
-        size = len(text.encode())
-    except (ValueError, TypeError, RecursionError) as error:
         flaws = check(plain)
-        raise ResultNotJsonError(
-            f"the result is not JSON: {InvalidInputError(flaws[:3]) if flaws else message_of(error)}"
-        ) from error
+        raise ResultNotJsonError(InvalidInputError(flaws[:3]) if flaws else message_of(error)) from error
     # the size first: looking at each value of something huge would take seconds
     if size > limit:
         raise ResultTooLargeError(size, limit)
     if flaws := check(plain):
-        raise ResultNotJsonError(f"the result is not JSON: {InvalidInputError(flaws[:3])}")
+        raise ResultNotJsonError(InvalidInputError(flaws[:3]))
     return text
 
 
-def _refuse_huge(value: object, limit: int) -> None:
-    """Counts the bytes of JSON that a result has at least, until they are more than `limit`.
-
-    To convert something huge would take seconds; for a list that holds another ten times over, and so on, for ever.
-    """
-    size = 1  # of each value one byte is counted where it stands, of what is weighed the rest when its turn comes
-    todo: list[tuple[object, int]] = [(value, 0)]
-    while todo and size <= limit:
-        each, depth = todo.pop()
-        if depth > MAX_NESTING:
-            continue
-        inner: Iterable[object] = ()
-        if type(each) is str:
-            size += len(each) + 1
-        elif type(each) is list or type(each) is tuple:
-            size, inner = size + 2 * len(each), each
-        elif type(each) is dict:
-            size, inner = size + 5 * len(each), each.values()
-        if size <= limit:
-            todo.extend((one, depth + 1) for one in inner if type(one) in _WEIGHED)
-    if size > limit:
-        raise ResultTooLargeError(size, limit, at_least=True)
-
-
-_WEIGHED: Final = frozenset({str, list, tuple, dict})
+def names_in(value: object) -> frozenset[str]:
+    """The names of all objects in a JSON value, at any depth; cycles are fine."""
+    names: set[str] = set()
+    seen: set[int] = set()
+    todo = [value]
+    while todo:
+        container = todo.pop()
+        if isinstance(container, dict | list) and id(container) not in seen:
+            seen.add(id(container))
+            if isinstance(container, dict):
+                names.update(name for name in container if isinstance(name, str))
+            todo.extend(container.values() if isinstance(container, dict) else container)
+    return frozenset(names)
 
 
 def message_of(error: BaseException) -> str:
-    """Its text. Never raises."""
+    """The text of an error. Never raises."""
     try:
         return str(error)
     except BaseException as worse:  # noqa: BLE001 - the task's own __str__ may do anything
@@ -143,7 +111,7 @@ def message_of(error: BaseException) -> str:
 
 
 def shown(value: object) -> str:
-    """Its repr. Never raises."""
+    """The repr of a value. Never raises."""
     try:
         return repr(value)
     except Exception as error:  # noqa: BLE001 - the type's own __repr__ may do anything
@@ -183,7 +151,7 @@ class _Refused(NamedTuple):
 
 def _flaws(value: object, depth: int) -> Iterator[FieldError]:
     if not isinstance(value, dict | list):
-        yield from _flaws_of_scalar(value)
+        yield from (FieldError("", detail) for detail in _wrong_with(value))
     elif depth == MAX_NESTING:
         yield FieldError("", _TOO_DEEP)
     else:
@@ -195,32 +163,21 @@ def _flaws(value: object, depth: int) -> Iterator[FieldError]:
                 yield from (flaw.under(step(key)) for flaw in _flaws(item, depth + 1))
 
 
-def _flaws_of_scalar(value: object) -> Iterator[FieldError]:
+def _wrong_with(value: object) -> Iterator[str]:
     match value:
         case str():
-            yield from (FieldError("", f"the text has {each}") for each in _unstorable(value))
-        case int() if not -_LARGEST <= value <= _LARGEST:
-            yield FieldError("", _TOO_LARGE)
-        case float() if not math.isfinite(value):
-            yield FieldError("", f"{value} is not JSON")
-        case None | int() | float():
-            pass
+            yield from (f"the text has {each}" for each in _unstorable(value))
+        case float() if math.isnan(value):
+            yield "NaN is not JSON"
+        case int() | float():
+            if not -_LARGEST <= value <= _LARGEST:
+                yield "a number beyond the range of a double"
         case _Refused(detail):
-            yield FieldError("", detail)
+            yield detail
+        case None:
+            pass
         case _:
-            yield FieldError("", f"{type(value).__qualname__} is not JSON")
-
-
-_SMALL: Final = 2**63
-
-
-def _is_plain(value: object) -> bool:
-    """Whether nothing can be wrong with it; answers fast for what nearly all values are."""
-    if type(value) is str:
-        return value.isascii() and "\0" not in value
-    if type(value) is float:
-        return math.isfinite(value)
-    return value is None or value is True or value is False or (type(value) is int and -_SMALL < value < _SMALL)
+            yield f"{type(value).__qualname__} is not JSON"
 
 
 def _unstorable(text: str) -> Iterator[str]:
@@ -228,6 +185,18 @@ def _unstorable(text: str) -> Iterator[str]:
         yield "the character U+0000"
     if re.search("[\ud800-\udfff]", text):
         yield "a lone surrogate"
+
+
+_SMALL: Final = 2**63
+
+
+def _is_plain(value: object) -> bool:
+    """True if nothing can be wrong with it, as with nearly all values; fast."""
+    if type(value) is str:
+        return value.isascii() and "\0" not in value
+    if type(value) is float:
+        return math.isfinite(value)
+    return value is None or value is True or value is False or (type(value) is int and -_SMALL < value < _SMALL)
 
 
 def _decode(raw: bytes) -> str:
@@ -242,52 +211,37 @@ def _decode(raw: bytes) -> str:
 
 
 # Only escapes can bring NUL and lone surrogates into a text that was decoded from UTF-8.
-_SUSPECT_ESCAPE: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+_DOUBTFUL_TEXT: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 # Without a match no number can leave a double's range: fewer than 200 digits before an exponent of one.
-_LONG_NUMBER: Final = re.compile(r"[0-9][eE]\+?[0-9]{2}|(?<![0-9])[0-9]{200}")
+_DOUBTFUL_NUMBER: Final = re.compile(r"[0-9][eE]\+?[0-9]{2}|(?<![0-9])[0-9]{200}|NaN|Infinity")
 
 
 def _read(text: str) -> tuple[object, bool]:
-    """The value with a _Refused for each thing that cannot be stored, and whether there is one.
+    """The value, and whether `check` may find something in it: a _Refused, or what JSON text can say and jsonb cannot.
 
-    Each number is looked at only if one of them may be too large: that makes a long list six times as slow to read.
+    Each number is looked at only if one of them may be too long: that makes a long list six times as slow to read.
     """
-    refused = False
-
-    def refuse(detail: str) -> _Refused:
-        nonlocal refused
-        refused = True
-        return _Refused(detail)
-
-    def number(convert: Callable[[str], float]) -> Callable[[str], object]:
-        def read(digits: str) -> object:
-            # The length comes first: Python itself refuses to read more than 4,300 digits.
-            if len(digits) > MAX_DIGITS and sum(map(str.isdigit, digits)) > MAX_DIGITS:
-                return refuse(f"a number of more than {MAX_DIGITS} digits")
-            found = convert(digits)
-            return found if -_LARGEST <= found <= _LARGEST else refuse(_TOO_LARGE)
-
-        return read
+    is_repeated = False
 
     def read_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        nonlocal is_repeated
         found = dict(pairs)
         if len(found) < len(pairs):
-            seen: set[str] = set()
-            for name, _ in pairs:
-                if name in seen:
-                    found[name] = refuse("the name appears more than once in its object")
-                seen.add(name)
+            is_repeated = True
+            counts = Counter(name for name, _ in pairs)
+            refused = _Refused("the name appears more than once in its object")
+            found |= {name: refused for name, count in counts.items() if count > 1}
         return found
 
-    careful = _LONG_NUMBER.search(text) is not None
-    value = json.loads(
-        text,
-        parse_int=number(int) if careful else None,
-        parse_float=number(float) if careful else None,
-        parse_constant=lambda name: refuse(f"{name} is not JSON"),
-        object_pairs_hook=read_object,
-    )
-    return value, refused
+    def read_number(digits: str) -> object:
+        # Python itself refuses to read more than 4,300 digits.
+        if len(digits) > MAX_DIGITS and sum(map(str.isdigit, digits)) > MAX_DIGITS:
+            return _Refused(f"a number of more than {MAX_DIGITS} digits")
+        return int(digits) if digits.lstrip("-").isdigit() else float(digits)
+
+    hook = read_number if _DOUBTFUL_NUMBER.search(text) else None
+    value = json.loads(text, parse_int=hook, parse_float=hook, object_pairs_hook=read_object)
+    return value, bool(is_repeated or hook or _DOUBTFUL_TEXT.search(text))
 
 
 def _is_deep(value: object) -> bool:
@@ -304,26 +258,46 @@ def _is_deep(value: object) -> bool:
     return True
 
 
-def _pointer_to_depth(text: str) -> str:
-    """Where the text goes too deep: what comes before that place is closed there and read instead."""
-    closers: list[str] = []
+def _cut_where_too_deep(text: str) -> str:
+    """The text up to one level more than can be stored, and closed there: Python could not read all of it."""
+    closers = ""
     for token in re.finditer(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', text):
         match token[0]:
             case "[" | "{" if len(closers) == MAX_NESTING:
-                value, _ = _read(f"{text[: token.start()]}null{''.join(reversed(closers))}")
-                break
+                return f"{text[: token.start()]}[]{closers}"
             case "[":
-                closers.append("]")
+                closers = f"]{closers}"
             case "{":
-                closers.append("}")
+                closers = f"}}{closers}"
             case "]" | "}":
-                closers.pop()
+                closers = closers[1:]
             case _:
                 pass
-    else:
-        return ""  # Python could not read it because it was asked from a deep stack
-    found = ""
-    while isinstance(value, dict | list):
-        key, value = list(value.items())[-1] if isinstance(value, dict) else (len(value) - 1, value[-1])
-        found += step(key)
-    return found
+    raise InvalidInputError([FieldError("", _TOO_DEEP)])  # it was read from a deep stack
+
+
+_WEIGHED: Final = frozenset({str, list, tuple, dict})
+
+
+def _refuse_huge(value: object, limit: int) -> None:
+    """Counts the bytes of JSON that a result has at least, until they are more than `limit`.
+
+    To convert something huge would take seconds; for a list that holds another ten times over, and so on, for ever.
+    """
+    size = 1  # of each value one byte is counted where it stands, of what is weighed the rest when its turn comes
+    todo: list[tuple[object, int]] = [(value, 0)]
+    while todo and size <= limit:
+        each, depth = todo.pop()
+        if depth > MAX_NESTING:
+            continue
+        inner: Iterable[object] = ()
+        if type(each) is str:
+            size += len(each) + 1
+        elif type(each) is list or type(each) is tuple:
+            size, inner = size + 2 * len(each), each
+        elif type(each) is dict:
+            size, inner = size + 5 * len(each), each.values()
+        if size <= limit:
+            todo.extend((one, depth + 1) for one in inner if type(one) in _WEIGHED)
+    if size > limit:
+        raise ResultTooLargeError(size, limit, at_least=True)

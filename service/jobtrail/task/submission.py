@@ -44,6 +44,8 @@ Priority = Annotated[int, Field(strict=True, ge=limits.MIN_PRIORITY, le=limits.M
 Tag = Annotated[str, Field(strict=True, min_length=1, max_length=limits.MAX_TAG_LENGTH)]
 Tags = Annotated[list[Tag], Field(max_length=limits.MAX_TAGS)]
 Ttl = Annotated[Seconds, Field(ge=0, le=limits.MAX_TTL)]
+Timeout = Annotated[Seconds, Field(ge=limits.MIN_TIMEOUT, le=limits.MAX_TIMEOUT)]
+MaxAttempts = Annotated[int, Field(strict=True, ge=1, le=limits.MAX_ATTEMPTS), WHOLE]
 Queue = Annotated[str, Field(strict=True, pattern=limits.QUEUE_PATTERN)]
 
 
@@ -74,17 +76,14 @@ class Submission(Documented):
     priority: Annotated[Priority | None, Field(description="0 to 9, higher first; 5 by default.")] = None
     tags: Annotated[Tags, Field(description="Words to find the job by.")] = Field(default_factory=list)
     run_at: Annotated[Due | None, Field(description="Not before this time (RFC 3339 with a zone).")] = None
-    ttl: Annotated[
-        Ttl | None,
-        Field(description="Seconds that the finished row is kept; null keeps it for ever."),
-    ] = None
-    timeout: Annotated[
-        Annotated[Seconds, Field(ge=limits.MIN_TIMEOUT, le=limits.MAX_TIMEOUT)] | None,
-        Field(description="Seconds that one attempt may take; null for no limit."),
-    ] = None
+    ttl: Annotated[Ttl | None, Field(description="Seconds that the finished row is kept; null keeps it for ever.")] = (
+        None
+    )
+    timeout: Annotated[Timeout | None, Field(description="Seconds that one attempt may take; null for no limit.")] = (
+        None
+    )
     max_attempts: Annotated[
-        Annotated[int, Field(strict=True, ge=1, le=limits.MAX_ATTEMPTS), WHOLE] | None,
-        Field(description="How often the job may be started; 1 unless the task says otherwise."),
+        MaxAttempts | None, Field(description="How often the job may be started; 1 unless the task says otherwise.")
     ] = None
 
 

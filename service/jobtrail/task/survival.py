@@ -5,7 +5,7 @@ import io
 import json
 import typing
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -59,7 +59,7 @@ def adapter_of(hint: Any) -> TypeAdapter[Any]:
 
 
 def makes_values(schema: Node) -> bool:
-    """Whether reading the same JSON again may give another value: by a default_factory, or a function of the user's."""
+    """True if reading the same JSON again may give another value, by a default_factory or a function of the user's."""
     return any(
         "default_factory" in node or node.get("post_init") or node.get("custom_init") or _has_function(node)
         for node, _ in _nodes(schema)
@@ -127,47 +127,44 @@ _NOT_JSON: Final = {
 }
 """By the kind of the schema."""
 
-_ONCE: Final[frozenset[object]] = frozenset(
+_FILE: Final = "{} is an open file, which stays in its process: pass the path"
+_ONCE: Final = [
     getattr(collections.abc, f"{prefix}{name}")
     for prefix in ("", "Async")
     for name in ("Iterable", "Iterator", "Generator")
-)
+]
 
-_CLASSES: Final[tuple[tuple[Callable[[type], bool], str], ...]] = (
-    (
-        lambda part: issubclass(part, Secret | SecretStr | SecretBytes),
-        "{} is masked in JSON and would be lost: pass a reference, and read the secret inside the task",
-    ),
-    (
-        lambda part: part is JobContext,
-        "the node hands the JobContext over: make it the first parameter, annotated JobContext alone",
-    ),
-    (
-        lambda part: any(base.__module__.partition(".")[0] in WEB for base in part.__mro__),
-        "{} ends with its request: pass what the task needs from it",
-    ),
-    (
-        lambda part: hasattr(part, "__mapper__"),
-        "{} is a row of a database session: pass its key, and load the row inside the task",
-    ),
-    (
-        lambda part: part in (IO, TextIO, BinaryIO) or issubclass(part, io.IOBase),
-        "{} is an open file, which stays in its process: pass the path",
-    ),
-    (lambda part: issubclass(part, OrderedDict), _NOT_JSON["ordered-dict"]),
-    (lambda part: part is BaseModel, "BaseModel itself has no fields, so all of them would be lost: name the models"),
-    (lambda part: part in _ONCE, _NOT_JSON["generator"]),
-    (lambda part: part in (Callable, FunctionType), _NOT_JSON["callable"]),
-)
+_CLASSES: Final[Mapping[object, str]] = {
+    JobContext: "the node hands the JobContext over: make it the first parameter, annotated JobContext alone",
+    BaseModel: "BaseModel itself has no fields, so all of them would be lost: name the models",
+    FunctionType: _NOT_JSON["callable"],
+    **dict.fromkeys(_ONCE, _NOT_JSON["generator"]),
+    **dict.fromkeys((IO, TextIO, BinaryIO), _FILE),
+}
+"""Reasons against a class itself."""
+
+_BASES: Final = {
+    Secret | SecretStr | SecretBytes: "{} is masked in JSON and would be lost: pass a reference, and read the secret "
+    "inside the task",
+    io.IOBase: _FILE,
+    OrderedDict: _NOT_JSON["ordered-dict"],
+}
+"""Reasons against a class and its subclasses."""
 
 
 def _refuse(part: object) -> None:
-    if isinstance(part, type):
-        reason = next((reason.format(part.__name__) for applies, reason in _CLASSES if applies(part)), None)
-    else:
-        reason = _reason_against_metadata(part)
+    reason = _reason_against_class(part) if isinstance(part, type) else _reason_against_metadata(part)
     if reason:
         raise UnfitTypeError(reason)
+
+
+def _reason_against_class(part: type) -> str | None:
+    reason = _CLASSES.get(part) or next((reason for base, reason in _BASES.items() if issubclass(part, base)), None)
+    if any(base.__module__.partition(".")[0] in WEB for base in part.__mro__):
+        reason = "{} ends with its request: pass what the task needs from it"
+    elif hasattr(part, "__mapper__"):
+        reason = "{} is a row of a database session: pass its key, and load the row inside the task"
+    return reason and reason.format(part.__name__)
 
 
 def _reason_against_metadata(part: object) -> str | None:
@@ -194,7 +191,7 @@ _ELSEWHERE: Final = frozenset({"metadata", "default", "serialization", "computed
 
 
 def _nodes(schema: Node) -> Iterator[tuple[Node, bool]]:
-    """Each part of the schema, also of fields of models, and whether it meets the JSON as it is stored."""
+    """Each part of the schema, also of fields of models, with True if it reads the JSON as it is stored."""
     known = _definitions_of(schema)
     todo: list[tuple[object, bool]] = [(schema, True)]
     seen: set[tuple[str, bool]] = set()
@@ -221,7 +218,7 @@ def _definitions_of(schema: Node) -> dict[str, Node]:
 
 
 def _kind(node: Node) -> str:
-    """Empty for what is no schema: the fields of a model by their names, say."""
+    """The kind of a schema; empty for other parts, such as the fields of a model by their names."""
     kind = node.get("type")
     return kind if isinstance(kind, str) else ""
 

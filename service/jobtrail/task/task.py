@@ -1,18 +1,19 @@
-"""A task: a function of the host, and what it says of its jobs when the caller says nothing."""
+"""A task: a function of the host, and the options of its jobs where the caller gives none."""
 
 import functools
 import inspect
-import re
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
 from enum import Enum, auto
-from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import Annotated, Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+
+from pydantic import BaseModel, Field, InstanceOf, ValidationError
 
 from jobtrail import limits
 from jobtrail.errors import DeclarationError
 from jobtrail.task.arguments import Signature
 from jobtrail.task.context import JobContext
 from jobtrail.task.retry import NotRepeated, Retry
+from jobtrail.task.submission import MaxAttempts, Priority, Queue, Timeout, Ttl
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,7 +22,7 @@ RunsIn = Literal["loop", "thread", "process"]
 
 
 class Unset(Enum):
-    """Says that nothing was said, where None has a meaning of its own."""
+    """Marks an option that was left out, where None has a meaning of its own."""
 
     UNSET = auto()
 
@@ -51,34 +52,29 @@ class Task(NotRepeated, Generic[P, R]):
     ) -> None:
         """Raises DeclarationError, whose message names the fix."""
         self.signature: Final = Signature(function)
-        check = _Check(f"task {function.__module__}.{function.__qualname__}")
+        options = _options(
+            function,
+            name=function.__name__ if name is None else name,
+            runs_in=runs_in,
+            queue=queue,
+            priority=priority,
+            max_attempts=max_attempts,
+            timeout=timeout,
+            # Left out, errors are retried as soon as the task or one of its jobs allows more attempts.
+            retry=None if retry is UNSET else retry,
+            ttl=None if ttl is UNSET else ttl,
+        )
         self.function: Final = function
-        self.name: Final = check.matching(
-            "name",
-            function.__name__ if name is None else name,
-            limits.TASK_PATTERN,
-            "letters, digits and _ . : - after a letter or _, at most 200 of them",
-        )
+        self.name: Final = options.name
         self.description: Final = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
-        self.runs_in: Final = check.runs_in(runs_in, is_async=inspect.iscoroutinefunction(function))
-        self.queue: Final = check.matching(
-            "queue", queue, limits.QUEUE_PATTERN, "letters, digits and _ . : -, 1 to 100 of them"
-        )
-        self.priority: Final = check.whole(
-            "priority", priority, limits.MIN_PRIORITY, limits.MAX_PRIORITY, "higher goes first"
-        )
-        self.max_attempts: Final = check.whole(
-            "max_attempts", max_attempts, 1, limits.MAX_ATTEMPTS, "how often a job may be started"
-        )
-        self.timeout: Final = check.seconds(
-            "timeout", timeout, limits.MIN_TIMEOUT, limits.MAX_TIMEOUT, "None for no limit"
-        )
-        # Without a word about it errors are retried, as soon as the task or one of its jobs allows more attempts.
-        self.retry: Final = Retry() if retry is UNSET else check.retry(retry, max_attempts)
+        self.runs_in: Final[RunsIn] = options.runs_in or ("loop" if inspect.iscoroutinefunction(function) else "thread")
+        self.queue: Final = options.queue
+        self.priority: Final = options.priority
+        self.max_attempts: Final = options.max_attempts
+        self.timeout: Final = options.timeout
+        self.retry: Final = Retry() if retry is UNSET else options.retry
         self.has_ttl: Final = ttl is not UNSET
-        self.ttl: Final = (
-            None if ttl is UNSET else check.seconds("ttl", ttl, 0, limits.MAX_TTL, "None to keep the rows")
-        )
+        self.ttl: Final = options.ttl
         functools.update_wrapper(self, function, updated=())
         # Starlette looks here to see whether a callable object is async: a host may still hand it to BackgroundTasks.
         vars(self)["__call__"] = function
@@ -92,7 +88,7 @@ class Task(NotRepeated, Generic[P, R]):
 
     @property
     def place(self) -> str:
-        """Where the function is written."""
+        """Module, name, file and line of the function."""
         return f"{self.function.__module__}:{self.function.__qualname__} ({self.written})"
 
     @property
@@ -102,65 +98,60 @@ class Task(NotRepeated, Generic[P, R]):
         return f"{code.co_filename}:{code.co_firstlineno}"
 
 
-@dataclass(frozen=True)
-class _Check:
-    """Each check gives the value back, or raises DeclarationError."""
+class _Options(BaseModel):
+    """The options of `@task`, in the ranges of those of a job."""
 
-    where: str
+    name: Annotated[str, Field(strict=True, pattern=limits.TASK_PATTERN)]
+    runs_in: RunsIn | None
+    queue: Queue
+    priority: Priority
+    max_attempts: MaxAttempts
+    timeout: Timeout | None
+    retry: InstanceOf[Retry] | None
+    ttl: Ttl | None
 
-    def retry(self, value: Retry | None, max_attempts: int) -> Retry | None:
-        if not isinstance(value, Retry | None):
-            raise self._refusal("retry", value, "write Retry(…), or None if errors are final")
-        if value is not None and value.max_attempts is not None:
-            told = f"max_attempts={value.max_attempts}"
-            raise self._refusal("retry", value, f"for jobs the task counts: move {told} out of the Retry, to the task")
-        if value is not None and max_attempts == 1:
-            raise self._refusal(
-                "retry", value, "it can never act with max_attempts=1; write how often a job may be started"
-            )
-        return value
 
-    def runs_in(self, value: str | None, *, is_async: bool) -> Literal["loop", "thread", "process"]:
-        """`async def` runs on the loop; `def` in a thread, or in a process if it says so."""
-        match value, is_async:
-            case ((None | "loop"), True):
-                return "loop"
-            case ((None | "thread"), False):
-                return "thread"
-            case "process", False:
-                return "process"
-            case "process", _:
-                raise self._refusal(
-                    "runs_in", value, "a process runs a def; write def, with asyncio.run(…) in it if it needs a loop"
-                )
-            case "loop", _:
-                raise self._refusal("runs_in", value, "a def would block the loop; write async def, or leave it out")
-            case "thread", _:
-                raise self._refusal("runs_in", value, "an async def runs on the loop; write def, or leave it out")
-            case _:
-                raise self._refusal("runs_in", value, "write 'loop', 'thread' or 'process', or leave it out")
+def _options(function: Callable[..., object], **said: object) -> _Options:
+    """Raises DeclarationError for the first one that is impossible."""
+    try:
+        options = _Options.model_validate(said)
+    except ValidationError as error:
+        flaw = error.errors()[0]
+        option, advice = str(flaw["loc"][0]), flaw["msg"]
+    else:
+        option, advice = _conflict(options, is_async=inspect.iscoroutinefunction(function))
+        if not advice:
+            return options
+    where = f"{function.__module__}.{function.__qualname__}"
+    raise DeclarationError(f"task {where}, {option}={said[option]!r}: {advice}")
 
-    def matching(self, option: str, value: Any, pattern: str, advice: str) -> str:
-        if isinstance(value, str) and re.fullmatch(pattern, value):
-            return value
-        raise self._refusal(option, value, f"write {advice}")
 
-    def whole(self, option: str, value: Any, least: int, most: int, meaning: str) -> int:
-        if type(value) is int and least <= value <= most:
-            return value
-        raise self._refusal(option, value, f"write a whole number from {least} to {most} ({meaning})")
+def _conflict(options: _Options, *, is_async: bool) -> tuple[str, str]:
+    """An option that does not go with the others or with the function, and its fix; two empty texts: there is none."""
+    if advice := _RUNS_IN.get((options.runs_in, is_async)):
+        return "runs_in", advice
+    if options.retry is None:
+        return "", ""
+    if options.retry.max_attempts is not None:
+        advice = (
+            f"for jobs the task counts: move max_attempts={options.retry.max_attempts} out of the Retry, to the task"
+        )
+        return "retry", advice
+    if options.max_attempts == 1:
+        return "retry", "it can never act with max_attempts=1; write how often a job may be started"
+    return "", ""
 
-    def seconds(self, option: str, value: Any, least: float, most: float, meaning: str) -> float | None:
-        if value is None or (type(value) in (int, float) and least <= value <= most):
-            return None if value is None else float(value)
-        raise self._refusal(option, value, f"write seconds from {least:g} to {most}, {meaning}")
 
-    def _refusal(self, option: str, value: object, advice: str) -> DeclarationError:
-        return DeclarationError(f"{self.where}, {option}={value!r}: {advice}")
+_RUNS_IN: Final[Mapping[tuple[RunsIn | None, bool], str]] = {
+    ("loop", False): "a def would block the loop; write async def, or leave it out",
+    ("thread", True): "an async def runs on the loop; write def, or leave it out",
+    ("process", True): "a process runs a def; write def, with asyncio.run(…) in it if it needs a loop",
+}
+"""Advice by what the option says and whether the function is async."""
 
 
 class _Anything:
-    """Only a parameter that takes everything takes this too: a function that begins with one has no JobContext."""
+    """Accepted only by a parameter of any type: a function that begins with one has no JobContext."""
 
 
 class Declare(Protocol):
@@ -212,6 +203,6 @@ def task(function: Callable[..., object] | None = None, /, **said: Any) -> objec
     attempts that were lost with their node.
     Raises DeclarationError when the function cannot be a task.
     """
-    return (
-        Task[..., Any](function, **said) if function is not None else lambda function: Task[..., Any](function, **said)
-    )
+    if function is None:
+        return lambda function: Task[..., Any](function, **said)
+    return Task[..., Any](function, **said)
