@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from jobtrail.errors import AuditTimeoutError, InvalidInputError, UnknownQuestionError
-from jobtrail.ops.audit.questions import MOST_ROWS, Question, ask, question, questions
+from jobtrail.ops.audit import MOST_ROWS, Question, ask, question, questions
 from support.history import begin
 from support.psql import PSQLS, run, run_file
 from support.world import Place
