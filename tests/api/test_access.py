@@ -12,9 +12,7 @@ from starlette.routing import Route
 from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.routes import install
 from jobtrail.ops.access import SCOPES
-from jobtrail.ops.key_ring import KeyVerifier
-from jobtrail.ops.key_text import make
-from jobtrail.ops.keys import create_key, revoke_key
+from jobtrail.ops.keys import KeyVerifier, create_key, make, revoke_key
 from support.service import Service
 from support.world import Place, services_at, submitted
 

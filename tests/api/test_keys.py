@@ -17,9 +17,7 @@ from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.routes import install, routes
 from jobtrail.api.schemas import AccessKeyList, NewAccessKey
 from jobtrail.ops.access import SCOPES, Scope
-from jobtrail.ops.key_ring import KeyVerifier
-from jobtrail.ops.key_text import digest, make
-from jobtrail.ops.keys import create_key
+from jobtrail.ops.keys import KeyVerifier, create_key, digest, make
 from support.service import OPEN, Service, client_of
 from support.world import Place, services_at
 

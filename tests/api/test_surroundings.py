@@ -13,7 +13,7 @@ from jobtrail.api.routes import install
 from jobtrail.db.engine import open_database
 from jobtrail.db.url import normalize
 from jobtrail.jobs.services import Services
-from jobtrail.ops.audit.questions import Answer, questions
+from jobtrail.ops.audit import Answer, questions
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
 from jobtrail.task.task import task

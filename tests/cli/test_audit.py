@@ -1,6 +1,6 @@
 import json
 
-from jobtrail.ops.audit.questions import questions
+from jobtrail.ops.audit import questions
 from jobtrail.status import Status
 from support.command import Command
 from support.rows import in_status

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobtrail.ops.key_text import digest, make
+from jobtrail.ops.keys import digest, make
 from support.command import Command, ended
 from support.served import CHECKOUT, Served
 from support.until import until

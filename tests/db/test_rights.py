@@ -20,7 +20,7 @@ from jobtrail.db.url import normalize
 from jobtrail.jobs.purge import purge
 from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.services import Services
-from jobtrail.ops.audit.questions import ask, questions
+from jobtrail.ops.audit import ask, questions
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
 from support import tasks, world

@@ -21,7 +21,7 @@ from jobtrail.db import migrate
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.url import normalize
 from jobtrail.jobs.row import JobRow
-from jobtrail.ops.audit.questions import questions
+from jobtrail.ops.audit import questions
 from support.bouncer import PROGRAM, pgbouncer, through
 from support.command import Command, forks
 from support.host import TASKS, Host, settings_at

@@ -32,7 +32,7 @@ def refuse(n: int) -> int:
 """
 
 WHERE = """
-import json, jobtrail, jobtrail.ops.audit.questions, jobtrail.db.migrate as schema
+import json, jobtrail, jobtrail.ops.audit, jobtrail.db.migrate as schema
 print(json.dumps([jobtrail.__file__, schema.config().get_main_option("script_location"), schema.head()]))
 """
 

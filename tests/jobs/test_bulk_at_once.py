@@ -21,13 +21,13 @@ from support.until import until
 from support.world import Place
 
 
-def meanwhile(place: Place, *statements: str, job: UUID) -> None:
+def meanwhile(place: Place, *statements: str) -> None:
     """Done by somebody else, before this returns, between two awaits of the caller."""
 
     async def act() -> None:
         connection = await asyncpg.connect(place.url.libpq)
         for statement in statements:
-            await connection.execute(f"UPDATE jobtrail.jobs SET {statement} WHERE id = $1", job)
+            await connection.execute(statement)
         await connection.close()
 
     with ThreadPoolExecutor(1) as thread:
@@ -59,7 +59,8 @@ async def test_a_job_that_fails_again_is_not_met_again(services: Services, place
     jobs = await failed(place, 5)
 
     def fail_again(done: int, _total: int) -> None:
-        meanwhile(place, WHOLE[Status.RUNNING], WHOLE[Status.FAILED], job=jobs[done - 1])
+        update = f"UPDATE jobtrail.jobs SET {{}} WHERE id = '{jobs[done - 1]}'"
+        meanwhile(place, *(update.format(WHOLE[status]) for status in (Status.RUNNING, Status.FAILED)))
 
     assert counts(await bulk(services, Action.RETRY, NOOP, by="ann", on_batch=fail_again)) == (5, 5, 0)
     assert [len(await trail(place, job)) for job in jobs] == [4, 6, 4, 6, 6]
@@ -72,7 +73,7 @@ async def test_what_moves_between_count_and_act_is_somebody_elses(services: Serv
 
     def go_back(done: int, _total: int) -> None:
         if done == 2:
-            meanwhile(place, WHOLE[Status.PENDING], job=jobs[2])
+            meanwhile(place, f"UPDATE jobtrail.jobs SET {WHOLE[Status.PENDING]} WHERE id = '{jobs[2]}'")
 
     assert counts(await bulk(services, Action.RETRY, NOOP, by="ann", on_batch=go_back)) == (3, 2, 0)
     actors = await place.rows("SELECT actor FROM jobtrail.transitions WHERE job_id = $1 AND seq = 4", jobs[2])
@@ -85,17 +86,10 @@ async def test_what_comes_after_the_call_began_is_left_alone(services: Services,
         await born(place)
 
     def submit(_done: int, _total: int) -> None:
-        with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, insert(place)).result()
+        meanwhile(place, "INSERT INTO jobtrail.jobs (id, task) VALUES (gen_random_uuid(), 'noop')")
 
     assert counts(await bulk(services, Action.CANCEL, NOOP, by="ann", on_batch=submit)) == (3, 3, 0)
     assert sorted((await statuses(place)).values()) == ["cancelled"] * 3 + ["pending"] * 2
-
-
-async def insert(place: Place) -> None:
-    connection = await asyncpg.connect(place.url.libpq)
-    await connection.execute("INSERT INTO jobtrail.jobs (id, task) VALUES (gen_random_uuid(), 'noop')")
-    await connection.close()
 
 
 @pytest.mark.usefixtures("pairs")
@@ -126,7 +120,9 @@ async def test_single_moves_at_the_same_time_move_each_job_once(services: Servic
 
 
 @pytest.mark.usefixtures("pairs")
-async def test_who_is_stopped_in_the_middle_waits_for_the_batch_in_flight(services: Services, place: Place) -> None:
+@pytest.mark.parametrize("how", ["stopped", "disconnected"])
+async def test_what_was_told_is_what_was_committed(services: Services, place: Place, how: str) -> None:
+    """Who is stopped in the middle waits for the batch in flight; one whose connection is lost is undone."""
     jobs = await failed(place, 6)
     told: list[int] = []
     async with stuck_history(place, jobs[3]) as let_go:
@@ -134,31 +130,18 @@ async def test_who_is_stopped_in_the_middle_waits_for_the_batch_in_flight(servic
             bulk(services, Action.RETRY, NOOP, by="ann", on_batch=lambda done, _: told.append(done))
         )
         await until(lambda: somebody_waits(place))
-        calling.cancel()
-        await let_go()
-        with pytest.raises(asyncio.CancelledError):
+        if how == "stopped":
+            calling.cancel()
+            await let_go()
+        else:
+            await place.psql.execute(f"SELECT pg_terminate_backend(pid) {WAITING}")
+        with pytest.raises(asyncio.CancelledError if how == "stopped" else UnavailableError):
             await calling
-    assert told == [2, 4]
-    assert list((await statuses(place)).values()).count("pending") == 4
+    assert told == ([2, 4] if how == "stopped" else [2])
+    assert list((await statuses(place)).values()).count("pending") == told[-1]
 
 
-@pytest.mark.usefixtures("pairs")
-async def test_a_lost_connection_leaves_what_was_committed(services: Services, place: Place) -> None:
-    jobs = await failed(place, 6)
-    told: list[int] = []
-    async with stuck_history(place, jobs[3]):
-        calling = asyncio.create_task(
-            bulk(services, Action.RETRY, NOOP, by="ann", on_batch=lambda done, _: told.append(done))
-        )
-        await until(lambda: somebody_waits(place))
-        await place.psql.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            " AND datname = current_database()"
-        )
-        with pytest.raises(UnavailableError):
-            await calling
-    assert told == [2]
-    assert list((await statuses(place)).values()).count("pending") == 2
+WAITING = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
 @asynccontextmanager
@@ -182,8 +165,4 @@ async def stuck_history(place: Place, job_id: UUID) -> AsyncIterator[Any]:
 
 
 async def somebody_waits(place: Place) -> bool:
-    return bool(
-        await place.value(
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-    )
+    return bool(await place.value(f"SELECT count(*) {WAITING}"))

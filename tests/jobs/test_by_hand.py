@@ -22,28 +22,24 @@ ENDS = [
 async def test_an_end_that_is_typed(place: Place, before: Status, after: Status, kept: int) -> None:
     """In a zone whose days are not all alike, a day is 86,400 s all the same."""
     job_id = await in_status(place, before, created_by="ann", moved_by="ann")
+    other = await in_status(place, before)
     await place.psql.execute("SET timezone = 'Europe/Berlin'")
     try:
         await typed(place, job_id, after, ", finished_at = '2026-10-20 12:00+02'")
-        other = await in_status(place, before)
         await typed(place, other, after)
     finally:
         await place.psql.execute("RESET timezone")
-    for each in (job_id, other):
-        age = "SELECT extract(epoch FROM expires_at - finished_at)::int FROM jobtrail.jobs WHERE id = $1"
-        assert await place.value(age, each) == kept
-    assert await place.value("SELECT finished_at > now() - interval '1 min' FROM jobtrail.jobs WHERE id = $1", other)
+    query = """SELECT *, extract(epoch FROM expires_at - finished_at)::int AS kept,
+                      finished_at > now() - interval '1 min' AS is_now FROM jobtrail.jobs WHERE id = $1"""
+    ((row,), (untold,)) = [await place.rows(query, each) for each in (job_id, other)]
+    assert (row["kept"], untold["kept"], untold["is_now"]) == (kept, kept, True)
     user = await place.value("SELECT session_user")
-    (last,) = await place.rows(
-        "SELECT from_status, to_status, actor, reason, error FROM jobtrail.transitions "
-        "WHERE job_id = $1 ORDER BY seq DESC LIMIT 1",
-        job_id,
-    )
-    assert (last["from_status"], last["to_status"], last["actor"], last["reason"]) == (before, after, user, "sql")
-    (row,) = await place.rows("SELECT * FROM jobtrail.jobs WHERE id = $1", job_id)
     assert (row["cancel_requested_by"] == user) == (after is Status.CANCELLED)
     assert ("by-hand" in (row["error"] or "")) == (after is Status.FAILED)
-    assert row["error"] == last["error"]
+    query = "SELECT * FROM jobtrail.transitions WHERE job_id = $1 ORDER BY seq DESC LIMIT 1"
+    (last,) = await place.rows(query, job_id)
+    said = {"from_status": before, "to_status": after, "actor": user, "reason": "sql", "error": row["error"]}
+    assert {name: last[name] for name in said} == said
 
 
 @pytest.mark.parametrize("before", [Status.RUNNING, Status.FAILED, Status.CANCELLED])

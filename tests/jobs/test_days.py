@@ -14,7 +14,7 @@ from jobtrail import Again, JobContext, Jobtrail, task
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.jobs.amend import amend
 from jobtrail.jobs.purge import purge
-from jobtrail.ops.audit.questions import ask, question
+from jobtrail.ops.audit import ask, question
 from jobtrail.ops.keys import create_key
 from jobtrail.settings import Settings
 from jobtrail.task.submission import Amendment

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,6 +17,9 @@ from jobtrail.jobs.query import Filter, Page, list_statement
 from jobtrail.status import Status
 from support.until import until
 from support.world import Place, migrated
+
+LEASE = timedelta(seconds=30)
+SOON = datetime(2100, 1, 1, tzinfo=UTC)
 
 FILL = """
 WITH born AS (
@@ -100,6 +103,18 @@ def indexes(plan: list[dict[str, Any]]) -> set[str]:
     return {node["Index Name"] for node in plan if "Index Name" in node} - {"pk_pauses"}
 
 
+def pages(plan: list[dict[str, Any]], what: str) -> int:
+    found: int = plan[0]["Shared Hit Blocks"] + plan[0]["Shared Read Blocks"]
+    print(f"{what}: {found} pages, {plan[0]['Actual Total Time']:.2f} ms")
+    return found
+
+
+def touched(plan: list[dict[str, Any]]) -> int:
+    """Rows of the index by which jobs are claimed."""
+    nodes = [node for node in plan if node.get("Index Name") == "ix_jobs_claim"]
+    return sum(node["Actual Rows"] * node["Actual Loops"] for node in nodes)
+
+
 async def test_fenced_updates_go_by_primary_key(filled: Filled) -> None:
     count = len(filled.running)
     keys = {"node": filled.node, "id": filled.running, "attempt": [1] * count}
@@ -109,7 +124,7 @@ async def test_fenced_updates_go_by_primary_key(filled: Filled) -> None:
         "error": [None] * count, "delay": [None] * count, "more": [0] * count,
         "progress": [None] * count,
     }  # fmt: skip
-    for update, parameters in ((finish._FINISH, ends), (renew._RENEW, {**keys, "lease": finish.timedelta(seconds=30)})):
+    for update, parameters in ((finish._FINISH, ends), (renew._RENEW, {**keys, "lease": LEASE})):
         for shape in (update.plain, update.stepping):
             plan = await plan_of(filled.place, shape, parameters)
             assert indexes(plan) == {"pk_jobs"}
@@ -121,8 +136,7 @@ async def test_the_claim_reads_no_more_than_it_takes(filled: Filled, queues: lis
     plan = await plan_of(filled.place, claim._NEXT, _poll(queues=queues))
     assert indexes(plan) == {"ix_jobs_claim", "pk_jobs"}
     assert plan[0]["Actual Rows"] == 20
-    touched = [node for node in plan if node.get("Index Name") == "ix_jobs_claim"]
-    assert sum(node["Actual Rows"] * node["Actual Loops"] for node in touched) < 20 + 2 * 40
+    assert touched(plan) < 20 + 2 * 40
 
 
 async def test_an_idle_poll_is_cheap_whatever_waits_for_tomorrow(place: Place) -> None:
@@ -131,10 +145,8 @@ async def test_an_idle_poll_is_cheap_whatever_waits_for_tomorrow(place: Place) -
     await place.psql.execute("VACUUM ANALYZE jobtrail.jobs")
     for statement in (claim._NEXT, claim._DUE):
         plan = await plan_of(place, statement, _poll())
-        buffers = plan[0]["Shared Hit Blocks"] + plan[0]["Shared Read Blocks"]
-        print(f"an idle poll over 20,000 future jobs: {buffers} pages, {plan[0]['Actual Total Time']:.2f} ms")
         assert indexes(plan) <= {"ix_jobs_claim", "pk_jobs"}
-        assert buffers < 500
+        assert pages(plan, "an idle poll over 20,000 future jobs") < 500
 
 
 PAUSE = """
@@ -151,31 +163,26 @@ async def test_pauses_are_read_once_and_a_paused_queue_not_at_all(place: Place) 
     assert indexes(plan) == {"ix_jobs_claim", "pk_jobs"}
     assert plan[0]["Actual Rows"] == 20
     assert _loops_over_pauses(plan) <= {0, 1}
-    touched = [node for node in plan if node.get("Index Name") == "ix_jobs_claim"]
-    assert sum(node["Actual Rows"] * node["Actual Loops"] for node in touched) < 20 + 2 * 40
+    assert touched(plan) < 20 + 2 * 40
 
     await place.psql.execute("INSERT INTO jobtrail.pauses (kind, name) VALUES ('queue', 'q0')")
     idle = await plan_of(place, claim._NEXT, _poll())
-    buffers = idle[0]["Shared Hit Blocks"] + idle[0]["Shared Read Blocks"]
-    print(f"a poll over 20,000 jobs of paused queues: {buffers} pages, {idle[0]['Actual Total Time']:.2f} ms")
-    assert buffers < 500
+    assert pages(idle, "a poll over 20,000 jobs of paused queues") < 500
 
     ids = [row["id"] for row in await place.rows("SELECT id FROM jobtrail.jobs WHERE status = 'pending' LIMIT 50")]
-    by_id = await plan_of(place, claim._THESE, {"node": uuid4(), "lease": finish.timedelta(seconds=30), "ids": ids})
+    by_id = await plan_of(place, claim._THESE, {"node": uuid4(), "lease": LEASE, "ids": ids})
     assert indexes(by_id) == {"pk_jobs"}
     assert by_id[0]["Actual Rows"] == 0
     assert _loops_over_pauses(by_id) <= {0, 1}
 
-
-async def test_a_backlog_of_a_paused_task_is_read_in_the_order_of_the_claim(place: Place) -> None:
-    """Its rows are passed over one by one, so each poll pays for them; but none is locked, and nothing is sorted."""
-    await fill(place)
+    # rows of a paused task are passed over one by one, so each poll pays for them; but none is locked or sorted
+    await place.psql.execute("DELETE FROM jobtrail.pauses")
     await place.psql.execute("INSERT INTO jobtrail.pauses (kind, name) VALUES ('task', 'noop')")
     plan = await plan_of(place, claim._NEXT, _poll(tasks=["noop", "t1"]))
     passed = sum(
         node["Rows Removed by Filter"] * node["Actual Loops"] for node in plan if "Rows Removed by Filter" in node
     )
-    print(f"a poll over {passed} due jobs of a paused task: {plan[0]['Actual Total Time']:.2f} ms")
+    assert pages(plan, f"a poll over {passed} due jobs of a paused task")
     assert indexes(plan) == {"ix_jobs_claim", "pk_jobs"}
     assert plan[0]["Actual Rows"] == 0
     assert passed > 15_000
@@ -183,7 +190,7 @@ async def test_a_backlog_of_a_paused_task_is_read_in_the_order_of_the_claim(plac
 
 def _poll(*, tasks: Sequence[str] = ("noop",), queues: Sequence[str] = ()) -> dict[str, Any]:
     return {
-        "node": uuid4(), "lease": finish.timedelta(seconds=30), "tasks": list(tasks), "queues": list(queues),
+        "node": uuid4(), "lease": LEASE, "tasks": list(tasks), "queues": list(queues),
         "all_queues": not queues, "free": 20, "salt": "x",
     }  # fmt: skip
 
@@ -206,9 +213,6 @@ async def test_lists_have_an_index(filled: Filled, wanted: Filter, index: str) -
     assert index in indexes(plan)
 
 
-SOON = datetime(2100, 1, 1, tzinfo=UTC)
-
-
 @pytest.mark.parametrize(
     ("scope", "found"),
     [
@@ -217,7 +221,7 @@ SOON = datetime(2100, 1, 1, tzinfo=UTC)
     ],
 )
 async def test_the_jobs_of_a_bulk_move_are_counted_and_picked_by_an_index(
-    filled: Filled, scope: bulk.Scope, found: set[str]
+    filled: Filled, scope: Any, found: set[str]
 ) -> None:
     assert indexes(await plan_of(filled.place, bulk.count_statement(scope), {})) == found
     assert indexes(await plan_of(filled.place, bulk.pick_statement(scope, None, 500), {}))
@@ -229,7 +233,7 @@ async def test_a_renewal_touches_no_index(place: Place) -> None:
     async with place.database.autocommit() as connection:
         held = [renew.AttemptRef(each, 1) for each in running]
         for _ in range(3):
-            await renew.renew(connection, held, node=node, lease=finish.timedelta(seconds=30))
+            await renew.renew(connection, held, node=node, lease=LEASE)
 
     async def told() -> tuple[int, int] | None:
         after = await _updates(place)

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from jobtrail.errors import PurgeRefusedError
-from jobtrail.jobs.cancel import Cancellation, cancel_group
+from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.purge import JOBS, purge
+from jobtrail.jobs.services import Services
 from jobtrail.status import Status
 from support import world
 from support.rows import in_status, trail
@@ -16,30 +17,25 @@ from support.world import Place
 EXPIRED = "UPDATE jobtrail.jobs SET expires_at = now() - interval '1 s' WHERE expires_at IS NOT NULL"
 
 
-@pytest.mark.parametrize(("status", "days"), [(Status.SUCCEEDED, 7), (Status.FAILED, 30), (Status.CANCELLED, 30)])
-async def test_the_default_depends_on_how_a_job_ended(place: Place, status: Status, days: int) -> None:
-    services = world.services_at(place)
-    task, args = ("fail", {"how": "error"}) if status is Status.FAILED else ("noop", {})
-    async with world.node_at(services, place, queues=("nobody",) if status is Status.CANCELLED else ()):
-        job = await world.submitted(services, task, **args)
-        if status is Status.CANCELLED:
-            await services.group(cancel_group).put(Cancellation(job.id, "ann", None))
-        job = await world.ended(services, job.id)
-    assert job.status is status
-    assert job.finished_at is not None
-    assert (job.ttl, job.expires_at) == (timedelta(days=days), job.finished_at + timedelta(days=days))
-
-
-async def test_the_ttl_of_a_job_counts_whatever_its_end(place: Place) -> None:
-    services = world.services_at(place)
-    async with world.node_at(services, place):
+async def test_how_long_a_row_is_kept_depends_on_its_end_unless_the_job_says_it(
+    services: Services, place: Place
+) -> None:
+    async with world.node_at(services, place, queues=("default",)):
         jobs = [
-            await world.ended(services, (await world.submitted(services, "fail", how=how, ttl=ttl)).id)
-            for how, ttl in (("error", 60), ("error", None))
+            await world.submitted(services, "noop"),
+            await world.submitted(services, "fail", how="error"),
+            await world.submitted(services, "noop", queue="nobody"),
+            await world.submitted(services, "fail", how="error", ttl=60),
+            await world.submitted(services, "fail", how="error", ttl=None),
         ]
-    assert [job.ttl for job in jobs] == [timedelta(seconds=60), None]
-    assert jobs[0].finished_at is not None
-    assert [job.expires_at for job in jobs] == [jobs[0].finished_at + timedelta(seconds=60), None]
+        await cancel(services, jobs[2].id, by="ann")
+        ended = [await world.ended(services, job.id) for job in jobs]
+    ttls = [timedelta(days=7), timedelta(days=30), timedelta(days=30), timedelta(seconds=60), None]
+    assert [job.status for job in ended] == ["succeeded", "failed", "cancelled", "failed", "failed"]
+    assert [job.ttl for job in ended] == ttls
+    assert [job.expires_at for job in ended] == [
+        job.finished_at + ttl if job.finished_at and ttl else None for job, ttl in zip(ended, ttls, strict=True)
+    ]
 
 
 async def test_a_purge_takes_what_has_expired_and_nothing_else(place: Place) -> None:
@@ -87,17 +83,12 @@ async def many(place: Place, count: int) -> None:
     )
 
 
-async def test_a_purge_goes_on_until_a_batch_is_short(place: Place) -> None:
-    await many(place, 2 * JOBS + 7)
-    assert (await purge(place.database, by="ann", history_ttl=None)).jobs == 2 * JOBS + 7
-    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 2 * JOBS + 7
-
-
-async def test_nodes_that_purge_at_once_share_the_work(place: Place) -> None:
-    await many(place, 3 * JOBS)
+async def test_nodes_that_purge_at_once_share_the_work_until_a_batch_is_short(place: Place) -> None:
+    await many(place, 3 * JOBS + 7)
     done = await asyncio.gather(*(purge(place.database, by=f"node {n}", history_ttl=None) for n in range(4)))
-    assert sum(each.jobs for each in done) == 3 * JOBS
-    assert await place.value("SELECT count(*) FROM jobtrail.transitions WHERE to_status = 'purged'") == 3 * JOBS
+    assert sum(each.jobs for each in done) == 3 * JOBS + 7
+    assert await place.value("SELECT count(*) FROM jobtrail.transitions WHERE to_status = 'purged'") == 3 * JOBS + 7
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 3 * JOBS + 7
 
 
 async def test_history_goes_only_long_after_its_row(place: Place) -> None:

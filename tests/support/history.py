@@ -14,7 +14,7 @@ from jobtrail.jobs.renew import AttemptRef, renew
 from jobtrail.jobs.rescue import rescue_batch as rescue
 from jobtrail.jobs.retry import retry_these
 from jobtrail.jobs.submit import insert_group
-from jobtrail.ops import nodes, pauses
+from jobtrail.ops import nodes
 from jobtrail.records import Claimed, Failure, NewJob, PauseKind
 from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Succeeded
 from support.world import JUDGE, Place, judge
@@ -117,8 +117,8 @@ class History:
         await self._date(name, began, ago)
 
     async def pause(self, kind: PauseKind, name: str, by: str, reason: str | None) -> None:
-        async with self.place.database.sessions.begin() as session:
-            await pauses.put(session, kind, name, actor=by, reason=reason)
+        insert = "INSERT INTO jobtrail.pauses (kind, name, paused_by, reason) VALUES ($1, $2, $3, $4)"
+        await self.place.psql.execute(insert, kind, name, by, reason)
 
     async def purge(self, name: str, ago: float, by: str) -> None:
         began = await self._clock()

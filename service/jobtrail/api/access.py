@@ -11,7 +11,7 @@ from starlette.requests import Request
 from jobtrail.api.problem_types import NotThisMachineError
 from jobtrail.errors import ForbiddenError, UnauthorizedError
 from jobtrail.ops.access import ANONYMOUS, Caller, Scope
-from jobtrail.ops.key_ring import KeyVerifier
+from jobtrail.ops.keys import KeyVerifier
 
 CALLER: Final = "jobtrail.caller"
 """Key of the caller in the scope of its request."""

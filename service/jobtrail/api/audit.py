@@ -9,7 +9,7 @@ from jobtrail.api import representation
 from jobtrail.api.context import ApiContext
 from jobtrail.api.query import once
 from jobtrail.errors import FieldError, InvalidInputError
-from jobtrail.ops.audit.questions import Answer, Question, ask, question, questions
+from jobtrail.ops.audit import Answer, Question, ask, question, questions
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from jobtrail.api import representation
 from jobtrail.api.context import ApiContext
 from jobtrail.errors import ForbiddenError
 from jobtrail.ops.access import SCOPES, Caller, Scope
-from jobtrail.ops.key_text import MAX_LIFE, MIN_LIFE, NAME_PATTERN
-from jobtrail.ops.keys import create_key, list_keys, revoke_key
+from jobtrail.ops.keys import MAX_LIFE, MIN_LIFE, NAME_PATTERN, create_key, list_keys, revoke_key
 from jobtrail.records import shown
 from jobtrail.task.submission import Documented, Moment, Seconds, seconds
 

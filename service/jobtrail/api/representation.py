@@ -14,7 +14,7 @@ from jobtrail.api.context import ApiContext
 from jobtrail.api.query import Part
 from jobtrail.jobs.bulk import Action, Bulk
 from jobtrail.jobs.services import Defaults
-from jobtrail.ops.audit.questions import Answer, Question
+from jobtrail.ops.audit import Answer, Question
 from jobtrail.records import Job, LogLine, Transition, shown
 from jobtrail.redaction import NOTHING, Redaction
 from jobtrail.task.context import progress_of

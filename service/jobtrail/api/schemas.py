@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from jobtrail import records
 from jobtrail.limits import MAX_BATCH
-from jobtrail.ops.key_text import KeyRecord
+from jobtrail.ops.keys import KeyRecord
 from jobtrail.records import shown_fields
 from jobtrail.status import Status
 from jobtrail.task.submission import Documented, Submission

@@ -9,8 +9,8 @@ from jobtrail.cli import output
 from jobtrail.cli.arguments import read_pairs
 from jobtrail.cli.command import Command, Json, configured, run
 from jobtrail.db.tables import of_schema
-from jobtrail.ops.audit import questions as audits
-from jobtrail.ops.audit.questions import Answer
+from jobtrail.ops import audit as audits
+from jobtrail.ops.audit import Answer
 
 
 def audit(

@@ -9,8 +9,7 @@ from jobtrail.cli import output
 from jobtrail.cli.arguments import read_duration
 from jobtrail.cli.command import Command, Json, caller, run
 from jobtrail.ops.access import Scope
-from jobtrail.ops.key_text import KeyRecord, flaws_of
-from jobtrail.ops.keys import any_keys, create_key, list_keys, revoke_key
+from jobtrail.ops.keys import KeyRecord, any_keys, create_key, flaws_of, list_keys, revoke_key
 
 keys: Final = typer.Typer(add_completion=False)
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import case, exists, func, or_, update
 
 from jobtrail.db.tables import app_keys, jobs
-from jobtrail.errors import JobConflictError, JobNotFoundError, PreconditionError
+from jobtrail.errors import JobConflictError, PreconditionError
 from jobtrail.jobs.query import get
 from jobtrail.jobs.services import Services
 from jobtrail.records import Job
@@ -28,8 +28,6 @@ async def amend(
     """
     async with services.transaction() as session:
         job = await get(session, job_id, lock=True)
-        if job is None:
-            raise JobNotFoundError(job_id)
         if not unchanged(job):
             raise PreconditionError(f"job {job_id} has changed since you read it; read it again")
         if wanted.model_fields_set & {"priority", "run_at"} and job.status is not Status.PENDING:
@@ -37,8 +35,6 @@ async def amend(
         if wanted.model_fields_set:
             await session.execute(update(jobs).where(jobs.c.id == job_id).values(**_values(wanted)))
             job = await get(session, job_id)
-        if job is None:
-            raise JobNotFoundError(job_id)
         return job
 
 

@@ -20,7 +20,7 @@ async def cancel(
 ) -> Job:
     """The job afterwards: `cancelled`, or still `running` with a request that is on its way to its node.
 
-    `only_of`: a job that somebody else submitted is not found. Cancelling a cancelled job changes nothing.
+    `only_of`: a job of another caller is not found. Cancelling a cancelled job changes nothing.
     Raises JobNotFoundError, JobFinishedError, UnavailableError.
     """
     status = await services.group(cancel_group).put(Cancellation(job_id, by, reason, only_of))
@@ -35,11 +35,11 @@ CANCELLABLE: Final = (Status.PENDING, Status.RUNNING)
 
 FIT: Final = """(jobtrail.jobs.status = 'pending'
     OR jobtrail.jobs.status = 'running' AND jobtrail.jobs.cancel_requested_at IS NULL)"""
-"""As alternatives, each of which has an index of its own. A running job that was asked has nothing more to be told."""
+"""As alternatives, each of which has an index of its own. A running job with a request does not fit."""
 
 
 class Cancellation(NamedTuple):
-    """`only_of`: nothing is told or done to a job that somebody else submitted."""
+    """`only_of`: a job of another caller stays as it is, and is not found."""
 
     id: UUID
     actor: str
@@ -76,12 +76,12 @@ async def cancel_group(database: Database, rows: Sequence[Cancellation]) -> Sequ
         if missing:
             others = await connection.execute(_STATUS, {"ids": missing})
             found |= {row.id: (Status(row.status), row.created_by) for row in others}
-    return [_told(row, *found.get(row.id, (None, ""))) for row in rows]
-
-
-def _told(row: Cancellation, status: Status | None, created_by: str) -> Status | None:
-    """One group may ask of the same job for its submitter and for somebody else."""
-    return status if row.only_of in (None, created_by) else None
+    told = []
+    for row in rows:
+        status, created_by = found.get(row.id, (None, ""))
+        # one group may hold the same job for its submitter and for another caller
+        told.append(status if row.only_of in (None, created_by) else None)
+    return told
 
 
 async def cancel_these(session: AsyncSession, ids: Sequence[UUID], *, actor: str, reason: str | None) -> int:
@@ -92,10 +92,5 @@ async def cancel_these(session: AsyncSession, ids: Sequence[UUID], *, actor: str
 
 async def _cancel(connection: AsyncConnection, rows: Sequence[Cancellation]) -> dict[UUID, tuple[Status, str]]:
     """The status of those that were pending or running, and who submitted them."""
-    parameters = {
-        "id": [row.id for row in rows],
-        "actor": [row.actor for row in rows],
-        "reason": [row.reason for row in rows],
-        "only_of": [row.only_of for row in rows],
-    }
+    parameters = {name: [getattr(row, name) for row in rows] for name in Cancellation._fields}
     return {row.id: (Status(row.status), row.created_by) for row in await connection.execute(_CANCEL, parameters)}

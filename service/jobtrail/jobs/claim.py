@@ -12,7 +12,7 @@ from jobtrail.db.tables import Json
 from jobtrail.jobs.renew import AttemptRef
 from jobtrail.records import Claimed
 
-# greatest: a row that somebody set back to pending in SQL was allowed one more attempt by hand
+# greatest: a row that was set back to pending in SQL was allowed one more attempt by hand
 _START: Final = """
 UPDATE jobtrail.jobs j
    SET status = 'running', attempt = j.attempt + 1, seq = j.seq + 1, moved_by = 'node', move_reason = 'claimed',
@@ -98,14 +98,9 @@ async def claim_next(
     What is paused waits, here and in `claim_these`.
     """
     parameters = {
-        "node": node,
-        "lease": lease,
-        "tasks": list(tasks),
-        "queues": list(queues),
-        "all_queues": not queues,
-        "free": free,
-        "salt": salt,
-    }
+        "node": node, "lease": lease, "tasks": list(tasks), "queues": list(queues), "all_queues": not queues,
+        "free": free, "salt": salt,
+    }  # fmt: skip
     return await _claim(database, _NEXT, parameters)
 
 
@@ -117,24 +112,19 @@ async def is_any_due(database: Database, *, lease: timedelta, tasks: Sequence[st
 
 
 async def claim_these(database: Database, ids: Sequence[UUID], *, node: UUID, lease: timedelta) -> Sequence[Claimed]:
-    """Claim those of these jobs that are due and not paused and that nobody else has or is just taking."""
+    """Claim those of these jobs that are due, not paused, and neither taken nor just being taken by another node."""
     return await _claim(database, _THESE, {"ids": list(ids), "node": node, "lease": lease})
 
 
 async def _claim(database: Database, statement: TextualSelect, parameters: Mapping[str, Any]) -> Sequence[Claimed]:
     async with database.autocommit(answering_within(parameters["lease"])) as connection:
         rows = (await connection.execute(statement, parameters)).all()
-    rows = sorted(rows, key=lambda row: (-row.priority, row.run_at, row.id))
-    return [claimed_of(row) for row in rows]
+    return [Claimed(*row[:8]) for row in sorted(rows, key=lambda row: (-row.priority, row.run_at, row.id))]
 
 
 def answering_within(lease: timedelta) -> float:
     """Seconds: the node must learn what it has claimed while there is time to renew it."""
     return min(max(lease.total_seconds() / 3, 0.5), LONGEST)
-
-
-def claimed_of(row: Any) -> Claimed:
-    return Claimed(row.id, row.attempt, row.task, row.args, row.trace_id, row.max_attempts, row.timeout, row.created_by)
 
 
 _HELD: Final = text("""
@@ -149,4 +139,4 @@ async def held_by(database: Database, held: Sequence[AttemptRef], *, node: UUID,
     """Those of these attempts that the database still says this node runs: claims whose answer was lost."""
     parameters = {"ids": [each.id for each in held], "attempts": [each.attempt for each in held], "node": node}
     async with database.autocommit(answering_within(lease)) as connection:
-        return [claimed_of(row) for row in (await connection.execute(_HELD, parameters)).all()]
+        return [Claimed(*row) for row in await connection.execute(_HELD, parameters)]

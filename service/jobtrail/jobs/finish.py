@@ -5,7 +5,7 @@ The outcome of an attempt is offered until the database says whose attempt it wa
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum, auto
@@ -22,9 +22,8 @@ from jobtrail.db.errors import Fault, fault_of, reason, unavailable
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.db.tables import SCHEMA
 from jobtrail.errors import NotStorableError, UnavailableError
-from jobtrail.jobs.fence import execute, execute_within, fenced, in_order, keys
-from jobtrail.jobs.renew import AttemptRef
-from jobtrail.records import Claimed, Failure
+from jobtrail.jobs.renew import AttemptRef, fenced
+from jobtrail.records import Claimed
 from jobtrail.status import Status
 from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded
 from jobtrail.task.storable import dump
@@ -58,7 +57,7 @@ class Recorded(Enum):
     UNKNOWN = auto()  # not recorded so far: the grouped statement did not move it, or a commit was not answered
 
 
-# A row with a cancel request that went back to pending would start again what somebody wants stopped.
+# A row with a cancel request must not go back to pending, where it would start again.
 _TO: Final = "CASE WHEN u.status = 'pending' AND j.cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE u.status END"
 
 # In seconds: this may be the last statement of a job session, whose zone is the task's own, and a day of it may have 23
@@ -79,16 +78,14 @@ _FINISH: Final = fenced(
        run_at = CASE {_TO} WHEN 'pending' THEN statement_timestamp() + {_IN_SECONDS.format("u.delay")}
                            ELSE j.run_at END,
        max_attempts = j.max_attempts + u.more, progress = coalesce(u.progress, j.progress)""",
-    arrays={
-        "status": "text",
-        "reason": "text",
-        "result": "jsonb",
-        "error": "jsonb",
-        "delay": "interval",
-        "more": "int",
-        "progress": "jsonb",
-    },
     returning="j.id, j.status",
+    status="text",
+    reason="text",
+    result="jsonb",
+    error="jsonb",
+    delay="interval",
+    more="int",
+    progress="jsonb",
 )
 
 # FOR UPDATE, never a plain read: a commit whose answer was lost may still be on its way, and this waits for it.
@@ -103,35 +100,35 @@ SELECT to_status, node_id, reason, error IS NOT DISTINCT FROM CAST(:error AS jso
 """)
 
 
-async def finish_group(database: Database, endings: Sequence[OutcomeRecord], *, node: UUID) -> Sequence[Recorded]:
+async def finish_group(database: Database, records: Sequence[OutcomeRecord], *, node: UUID) -> Sequence[Recorded]:
     """Record ends in one statement and one commit; what did not move comes back as UNKNOWN."""
     async with database.autocommit() as connection:
-        moved = {row.id: row.status for row in await execute(connection, _FINISH, _parameters(endings, node))}
-    return [_landing(ending, moved.get(ending.id)) for ending in endings]
+        moved = {row.id: row.status for row in await _FINISH.execute(connection, _FINISH.parameters(records, node))}
+    return [_recorded(record, moved.get(record.id)) for record in records]
 
 
-def _landing(ending: OutcomeRecord, status: str | None) -> Recorded:
+def _recorded(record: OutcomeRecord, status: str | None) -> Recorded:
     if status is None:
         return Recorded.UNKNOWN
-    return Recorded.YES if status == ending.status else Recorded.CANCELLED
+    return Recorded.YES if status == record.status else Recorded.CANCELLED
 
 
 async def finish_within(
-    connection: AsyncConnection, ending: OutcomeRecord, *, node: UUID, schema: str = SCHEMA
+    connection: AsyncConnection, record: OutcomeRecord, *, node: UUID, schema: str = SCHEMA
 ) -> Recorded:
     """Record an end as part of the connection's open transaction; UNKNOWN when the attempt is no longer ours.
 
     `schema` is said for a connection of a job session; the others know theirs.
     """
     update = _FINISH if schema == SCHEMA else _FINISH.of_schema(schema)
-    moved = await execute_within(connection, update, _parameters([ending], node))
-    return _landing(ending, moved[0].status if moved else None)
+    moved = (await connection.execute(update.plain, update.parameters([record], node))).one_or_none()
+    return _recorded(record, None if moved is None else moved.status)
 
 
 class Unfit(NamedTuple):
-    """The texts of an ending that the database can never hold, and its words for it."""
+    """The texts of an end that the database can never hold, and its words for it."""
 
-    names: frozenset[str]
+    names: set[str]
     said: str
 
 
@@ -142,38 +139,39 @@ _HOLDS: Final = {
 }
 
 
-async def unfit(database: Database, ending: OutcomeRecord) -> Unfit | None:
-    """Find what this database can never hold of an ending, for its encoding or its limits; None: it holds all of it.
+async def unfit(database: Database, record: OutcomeRecord) -> Unfit | None:
+    """Find what this database can never hold of a record, for its encoding or its limits; None: it holds all of it.
 
     Raises whatever else the database says.
     """
-    names, said = set(), ""
+    names: set[str] = set()
+    said = ""
     for name, statement in _HOLDS.items():
         try:
             async with database.autocommit() as connection:
-                await connection.execute(statement, {"value": getattr(ending, name)})
+                await connection.execute(statement, {"value": getattr(record, name)})
         except DBAPIError as error:
             if fault_of(error) is not Fault.DATA:
                 raise
             names.add(name)
             said = str((error.orig and error.orig.__cause__) or error.orig)
-    return Unfit(frozenset(names), said) if names else None
+    return Unfit(names, said) if names else None
 
 
-async def settle(database: Database, ending: OutcomeRecord, *, node: UUID) -> Recorded:
+async def settle(database: Database, record: OutcomeRecord, *, node: UUID) -> Recorded:
     """Find out what became of an end that the grouped statement did not move, and record it if it is still ours.
 
-    Raises UnavailableError while somebody holds the row, or the database does not answer.
+    Raises UnavailableError while the row is locked, or the database does not answer.
     """
     with unavailable():
         async with database.transaction() as session:
-            landing = await _ask(session, ending, node, None)
-            if landing is not Recorded.UNKNOWN:
-                return landing
-            return await finish_within(await session.connection(), ending, node=node)  # `_ask` holds the row
+            found = await _ask(session, record, node, None)
+            if found is Recorded.UNKNOWN:  # `_ask` holds the row
+                found = await finish_within(await session.connection(), record, node=node)
+            return found
 
 
-async def ask(database: Database, ending: OutcomeRecord, *, node: UUID, transaction: str) -> Recorded:
+async def ask(database: Database, record: OutcomeRecord, *, node: UUID, transaction: str) -> Recorded:
     """What became of an end whose commit was not answered. UNKNOWN: the attempt still runs, and is still ours.
 
     `transaction` is the id of the one that was to commit: an end that another wrote is not its. It writes nothing, and
@@ -181,58 +179,34 @@ async def ask(database: Database, ending: OutcomeRecord, *, node: UUID, transact
     """
     with unavailable():
         async with database.transaction() as session:
-            return await _ask(session, ending, node, transaction)
+            return await _ask(session, record, node, transaction)
 
 
-async def _ask(session: AsyncSession, ending: OutcomeRecord, node: UUID, transaction: str | None) -> Recorded:
-    row = (await session.execute(_ROW, {"id": ending.id})).one_or_none()
-    if row is not None and (row.status, row.node_id, row.attempt) == (Status.RUNNING, node, ending.attempt):
+async def _ask(session: AsyncSession, record: OutcomeRecord, node: UUID, transaction: str | None) -> Recorded:
+    row = (await session.execute(_ROW, {"id": record.id})).one_or_none()
+    if row is not None and (row.status, row.node_id, row.attempt) == (Status.RUNNING, node, record.attempt):
         return Recorded.UNKNOWN
     # The history says who ended this attempt, also after the row went on or was purged.
-    asked = {"id": ending.id, "attempt": ending.attempt, "error": ending.error}
+    asked = {"id": record.id, "attempt": record.attempt, "error": record.error}
     ended = (await session.execute(_ENDED_BY, asked)).one_or_none()
-    if ended is not None and _is_ours(ended, ending, node) and transaction in (None, ended.xact):
-        return _landing(ending, ended.to_status)
+    if ended is not None and _is_ours(ended, record, node) and transaction in (None, ended.xact):
+        return _recorded(record, ended.to_status)
     now = "gone" if row is None else f"{row.status} at attempt {row.attempt}"
     log.warning(
         "stale: attempt %d of job %s ended as %s, but the row is %s: not recorded",
-        ending.attempt,
-        ending.id,
-        ending.status,
-        now,
+        *(record.attempt, record.id, record.status, now),
     )
     return Recorded.STALE
 
 
-def _is_ours(ended: Row[Any], ending: OutcomeRecord, node: UUID) -> bool:
+def _is_ours(ended: Row[Any], record: OutcomeRecord, node: UUID) -> bool:
     """Whether the history's end of this attempt is the one we tried to write; rescue and psql write other errors."""
-    if ended.node_id != node or ended.reason == _BY_HAND or not ended.is_same:
+    by_hand = ended.reason == "sql"  # what the database says of a move that came from outside
+    if ended.node_id != node or by_hand or not ended.is_same:
         return False
     if ended.to_status == Status.CANCELLED:
-        return ending.status in (Status.CANCELLED, Status.PENDING)
-    return bool(ended.to_status == ending.status)
-
-
-_BY_HAND: Final = "sql"
-"""The reason that the database gives a move which came from outside."""
-
-
-def _parameters(endings: Sequence[OutcomeRecord], node: UUID) -> Mapping[str, Any]:
-    endings = in_order(endings)
-    return {
-        **keys(endings, node),
-        "status": [ending.status.value for ending in endings],
-        "reason": [ending.reason for ending in endings],
-        "result": [ending.result for ending in endings],
-        "error": [ending.error for ending in endings],
-        "delay": [ending.delay for ending in endings],
-        "more": [ending.more for ending in endings],
-        "progress": [ending.progress for ending in endings],
-    }
-
-
-_FOREVER: Final = float("inf")
-_LONGEST_PAUSE: Final = 1.0
+        return record.status in (Status.CANCELLED, Status.PENDING)
+    return bool(ended.to_status == record.status)
 
 
 class OutcomeRecorder:
@@ -241,72 +215,71 @@ class OutcomeRecorder:
     def __init__(self, database: Database, node: UUID) -> None:
         self._database = database
         self._node = node
-        self._group = GroupCommit(partial(finish_group, database, node=node), weigh=_weigh, patience=_FOREVER)
+        self._group = GroupCommit(
+            partial(finish_group, database, node=node),
+            weigh=lambda record: len(record.result or "") + len(record.error or ""),
+            patience=float("inf"),
+        )
 
-    async def finish(self, ending: OutcomeRecord) -> Recorded:
+    async def finish(self, record: OutcomeRecord) -> Recorded:
         """YES, or STALE when the attempt was no longer ours: offered until the database says one of the two,
         however long that takes and whatever it says meanwhile.
 
         Raises NotStorableError when it holds what this database never will: it is to be ended in another way.
         """
         try:
-            landing = await self._group.put(ending)
+            found = await self._group.put(record)
         except Exception as error:
-            log.debug("the end of attempt %d of job %s goes alone now", ending.attempt, ending.id, exc_info=error)
-            landing = Recorded.UNKNOWN
-        return await self.finish_alone(ending) if landing is Recorded.UNKNOWN else landing
+            log.debug("the end of attempt %d of job %s goes alone now", record.attempt, record.id, exc_info=error)
+            found = Recorded.UNKNOWN
+        return await self.finish_alone(record) if found is Recorded.UNKNOWN else found
 
-    async def finish_alone(self, ending: OutcomeRecord) -> Recorded:
+    async def finish_alone(self, record: OutcomeRecord) -> Recorded:
         """The same without others, where the group's own task is not there any more."""
         pause, is_told = 0.05, False
         while True:
             try:
-                landing = await settle(self._database, ending, node=self._node)
-                if landing is not Recorded.UNKNOWN:
-                    return landing
+                found = await settle(self._database, record, node=self._node)
+                if found is not Recorded.UNKNOWN:
+                    return found
             except Exception as error:  # as above
                 if fault_of(error) is Fault.DATA:
-                    ending = await self._that_fits(ending)
+                    record = await self._that_fits(record)
                 if not is_told and not isinstance(error, UnavailableError):
                     is_told = True
-                    log.warning(_OFFERED, ending.attempt, ending.id, reason(error))
+                    log.warning(
+                        "the end of attempt %d of job %s is not recorded yet, and is offered until it is: %s",
+                        *(record.attempt, record.id, reason(error)),
+                    )
                     log.debug("the end of an attempt is refused", exc_info=error)
             await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            pause = min(pause * 2, 1.0)
 
-    async def _that_fits(self, ending: OutcomeRecord) -> OutcomeRecord:
-        """The ending, without a progress that the database cannot hold. Raises NotStorableError for any other text."""
+    async def _that_fits(self, record: OutcomeRecord) -> OutcomeRecord:
+        """The record, without a progress that the database cannot hold. Raises NotStorableError for any other text."""
         try:
-            found = await unfit(self._database, ending)
+            found = await unfit(self._database, record)
         except Exception as error:
             log.debug("what the database can hold could not be asked", exc_info=error)
-            return ending
+            return record
         if found is None:
-            return ending
+            return record
         if found.names != {"progress"}:
             raise NotStorableError(f"the database cannot hold it: {found.said}")
-        return replace(ending, progress=None)
-
-
-_OFFERED: Final = "the end of attempt %d of job %s is not recorded yet, and is offered until it is: %s"
-
-
-def _weigh(ending: OutcomeRecord) -> int:
-    return len(ending.result or "") + len(ending.error or "")
+        return replace(record, progress=None)
 
 
 def record_of(claimed: Claimed, outcome: Outcome) -> OutcomeRecord:
+    record = partial(OutcomeRecord, claimed.id, claimed.attempt)
     match outcome:
         case Succeeded(result):
-            return OutcomeRecord(claimed.id, claimed.attempt, Status.SUCCEEDED, "succeeded", result=result)
+            return record(Status.SUCCEEDED, "succeeded", result=result)
         case Failed(failure):
-            return OutcomeRecord(claimed.id, claimed.attempt, Status.FAILED, failure.type, error=_json(failure))
+            return record(Status.FAILED, failure.type, error=dump(failure.as_json()))
         case Cancelled(failure):
-            return OutcomeRecord(claimed.id, claimed.attempt, Status.CANCELLED, "cancelled", error=_json(failure))
+            return record(Status.CANCELLED, "cancelled", error=dump(failure.as_json()))
         case Again(failure, delay):
-            return OutcomeRecord(
-                claimed.id, claimed.attempt, Status.PENDING, failure.type, error=_json(failure), delay=delay
-            )
+            return record(Status.PENDING, failure.type, error=dump(failure.as_json()), delay=delay)
         case Released():
             return released(claimed)
 
@@ -314,7 +287,3 @@ def record_of(claimed: Claimed, outcome: Outcome) -> OutcomeRecord:
 def released(claimed: Claimed | AttemptRef) -> OutcomeRecord:
     """An attempt that never began goes back whole."""
     return OutcomeRecord(claimed.id, claimed.attempt, Status.PENDING, "released", more=1)
-
-
-def _json(failure: Failure) -> str:
-    return dump(failure.as_json())

@@ -12,10 +12,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from jobtrail.errors import JobNotFoundError
 from jobtrail.jobs import query
-from jobtrail.jobs.fence import FENCE
-from jobtrail.jobs.renew import AttemptRef
+from jobtrail.jobs.renew import FENCE, AttemptRef
 from jobtrail.jobs.services import Services
 from jobtrail.limits import LOG_BYTES, LOG_LINES
 from jobtrail.records import LogLine
@@ -88,8 +86,7 @@ async def trim(connection: AsyncConnection, job_ids: Collection[UUID]) -> None:
 async def lines_of(session: AsyncSession, job_id: UUID, *, after: tuple[int, int] = (0, 0)) -> Sequence[LogLine]:
     """Oldest first; only what comes after this attempt and number."""
     parameters = {"jobs": [job_id], "attempt": after[0], "number": after[1]}
-    rows = (await session.execute(_READ, parameters)).all()
-    return [LogLine(row.attempt, row.number, row.at, row.level, row.logger, row.message) for row in rows]
+    return [LogLine(*row[1:]) for row in await session.execute(_READ, parameters)]
 
 
 async def read_log(
@@ -105,7 +102,6 @@ async def read_log(
     Raises JobNotFoundError, UnavailableError.
     """
     async with services.session() as session:
-        if await query.get(session, job_id, only_of=only_of) is None:
-            raise JobNotFoundError(job_id)
+        await query.get(session, job_id, only_of=only_of)
         found = await lines_of(session, job_id, after=after)
     return [line for line in found if attempt is None or line.attempt == attempt]

@@ -27,7 +27,7 @@ _MOST_REFUSED: Final = 100
 """Jobs that are stepped over in one purge: each costs an attempt of its own."""
 
 NODE_AGE: Final = timedelta(hours=1)
-"""How long a node that went silent stays on the list, for whoever asks what happened."""
+"""How long a node that went silent stays on the list, to show what happened."""
 
 
 class Purged(NamedTuple):

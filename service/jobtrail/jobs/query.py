@@ -9,21 +9,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import (
-    Boolean,
-    ColumnElement,
-    Row,
-    Select,
-    and_,
-    case,
-    func,
-    literal_column,
-    or_,
-    select,
-    text,
-    true,
-    tuple_,
-)
+from sqlalchemy import Boolean, ColumnElement, Select, and_, case, func, literal_column, or_, select, text, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.db.tables import Json, jobs
@@ -84,34 +70,54 @@ class Listed(NamedTuple):
     following: Cursor | None
 
 
-async def get(session: AsyncSession, job_id: UUID, *, lock: bool = False, only_of: str | None = None) -> Job | None:
-    """None also for a job that another than `only_of` submitted."""
+async def get(session: AsyncSession, job_id: UUID, *, lock: bool = False, only_of: str | None = None) -> Job:
+    """Raises JobNotFoundError, also for a job that another than `only_of` submitted."""
     statement = select(*_COLUMNS).where(jobs.c.id == job_id)
     if only_of is not None:
         statement = statement.where(jobs.c.created_by == only_of)
     if lock:
         statement = statement.with_for_update()
-    row = (await session.execute(statement)).one_or_none()
-    return None if row is None else job_of(row._mapping)  # noqa: SLF001 - the documented way to a row's mapping
+    row = (await session.execute(statement)).mappings().one_or_none()
+    if row is None:
+        raise JobNotFoundError(job_id)
+    return _job(row)
+
+
+async def read(services: Services, job_id: UUID, *, only_of: str | None = None) -> Job:
+    """Raises JobNotFoundError, UnavailableError."""
+    async with services.session() as session:
+        return await get(session, job_id, only_of=only_of)
+
+
+async def are_there(services: Services, ids: Collection[UUID]) -> set[UUID]:
+    """Those of these jobs that are stored and committed. Raises UnavailableError."""
+    async with services.session() as session:
+        return await committed_of(session, ids)
 
 
 async def committed_of(session: AsyncSession | AsyncConnection, ids: Collection[UUID]) -> set[UUID]:
-    """Those of these jobs that are there now, as everybody else sees it."""
+    """Those of these jobs that this session or connection sees."""
     return set((await session.execute(select(jobs.c.id).where(jobs.c.id.in_(ids)))).scalars())
 
 
-async def page(session: AsyncSession, wanted: Page) -> Listed:
+async def read_page(services: Services, wanted: Page) -> Listed:
     """At most `limit` jobs, newest first; of large ones fewer, but at least one where there is one."""
-    rows = (await session.execute(list_statement(wanted))).all()
-    more = len(rows) > wanted.limit
-    rows = rows[: wanted.limit]
-    found: Sequence[Mapping[Any, Any]] = [row._mapping for row in rows]  # noqa: SLF001 - as in `get`
-    if wanted.heavy and rows:
-        values = (await session.execute(_VALUES, {"ids": [row.id for row in rows]})).all()
-        more |= len(values) < len(rows)
-        rows = rows[: len(values)]
-        found = [_whole(light, row) for light, row in zip(found, values, strict=False) if row.args is not None]
-    return Listed([job_of(each) for each in found], Cursor(rows[-1].created_at, rows[-1].id) if more else None)
+    async with services.session() as session:
+        rows: Sequence[Mapping[Any, Any]] = (await session.execute(list_statement(wanted))).mappings().all()
+        more = len(rows) > wanted.limit
+        rows = rows[: wanted.limit]
+        found = rows
+        if wanted.heavy and rows:
+            values = (await session.execute(_VALUES, {"ids": [row["id"] for row in rows]})).all()
+            more |= len(values) < len(rows)
+            rows = rows[: len(values)]
+            # between the two statements a job may have ended, or gone
+            found = [
+                {**row, "args": args, "result": result if row["status"] == Status.SUCCEEDED else None}
+                for row, (args, result) in zip(rows, values, strict=True)
+                if args is not None
+            ]
+    return Listed([_job(each) for each in found], Cursor(rows[-1]["created_at"], rows[-1]["id"]) if more else None)
 
 
 MOST_BYTES: Final = 8 * 1024 * 1024
@@ -137,12 +143,6 @@ SELECT CAST(j.args AS text) AS args, CAST(j.result AS text) AS result
 ).columns(args=Json, result=Json)
 
 
-def _whole(light: Mapping[Any, Any], values: Row[Any]) -> Mapping[Any, Any]:
-    # between the two statements it may have ended
-    result = values.result if light["status"] == Status.SUCCEEDED else None
-    return {**light, "args": values.args, "result": result}
-
-
 def list_statement(wanted: Page) -> Select[Any]:
     statement = select(*_LIGHT).where(and_(true(), *conditions(wanted.filter)))
     if wanted.after is not None:
@@ -152,10 +152,8 @@ def list_statement(wanted: Page) -> Select[Any]:
     return statement.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(wanted.limit + 1)
 
 
-def job_of(row: Mapping[Any, Any]) -> Job:
-    fields = {"result": None, **row}
-    fields["status"] = Status(fields["status"])
-    return Job(**fields)
+def _job(row: Mapping[Any, Any]) -> Job:
+    return Job(**{"result": None, **row, "status": Status(row["status"])})
 
 
 def conditions(wanted: Filter) -> Sequence[ColumnElement[bool]]:
@@ -188,23 +186,3 @@ def _in_trace(trace_id: str) -> ColumnElement[bool]:
     foreign = literal_column("jobtrail.jobs.trace_id <> replace(jobtrail.jobs.id::text, '-', '')", Boolean)
     same = jobs.c.trace_id == trace_id
     return or_(and_(same, foreign), and_(same, jobs.c.id == UUID(hex=trace_id)))
-
-
-async def read(services: Services, job_id: UUID, *, only_of: str | None = None) -> Job:
-    """Raises JobNotFoundError, UnavailableError."""
-    async with services.session() as session:
-        job = await get(session, job_id, only_of=only_of)
-    if job is None:
-        raise JobNotFoundError(job_id)
-    return job
-
-
-async def are_there(services: Services, ids: Collection[UUID]) -> set[UUID]:
-    """Those of these jobs that are stored and committed. Raises UnavailableError."""
-    async with services.session() as session:
-        return await committed_of(session, ids)
-
-
-async def read_page(services: Services, wanted: Page) -> Listed:
-    async with services.session() as session:
-        return await page(session, wanted)

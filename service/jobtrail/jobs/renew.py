@@ -1,14 +1,78 @@
-"""running stays running: the lease and the progress of the jobs that a node really holds. No move, so `seq` stays."""
+"""running stays running: the lease and the progress of the jobs that a node really holds. No move, so `seq` stays.
 
-from collections.abc import Collection, Sequence
+Also the fence, by which a node writes only to what it holds, here and in `finish` and `log`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from jobtrail.jobs.fence import execute, fenced, in_order, keys
+from jobtrail.db.errors import Fault, fault_of
+from jobtrail.db.tables import of_schema
+
+# `|| ''` keeps the planner from the partial index of running rows, which is short after ANALYZE and long in a storm:
+# the primary key is the plan that does not change.
+FENCE: Final = "id = u.id AND {row}attempt = u.attempt AND {row}node_id = :node AND {row}status || '' = 'running'"
+"""`row` is the alias of the job's row, with a dot, or nothing."""
+
+
+class Fenced(NamedTuple):
+    """One update in two shapes: the plain one for every day, and one that steps over locked rows."""
+
+    plain: TextClause
+    stepping: TextClause
+    arrays: Sequence[str]
+
+    def of_schema(self, schema: str) -> "Fenced":
+        """For a connection that is not ours, whose statements are sent as they are."""
+        plain, stepping = (text(of_schema(each.text, schema)) for each in (self.plain, self.stepping))
+        return Fenced(plain, stepping, self.arrays)
+
+    def parameters(self, rows: Sequence[Any], node: UUID, **more: Any) -> Mapping[str, Any]:
+        """From rows with the attributes `id`, `attempt` and those of the arrays. In the order of their ids, in which
+        every fenced update locks its rows: else two that meet would wait for each other.
+        """
+        ordered = sorted(rows, key=lambda row: row.id)
+        return {"node": node, **more, **{name: [getattr(row, name) for row in ordered] for name in self.arrays}}
+
+    async def execute(self, connection: AsyncConnection, parameters: Mapping[str, Any]) -> Sequence[Any]:
+        """The rows that moved. Where one is locked for longer than the lock timeout, all the others move.
+
+        For a connection that has nothing to lose: where its statements share a transaction, what came before is undone.
+        """
+        try:
+            return (await connection.execute(self.plain, parameters)).all()
+        except DBAPIError as error:
+            if fault_of(error) is not Fault.LOCKED:
+                raise
+        await connection.rollback()
+        return (await connection.execute(self.stepping, parameters)).all()
+
+
+def fenced(assignments: str, *, returning: str, **arrays: str) -> Fenced:
+    """`assignments` speak of the row as `j` and of the caller's arrays (name → SQL type) as `u`."""
+    types = {"id": "uuid", "attempt": "int", **arrays}
+    rows = "unnest({}) AS u({})".format(
+        ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in types.items()), ", ".join(types)
+    )
+    plain = f"""
+UPDATE jobtrail.jobs j SET {assignments}
+  FROM {rows}
+ WHERE j.{FENCE.format(row="j.")}
+RETURNING {returning}"""
+    stepping = f"""
+WITH mine AS MATERIALIZED (
+  SELECT u.* FROM {rows} CROSS JOIN LATERAL (
+    SELECT FROM jobtrail.jobs WHERE {FENCE.format(row="")} LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) held)
+UPDATE jobtrail.jobs j SET {assignments}
+  FROM mine u WHERE j.id = u.id
+RETURNING {returning}"""
+    return Fenced(text(plain), text(stepping), tuple(types))
 
 
 class AttemptRef(NamedTuple):
@@ -16,6 +80,18 @@ class AttemptRef(NamedTuple):
 
     id: UUID
     attempt: int
+
+
+_RENEW: Final = fenced("lease_until = clock_timestamp() + CAST(:lease AS interval)", returning="j.id, j.attempt")
+
+
+async def renew(connection: AsyncConnection, held: Sequence[AttemptRef], *, node: UUID, lease: timedelta) -> None:
+    """Put off the end of the leases that are still ours; the others stay as they are.
+
+    Asked of nothing too: a node that holds nothing so finds out that leases cannot be renewed just now, while the table
+    is locked for instance, and is not heard of either. So it does not judge those that hold something.
+    """
+    await _RENEW.execute(connection, _RENEW.parameters(held, node, lease=lease))
 
 
 class RunningAttempt(NamedTuple):
@@ -26,29 +102,15 @@ class RunningAttempt(NamedTuple):
     cancel_requested: bool
 
 
-_RENEW: Final = fenced(
-    "lease_until = clock_timestamp() + CAST(:lease AS interval)", arrays={}, returning="j.id, j.attempt"
-)
-
 _RUNNING: Final = text("""
 SELECT id, attempt, cancel_requested_at IS NOT NULL AS cancel_requested
   FROM jobtrail.jobs WHERE node_id = :node AND status = 'running'
 """)
 
 
-async def renew(connection: AsyncConnection, held: Sequence[AttemptRef], *, node: UUID, lease: timedelta) -> None:
-    """Put off the end of the leases that are still ours; the others stay as they are.
-
-    Asked of nothing too: a node that holds nothing so finds out that nobody can renew just now, while the table is
-    locked for instance, and is not heard of either. So it does not judge those who hold something.
-    """
-    await execute(connection, _RENEW, {**keys(in_order(held), node), "lease": lease})
-
-
 async def running_of(connection: AsyncConnection, node: UUID) -> Sequence[RunningAttempt]:
     """What the database says this node runs: the truth to compare with what it holds."""
-    rows = (await connection.execute(_RUNNING, {"node": node})).all()
-    return [RunningAttempt(row.id, row.attempt, row.cancel_requested) for row in rows]
+    return [RunningAttempt(*row) for row in await connection.execute(_RUNNING, {"node": node})]
 
 
 class Said(NamedTuple):
@@ -59,11 +121,9 @@ class Said(NamedTuple):
     progress: str
 
 
-_REPORT: Final = fenced("progress = u.progress", arrays={"progress": "jsonb"}, returning="j.id, j.attempt")
+_REPORT: Final = fenced("progress = u.progress", returning="j.id, j.attempt", progress="jsonb")
 
 
 async def report(connection: AsyncConnection, said: Sequence[Said], *, node: UUID) -> Collection[AttemptRef]:
-    """Those whose rows have it now; the others are no longer ours, or somebody holds their rows."""
-    said = in_order(said)
-    parameters = {**keys(said, node), "progress": [each.progress for each in said]}
-    return {AttemptRef(row.id, row.attempt) for row in await execute(connection, _REPORT, parameters)}
+    """Those whose rows have it now; the others are no longer ours, or their rows are locked."""
+    return {AttemptRef(*row) for row in await _REPORT.execute(connection, _REPORT.parameters(said, node))}

@@ -52,10 +52,10 @@ async def rescue(database: Database, *, node: UUID, by: str) -> Sequence[Rescued
 
 # One statement with the fence checked again under the lock: an end that arrives in between wins.
 #
-# `judge`: only who was heard of without a gap for a lease may say that others were silent, and PostgreSQL must have
-# been up for as long; else everybody may be reconnecting. It is the lease of the node that is judged, if that is known,
-# since each comes back at its own pace. The database alone judges, by the start of the statement: a node, or a server,
-# that was stopped just here would otherwise go on with what it knew of the time before.
+# `judge`: only a node that was heard of without a gap for a lease may say that others were silent, and PostgreSQL must
+# have been up for as long; else all of them may be reconnecting. It is the lease of the node that is judged, if that is
+# known, since each comes back at its own pace. The database alone judges, by the start of the statement: a node, or a
+# server, that was stopped just here would otherwise go on with what it knew of the time before.
 _RESCUE: Final = text("""
 UPDATE jobtrail.jobs j
    SET status = r.status, seq = j.seq + 1, lease_until = NULL, node_id = NULL,

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from jobtrail.errors import JobConflictError, JobNotFoundError
+from jobtrail.errors import JobConflictError
 from jobtrail.jobs.query import get
 from jobtrail.jobs.services import Services
 from jobtrail.records import Job
@@ -22,8 +22,6 @@ async def retry(services: Services, job_id: UUID, *, by: str) -> Job:
     async with services.transaction() as session:
         moved = await retry_these(session, [job_id], actor=by)
         job = await get(session, job_id)
-    if job is None:
-        raise JobNotFoundError(job_id)
     if not moved:
         raise JobConflictError(job_id, job.status, "retried")
     return job

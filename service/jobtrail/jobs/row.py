@@ -16,6 +16,7 @@ from sqlalchemy.orm import Mapper, Session, registry, scoped_session
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from jobtrail.db.tables import SCHEMA, jobs
+from jobtrail.jobs.submit import AS_THEY_ARE
 from jobtrail.records import NewJob
 
 AnySession = AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]
@@ -46,37 +47,14 @@ def add(session: AnySession, new: NewJob, schema: str = SCHEMA) -> JobRow:
 
 
 def row_of(new: NewJob, schema: str = SCHEMA) -> JobRow:
-    """What `insert` stores of the job, column by column."""
+    """A row with the same values as `submit` stores of the job."""
     row = _mapper(schema).class_()
-    for name in _AS_THEY_ARE:
-        setattr(row, name, getattr(new, name))
-    said: dict[str, Any] = {
-        "args": new.args_json,
-        "tags": list(new.tags),
-        "created_at": None,
-        "moved_by": new.created_by,
-        "move_reason": "submitted",
-    }
-    for name, value in said.items():
+    values = {name: getattr(new, name) for name in AS_THEY_ARE}
+    values |= {"args": new.args_json, "tags": list(new.tags), "created_at": None}
+    values |= {"moved_by": new.created_by, "move_reason": "submitted"}
+    for name, value in values.items():
         setattr(row, name, value)
     return row
-
-
-_AS_THEY_ARE: Final = (
-    "id",
-    "task",
-    "queue",
-    "trace_id",
-    "priority",
-    "max_attempts",
-    "timeout",
-    "run_at",
-    "idempotency_key",
-    "request_hash",
-    "created_by",
-    "ttl",
-    "ttl_failed",
-)
 
 
 class _JsonText(TypeDecorator[str]):
@@ -100,13 +78,10 @@ class _TimeOrNow(TypeDecorator[datetime]):
 
 
 _OTHER_TYPES: Final[dict[str, type[TypeEngine[Any]]]] = {
-    "args": _JsonText,
-    "run_at": _TimeOrNow,
-    "created_at": _TimeOrNow,
-}
+    "args": _JsonText, "run_at": _TimeOrNow, "created_at": _TimeOrNow
+}  # fmt: skip
 
 _ONE_AT_A_TIME: Final = threading.Lock()
-
 
 _CLASSES: Final[dict[str, type[JobRow]]] = {}
 """By schema."""
@@ -117,17 +92,11 @@ def _mapper(schema: str) -> Mapper[JobRow]:
         if (mapped := _CLASSES.get(schema)) is None:
             mapped = _CLASSES[schema] = type(JobRow.__name__, (JobRow,), {})
         # asked each time, as tests of a host may clear all mappers
-        return inspect(mapped, raiseerr=False) or _map(mapped, schema)
-
-
-def _map(mapped: type[JobRow], schema: str) -> Mapper[JobRow]:
-    """Without the defaults of `tables`, which would stand in for a NULL that is meant, as with `ttl`, and would be read
-    back row by row.
-    """
-    names = (*_AS_THEY_ARE, "args", "tags", "created_at", "moved_by", "move_reason")
-    table = Table(
-        "jobs",
-        MetaData(schema=schema),
-        *(Column(name, _OTHER_TYPES.get(name, jobs.c[name].type), primary_key=name == "id") for name in names),
-    )
-    return registry().map_imperatively(mapped, table)
+        known: Mapper[JobRow] | None = inspect(mapped, raiseerr=False)
+        if known is not None:
+            return known
+        # without the defaults of `tables`, which would stand in for a NULL that is meant, as with `ttl`, and would be
+        # read back row by row
+        names = (*AS_THEY_ARE, "args", "tags", "created_at", "moved_by", "move_reason")
+        columns = [Column(name, _OTHER_TYPES.get(name, jobs.c[name].type), primary_key=name == "id") for name in names]
+        return registry().map_imperatively(mapped, Table("jobs", MetaData(schema=schema), *columns))

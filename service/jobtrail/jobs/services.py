@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class AdmissionLimit:
-    """At most `most` jobs; a batch that is larger still goes when nobody else waits."""
+    """At most `most` jobs wait to be stored; a batch that is larger goes when it is alone."""
 
     def __init__(self, most: int = 5000) -> None:
         self._most: Final = most
@@ -42,10 +42,10 @@ class AdmissionLimit:
 
 
 PATIENCE: Final = 3.0
-"""Seconds for which a database that cannot be reached is tried before a caller is told so."""
+"""Seconds for which a database that cannot be reached is tried before the caller gets UnavailableError."""
 
 SILENCE: Final = 10.0
-"""Seconds after which a caller is told so, whatever happens: a database may be reached and say nothing."""
+"""Seconds after which the caller gets it whatever happens: a database may be reached and not answer."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ async def look_at_start(services: Services) -> None:
 
 
 async def require_rights_at_start(services: Services) -> None:
-    """For a process that nobody asks whether it is ready. Raises SettingsError, UnavailableError."""
+    """For a process without a readiness probe. Raises SettingsError, UnavailableError."""
     async with services.session() as session:
         if (missing := await missing_rights(services, session)) is not None:
             raise SettingsError(f"JOBTRAIL_DATABASE_URL: {missing}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final, NoReturn
 from uuid import UUID
@@ -20,31 +21,6 @@ from jobtrail.jobs.finish import OutcomeRecord, Recorded, ask, finish_within, un
 log = logging.getLogger(__name__)
 
 
-class _Kept(Session):
-    """Only savepoints end by the task's own hand, also in what it calls with `run_sync`."""
-
-    def begin(self, nested: bool = False) -> SessionTransaction:
-        return super().begin(nested=True) if nested else _refuse("begin")
-
-    def commit(self) -> None:
-        _refuse("commit")
-
-    def rollback(self) -> None:
-        _refuse("rollback")
-
-    def prepare(self) -> None:
-        _refuse("prepare")
-
-    def close(self) -> None:
-        _refuse("close")
-
-    def reset(self) -> None:
-        _refuse("reset")
-
-    def invalidate(self) -> None:
-        _refuse("invalidate")
-
-
 def _refuse(verb: str) -> NoReturn:
     raise JobSessionError(
         f"{verb}() is not for the task: the node commits the job session together with the end of the job, and undoes "
@@ -52,8 +28,26 @@ def _refuse(verb: str) -> NoReturn:
     )
 
 
+def _refusing(verb: str) -> Callable[[Session], NoReturn]:
+    return lambda _session: _refuse(verb)
+
+
+class _Kept(Session):
+    """Only savepoints end by the task's own hand, also in what it calls with `run_sync`."""
+
+    def begin(self, nested: bool = False) -> SessionTransaction:
+        return super().begin(nested=True) if nested else _refuse("begin")
+
+    commit = _refusing("commit")
+    rollback = _refusing("rollback")
+    prepare = _refusing("prepare")
+    close = _refusing("close")
+    reset = _refusing("reset")
+    invalidate = _refusing("invalidate")
+
+
 class JobSession(AsyncSession):
-    """It is bound to one connection and lives as long as its transaction: whoever still holds it then can do nothing.
+    """Session for one attempt, bound to one connection. It lives as long as its transaction and is useless afterwards.
 
     `transaction` is the id that PostgreSQL gave the transaction.
     """
@@ -79,9 +73,7 @@ SELECT CASE WHEN current_setting('transaction_read_only') = 'off' THEN pg_curren
        set_config('idle_in_transaction_session_timeout', :idle, true)
 """)
 
-_PATIENT: Final = text("""
-SELECT pg_current_xact_id()::text, set_config('lock_timeout', '0', true)
-""")
+_PATIENT: Final = text("SELECT pg_current_xact_id()::text, set_config('lock_timeout', '0', true)")
 
 
 async def open_job_session(database: Database, *, lease: timedelta) -> JobSession:
@@ -118,7 +110,7 @@ async def _open(database: Database, lease: timedelta) -> JobSession | None:
     return None
 
 
-async def complete(database: Database, session: JobSession, ending: OutcomeRecord, *, node: UUID) -> Recorded:
+async def complete(database: Database, session: JobSession, record: OutcomeRecord, *, node: UUID) -> Recorded:
     """Commit what the task wrote, and the end of its attempt as the last statement of the same transaction.
 
     STALE: the attempt was no longer ours, and nothing of it remains. The end is offered for as long as a lease,
@@ -129,21 +121,21 @@ async def complete(database: Database, session: JobSession, ending: OutcomeRecor
     refusal: Exception | None = None
     try:
         async with asyncio.timeout(max(session.use.most_idle.total_seconds(), _PATIENCE)):
-            if await _finish(session, ending, node, database):
+            if await _finish(session, record, node, database):
                 sent = True
                 await session.own.commit()
                 return Recorded.YES
     except TimeoutError:
-        silent = UnavailableError("the database did not answer, or somebody kept the row of the job locked")
+        silent = UnavailableError("the database did not answer, or the row of the job stayed locked")
         refusal = session.refusal or silent
     except Exception as error:  # noqa: BLE001 - whatever it was: what counts is what the row says
         refusal = error
     finally:
         await abandon(session)
-    landing = await _asked(database, session, ending, node)
-    if landing is Recorded.UNKNOWN:
+    found = await _asked(database, session, record, node)
+    if found is Recorded.UNKNOWN:
         raise CommitFailedError(_reason(session, refusal)) from refusal
-    return landing if sent else Recorded.STALE
+    return found if sent else Recorded.STALE
 
 
 async def abandon(session: JobSession) -> None:
@@ -164,7 +156,7 @@ _PATIENCE: Final = 30.0
 """Seconds that the end of an attempt waits for its row, or for an answer, at least."""
 
 
-async def _finish(session: JobSession, ending: OutcomeRecord, node: UUID, database: Database) -> bool:
+async def _finish(session: JobSession, record: OutcomeRecord, node: UUID, database: Database) -> bool:
     """Everything but the COMMIT; False when the attempt is no longer ours."""
     await session.connection()  # raises when a flush had failed before and its error was swallowed
     if session.new or session.dirty or session.deleted:
@@ -172,22 +164,22 @@ async def _finish(session: JobSession, ending: OutcomeRecord, node: UUID, databa
         await session.flush()
     # From here on it waits for a lock on the row however long it lasts: the effects must not be lost by that.
     await _check(session, _PATIENT)
-    return await _offer(session, ending, node, database)
+    return await _offer(session, record, node, database)
 
 
-async def _offer(session: JobSession, ending: OutcomeRecord, node: UUID, database: Database) -> bool:
+async def _offer(session: JobSession, record: OutcomeRecord, node: UUID, database: Database) -> bool:
     """Record the end, again and again while the database refuses it: a savepoint keeps what the task wrote."""
     pause = min(0.05, session.use.most_idle.total_seconds() / 4)
     while True:
         await session.own.execute(_SAVEPOINT)
         try:
-            landing = await finish_within(session.own, ending, node=node, schema=database.schema)
+            found = await finish_within(session.own, record, node=node, schema=database.schema)
         except DBAPIError as error:
-            if error.connection_invalidated or (fault_of(error) is Fault.DATA and await unfit(database, ending)):
+            if error.connection_invalidated or (fault_of(error) is Fault.DATA and await unfit(database, record)):
                 raise
             session.refusal = error
         else:
-            return landing is Recorded.YES
+            return found is Recorded.YES
         await session.own.execute(_BACK)
         await asyncio.sleep(pause)
         pause = min(pause * 2, 1.0, session.use.most_idle.total_seconds() / 4)
@@ -195,11 +187,7 @@ async def _offer(session: JobSession, ending: OutcomeRecord, node: UUID, databas
 
 _SAVEPOINT: Final = text("SAVEPOINT jobtrail_end")
 _BACK: Final = text("ROLLBACK TO SAVEPOINT jobtrail_end")
-
-
-_SAME: Final = text("""
-SELECT pg_current_xact_id()::text
-""")
+_SAME: Final = text("SELECT pg_current_xact_id()::text")
 
 
 async def _check(session: JobSession, statement: TextClause) -> None:
@@ -210,13 +198,13 @@ async def _check(session: JobSession, statement: TextClause) -> None:
         )
 
 
-async def _asked(database: Database, session: JobSession, ending: OutcomeRecord, node: UUID) -> Recorded:
+async def _asked(database: Database, session: JobSession, record: OutcomeRecord, node: UUID) -> Recorded:
     pause = 0.05
     while True:
         try:
-            return await ask(database, ending, node=node, transaction=session.transaction)
+            return await ask(database, record, node=node, transaction=session.transaction)
         except Exception as error:  # noqa: BLE001 - whatever the database says, it is asked until it answers
-            log.debug("what became of the end of job %s is asked again: %s", ending.id, error)
+            log.debug("what became of the end of job %s is asked again: %s", record.id, error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
 
@@ -227,7 +215,8 @@ def _reason(session: JobSession, refusal: Exception | None) -> str:
         return str(refusal)
     if refusal is None:
         return "the row of the job did not move, though the attempt was its own"
-    if _was_undone(refusal):
+    state = getattr(refusal.orig, "sqlstate", None) if isinstance(refusal, DBAPIError) else None
+    if state == IN_FAILED_TRANSACTION or isinstance(refusal, PendingRollbackError):
         return (
             f"the job session had failed before, and the task swallowed the error: {session.use.error}; "
             "let the error out, or put what may fail into `async with session.begin_nested():`"
@@ -235,9 +224,3 @@ def _reason(session: JobSession, refusal: Exception | None) -> str:
     said = " ".join(str(refusal.orig if isinstance(refusal, DBAPIError) else refusal).split())
     passing = fault_of(refusal) in PASSING | {Fault.COLLISION}
     return f"what the task wrote was not committed: {said}" + ("; another attempt may succeed" if passing else "")
-
-
-def _was_undone(refusal: Exception) -> bool:
-    if isinstance(refusal, DBAPIError):
-        return getattr(refusal.orig, "sqlstate", None) == IN_FAILED_TRANSACTION
-    return isinstance(refusal, PendingRollbackError)

@@ -4,24 +4,16 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from jobtrail import errors
 from jobtrail.db.engine import Database
 from jobtrail.db.group_commit import GroupCommit
-from jobtrail.errors import (
-    AppKeyReusedError,
-    FieldError,
-    IdempotencyKeyReusedError,
-    InvalidArgumentsError,
-    InvalidInputError,
-    OutcomeUnknownError,
-    UnknownTaskError,
-)
 from jobtrail.ids import new_job_id
 from jobtrail.jobs.amend import KEY_LIFE
 from jobtrail.jobs.query import read
@@ -30,7 +22,6 @@ from jobtrail.records import AppKey, Job, NewJob
 from jobtrail.status import Status
 from jobtrail.task.storable import dump
 from jobtrail.task.submission import Submission, seconds
-from jobtrail.task.task import Task
 
 
 class Inserted(NamedTuple):
@@ -50,19 +41,6 @@ async def submit(services: Services, wanted: Submission, *, by: str, trace_id: s
         return born(new, await insert(services, new))
 
 
-def inserts(services: Services) -> GroupCommit[NewJob, Inserted]:
-    """The group commit that carries the submits of this process."""
-    return services.group(insert_group, weigh=lambda row: len(row.args_json))
-
-
-async def insert(services: Services, new: NewJob) -> Inserted:
-    """Store a row without a key, together with others. Raises UnavailableError, as `submit`."""
-    try:
-        return await inserts(services).put(new)
-    except OutcomeUnknownError as error:
-        raise OutcomeUnknownError("the database did not answer in time", new.id) from error
-
-
 async def submit_keyed(
     services: Services, wanted: Submission, *, by: str, key: str, trace_id: str | None = None
 ) -> tuple[Job, bool]:
@@ -75,7 +53,7 @@ async def submit_keyed(
         new = keyed(prepare(services, wanted, by=by, trace_id=trace_id), wanted, key)
         await require_rights(services)
         async with services.transaction() as session:
-            stored = await insert_once(session, new)
+            stored = await _insert_once(await session.connection(), new)
     return (born(new, stored), False) if isinstance(stored, Inserted) else (await read(services, stored), True)
 
 
@@ -83,25 +61,61 @@ async def submit_batch(
     services: Services, wanted: Sequence[Submission], *, by: str, trace_id: str | None = None
 ) -> Sequence[Job]:
     """Store all of these jobs or none, in one transaction. Raises as `submit`; pointers begin with `/jobs/INDEX`."""
+
+    def prepared(pointer: str, each: Submission) -> NewJob:
+        try:
+            return prepare(services, each, by=by, trace_id=trace_id)
+        except errors.InvalidArgumentsError as error:
+            raise error.under(pointer) from None
+        except errors.UnknownTaskError as error:
+            raise errors.InvalidInputError([errors.FieldError(f"{pointer}/task", str(error))]) from None
+
     with services.admission.admit(len(wanted)):
-        new = [
-            _prepare_at(f"/jobs/{index}", services, each, by=by, trace_id=trace_id) for index, each in enumerate(wanted)
-        ]
+        new = [prepared(f"/jobs/{index}", each) for index, each in enumerate(wanted)]
         await require_rights(services)
         async with services.transaction() as session:
-            stored = await insert_all(session, new)
-    return [born(each, times) for each, times in zip(new, stored, strict=True)]
+            stored = await _insert(await session.connection(), new)
+    return [born(each, stored[each.id]) for each in new]
+
+
+async def submit_together(services: Services, jobs: Sequence[NewJob]) -> Sequence[UUID]:
+    """The ids under which they are stored, in their order; committed when this returns.
+
+    An id is another than that of the NewJob where its key was there already.
+    Raises IdempotencyKeyReusedError, OverloadedError, UnavailableError: nothing is stored, unless it is an
+    OutcomeUnknownError.
+    """
+    with services.admission.admit(len(jobs)):
+        await require_rights(services)
+        if len(jobs) == 1 and jobs[0].app_key is None:
+            await insert(services, jobs[0])
+            return [jobs[0].id]
+        found: dict[UUID, UUID] = {}
+        async with services.transaction() as session:
+            connection = await session.connection()
+            await _insert(connection, [job for job in jobs if job.app_key is None])
+            # in the order of their keys: two callers with the same ones wait for each other, and do not deadlock
+            for _, job in sorted(((job.app_key.key, job) for job in jobs if job.app_key), key=lambda each: each[0]):
+                stored = await _insert_once(connection, job)
+                if not isinstance(stored, Inserted):
+                    found[job.id] = stored
+    return [found.get(job.id, job.id) for job in jobs]
 
 
 def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | None) -> NewJob:
-    """What will be stored: the caller's word, else the task's, else the service's. Raises as `submit`."""
+    """The job to store: the caller's word, else the task's, else the service's. Raises as `submit`."""
     task = services.catalog[wanted.task]
     try:
         args = task.signature.settle(wanted.args)
-    except InvalidArgumentsError as error:
+    except errors.InvalidArgumentsError as error:
         raise error.under("/args") from None
     job_id = new_job_id()
-    ttl, ttl_failed = _ttls(services, wanted, task)
+    if "ttl" in wanted.model_fields_set:
+        ttl = ttl_failed = seconds(wanted.ttl)
+    elif task.has_ttl:
+        ttl = ttl_failed = seconds(task.ttl)
+    else:
+        ttl, ttl_failed = services.defaults.ttl, services.defaults.ttl_failed
     return NewJob(
         id=job_id,
         task=task.name,
@@ -120,29 +134,6 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
     )
 
 
-async def insert_once(session: AsyncSession, new: NewJob) -> Inserted | UUID:
-    """A keyed row in the caller's transaction; the id of the job that was there with the same key and request already.
-
-    Raises IdempotencyKeyReusedError.
-    """
-    stored = await insert_keyed(session, new)
-    if isinstance(stored, Inserted):
-        return stored
-    if stored.request_hash != new.request_hash:
-        raise IdempotencyKeyReusedError(new.idempotency_key or "", stored.id)
-    return stored.id
-
-
-async def insert_once_in_app(session: AsyncSession, new: NewJob, app_key: AppKey) -> Inserted | UUID:
-    """The same for a key of the app's. Raises AppKeyReusedError."""
-    stored = await insert_app_keyed(session, new, app_key)
-    if isinstance(stored, Inserted):
-        return stored
-    if stored.request_hash != app_key.request_hash:
-        raise AppKeyReusedError(app_key.key, stored.id)
-    return stored.id
-
-
 def keyed(new: NewJob, wanted: Submission, key: str) -> NewJob:
     """The same with the key of a client, whose repeat is the same in every word."""
     said = wanted.model_dump(mode="json", exclude_unset=True)
@@ -150,37 +141,8 @@ def keyed(new: NewJob, wanted: Submission, key: str) -> NewJob:
 
 
 def app_keyed(new: NewJob, key: str) -> NewJob:
-    """The same with a key of the app's: this task with these arguments, once, whoever asks and with which options."""
+    """The same with a key of the app's: this task with these arguments, once, for all callers and options."""
     return replace(_remembered(new), app_key=AppKey(key, _digest({"task": new.task, "args": new.args})))
-
-
-def born(new: NewJob, times: Inserted) -> Job:
-    """The row as it was committed, without reading it again."""
-    return Job(
-        id=new.id, task=new.task, queue=new.queue, args=new.args, status=Status.PENDING, result=None, error=None,
-        trace_id=new.trace_id, priority=new.priority, tags=new.tags, attempt=0, max_attempts=new.max_attempts,
-        timeout=new.timeout, progress=None, run_at=times.run_at, created_at=times.created_at, started_at=None,
-        finished_at=None, ttl=new.ttl, expires_at=None, cancel_requested_at=None, cancel_reason=None,
-        created_by=new.created_by, node_id=None, seq=1,
-    )  # fmt: skip
-
-
-def _prepare_at(pointer: str, services: Services, wanted: Submission, *, by: str, trace_id: str | None) -> NewJob:
-    try:
-        return prepare(services, wanted, by=by, trace_id=trace_id)
-    except InvalidArgumentsError as error:
-        raise error.under(pointer) from None
-    except UnknownTaskError as error:
-        raise InvalidInputError([FieldError(f"{pointer}/task", str(error))]) from None
-
-
-def _ttls(services: Services, wanted: Submission, task: Task[..., Any]) -> tuple[timedelta | None, timedelta | None]:
-    if "ttl" in wanted.model_fields_set:
-        ttl = seconds(wanted.ttl)
-        return ttl, ttl
-    if task.has_ttl:
-        return seconds(task.ttl), seconds(task.ttl)
-    return services.defaults.ttl, services.defaults.ttl_failed
 
 
 def _remembered(new: NewJob) -> NewJob:
@@ -194,34 +156,15 @@ def _digest(said: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).digest()
 
 
-async def submit_together(services: Services, jobs: Sequence[NewJob]) -> Sequence[UUID]:
-    """The ids under which they are stored, in their order; committed when this returns.
-
-    An id is another than that of the NewJob where its key was there already.
-    Raises IdempotencyKeyReusedError, OverloadedError, UnavailableError: nothing is stored, unless it is an
-    OutcomeUnknownError.
-    """
-    with services.admission.admit(len(jobs)):
-        await require_rights(services)
-        if len(jobs) == 1 and jobs[0].app_key is None:
-            await insert(services, jobs[0])
-            return [jobs[0].id]
-        async with services.transaction() as session:
-            found = await _insert_together(session, jobs)
-    return [found.get(job.id, job.id) for job in jobs]
-
-
-async def _insert_together(session: AsyncSession, jobs: Sequence[NewJob]) -> Mapping[UUID, UUID]:
-    """For those whose key was there already, the id of the job that has it."""
-    await insert_all(session, [job for job in jobs if job.app_key is None])
-    found: dict[UUID, UUID] = {}
-    # in the order of their keys: two callers with the same ones wait for each other, and do not deadlock
-    with_key = [(job.app_key, job) for job in jobs if job.app_key is not None]
-    for app_key, job in sorted(with_key, key=lambda each: each[0].key):
-        stored = await insert_once_in_app(session, job, app_key)
-        if not isinstance(stored, Inserted):
-            found[job.id] = stored
-    return found
+def born(new: NewJob, times: Inserted) -> Job:
+    """The row as it was committed, without reading it again."""
+    return Job(
+        id=new.id, task=new.task, queue=new.queue, args=new.args, status=Status.PENDING, result=None, error=None,
+        trace_id=new.trace_id, priority=new.priority, tags=new.tags, attempt=0, max_attempts=new.max_attempts,
+        timeout=new.timeout, progress=None, run_at=times.run_at, created_at=times.created_at, started_at=None,
+        finished_at=None, ttl=new.ttl, expires_at=None, cancel_requested_at=None, cancel_reason=None,
+        created_by=new.created_by, node_id=None, seq=1,
+    )  # fmt: skip
 
 
 # The arrays are named once here; tags travel as array literals because unnest flattens arrays of arrays.
@@ -256,7 +199,20 @@ INSERT INTO jobtrail.app_keys (key, job_id, request_hash) VALUES (:key, :job_id,
 ON CONFLICT DO NOTHING RETURNING job_id
 """)
 
-_BY_APP_KEY: Final = text("SELECT job_id, request_hash FROM jobtrail.app_keys WHERE key = :key")
+_BY_APP_KEY: Final = text("SELECT job_id AS id, request_hash FROM jobtrail.app_keys WHERE key = :key")
+
+
+def inserts(services: Services) -> GroupCommit[NewJob, Inserted]:
+    """The group commit that carries the submits of this process."""
+    return services.group(insert_group, weigh=lambda row: len(row.args_json))
+
+
+async def insert(services: Services, new: NewJob) -> Inserted:
+    """Store a row without a key, together with others. Raises UnavailableError, as `submit`."""
+    try:
+        return await inserts(services).put(new)
+    except errors.OutcomeUnknownError as error:
+        raise errors.OutcomeUnknownError("the database did not answer in time", new.id) from error
 
 
 async def insert_group(database: Database, rows: Sequence[NewJob]) -> Sequence[Inserted]:
@@ -272,69 +228,49 @@ async def insert_group(database: Database, rows: Sequence[NewJob]) -> Sequence[I
     return [found[row.id] for row in rows]
 
 
-async def insert_all(session: AsyncSession, rows: Sequence[NewJob]) -> Sequence[Inserted]:
-    """Store jobs without keys in the caller's transaction: all or none."""
-    if not rows:
-        return []
-    found = await _insert(await session.connection(), rows)
-    return [found[row.id] for row in rows]
+async def _insert_once(connection: AsyncConnection, new: NewJob) -> Inserted | UUID:
+    """Store a job with a key in the caller's transaction; where the key came with the same request before, the id of
+    the job that has it. Raises IdempotencyKeyReusedError.
 
-
-class KeyHolder(NamedTuple):
-    """The job that a key belongs to, and the hash of the request that brought it."""
-
-    id: UUID
-    request_hash: bytes
-
-
-async def insert_keyed(session: AsyncSession, row: NewJob) -> Inserted | KeyHolder:
-    """Store a job with a key in the caller's transaction, or find the job that has the key.
-
-    A second statement reads the key, since the first cannot see a row that was committed after it began; the holder
-    may have been purged in between, so again.
+    A key of the app's is taken before the row is stored. A second statement reads who has a key, since the first cannot
+    see a row that was committed after it began; that job may have been purged in between, so again.
     """
-    connection = await session.connection()
+    key, request_hash = new.idempotency_key or "", new.request_hash
+    if (app_key := new.app_key) is not None:
+        key, request_hash = app_key.key, app_key.request_hash
+    taken = {"key": key, "job_id": new.id, "request_hash": request_hash}
     while True:
-        found = await _insert(connection, [row])
-        if row.id in found:
-            return found[row.id]
-        holder = (
-            await connection.execute(_BY_KEY, {"created_by": row.created_by, "key": row.idempotency_key})
-        ).one_or_none()
-        if holder is not None:
-            return KeyHolder(holder.id, holder.request_hash)
-
-
-async def insert_app_keyed(session: AsyncSession, row: NewJob, app_key: AppKey) -> Inserted | KeyHolder:
-    """The same for a job with a key of the app's, which is taken before the row is stored."""
-    connection = await session.connection()
-    taken = {"key": app_key.key, "job_id": row.id, "request_hash": app_key.request_hash}
-    while (await connection.execute(_TAKE_APP_KEY, taken)).one_or_none() is None:
-        holder = (await connection.execute(_BY_APP_KEY, {"key": app_key.key})).one_or_none()
-        if holder is not None:
-            return KeyHolder(holder.job_id, holder.request_hash)
-    return (await _insert(connection, [row]))[row.id]
+        if app_key is None or (await connection.execute(_TAKE_APP_KEY, taken)).one_or_none() is not None:
+            stored = (await _insert(connection, [new])).get(new.id)
+            if stored is not None:
+                return stored
+        if app_key is None:
+            held = await connection.execute(_BY_KEY, {"created_by": new.created_by, "key": key})
+        else:
+            held = await connection.execute(_BY_APP_KEY, {"key": key})
+        if (holder := held.one_or_none()) is None:
+            continue
+        if holder.request_hash != request_hash:
+            reused = errors.IdempotencyKeyReusedError if app_key is None else errors.AppKeyReusedError
+            raise reused(key, holder.id)
+        found: UUID = holder.id
+        return found
 
 
 async def _insert(connection: AsyncConnection, rows: Sequence[NewJob]) -> dict[UUID, Inserted]:
-    columns: dict[str, list[Any]] = {
-        "id": [row.id for row in rows],
-        "task": [row.task for row in rows],
-        "queue": [row.queue for row in rows],
-        "args": [row.args_json for row in rows],
-        "trace_id": [row.trace_id for row in rows],
-        "priority": [row.priority for row in rows],
-        "tags": [_array_literal(row.tags) for row in rows],
-        "max_attempts": [row.max_attempts for row in rows],
-        "timeout": [row.timeout for row in rows],
-        "run_at": [row.run_at for row in rows],
-        "idempotency_key": [row.idempotency_key for row in rows],
-        "request_hash": [row.request_hash for row in rows],
-        "created_by": [row.created_by for row in rows],
-        "ttl": [row.ttl for row in rows],
-        "ttl_failed": [row.ttl_failed for row in rows],
-    }
+    if not rows:
+        return {}
+    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in AS_THEY_ARE}
+    columns["args"] = [row.args_json for row in rows]
+    columns["tags"] = [_array_literal(row.tags) for row in rows]
     return _births(await connection.execute(_INSERT, columns))
+
+
+AS_THEY_ARE: Final = (
+    "id", "task", "queue", "trace_id", "priority", "max_attempts", "timeout", "run_at", "idempotency_key",
+    "request_hash", "created_by", "ttl", "ttl_failed",
+)  # fmt: skip
+"""The columns of a new row that are its fields; args and tags go in another form."""
 
 
 def _births(rows: Any) -> dict[UUID, Inserted]:

@@ -1,17 +1,78 @@
-"""Access keys: made, listed, revoked. `key_ring` finds the caller of one."""
+"""Access keys: made, listed, revoked, and verified with each request.
 
+A key is `jt_PREFIX_SECRET`. The prefix finds its row and may be shown; of the rest only a hash is kept. A row that was
+written in psql counts as one of ours.
+"""
+
+import base64
+import hashlib
+import hmac
 import logging
-from collections.abc import Sequence
+import re
+import secrets
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from jobtrail.errors import AccessKeyNotFoundError, FieldError, InvalidInputError
-from jobtrail.jobs.services import Services
-from jobtrail.ops import key_rows
-from jobtrail.ops.access import SCOPES, Scope
-from jobtrail.ops.key_text import HOW_TO_END, KeyRecord, flaws_of, make, prefix_in, shown
+from pydantic import Field
+from sqlalchemy import Row, text
+
+from jobtrail import errors
+from jobtrail.db.engine import Database
+from jobtrail.db.errors import unavailable
+from jobtrail.db.group_commit import GroupCommit
+from jobtrail.errors import FieldError
+from jobtrail.ids import new_job_id
+from jobtrail.jobs.services import PATIENCE, SILENCE, Services
+from jobtrail.limits import MAX_TTL
+from jobtrail.ops.access import SCOPES, Caller, Scope
 
 log = logging.getLogger(__name__)
+
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,99}$"
+MIN_LIFE: Final = 1
+MAX_LIFE: Final = MAX_TTL
+"""Seconds; longer is for ever, or a mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A key without its secret, which cannot be read again."""
+
+    id: UUID
+    name: Annotated[str, Field(description="Of the caller, which is `key:NAME`; several keys may have one name.")]
+    prefix: Annotated[str, Field(description="The key begins with `jt_PREFIX_`.")]
+    scopes: Sequence[Scope]
+    state: Annotated[Literal["active", "expired", "revoked"], Field(description="Now, by the database's clock.")]
+    created_at: datetime
+    created_by: str
+    expires_at: Annotated[datetime | None, Field(description="null: never.")]
+    revoked_at: datetime | None
+    revoked_by: str | None
+    last_used_at: Annotated[datetime | None, Field(description="To the minute; null: never.")]
+
+
+_RECORD: Final = """
+id, name, prefix, scopes,
+CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= clock_timestamp() THEN 'expired' ELSE 'active' END,
+created_at, created_by, expires_at, revoked_at, revoked_by, last_used_at
+"""
+
+# One time for the whole statement: "for ten years" must be within ten years from now.
+_PUT: Final = text(f"""
+INSERT INTO jobtrail.keys (id, name, prefix, hash, scopes, created_at, created_by, expires_at)
+SELECT :id, :name, :prefix, :hash, :scopes, statement_timestamp(), :actor, ends.at
+  FROM (SELECT least(coalesce(CAST(:expires_at AS timestamptz), statement_timestamp() + CAST(:lives_for AS interval)),
+                     statement_timestamp() + CAST(:no_longer AS interval))) AS ends(at)
+ WHERE ends.at IS NULL
+    OR ends.at > statement_timestamp() AND ends.at <= statement_timestamp() + CAST(:longest AS interval)
+RETURNING {_RECORD}
+""")
 
 
 async def create_key(
@@ -30,31 +91,55 @@ async def create_key(
     Raises InvalidInputError with pointers to name, scopes, expires_at and expires_in, and UnavailableError.
     """
     if flaws := flaws_of(name, scopes, expires_at, lives_for):
-        raise InvalidInputError(flaws)
+        raise errors.InvalidInputError(flaws)
     new = make()
     in_order = [scope for scope in SCOPES if scope in scopes]
+    parameters = {
+        "id": new_job_id(), "name": name, "prefix": new.prefix, "hash": new.hash, "scopes": in_order, "actor": by,
+        "expires_at": expires_at, "lives_for": lives_for, "no_longer": no_longer,
+        "longest": timedelta(seconds=MAX_LIFE),
+    }  # fmt: skip
     async with services.transaction() as session:
-        record = await key_rows.put(
-            session,
-            new,
-            name=name,
-            scopes=in_order,
-            actor=by,
-            expires_at=expires_at,
-            lives_for=lives_for,
-            no_longer=no_longer,
-        )
-    if record is None:
-        raise InvalidInputError([FieldError("/expires_at", HOW_TO_END)])
+        row = (await session.execute(_PUT, parameters)).one_or_none()
+    if row is None:
+        how = "write a time that is to come, at most ten years ahead"
+        raise errors.InvalidInputError([FieldError("/expires_at", how)])
     services.has_keys.set()
-    log.info("access key made", extra={"prefix": record.prefix, "key_name": name, "scopes": in_order, "by": by})
-    return record, new.text
+    log.info("access key made", extra={"prefix": new.prefix, "key_name": name, "scopes": in_order, "by": by})
+    return KeyRecord(*row), new.text
+
+
+def flaws_of(
+    name: str, scopes: Collection[str], expires_at: datetime | None, lives_for: timedelta | None
+) -> list[FieldError]:
+    """All that is wrong with a wish for a key, except for what only the database's clock can tell."""
+    found = []
+    if not re.fullmatch(NAME_PATTERN, name):
+        found.append(FieldError("/name", "write 1 to 100 letters, digits and _ . : @ -, a letter or digit first"))
+    if not scopes or not set(scopes) <= set(SCOPES):
+        how = "write what the key may do: read, submit, operate, or several of them"
+        found.append(FieldError("/scopes", how))
+    if expires_at is not None and lives_for is not None:
+        found.append(FieldError("/expires_at", "say it once: a time or a duration"))
+    if lives_for is not None and not timedelta(seconds=MIN_LIFE) <= lives_for <= timedelta(seconds=MAX_LIFE):
+        found.append(FieldError("/expires_in", "a key lives for 1 second to ten years"))
+    return found
 
 
 async def list_keys(services: Services) -> Sequence[KeyRecord]:
     """In the order in which they were made, revoked and expired ones too."""
+    statement = text(f"SELECT {_RECORD} FROM jobtrail.keys ORDER BY created_at, id")
     async with services.session() as session:
-        return await key_rows.all_keys(session)
+        return [KeyRecord(*row) for row in await session.execute(statement)]
+
+
+# The first to revoke it stays in the row.
+_REVOKE: Final = text(f"""
+UPDATE jobtrail.keys
+   SET revoked_at = coalesce(revoked_at, clock_timestamp()), revoked_by = coalesce(revoked_by, :actor)
+ WHERE id = CAST(:id AS uuid) OR prefix = CAST(:prefix AS text)
+RETURNING {_RECORD}
+""")
 
 
 async def revoke_key(services: Services, written: UUID | str, *, by: str) -> KeyRecord:
@@ -63,14 +148,14 @@ async def revoke_key(services: Services, written: UUID | str, *, by: str) -> Key
     `written` is the key's id, its prefix, its beginning or all of it.
     Raises AccessKeyNotFoundError, in which no secret is, and UnavailableError.
     """
-    key_id = written if isinstance(written, UUID) else _uuid(written)
-    prefix = prefix_in(written) if isinstance(written, str) else None
+    key_id, prefix = _named(written)
     if key_id is None and prefix is None:
-        raise AccessKeyNotFoundError(shown(str(written)))
+        raise errors.AccessKeyNotFoundError(shown(str(written)))
     async with services.transaction() as session:
-        record = await key_rows.revoke(session, key_id=key_id, prefix=prefix, actor=by)
-    if record is None:
-        raise AccessKeyNotFoundError(prefix or str(key_id))
+        row = (await session.execute(_REVOKE, {"id": key_id, "prefix": prefix, "actor": by})).one_or_none()
+    if row is None:
+        raise errors.AccessKeyNotFoundError(prefix or str(key_id))
+    record = KeyRecord(*row)
     log.info("access key revoked", extra={"prefix": record.prefix, "key_name": record.name, "by": by})
     return record
 
@@ -81,11 +166,162 @@ async def any_keys(services: Services) -> bool:
     Raises UnavailableError.
     """
     async with services.session() as session:
-        return await key_rows.any_keys(session)
+        return bool((await session.execute(text("SELECT EXISTS (SELECT FROM jobtrail.keys)"))).scalar_one())
 
 
-def _uuid(written: str) -> UUID | None:
-    try:
-        return UUID(written)
-    except ValueError:
-        return None
+_TEXT: Final = re.compile(r"jt_([a-z2-7]{12})_[A-Za-z0-9_-]{43}")
+_BEGINNING: Final = re.compile(r"(?:jt_)?([a-z2-7]{12})(?:_.*)?", re.DOTALL)
+_SHOWN: Final = len("jt_") + 12
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """`text` is for its owner alone, and shown once; `hash` is what stays."""
+
+    text: str = field(repr=False)
+    prefix: str
+    hash: bytes = field(repr=False)
+
+
+def make() -> NewKey:
+    """60 random bits to be found by, and 256 that are secret."""
+    prefix = base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12]
+    text = f"jt_{prefix}_{secrets.token_urlsafe(32)}"
+    return NewKey(text, prefix, digest(text))
+
+
+def parse(text: str) -> str | None:
+    """The prefix of what has the form of a key, else None. Reads no more of a long text than a key is long."""
+    written = _TEXT.fullmatch(text)
+    return written and written[1]
+
+
+def digest(text: str) -> bytes:
+    """32 bytes. A slow hash is for passwords, which can be guessed: 2**256 secrets cannot be tried."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+
+
+def shown(written: str) -> str:
+    """As much of a text as may be repeated: should a key be in it, its secret is not."""
+    return written if len(written) <= _SHOWN else f"{written[:_SHOWN]}…"
+
+
+def _named(written: UUID | str) -> tuple[UUID | None, str | None]:
+    """The id or the prefix in whatever an operator has of a key."""
+    if isinstance(written, UUID):
+        return written, None
+    if (found := _BEGINNING.fullmatch(written)) is not None:
+        return None, found[1]
+    with suppress(ValueError):
+        return UUID(written), None
+    return None, None
+
+
+REMEMBERED_FOR: Final = 1.0
+"""Seconds for which a revoked key may still be taken, and for which no key is asked for after another process made the
+first.
+"""
+
+MOST_REMEMBERED: Final = 1000
+
+TOLD_EVERY: Final = 10.0
+"""Seconds between two lines of the log that give the same reason for a refusal."""
+
+
+class KeyVerifier:
+    """Finds the caller of an access key, and remembers a right key for a second. All wrong keys take the same time: one
+    look-up, one comparison.
+    """
+
+    def __init__(self, services: Services, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` tells seconds."""
+        self._database = services.database
+        self._has_keys = services.has_keys
+        # in groups, so that a storm of forged keys has one connection and not all
+        self._lookups: GroupCommit[str, Row[Any]] = GroupCommit(
+            partial(_look_up, services.database), patience=PATIENCE, longest=SILENCE, reads=True
+        )
+        self._clock = clock
+        self._verified: dict[bytes, tuple[Caller, float]] = {}
+        self._warned: dict[str, float] = {}
+        self._asked_at = float("-inf")
+
+    async def needed(self) -> bool:
+        """True if there is any key, be it revoked or expired. Raises UnavailableError."""
+        now = self._clock()
+        if not self._has_keys.is_set() and now - self._asked_at >= REMEMBERED_FOR:
+            await self._find("")
+            self._asked_at = now
+        return self._has_keys.is_set()
+
+    async def identify(self, text: str | None) -> Caller | None:
+        """The caller whose key this is; None where there is no such key, or it is revoked or expired by the database's
+        clock. Raises UnavailableError.
+        """
+        if text is None:
+            return None
+        prefix, began = parse(text), self._clock()
+        hashed = digest(text if prefix else "")  # what has not a key's form may be of any length
+        caller, until = self._verified.get(hashed, (None, began))
+        if began < until:
+            return caller
+        key = await self._find(prefix or "")
+        is_right = hmac.compare_digest(key.hash or bytes(32), hashed)  # also where there is no such key
+        why = None
+        if key.id is None or not is_right:
+            why = "malformed" if prefix is None else "unknown"
+        elif key.is_revoked:
+            why = "revoked"
+        elif key.lives_for is not None and key.lives_for <= 0:
+            why = "expired"
+        if why is not None:
+            self._warn(why, prefix)
+            return None
+        if key.is_stale:
+            with suppress(errors.UnavailableError), unavailable():  # else the next call says it
+                async with self._database.autocommit() as connection:
+                    await connection.execute(_SAY_USED, {"id": key.id})
+        caller = Caller(f"key:{key.name}", frozenset(key.scopes), key.lives_for)
+        if len(self._verified) >= MOST_REMEMBERED:
+            self._verified.clear()
+        self._verified[hashed] = caller, began + min(REMEMBERED_FOR, key.lives_for or REMEMBERED_FOR)
+        return caller
+
+    async def _find(self, prefix: str) -> Row[Any]:
+        found = await self._lookups.put(prefix)
+        if found.any_keys:
+            self._has_keys.set()
+        return found
+
+    def _warn(self, why: str, prefix: str | None) -> None:
+        """Logs why, since the caller does not learn it; a storm of wrong keys does not fill the log."""
+        now = self._clock()
+        if now - self._warned.get(why, float("-inf")) >= TOLD_EVERY:
+            self._warned[why] = now
+            log.warning("access key refused", extra={"why": why, "prefix": prefix})
+
+
+# A row for each prefix, also where there is no such key. `lives_for` in seconds, NULL: for ever; `is_stale`: last used
+# more than a minute ago.
+_LOOK_UP: Final = text("""
+SELECT EXISTS (SELECT FROM jobtrail.keys) AS any_keys, k.id, k.name, k.hash, k.scopes,
+       k.revoked_at IS NOT NULL AS is_revoked,
+       CAST(extract(epoch FROM k.expires_at - clock_timestamp()) AS float8) AS lives_for,
+       coalesce(k.last_used_at < clock_timestamp() - interval '1 minute', true) AS is_stale
+  FROM unnest(CAST(:prefixes AS text[])) WITH ORDINALITY AS asked(prefix, place)
+  LEFT JOIN jobtrail.keys k ON k.prefix = asked.prefix
+ ORDER BY asked.place
+""")
+
+# A locked row is left as it is: no caller waits for this.
+_SAY_USED: Final = text("""
+UPDATE jobtrail.keys SET last_used_at = clock_timestamp()
+ WHERE id = (SELECT id FROM jobtrail.keys
+              WHERE id = :id AND coalesce(last_used_at < clock_timestamp() - interval '1 minute', true)
+                FOR UPDATE SKIP LOCKED)
+""")
+
+
+async def _look_up(database: Database, prefixes: Sequence[str]) -> Sequence[Row[Any]]:
+    async with database.autocommit() as connection:
+        return (await connection.execute(_LOOK_UP, {"prefixes": list(prefixes)})).all()

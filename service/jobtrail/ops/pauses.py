@@ -18,51 +18,6 @@ from jobtrail.task.storable import check
 
 log = logging.getLogger(__name__)
 
-
-async def pause(services: Services, kind: PauseKind, name: str, *, by: str, reason: str | None = None) -> Pause:
-    """The pause; for what is paused already the first one, unchanged. Claims that are under way may still start jobs.
-
-    Raises UnknownQueueError, UnknownTaskError, UnavailableError.
-    """
-    async with services.transaction() as session:
-        await _require_known(services, session, kind, name)
-        found = await put(session, kind, name, actor=by, reason=reason)
-    log.info("paused", extra={kind: name, "by": by, "reason": reason})
-    return found
-
-
-async def resume(services: Services, kind: PauseKind, name: str, *, by: str) -> bool:
-    """Whether it was paused. Nodes poll, so its jobs start within about a second. Raises as `pause`."""
-    async with services.transaction() as session:
-        await _require_known(services, session, kind, name)
-        was_paused = await remove(session, kind, name)
-    if was_paused:
-        log.info("resumed", extra={kind: name, "by": by})
-    return was_paused
-
-
-async def read_pauses(services: Services) -> Sequence[Pause]:
-    async with services.session() as session:
-        return await all_pauses(session)
-
-
-async def _require_known(services: Services, session: AsyncSession, kind: PauseKind, name: str) -> None:
-    """A misspelt name would pause nothing and look as if it did."""
-    match kind:
-        case "queue":
-            known = await known_queues(session) | {task.queue for task in services.catalog}
-            if name not in known:
-                raise UnknownQueueError(name, _near(name, known))
-        case "task":
-            known = await known_tasks(session) | set(services.catalog.names)
-            if name not in known and (check(name) or not await waits(session, name)):
-                raise UnknownTaskError(name, _near(name, known))
-
-
-def _near(name: str, known: set[str]) -> Sequence[str]:
-    return difflib.get_close_matches(name, sorted(known))
-
-
 # The update changes nothing: it makes the row that is there already the answer, in the same statement.
 _PUT: Final = text("""
 INSERT INTO jobtrail.pauses (kind, name, paused_by, reason) VALUES (:kind, :name, :actor, :reason)
@@ -73,6 +28,43 @@ RETURNING kind, name, paused_at, paused_by, reason
 _REMOVE: Final = text("DELETE FROM jobtrail.pauses WHERE kind = :kind AND name = :name RETURNING name")
 
 _ALL: Final = text("SELECT kind, name, paused_at, paused_by, reason FROM jobtrail.pauses ORDER BY kind, name")
+
+
+async def pause(services: Services, kind: PauseKind, name: str, *, by: str, reason: str | None = None) -> Pause:
+    """The pause; for what is paused already the first one, unchanged. Claims that are under way may still start jobs.
+
+    Raises UnknownQueueError, UnknownTaskError, UnavailableError.
+    """
+    async with services.transaction() as session:
+        await _require_known(services, session, kind, name)
+        parameters = {"kind": kind, "name": name, "actor": by, "reason": reason}
+        found = Pause(*(await session.execute(_PUT, parameters)).one())
+    log.info("paused", extra={kind: name, "by": by, "reason": reason})
+    return found
+
+
+async def resume(services: Services, kind: PauseKind, name: str, *, by: str) -> bool:
+    """Whether it was paused. Nodes poll, so its jobs start within about a second. Raises as `pause`."""
+    async with services.transaction() as session:
+        await _require_known(services, session, kind, name)
+        was_paused = (await session.execute(_REMOVE, {"kind": kind, "name": name})).one_or_none() is not None
+    if was_paused:
+        log.info("resumed", extra={kind: name, "by": by})
+    return was_paused
+
+
+async def read_pauses(services: Services) -> Sequence[Pause]:
+    async with services.session() as session:
+        return await all_pauses(session)
+
+
+async def all_pauses(session: AsyncSession) -> Sequence[Pause]:
+    """Queues first, then tasks, by name."""
+    return [Pause(*row) for row in await session.execute(_ALL)]
+
+
+NEWEST: Final = 1000
+"""How many of the newest jobs are asked for their queue and task."""
 
 # Hops through the queues of pending jobs, one index probe each, as a claim does. Ended jobs have no index by queue or
 # task, so of them only the newest speak.
@@ -97,39 +89,21 @@ UNION SELECT unnest(tasks) FROM jobtrail.nodes
 UNION SELECT name FROM jobtrail.pauses WHERE kind = 'task'
 """)
 
+# To say no it may read the whole backlog, so it is asked last.
 _WAITS: Final = text("SELECT EXISTS (SELECT FROM jobtrail.jobs WHERE status = 'pending' AND task = :task)")
 
-NEWEST: Final = 1000
-"""How many of the newest jobs are asked for their queue and task."""
 
-
-async def put(session: AsyncSession, kind: PauseKind, name: str, *, actor: str, reason: str | None) -> Pause:
-    """The pause, in the caller's transaction; one that is there already stays as it is."""
-    parameters = {"kind": kind, "name": name, "actor": actor, "reason": reason}
-    return Pause(*(await session.execute(_PUT, parameters)).one())
-
-
-async def remove(session: AsyncSession, kind: PauseKind, name: str) -> bool:
-    """Whether there was such a pause."""
-    gone = await session.execute(_REMOVE, {"kind": kind, "name": name})
-    return gone.one_or_none() is not None
-
-
-async def all_pauses(session: AsyncSession) -> Sequence[Pause]:
-    """Queues first, then tasks, by name."""
-    return [Pause(*row) for row in (await session.execute(_ALL)).all()]
-
-
-async def known_queues(session: AsyncSession) -> set[str]:
-    """Queues that a node names, that have unfinished jobs, that the newest jobs were in, or that are paused."""
-    return set((await session.execute(_QUEUES, {"newest": NEWEST})).scalars())
-
-
-async def known_tasks(session: AsyncSession) -> set[str]:
-    """Tasks that a node knows, that run, that the newest jobs are of, or that are paused; for the rest ask `waits`."""
-    return set((await session.execute(_TASKS, {"newest": NEWEST})).scalars())
-
-
-async def waits(session: AsyncSession, task: str) -> bool:
-    """Whether any pending job is of this task. It may read the whole backlog to say no."""
-    return bool((await session.execute(_WAITS, {"task": task})).scalar_one())
+async def _require_known(services: Services, session: AsyncSession, kind: PauseKind, name: str) -> None:
+    """A misspelt name would pause nothing and look as if it did."""
+    if kind == "queue":
+        statement, own = _QUEUES, {task.queue for task in services.catalog}
+    else:
+        statement, own = _TASKS, set(services.catalog.names)
+    known = own | set((await session.execute(statement, {"newest": NEWEST})).scalars())
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, sorted(known))
+    if kind == "queue":
+        raise UnknownQueueError(name, near)
+    if check(name) or not (await session.execute(_WAITS, {"task": name})).scalar_one():
+        raise UnknownTaskError(name, near)

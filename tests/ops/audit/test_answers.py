@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from jobtrail.ops.audit.questions import ask, question, questions
+from jobtrail.ops.audit import ask, question, questions
 from ops.audit.conftest import TRACE
 from support.history import MINUTE, History
 from support.psql import NULL, PSQLS, run_file

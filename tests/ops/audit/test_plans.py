@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from jobtrail.db.embedded import EmbeddedPostgres
-from jobtrail.ops.audit.questions import _statement, ask, question, questions
+from jobtrail.ops.audit import _statement, ask, question, questions
 from support import world
 from support.world import Place
 
