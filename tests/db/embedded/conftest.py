@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobtrail.db.embedded import EmbeddedPostgres
-from jobtrail.db.embedded.server import socket_folder
+from jobtrail.db.embedded import EmbeddedPostgres, socket_folder
 from support.embedded import BINARIES, servers_in, wait_until
 from support.servers import reachable_folder
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobtrail.db.embedded import EmbeddedPostgres, default_folder
-from jobtrail.db.embedded.programs import system_account
-from jobtrail.db.embedded.server import socket_folder
+from jobtrail.db.embedded import EmbeddedPostgres, default_folder, socket_folder
+from jobtrail.db.programs import system_account
 from jobtrail.errors import SettingsError
 from support.embedded import ask, postmaster_of, servers_in, start_user, wait_until
 

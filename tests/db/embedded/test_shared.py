@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from jobtrail.db.embedded import EmbeddedPostgres, locks
-from jobtrail.db.embedded import server as module
-from jobtrail.db.embedded.programs import Programs, account_for
+from jobtrail.db import embedded as module
+from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.db.programs import Programs, account_for
 from jobtrail.errors import SettingsError, UnavailableError
 from support.embedded import BINARIES, ask, postmaster_of, said_url, servers_in, start_user, wait_until
 
@@ -179,13 +179,13 @@ def names_of_children() -> set[str]:
 
 
 def test_a_start_waits_for_what_is_left_of_a_dead_server(embedded: EmbeddedPostgres, folder: Path) -> None:
-    left = locks.open_lock(folder / "server.lock")
-    assert locks.is_alone(left)
+    left = module.open_lock(folder / "server.lock")
+    assert module.is_alone(left)
     starting = threading.Thread(target=embedded.start)
     starting.start()
     wait_until(lambda: "pg_isready" in names_of_children())
     assert not servers_in(folder)
-    locks.let_go(left)
+    module.let_go(left)
     starting.join()
     assert ask(embedded.url, "SELECT 1") == "1"
 
