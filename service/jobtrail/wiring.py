@@ -15,8 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.db import migrate, rights
 from jobtrail.db.embedded import EmbeddedPostgres, default_folder
-from jobtrail.db.engine import Database, lend_database, open_database
+from jobtrail.db.engine import Database, open_database
 from jobtrail.db.errors import FAILURES, explain, unavailable
+from jobtrail.db.host_engine import lend_database
 from jobtrail.db.url import DatabaseUrl, normalize
 from jobtrail.errors import SettingsError, UnavailableError
 from jobtrail.jobs.services import AdmissionLimit, Defaults, Services

@@ -8,7 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from jobtrail.db.engine import connected, lend_single, open_single
+from jobtrail.db.engine import connected, open_single
+from jobtrail.db.host_engine import lend_single
 from support.lent import lent
 from support.world import Place
 

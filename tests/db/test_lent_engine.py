@@ -13,8 +13,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AssertionPool, Pool, StaticPool
 
-from jobtrail.db.engine import Database, lend_database, lend_single
+from jobtrail.db.engine import Database
 from jobtrail.db.errors import Fault, fault_of
+from jobtrail.db.host_engine import lend_database, lend_single
 from jobtrail.errors import SettingsError, UnavailableError
 from jobtrail.jobs.claim import claim_these
 from jobtrail.jobs.finish import OutcomeRecord, Recorded, finish_group, finish_within

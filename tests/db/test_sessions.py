@@ -6,8 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from jobtrail.db import migrate
-from jobtrail.db.connecting import connect_once
-from jobtrail.db.engine import connected, open_database, open_single
+from jobtrail.db.engine import connect_once, connected, open_database, open_single
 from jobtrail.db.url import normalize
 from jobtrail.jobs.services import Services
 from jobtrail.status import Status

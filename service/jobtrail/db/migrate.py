@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from jobtrail.db.connecting import connect_once
+from jobtrail.db.engine import connect_once
 from jobtrail.db.tables import NAME, SCHEMA
 
 _REVISION: Final = text(f"SELECT version_num FROM {SCHEMA}.alembic_version")

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import TableClause, delete, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from jobtrail.db.connecting import connect_once
+from jobtrail.db.engine import connect_once
 from jobtrail.db.tables import metadata
 from jobtrail.db.url import DatabaseUrl, normalize
 from jobtrail.errors import SettingsError
