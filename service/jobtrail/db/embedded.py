@@ -244,7 +244,7 @@ class EmbeddedPostgres:
         owners = {os.geteuid(), self._account.uid if self._account else os.geteuid()}
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in owners or found.st_mode & 0o077:
             raise SettingsError(
-                f"{self._socket}, the folder of PostgreSQL's socket, is somebody else's or open to others: remove it, "
+                f"{self._socket}, the folder of PostgreSQL's socket, is another user's or open to others: remove it, "
                 "or set JOBTRAIL_DATA_DIR to another folder"
             )
         self._programs.own(self._socket)

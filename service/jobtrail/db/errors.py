@@ -22,10 +22,10 @@ from jobtrail.task.storable import clip
 class Fault(Enum):
     DATA = auto()  # this row cannot be stored; others can
     COLLISION = auto()  # deadlock or serialization failure: the same again will do
-    CONNECTION = auto()  # nobody answered: the statement may or may not have been committed
+    CONNECTION = auto()  # no answer: the statement may or may not have been committed
     AWAY = auto()  # nothing was done, and later it may be: no connection, read-only, out of something
     SLOW = auto()  # nothing was done: it took longer than the statement timeout
-    LOCKED = auto()  # somebody else holds a row longer than the lock timeout
+    LOCKED = auto()  # another transaction holds a row longer than the lock timeout
     OTHER = auto()  # whatever else: what was asked cannot be done as the database is now
 
 
@@ -105,7 +105,8 @@ def unavailability(error: BaseException) -> UnavailableError | None:
     """What a caller is told of a failure that has nothing to do with what was asked."""
     match fault_of(error):
         case Fault.COLLISION:
-            return UnavailableError("somebody else was about to change the same; nothing was stored")
+            kind = "deadlock or serialization failure"
+            return UnavailableError(f"conflict with a concurrent transaction ({kind}); nothing was stored, try again")
         case Fault.AWAY if _state_of(error) == _READ_ONLY:
             return UnavailableError("the database is read-only for now")
         case Fault.AWAY:
@@ -230,7 +231,7 @@ READ_ONLY = "it is read-only: look at default_transaction_read_only of the serve
 
 
 def explain(url: DatabaseUrl, error: BaseException) -> str | None:
-    """One line that begins with the place; None when nobody answers there."""
+    """One line that begins with the place; None when no server answers there."""
     at = url.shown
     if is_read_only(error):
         return f"{at}: {READ_ONLY}; if it is a standby, give the primary's URL"

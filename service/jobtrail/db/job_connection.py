@@ -105,7 +105,7 @@ async def leave(connection: AsyncConnection) -> None:
             await connection.rollback()
             if not connection.invalidated:
                 await _reset(connection)
-    except Exception:  # noqa: BLE001 - whatever it was: nobody else may get this connection
+    except Exception:  # noqa: BLE001 - whatever it was: this connection must not be used again
         with suppress(Exception):
             await connection.invalidate()  # this also ends a statement that is under way, with its locks
     with suppress(Exception):

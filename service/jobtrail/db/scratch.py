@@ -44,7 +44,7 @@ async def create(server: DatabaseUrl) -> Scratch:
 
 
 async def drop(server: DatabaseUrl, scratch: Scratch) -> None:
-    """Whoever is still connected to it is cut off."""
+    """Connections to it are cut off."""
     async with _connected(server) as connection:
         await connection.execute(text(f"DROP DATABASE IF EXISTS {scratch.name} WITH (FORCE)"))
 
