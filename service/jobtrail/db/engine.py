@@ -3,7 +3,7 @@
 Nothing is built at import. On a host's engine they are made by `host_engine`.
 
 Directly, the limits and the zone of a session are settings of its connection. Behind PgBouncer in transaction mode each
-transaction may be on another connection of the server, so both are said anew in each, everything is a transaction, and
+transaction may be on another connection of the server, so both are set anew in each, everything is a transaction, and
 no prepared statement has a name that another client could meet (PgBouncer 1.21 and later keep names apart, older ones
 do not).
 
@@ -35,7 +35,7 @@ GROUPS: Final = 10
 """Connections for single statements: inserts, both claims, ends, cancels, progress, lines, the watch and keys."""
 
 LOCK_TIMEOUT: Final = 3.0
-"""Seconds that a transaction waits for a row; then its caller is told to try again."""
+"""Seconds that a transaction waits for a row; then its caller gets an error that says to try again."""
 
 STATEMENT_TIMEOUT: Final = 10.0
 """Seconds after which PostgreSQL ends a statement of ours; those of tasks have no limit of ours."""
@@ -225,7 +225,7 @@ def limit_each_transaction(engine: AsyncEngine, limits: Limits) -> None:
 
 @asynccontextmanager
 async def connected(engine: AsyncEngine, seconds: float) -> AsyncIterator[AsyncConnection]:
-    """What is done within is committed at its end, unless it raises; with AUTOCOMMIT each statement was already.
+    """A connection whose work is committed at its end, unless it raises; with AUTOCOMMIT each statement was already.
 
     Raises NotConnectedError, whatever the server said before the first statement: nothing was sent.
     """

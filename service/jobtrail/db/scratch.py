@@ -117,7 +117,7 @@ _TABLES: Final[Sequence[TableClause]] = metadata.sorted_tables
 _MARK: Final = text("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()")
 
 _LOCK: Final = text(f"LOCK TABLE {', '.join(table.fullname for table in _TABLES)} IN SHARE ROW EXCLUSIVE MODE")
-"""What somebody is about to commit would be there after all."""
+"""Rows of a transaction that is still open would be there after all."""
 
 _FILLED: Final = text(
     " UNION ALL ".join(

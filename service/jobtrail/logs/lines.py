@@ -106,7 +106,7 @@ def words_of(record: logging.LogRecord) -> str:
 
 
 class OneLine(logging.Formatter):
-    """Redacts extra fields; the message is shown as it is. Never raises: what cannot be shown is said to be so."""
+    """Redacts extra fields; the message is shown as it is. Never raises: a value that cannot be shown is named so."""
 
     def __init__(self, form: Form, redaction: Redaction) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class OneLine(logging.Formatter):
         return json.dumps(fields) if self._form == "json" else _as_text(fields)
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        """What the line says, in its order, as values of JSON."""
+        """The fields of the line, in their order, as values of JSON."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         fields: dict[str, Any] = {
             "time": time.replace("+00:00", "Z"),
@@ -214,7 +214,7 @@ def _shown(value: object, redaction: Redaction, above: tuple[int, ...] = ()) -> 
 
 
 def _named(value: Any) -> Mapping[Any, Any] | None:
-    """What it holds by name; None if it holds nothing that way. What a class leaves out of its text stays out."""
+    """Its items by name, without those that its class leaves out of its text; None where it has no such items."""
     if isinstance(value, Mapping):
         return value
     if isinstance(value, type):
