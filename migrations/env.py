@@ -13,7 +13,7 @@ from sqlalchemy import Connection, MetaData
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from jobtrail.db.connecting import connect_once
+from jobtrail.db.engine import connect_once
 from jobtrail.db.tables import SCHEMA, Xid8, keep_to, metadata, of_schema
 
 # SQLAlchemy has no type of this name, and autogenerate would warn of it

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from jobtrail.db.embedded import EmbeddedPostgres
-from jobtrail.db.embedded.programs import installed_programs
+from jobtrail.db.programs import installed_programs
 from support.demo import Demo, answers, demo_folder, free_port
 from support.readme import Block, Shell, blocks, differences, last_json, table
 from support.servers import environment

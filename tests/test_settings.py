@@ -1,12 +1,16 @@
+"""Settings: their defaults, what is read from where, and what is refused, in one line with the fix."""
+
 import os
 import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from jobtrail.settings import PREFIX, Settings, load
+from jobtrail.errors import SettingsError
+from jobtrail.settings import PREFIX, Settings, load, unknown_variables
 
 pytestmark = pytest.mark.usefixtures("unset")
 
@@ -51,37 +55,21 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("written", "words"), [("none", ()), (" None ", ()), ("pin, iban,", ("pin", "iban")), ("none,pin", ("none", "pin"))]
-)
-def test_words_that_are_hidden(monkeypatch: pytest.MonkeyPatch, written: str, words: tuple[str, ...]) -> None:
-    monkeypatch.setenv("JOBTRAIL_REDACT", written)
-    assert load().redact == words
+def test_the_example_gives_each_setting_once_with_its_default_and_a_reason(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text()
+    written = list(WRITTEN.finditer(text))
+    assert sorted(match["name"] for match in written) == sorted(PREFIX + name.upper() for name in Settings.model_fields)
+    blocks = [block.splitlines() for block in text.split("\n\n") if WRITTEN.search(block)]
+    assert len(blocks) == len(written)
+    assert all(len(lines) > 1 and all(line.startswith("# ") for line in lines[:-1]) for lines in blocks)
 
-
-def test_the_example_names_every_setting_once_and_no_other() -> None:
-    named = [match["name"] for match in WRITTEN.finditer(EXAMPLE.read_text())]
-    assert sorted(named) == sorted(PREFIX + name.upper() for name in Settings.model_fields)
-
-
-def test_the_example_shows_the_defaults_in_its_comments(tmp_path: Path) -> None:
-    commented = [match for match in WRITTEN.finditer(EXAMPLE.read_text()) if match["comment"]]
+    commented = [match for match in written if match["comment"]]
     (tmp_path / ".env").write_text("".join(f"{match['name']}={match['value']}\n" for match in commented))
     assert load() == Settings(_env_file=None)
     unset = {match["name"] for match in commented if not match["value"]}
     assert unset == {"JOBTRAIL_DATA_DIR", "JOBTRAIL_TASKS", "JOBTRAIL_QUEUES", "JOBTRAIL_PROCESSES"}
-
-
-def test_the_example_as_it_is_starts_with_the_embedded_database(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text(EXAMPLE.read_text())
+    (tmp_path / ".env").write_text(text)
     assert load() == Settings(_env_file=None, database_url="embedded")
-
-
-def test_the_example_gives_a_reason_before_each_setting() -> None:
-    blocks = EXAMPLE.read_text().split("\n\n")
-    settings = [block.splitlines() for block in blocks if WRITTEN.search(block)]
-    assert all(len(lines) > 1 and all(line.startswith("# ") for line in lines[:-1]) for lines in settings)
-    assert all(len(WRITTEN.findall("\n".join(lines))) == 1 for lines in settings)
 
 
 @pytest.mark.parametrize(
@@ -94,11 +82,9 @@ def test_the_example_gives_a_reason_before_each_setting() -> None:
         ("PORT", "0", 0),
         ("TASKS", "shop.tasks, mail ,", ("shop.tasks", "mail")),
         ("QUEUES", "default,slow-ones", ("default", "slow-ones")),
-        ("QUEUES", "", ()),
         ("SLOTS", "0", 0),
         ("LEASE", "2m", timedelta(minutes=2)),
         ("GRACE", "0", timedelta(0)),
-        ("CANCEL_GRACE", "0", timedelta(0)),
         ("CANCEL_GRACE", "10m", timedelta(minutes=10)),
         ("POLL_EVERY", "0.5", timedelta(milliseconds=500)),
         ("PURGE_EVERY", "500ms", timedelta(milliseconds=500)),
@@ -107,6 +93,9 @@ def test_the_example_gives_a_reason_before_each_setting() -> None:
         ("HISTORY_TTL", "3650d", timedelta(days=3650)),
         ("MAX_BODY", "2048", 2048),
         ("MAX_RESULT", "512KiB", 524288),
+        ("REDACT", " None ", ()),
+        ("REDACT", "pin, iban,", ("pin", "iban")),
+        ("REDACT", "none,pin", ("none", "pin")),
         ("LOG_FORMAT", "json", "json"),
         ("LOG_LEVEL", "debug", "DEBUG"),
     ],
@@ -182,20 +171,112 @@ def test_a_process_without_slots_only_accepts_unless_it_is_told_more(
     assert settings.only_accepts == (sum(places) == 0)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
-def test_the_embedded_database_is_for_loopback(host: str) -> None:
-    assert load(database_url="embedded", host=host).host == host
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [("127.8.9.1", True), ("::1", True), ("localhost", True)]
+    + [(host, False) for host in ("0.0.0.0", "::", "10.0.0.1", "example.org", "")],  # noqa: S104 — refused here
+)
+def test_the_embedded_database_is_for_loopback(host: str, is_loopback: bool) -> None:
+    assert load(database_url="postgresql://db", host=host).host == host
+    if is_loopback:
+        assert load(database_url="embedded", host=host).host == host
+        return
+    with pytest.raises(SettingsError, match=r"^JOBTRAIL_HOST: .*set JOBTRAIL_HOST=127\.0\.0\.1, or JOBTRAIL_DATABASE"):
+        load(database_url="embedded", host=host)
 
 
-def test_the_settings_cannot_be_changed() -> None:
-    settings = load()
-    with pytest.raises(ValidationError, match="frozen"):
-        settings.port = 1  # type: ignore[misc]
-
-
-def test_no_representation_holds_the_password() -> None:
+def test_the_settings_cannot_be_changed_and_do_not_show_the_password() -> None:
     settings = load(database_url="postgresql://ann:sekret@db/app")
     assert "sekret" not in repr(settings) + str(settings)
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]
     with pytest.raises(ValidationError) as refused:
         Settings(database_url="mysql://ann:sekret@db/app")
     assert "sekret" not in str(refused.value)
+
+
+REFUSED = {
+    "DATABASE_URL=mysql://ann:sekret@db": "mysql:// is not PostgreSQL; write postgresql://user:password@host",
+    "PORT=65536": "'65536' should be less than or equal to 65535",
+    "PORT=http": "'http' should be a valid integer",
+    "PROCESSES=1.5": "'1.5' should be a valid integer",
+    "POOL_SIZE=0": "'0' should be greater than or equal to 1",
+    "CANCEL_GRACE=11m": "11m should be less than or equal to 10 minutes",
+    "LEASE=5 parsecs": "'5 parsecs' is not a duration: write seconds or 500ms, 30s, 5m, 2h, 7d",
+    "LEASE=0.9": "900ms should be greater than or equal to 1 second",
+    "LEASE=2d": "2d should be less than or equal to 1 day",
+    "STALL=0": "0s should be greater than or equal to 1 second",
+    "POLL_EVERY=30s": "30s is not shorter than JOBTRAIL_LEASE (30s): lower the one or raise the other",
+    "TTL=0": "0 would purge a row as it finishes; write keep to keep rows for ever",
+    "TTL_FAILED=500ms": "500ms should be greater than or equal to 1 second",
+    "HISTORY_TTL=3651d": "3651d should be less than or equal to 3650 days",
+    "MAX_BODY=1MX": "'1MX' is not a size: write bytes or 512KiB, 1MiB",
+    "MAX_BODY=1": "'1' should be greater than or equal to 1024",
+    "MAX_RESULT=65MiB": "'65MiB' should be less than or equal to 67108864",
+    "TASKS=shop/tasks.py": "'shop/tasks.py' is not a module's name: write package.module",
+    "QUEUES=two words": "'two words' is not a queue's name",
+    "LOG_FORMAT=xml": "'xml' should be 'text' or 'json'",
+    "LOG_LEVEL=loud": "'LOUD' should be 'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'CRITICAL'",
+}
+
+
+@pytest.mark.parametrize(("setting", "reason"), REFUSED.items())
+def test_a_wrong_setting_is_one_line_that_names_it_and_the_fix(
+    setting: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, value = setting.split("=", 1)
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(SettingsError) as refused:
+        load()
+    assert str(refused.value).startswith(f"{PREFIX}{name}: {reason}")
+    assert "\n" not in str(refused.value)
+    assert "sekret" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_all_wrong_settings_are_told_at_once_and_then_what_does_not_go_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def named(**given: Any) -> list[str]:
+        with pytest.raises(SettingsError) as refused:
+            load(**given)
+        return sorted(line.partition(":")[0] for line in str(refused.value).splitlines())
+
+    related = {"database_url": "embedded", "host": "::", "poll_every": timedelta(minutes=1)}
+    assert named(**related) == ["JOBTRAIL_HOST", "JOBTRAIL_POLL_EVERY"]
+    for name, value in {"DATABASE_URL": "mysql://db", "LEASE": "soon", "PORT": "x", "TTL": "0"}.items():
+        monkeypatch.setenv(PREFIX + name, value)
+    assert named() == ["JOBTRAIL_DATABASE_URL", "JOBTRAIL_LEASE", "JOBTRAIL_PORT", "JOBTRAIL_TTL"]
+
+
+@pytest.mark.parametrize("given", [{"database_url": 5}, {"ttl": "soon"}, {"max_body": None}, {"tasks": 7}])
+def test_a_wrong_value_from_python_names_the_setting_too(given: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=f"^{PREFIX}{next(iter(given)).upper()}: "):
+        load(**given)
+
+
+def test_a_wrong_url_of_the_host_app_is_refused_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://ann:sekret@db/app")
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL: .*; or set JOBTRAIL_DATABASE_URL, which") as refused:
+        load()
+    assert "sekret" not in str(refused.value)
+
+
+def test_a_file_that_is_not_text_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"JOBTRAIL_PORT=\xff\xfe")
+    with pytest.raises(SettingsError, match=r"^\.env in the current folder cannot be read: it is not UTF-8$"):
+        load()
+
+
+def test_unknown_variables_are_told_with_near_names_and_do_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("JOBTRAIL_LEESE=1\nOTHER=1\nJOBTRAIL_SLOTS=1\n")
+    monkeypatch.setenv("JOBTRAIL_PROT", "1")
+    assert load().port == 8000
+    known = {PREFIX + name.upper(): "" for name in Settings.model_fields}
+    assert unknown_variables({"JOBTRAIL_PROT": "1", "JOBTRAIL_XYZZY": "1", "PATH": "x", **known}) == [
+        "JOBTRAIL_LEESE is not a setting; did you mean JOBTRAIL_LEASE?",
+        "JOBTRAIL_PROT is not a setting; did you mean JOBTRAIL_PORT?",
+        "JOBTRAIL_XYZZY is not a setting",
+    ]

@@ -15,8 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.db import migrate, rights
 from jobtrail.db.embedded import EmbeddedPostgres, default_folder
-from jobtrail.db.engine import Database, lend_database, open_database
-from jobtrail.db.errors import FAILURES, explain, unavailable
+from jobtrail.db.engine import Database, open_database
+from jobtrail.db.errors import FAILURES, explain, unavailability
+from jobtrail.db.host_engine import lend_database
 from jobtrail.db.url import DatabaseUrl, normalize
 from jobtrail.errors import SettingsError, UnavailableError
 from jobtrail.jobs.services import AdmissionLimit, Defaults, Services
@@ -211,16 +212,13 @@ def answering(url: DatabaseUrl) -> Iterator[None]:
     connection or is no PostgreSQL that can be used.
     """
     try:
-        with unavailable():
-            yield
-    except UnavailableError as error:
-        cause = error.__cause__ or error
+        yield
+    except (UnavailableError, *FAILURES) as error:
+        cause = error.__cause__ or error if isinstance(error, UnavailableError) else error
         if (reason := explain(url, cause)) is not None:
             raise SettingsError(f"JOBTRAIL_DATABASE_URL: {reason}") from error
+        if not isinstance(error, UnavailableError) and unavailability(error) is None:
+            raise
         raise UnavailableError(
             f"JOBTRAIL_DATABASE_URL: nothing answers at {url.shown} ({cause}): is PostgreSQL running there?"
         ) from error
-    except FAILURES as error:
-        if (reason := explain(url, error)) is None:
-            raise
-        raise SettingsError(f"JOBTRAIL_DATABASE_URL: {reason}") from error

@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from jobtrail.db.connecting import connect_once, is_pooled
-from jobtrail.db.engine import lend_database, lend_single
+from jobtrail.db.engine import connect_once, is_pooled
+from jobtrail.db.host_engine import lend_database, lend_single
 from jobtrail.db.url import normalize
 from jobtrail.errors import SettingsError
 from jobtrail.jobs.services import Services

@@ -1,31 +1,41 @@
-"""Group commit: who rides together, and what each class of failure does to the others."""
+"""Group commit: what goes together, and what each failure, or a database that says nothing, does to the callers."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from jobtrail.db import engine
 from jobtrail.db.engine import open_database
 from jobtrail.db.errors import Fault, fault_of
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.errors import OutcomeUnknownError, UnavailableError
+from jobtrail.jobs import services as module
 from jobtrail.jobs.cancel import Cancellation, cancel_group
 from jobtrail.jobs.services import Services
-from jobtrail.jobs.submit import insert_group, inserts, prepare
+from jobtrail.jobs.submit import Inserted, insert_group, inserts, prepare, submit, submit_batch, submit_keyed
 from jobtrail.records import NewJob
+from jobtrail.task.catalog import Catalog
 from jobtrail.task.submission import Submission
-from support import world
+from support import tasks, world
+from support.proxy import Proxy
 from support.rows import trail
 from support.until import until
 from support.world import Place
 
+NOOP = Submission(task="noop")
+STORED = "SELECT count(*) FROM jobtrail.jobs"
+
 
 def new(services: Services, **changes: Any) -> NewJob:
-    return replace(prepare(services, Submission(task="noop"), by="ann", trace_id=None), **changes)
+    return replace(prepare(services, NOOP, by="ann", trace_id=None), **changes)
 
 
 async def test_rows_that_arrive_during_a_write_go_together_next() -> None:
@@ -57,23 +67,20 @@ async def test_a_group_has_at_most_so_many_rows_and_bytes() -> None:
 
     by_count = GroupCommit(write, patience=1)
     await asyncio.gather(*(by_count.put(n) for n in range(1200)))
-    assert sizes == [500, 500, 200]
-    sizes.clear()
     by_weight = GroupCommit(write, weigh=lambda row: row, patience=1)
     await asyncio.gather(*(by_weight.put(3 * 1024 * 1024) for _ in range(3)), by_weight.put(9 * 1024 * 1024))
-    assert sizes == [1, 1, 1, 1]
+    assert sizes == [500, 500, 200, 1, 1, 1, 1]
 
 
 async def test_a_cancelled_caller_does_not_cancel_the_group(place: Place) -> None:
     services = world.services_at(place)
-    rows = [new(services) for _ in range(5)]
-    callers = [asyncio.create_task(inserts(services).put(row)) for row in rows]
+    callers = [asyncio.create_task(inserts(services).put(new(services))) for _ in range(5)]
     await asyncio.sleep(0)
     callers[2].cancel()
     answers = await asyncio.gather(*callers, return_exceptions=True)
     assert isinstance(answers[2], asyncio.CancelledError)
     await inserts(services).settle()
-    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 5
+    assert await place.value(STORED) == 5
 
 
 @pytest.mark.parametrize(
@@ -82,59 +89,44 @@ async def test_a_cancelled_caller_does_not_cancel_the_group(place: Place) -> Non
         ({"task": ""}, "23514"),  # a CHECK
         ({"args_json": '{"a": "\\u0000"}'}, "22P05"),  # jsonb has no NUL
         ({"tags": ["t" * 9000]}, "23514"),
-        ({"priority": 12}, "23514"),
         ({"priority": 99_999}, "22000"),  # the driver cannot encode it
     ],
 )
 async def test_a_bad_row_fails_its_own_caller_only(place: Place, bad: dict[str, Any], state: str) -> None:
     services = world.services_at(place)
-    rows = [new(services) for _ in range(20)]
-    rows[7] = new(services, **bad)
+    rows = [new(services, **(bad if n == 7 else {})) for n in range(20)]
     answers = await asyncio.gather(*(inserts(services).put(row) for row in rows), return_exceptions=True)
-    wrong = [(index, answer) for index, answer in enumerate(answers) if isinstance(answer, BaseException)]
-    assert [index for index, _ in wrong] == [7]
-    error = wrong[0][1]
-    assert isinstance(error, DBAPIError)
-    assert fault_of(error) is Fault.DATA
-    assert getattr(error.orig, "sqlstate", None) == state
-    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 19
+    (wrong,) = [(index, answer) for index, answer in enumerate(answers) if isinstance(answer, BaseException)]
+    assert wrong[0] == 7
+    assert isinstance(wrong[1], DBAPIError)
+    assert (fault_of(wrong[1]), getattr(wrong[1].orig, "sqlstate", None)) == (Fault.DATA, state)
+    assert await place.value(STORED) == 19
 
 
 async def test_a_lost_connection_repeats_the_group_and_doubles_nothing(place: Place) -> None:
     services = world.services_at(place)
-    rows = [new(services) for _ in range(2000)]
-    lost = 0
+    rounds = lost = 0
 
-    async def cut() -> None:
-        nonlocal lost
-        query = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-            WHERE application_name = 'jobtrail' AND datname = current_database() AND query LIKE '%INSERT INTO%'"""
-        while not putting.done():
-            lost += await place.value(query)
-            await asyncio.sleep(0.02)
-
-    async def put_all() -> list[Any]:
-        found: list[Any] = []
-        for start in range(0, 2000, 20):
-            found += await asyncio.gather(*(inserts(services).put(row) for row in rows[start : start + 20]))
-        return found
+    async def put_all() -> None:
+        nonlocal rounds
+        for rounds in range(1, 101):  # noqa: B007 - the cuts wait for it
+            rows = [new(services) for _ in range(20)]
+            first = await asyncio.gather(*(inserts(services).put(row) for row in rows))
+            # as after a commit whose answer was lost
+            assert await asyncio.gather(*(inserts(services).put(row) for row in rows)) == first
 
     putting = asyncio.create_task(put_all())
-    await cut()
-    answers = await putting
+    query = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE application_name = 'jobtrail' AND datname = current_database() AND query LIKE '%INSERT INTO%'"""
+    while not putting.done():
+        lost, seen = lost + await place.value(query), rounds
+        while rounds == seen and not putting.done():  # one cut in each round, or a slow machine would never get on
+            await asyncio.wait({putting}, timeout=0.02)
+    await putting
     assert lost > 0, "no connection was cut: nothing was proved"
     await place.database.grouped.dispose()  # the last cut may have hit those that wait for the next test
-    assert len(answers) == 2000
-    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 2000
+    assert await place.value(STORED) == 2000
     assert await place.value("SELECT count(*) FROM jobtrail.transitions") == 2000
-
-
-async def test_a_commit_whose_answer_was_lost_is_found_again(place: Place) -> None:
-    services = world.services_at(place)
-    rows = [new(services) for _ in range(3)]
-    first = await asyncio.gather(*(inserts(services).put(row) for row in rows))
-    assert await asyncio.gather(*(inserts(services).put(row) for row in rows)) == first
-    assert await place.value("SELECT count(*) FROM jobtrail.transitions") == 3
 
 
 async def test_a_deadlock_repeats_the_whole_group(place: Place) -> None:
@@ -154,54 +146,166 @@ async def test_a_deadlock_repeats_the_whole_group(place: Place) -> None:
         await transaction.start()
         await intruder.execute("UPDATE jobtrail.jobs SET tags = '{x}' WHERE id = $1", ids[1])
         both = asyncio.gather(*(other.group(cancel_group).put(Cancellation(each, "ann", None)) for each in ids))
-
-        async def waits() -> bool:
-            waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1"
-            return bool(await place.value(waiting, name))
-
+        waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1"
         # the intruder must be in the queue before the group looks for a deadlock, and both before its lock timeout
-        await until(waits, every=0.005)
+        await until(lambda: place.value(waiting, name), every=0.005)
         await intruder.execute("UPDATE jobtrail.jobs SET tags = '{x}' WHERE id = $1", ids[0])
         await transaction.commit()
         assert await both == ["cancelled", "cancelled"]
         assert [len(await trail(place, each)) for each in ids] == [2, 2]
-
-        async def counted() -> bool:
-            return bool(await place.value(query) > before)
-
         await database.dispose()
-        await until(counted)
+        await until(lambda: place.value(f"SELECT ({query}) > $1", before))
     finally:
         await intruder.close()
         await database.dispose()
         await place.psql.execute(f"ALTER DATABASE {name} RESET deadlock_timeout")
 
 
-async def test_a_database_that_does_not_answer_is_told_after_the_patience() -> None:
-    nowhere = open_database("postgresql+asyncpg://nobody@127.0.0.1:9/none", connect_timeout=1)
+async def test_what_is_too_slow_together_goes_in_halves(place: Place) -> None:
+    sizes: list[int] = []
+
+    async def write(rows: Sequence[int]) -> Sequence[int]:
+        sizes.append(len(rows))
+        async with place.database.sessions.begin() as session:
+            await session.execute(text("SET LOCAL statement_timeout = '150ms'"))
+            await session.execute(text("SELECT pg_sleep(CASE WHEN :n > 2 THEN 5 ELSE 0 END)"), {"n": len(rows)})
+        return rows
+
+    group = GroupCommit(write, patience=10)
+    assert await asyncio.gather(*(group.put(n) for n in range(7))) == list(range(7))
+    assert sizes == [7, 3, 1, 2, 4, 2, 2]
+
+
+async def test_what_was_not_sent_in_time_is_not_sent_later() -> None:
+    go_on, written = asyncio.Event(), list[int]()
+
+    async def write(rows: Sequence[int]) -> Sequence[int]:
+        await go_on.wait()
+        written.extend(rows)
+        return rows
+
+    group = GroupCommit(write, patience=1, longest=0.05)
+    first = asyncio.create_task(group.put(1))
+    await asyncio.sleep(0)
+    told = await asyncio.gather(first, group.put(2), group.put(3), return_exceptions=True)
+    assert [type(each) for each in told] == [OutcomeUnknownError, UnavailableError, UnavailableError]
+    assert all("within 0.05 s" in str(each) for each in told)
+    go_on.set()
+    await group.settle()
+    assert written == [1]
+
+
+async def test_what_a_try_without_an_answer_may_have_stored_stays_unknown(place: Place) -> None:
+    """Also when what comes after it refuses them one by one."""
     tries = 0
 
-    async def write(rows: Sequence[NewJob]) -> Sequence[Any]:
+    async def write(rows: Sequence[NewJob]) -> Sequence[Inserted]:
         nonlocal tries
         tries += 1
-        return await insert_group(nowhere, rows)
+        if tries > 1:
+            await place.psql.execute("DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '55P03'; END $$")
+        await insert_group(place.database, rows)
+        raise ConnectionResetError
 
-    group = GroupCommit(write, patience=0.3)
+    rows = [new(world.services_at(place)) for _ in range(3)]
+    told = await asyncio.gather(*map(GroupCommit(write, patience=5).put, rows), return_exceptions=True)
+    assert [type(each) for each in told] == [OutcomeUnknownError] * 3
+    assert (tries, await place.value(STORED)) == (5, 3)
+
+
+@dataclass
+class Line:
+    """The services, and the wire between it and the database."""
+
+    services: Services
+    wire: Proxy
+    place: Place
+
+    def idle(self) -> bool:
+        """Whether no connection is out."""
+        engines = (self.services.database.grouped, self.services.database.engine)
+        pools: list[Any] = [each.sync_engine.pool for each in engines]
+        return not any(each.checkedout() for each in pools)
+
+
+@pytest.fixture
+async def line(place: Place, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Line]:
+    monkeypatch.setattr(engine, "LONGEST", 0.8)
+    monkeypatch.setattr(module, "SILENCE", 0.6)
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    async with Proxy.before(place) as wire:
+        database = open_database(wire.url, connect_timeout=0.2)
+        try:
+            yield Line(Services(database, Catalog.from_modules([tasks])), wire, place)
+        finally:
+            wire.mute = False
+            await database.dispose()
+
+
+async def test_a_silent_connection_is_given_up_and_the_rows_go_again(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SILENCE", 5)
+    monkeypatch.setattr(module, "PATIENCE", 5)
+    patient = Services(line.services.database, line.services.catalog)
+    await submit(patient, NOOP, by="ann")
+    line.wire.mute = True
+    submitting = asyncio.create_task(submit(patient, NOOP, by="ann"))
+    done, _ = await asyncio.wait({submitting}, timeout=1.2)
+    assert not done
+    line.wire.mute = False
+    job = await submitting
+    assert await line.place.value(f"{STORED} WHERE id = $1", job.id) == 1
+    assert await line.place.value(STORED) == 2
+
+
+async def test_an_unknown_outcome_names_the_job(line: Line) -> None:
+    await submit(line.services, NOOP, by="ann")
+    line.wire.mute = True
+    with pytest.raises(OutcomeUnknownError, match="not known whether") as told:
+        await submit(line.services, NOOP, by="ann")
+    line.wire.mute = False
+    await inserts(line.services).settle()
+    there = await line.place.value(f"{STORED} WHERE id = $1", told.value.job_id)
+    assert str(told.value.job_id) in str(told.value)
+    assert 1 + there == await line.place.value(STORED)
+
+
+async def test_what_was_never_sent_is_not_stored(line: Line) -> None:
+    line.wire.go_away()
     with pytest.raises(UnavailableError, match="away") as told:
-        await group.put(None)  # type: ignore[arg-type]
+        await submit(line.services, NOOP, by="ann")
     assert not isinstance(told.value, OutcomeUnknownError)
-    assert tries > 1
-    await nowhere.dispose()
+    assert await line.place.value(STORED) == 0
 
 
-async def test_a_database_that_says_nothing_is_told_to_who_waits() -> None:
-    silent: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
+@pytest.mark.parametrize(("loses", "stored"), [("request", 0), ("answer", 1), ("wait", 1), ("silence", 1)])
+async def test_a_commit_without_an_answer_is_an_unknown_outcome(line: Line, loses: Any, stored: int) -> None:
+    line.wire.loses = loses
+    with pytest.raises(OutcomeUnknownError):
+        await submit_batch(line.services, [NOOP], by="ann")
+    await until(lambda: line.place.value(f"SELECT ({STORED}) = $1", stored))
+    again, was_there = await submit_keyed(line.services, NOOP, by="ann", key="k")
+    assert (was_there, again.attempt) == (False, 0)
+    line.wire.loses = loses
+    with pytest.raises(OutcomeUnknownError):
+        await submit_keyed(line.services, NOOP, by="ann", key="other")
 
-    async def write(_rows: Sequence[int]) -> Sequence[int]:
-        return await silent
 
-    group = GroupCommit(write, patience=1, longest=0.02)
-    with pytest.raises(OutcomeUnknownError, match=r"within 0\.02 s"):
-        await group.put(1)
-    silent.set_result([1])
-    await group.settle()
+Begin = Callable[[Services], AbstractAsyncContextManager[AsyncSession]]
+
+
+@pytest.mark.parametrize(("begin", "statements"), [(Services.session, 1), (Services.transaction, 0)])
+async def test_neither_a_read_nor_a_rollback_waits_for_ever(line: Line, begin: Begin, statements: int) -> None:
+    async def fall_silent() -> None:
+        async with begin(line.services) as session:
+            await session.execute(text("SELECT 1"))
+            line.wire.mute = True
+            for _ in range(statements):
+                await session.execute(text("SELECT 1"))
+            raise LookupError
+
+    await submit_batch(line.services, [NOOP], by="ann")
+    with pytest.raises(UnavailableError):
+        await fall_silent()
+    assert line.idle()

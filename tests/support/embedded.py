@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from jobtrail.db.embedded.programs import installed_programs
+from jobtrail.db.programs import installed_programs
 from support.servers import environment, system_binaries
 
 SERVICE = Path(__file__).parents[2] / "service"

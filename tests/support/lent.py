@@ -10,7 +10,8 @@ import asyncpg
 from sqlalchemy import NullPool, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from jobtrail.db.engine import Database, lend_database
+from jobtrail.db.engine import Database
+from jobtrail.db.host_engine import lend_database
 from support.world import Place
 
 OWN: Final = {"search_path": "information_schema", "lock_timeout": "7s", "application_name": "host"}

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jobtrail.db.embedded.programs import installed_programs
+from jobtrail.db.programs import installed_programs
 from support.servers import environment, system_binaries
 
 PSQLS = [folder / "psql" for folder in (installed_programs().where, *system_binaries()) if (folder / "psql").exists()]

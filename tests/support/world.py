@@ -13,9 +13,8 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.db import scratch
-from jobtrail.db.connecting import is_pooled
 from jobtrail.db.embedded import EmbeddedPostgres
-from jobtrail.db.engine import Database, open_database, open_single
+from jobtrail.db.engine import Database, is_pooled, open_database, open_single
 from jobtrail.db.url import DatabaseUrl, normalize
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services

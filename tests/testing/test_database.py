@@ -1,6 +1,7 @@
 """A database for tests: made, emptied whatever is in it, dropped; and no other one touched."""
 
 import asyncio
+import fcntl
 import os
 import sys
 import tempfile
@@ -13,8 +14,7 @@ import pytest
 
 from jobtrail import Jobtrail
 from jobtrail.db import engine, scratch
-from jobtrail.db.embedded import EmbeddedPostgres
-from jobtrail.db.embedded.locks import let_go, open_lock, share
+from jobtrail.db.embedded import EmbeddedPostgres, let_go, open_lock
 from jobtrail.db.tables import metadata
 from jobtrail.db.url import normalize
 from jobtrail.errors import SettingsError, UnavailableError
@@ -147,7 +147,7 @@ def test_what_killed_sessions_left_is_removed(folder: Path) -> None:
     (folder / f"{PREFIX}begun" / "users.lock").unlink()
     (folder / f"{PREFIX}other").rename(folder / "other")
     used = open_lock(folder / f"{PREFIX}used" / "users.lock")
-    share(used)
+    fcntl.flock(used, fcntl.LOCK_SH)
     remove_abandoned(folder)
     let_go(used)
     assert sorted(each.name.removeprefix(PREFIX) for each in folder.iterdir()) == ["begun", "other", "used", "young"]

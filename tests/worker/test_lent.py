@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail import JobContext, task
-from jobtrail.db.engine import lend_single
+from jobtrail.db.host_engine import lend_single
 from jobtrail.jobs.services import Services
 from jobtrail.ops.nodes import read_nodes
 from jobtrail.status import Status

@@ -22,10 +22,10 @@ from jobtrail.task.storable import clip
 class Fault(Enum):
     DATA = auto()  # this row cannot be stored; others can
     COLLISION = auto()  # deadlock or serialization failure: the same again will do
-    CONNECTION = auto()  # nobody answered: the statement may or may not have been committed
+    CONNECTION = auto()  # no answer: the statement may or may not have been committed
     AWAY = auto()  # nothing was done, and later it may be: no connection, read-only, out of something
     SLOW = auto()  # nothing was done: it took longer than the statement timeout
-    LOCKED = auto()  # somebody else holds a row longer than the lock timeout
+    LOCKED = auto()  # another transaction holds a row longer than the lock timeout
     OTHER = auto()  # whatever else: what was asked cannot be done as the database is now
 
 
@@ -35,7 +35,7 @@ PASSING: Final = frozenset({Fault.CONNECTION, Fault.AWAY, Fault.SLOW})
 
 # The driver's own too: a connection that ends as SQLAlchemy takes it over fails with them as they are.
 FAILURES: Final = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""What the database, or the way to it, may raise."""
+"""Errors that the database, or the way to it, may raise."""
 
 
 class NotConnectedError(ConnectionError):
@@ -57,7 +57,7 @@ def fault_of(error: BaseException) -> Fault:
     if isinstance(error, NotConnectedError):
         return Fault.AWAY
     if (state := _state_of(error)) is not None:
-        return _of_state(state)
+        return _FAULTS.get(state) or _FAULTS.get(state[:2], Fault.OTHER)
     if isinstance(error, PoolTimeoutError | OSError | asyncpg.InterfaceError | asyncpg.InternalClientError):
         return Fault.CONNECTION
     if isinstance(error, DBAPIError) and error.connection_invalidated:
@@ -66,7 +66,7 @@ def fault_of(error: BaseException) -> Fault:
 
 
 def refusal_of(error: BaseException) -> str | None:
-    """What the server said to whom it does not let in: a wrong password, no such role or database, no right."""
+    """The server's words where it lets this role not in: a wrong password, no such role or database, no right."""
     state = _state_of(error)
     if state is None or not state.startswith(("28", "3D000", _NO_RIGHT)):
         return None
@@ -102,10 +102,11 @@ def unavailable() -> Iterator[None]:
 
 
 def unavailability(error: BaseException) -> UnavailableError | None:
-    """What a caller is told of a failure that has nothing to do with what was asked."""
+    """The error for a caller whose request has nothing to do with the failure."""
     match fault_of(error):
         case Fault.COLLISION:
-            return UnavailableError("somebody else was about to change the same; nothing was stored")
+            kind = "deadlock or serialization failure"
+            return UnavailableError(f"conflict with a concurrent transaction ({kind}); nothing was stored, try again")
         case Fault.AWAY if _state_of(error) == _READ_ONLY:
             return UnavailableError("the database is read-only for now")
         case Fault.AWAY:
@@ -119,7 +120,7 @@ def unavailability(error: BaseException) -> UnavailableError | None:
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong in one line, for logs that show nothing else: without the statement and what it was given."""
+    """The error in one line, for logs that show nothing else: without the statement and its parameters."""
     if isinstance(error, UnavailableError) and error.__cause__ is not None:
         error = error.__cause__
     said = _first_line(error)
@@ -180,46 +181,36 @@ def follow_the_primary(*engines: AsyncEngine) -> None:
 
 
 _SEEN: Final = "jobtrail_seen"
-"""When a connection was first used."""
-
+"""The time at which a connection was first used."""
 
 _DETAIL: Final = "\nDETAIL:"
-
 
 _READ_ONLY: Final = "25006"
 _NO_RIGHT: Final = "42501"
 
-_STATES: Final = {
+_FAULTS: Final = {
     "55P03": Fault.LOCKED,
     "57014": Fault.SLOW,  # query_canceled
     "57P03": Fault.AWAY,  # cannot_connect_now: it starts up, or shuts down
     _READ_ONLY: Fault.AWAY,  # a standby, or it is made read-only for a while
     "25P03": Fault.CONNECTION,  # idle_in_transaction_session_timeout
     "25P04": Fault.CONNECTION,  # transaction_timeout
+    "08": Fault.CONNECTION,
+    "22": Fault.DATA,
+    "23": Fault.DATA,
+    "40": Fault.COLLISION,
+    "53": Fault.AWAY,  # out of connections, memory, disk
+    "54": Fault.DATA,
+    "57": Fault.CONNECTION,  # terminated, shutting down
+    "58": Fault.AWAY,  # the disk failed
 }
-
-
-def _of_state(state: str) -> Fault:
-    if state in _STATES:
-        return _STATES[state]
-    match state[:2]:
-        case "22" | "23" | "54":
-            return Fault.DATA
-        case "40":
-            return Fault.COLLISION
-        case "53" | "58":  # out of connections, memory, disk; the disk failed
-            return Fault.AWAY
-        case "08" | "57":  # terminated, shutting down
-            return Fault.CONNECTION
-        case _:
-            return Fault.OTHER
-
+"""By SQLSTATE, or else by its class."""
 
 _PGBOUNCER = "unsupported startup parameter"
-"""What it says to the settings of a connection."""
+"""PgBouncer's answer to the settings of a connection."""
 
 _NO_TLS = "rejected SSL upgrade"
-"""What asyncpg says of a server that was asked for TLS and has none."""
+"""asyncpg's words for a server that was asked for TLS and has none."""
 
 _OF_FILES = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ssl.SSLError)
 
@@ -230,7 +221,7 @@ READ_ONLY = "it is read-only: look at default_transaction_read_only of the serve
 
 
 def explain(url: DatabaseUrl, error: BaseException) -> str | None:
-    """One line that begins with the place; None when nobody answers there."""
+    """One line that begins with the place; None when no server answers there."""
     at = url.shown
     if is_read_only(error):
         return f"{at}: {READ_ONLY}; if it is a standby, give the primary's URL"

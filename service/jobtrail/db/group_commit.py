@@ -34,7 +34,7 @@ _LONGEST_PAUSE: Final = 1.0
 
 @dataclass(eq=False, slots=True)
 class _Entry(Generic[Row, Answer]):
-    """`is_given_up`: its caller was told that it is not done, or that nobody knows."""
+    """`is_given_up`: its caller has its error already: not done, or not known."""
 
     row: Row
     answer: asyncio.Future[Answer]
@@ -181,7 +181,7 @@ class GroupCommit(Generic[Row, Answer]):
 
 
 FIRST: Final = 100
-"""Rows of the first batch: nobody knows yet what they cost."""
+"""Rows of the first batch, whose cost is not known yet."""
 
 
 async def in_batches(step: Callable[[int], Awaitable[bool]], *, most: int, within: float = 1.0) -> None:

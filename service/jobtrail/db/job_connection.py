@@ -1,6 +1,6 @@
 """The connection beneath a job session: when it was used last, why it broke, and how it takes its leave.
 
-PostgreSQL ends one that is idle for too long; its last words are lost on the way, so they are said here.
+PostgreSQL ends one that is idle for too long; its last words are lost on the way, so the error here has them.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class Use:
 
 
 IN_FAILED_TRANSACTION: Final = "25P02"
-"""What PostgreSQL says to every statement after one that failed."""
+"""PostgreSQL's answer to every statement after one that failed."""
 
 USE: Final = "jobtrail_use"
 """The execution option of a connection that holds its Use."""
@@ -105,7 +105,7 @@ async def leave(connection: AsyncConnection) -> None:
             await connection.rollback()
             if not connection.invalidated:
                 await _reset(connection)
-    except Exception:  # noqa: BLE001 - whatever it was: nobody else may get this connection
+    except Exception:  # noqa: BLE001 - whatever it was: this connection must not be used again
         with suppress(Exception):
             await connection.invalidate()  # this also ends a statement that is under way, with its locks
     with suppress(Exception):

@@ -1,4 +1,4 @@
-"""Which revision the database has, which one this code needs, and how one becomes the other."""
+"""The revision of the database, the one that this code needs, and the way from one to the other."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from jobtrail.db.connecting import connect_once
+from jobtrail.db.engine import connect_once
 from jobtrail.db.tables import NAME, SCHEMA
 
 _REVISION: Final = text(f"SELECT version_num FROM {SCHEMA}.alembic_version")
@@ -46,7 +46,7 @@ async def revision(session: AsyncSession) -> str | None:
 
 
 class Nature(NamedTuple):
-    """What nothing can be done about from here. A standby is read-only; so is what somebody made so for a while."""
+    """Facts that a migration cannot change. A standby is read-only; so is a server that was made so for a while."""
 
     is_writable: bool
     is_standby: bool
@@ -54,7 +54,7 @@ class Nature(NamedTuple):
 
     @property
     def misfit(self) -> str | None:
-        """What is wrong with its encoding, and the fix."""
+        """The fault of its encoding, with the fix."""
         if self.encoding == "UTF8":
             return None
         return (

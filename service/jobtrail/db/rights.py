@@ -1,4 +1,4 @@
-"""What the role of this process must be allowed, and which of it is missing. docs/security.md has the same as GRANTs.
+"""Rights that the role of this process must have, and those that are missing. docs/security.md has the same as GRANTs.
 
 Asked of the catalog, which answers everybody, in one statement: a look costs less than the look for a revision.
 """
@@ -25,7 +25,7 @@ TO_RUN: Final = {
 
 
 POLICY: Final = "a policy for row level security"
-"""What a role lacks that row level security shows no row."""
+"""Missing where row level security shows the role no row."""
 
 
 class Lack(NamedTuple):
@@ -66,12 +66,12 @@ _PARAMETERS: Final = {"names": [name for name, _ in _WANTED], "privileges": [rig
 
 
 async def lacking(session: AsyncSession) -> Sequence[Lack]:
-    """What a process lacks that accepts and runs jobs; nothing where there is no schema."""
+    """Rights missing to accept and run jobs; none where there is no schema."""
     return [Lack(*row[:3]) for row in await session.execute(_LACKING, _PARAMETERS)]
 
 
 def told(lacks: Sequence[Lack]) -> str:
-    """Which rights, and the GRANTs that mend it, in one line."""
+    """The missing rights, and the GRANTs that mend it, in one line."""
     missing = "; ".join(f"{each.rights} on {each.where.removeprefix('SCHEMA ')}" for each in lacks)
     return f"the role {lacks[0].role} lacks {missing}: {'; '.join(each.grant for each in lacks)}"
 
@@ -88,7 +88,7 @@ SELECT quote_ident(current_user) AS role, quote_ident(current_database()) AS dat
 
 
 async def to_migrate(session: AsyncSession) -> str | None:
-    """What keeps the role from bringing the schema up, where that is needed, and the fix."""
+    """The reason why the role cannot migrate the schema, with the fix; None where it can, or need not."""
     found = (await session.execute(_TO_MIGRATE)).one()
     if not found.is_there and not found.may_make:
         return (

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import TableClause, delete, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from jobtrail.db.connecting import connect_once
+from jobtrail.db.engine import connect_once
 from jobtrail.db.tables import metadata
 from jobtrail.db.url import DatabaseUrl, normalize
 from jobtrail.errors import SettingsError
@@ -44,7 +44,7 @@ async def create(server: DatabaseUrl) -> Scratch:
 
 
 async def drop(server: DatabaseUrl, scratch: Scratch) -> None:
-    """Whoever is still connected to it is cut off."""
+    """Connections to it are cut off."""
     async with _connected(server) as connection:
         await connection.execute(text(f"DROP DATABASE IF EXISTS {scratch.name} WITH (FORCE)"))
 
@@ -117,7 +117,7 @@ _TABLES: Final[Sequence[TableClause]] = metadata.sorted_tables
 _MARK: Final = text("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()")
 
 _LOCK: Final = text(f"LOCK TABLE {', '.join(table.fullname for table in _TABLES)} IN SHARE ROW EXCLUSIVE MODE")
-"""What somebody is about to commit would be there after all."""
+"""Rows of a transaction that is still open would be there after all."""
 
 _FILLED: Final = text(
     " UNION ALL ".join(

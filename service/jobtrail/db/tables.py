@@ -3,7 +3,7 @@ test compares the rest.
 
 One schema is one app's world. Every statement names `jobtrail`, so that it can be found by its words and runs
 in psql as it is; for another schema its qualifier is rewritten as the statement is sent. Not by `search_path`: behind
-PgBouncer, and on a host's connections, it would belong to whoever set it last.
+PgBouncer, and on a host's connections, it would belong to the client that set it last.
 """
 
 import json
@@ -20,11 +20,9 @@ from sqlalchemy import (
     Interval,
     LargeBinary,
     MetaData,
-    PrimaryKeyConstraint,
     SmallInteger,
     Table,
     Text,
-    UniqueConstraint,
     Uuid,
     cast,
     event,
@@ -103,7 +101,7 @@ _TEXTS: ARRAY[str] = ARRAY(Text)
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", Uuid, nullable=False),
+    Column("id", Uuid, primary_key=True),
     Column("task", Text, nullable=False),
     Column("queue", Text, nullable=False, server_default="default"),
     Column("args", Json, nullable=False, server_default=text("'{}'")),
@@ -135,7 +133,6 @@ jobs = Table(
     Column("ttl", Interval, server_default=text("'7 days'")),
     Column("ttl_failed", Interval, server_default=text("'30 days'")),
     Column("expires_at", _TIME),
-    PrimaryKeyConstraint("id"),
     Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
@@ -155,18 +152,16 @@ jobs = Table(
 app_keys = Table(
     "app_keys",
     metadata,
-    Column("key", Text, nullable=False),
-    Column("job_id", Uuid, nullable=False),
+    Column("key", Text, primary_key=True),
+    Column("job_id", Uuid, nullable=False, unique=True),
     Column("request_hash", LargeBinary, nullable=False),
-    PrimaryKeyConstraint("key"),
-    UniqueConstraint("job_id"),
 )
 
 transitions = Table(
     "transitions",
     metadata,
-    Column("job_id", Uuid, nullable=False),
-    Column("seq", Integer, nullable=False),
+    Column("job_id", Uuid, primary_key=True),
+    Column("seq", Integer, primary_key=True),
     Column("attempt", Integer, nullable=False),
     Column("from_status", Text),
     Column("to_status", Text, nullable=False),
@@ -178,7 +173,6 @@ transitions = Table(
     Column("trace_id", Text, nullable=False),
     Column("task", Text, nullable=False),
     Column("xact", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
-    PrimaryKeyConstraint("job_id", "seq"),
     Index("ix_transitions_at", "at", postgresql_using="brin"),
     Index("ix_transitions_purged", "at", postgresql_where=text("to_status = 'purged'")),
 )
@@ -186,7 +180,7 @@ transitions = Table(
 nodes = Table(
     "nodes",
     metadata,
-    Column("id", Uuid, nullable=False),
+    Column("id", Uuid, primary_key=True),
     Column("host", Text, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("version", Text, nullable=False),
@@ -200,39 +194,36 @@ nodes = Table(
     Column("lease", Interval, nullable=False, server_default=text("'30 seconds'")),
     Column("steady_since", _TIME, nullable=False, server_default=text("clock_timestamp()")),
     Column("modules", Json(none_as_null=True)),
-    PrimaryKeyConstraint("id"),
 )
 
 log_lines = Table(
     "log_lines",
     metadata,
-    Column("job_id", Uuid, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("number", Integer, nullable=False),
+    Column("job_id", Uuid, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
     Column("at", _TIME, nullable=False),
     Column("level", Text, nullable=False),
     Column("logger", Text, nullable=False),
     Column("message", Text, nullable=False),
-    PrimaryKeyConstraint("job_id", "attempt", "number"),
 )
 
 pauses = Table(
     "pauses",
     metadata,
-    Column("kind", Text, nullable=False),
-    Column("name", Text, nullable=False),
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
     Column("paused_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
     Column("paused_by", Text, nullable=False, server_default=text("session_user")),
     Column("reason", Text),
-    PrimaryKeyConstraint("kind", "name"),
 )
 
 keys = Table(
     "keys",
     metadata,
-    Column("id", Uuid, nullable=False),
+    Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
-    Column("prefix", Text, nullable=False),
+    Column("prefix", Text, nullable=False, unique=True),
     Column("hash", LargeBinary, nullable=False),
     Column("scopes", _TEXTS, nullable=False),
     Column("created_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
@@ -241,6 +232,4 @@ keys = Table(
     Column("revoked_at", _TIME),
     Column("revoked_by", Text),
     Column("last_used_at", _TIME),
-    PrimaryKeyConstraint("id"),
-    UniqueConstraint("prefix"),
 )

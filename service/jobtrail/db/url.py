@@ -68,7 +68,7 @@ _ESCAPES: Final = (
 class DatabaseUrl:
     """`shown` has no password and is the only form for logs. `connect_timeout`, in seconds, cannot ride in the URL
     of SQLAlchemy: pass it as `connect_args={"timeout": ...}`; None leaves the driver's own. Behind PgBouncer
-    `sqlalchemy` keeps `pgbouncer=true`, which only `db/connecting.py` understands.
+    `sqlalchemy` keeps `pgbouncer=true`, which only `db/engine.py` understands.
     """
 
     sqlalchemy: str = field(repr=False)

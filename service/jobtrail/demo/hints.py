@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from jobtrail.db.embedded.programs import installed_programs
+from jobtrail.db.programs import installed_programs
 from jobtrail.durations import format_duration
 from jobtrail.errors import SettingsError
 from jobtrail.limits import DEFAULT_SCHEMA

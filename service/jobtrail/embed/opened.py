@@ -13,7 +13,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
-from jobtrail.db.engine import lend_single, open_single
+from jobtrail.db.engine import open_single
+from jobtrail.db.host_engine import lend_single
 from jobtrail.db.url import DatabaseUrl, normalize
 from jobtrail.errors import AlreadyRunningError, NotRunningError
 from jobtrail.jobs.services import Services, look_at_start

@@ -1,10 +1,6 @@
-"""Log records: the ids of the running job on them, one line for each, and the records that a job keeps.
+"""Log records: one line for each, with the ids of the running job (`lines`), and those that a job keeps (`kept`)."""
 
-Read `bound` (the ids), `lines` (the line), then `kept` (what a job itself logs).
-"""
-
-from jobtrail.logs.bound import BoundFields, bind, bound_in, current
 from jobtrail.logs.kept import attach, collect, detach
-from jobtrail.logs.lines import configure, words_of
+from jobtrail.logs.lines import BoundFields, bind, bound_in, configure, current, words_of
 
 __all__ = ["BoundFields", "attach", "bind", "bound_in", "collect", "configure", "current", "detach", "words_of"]

@@ -40,7 +40,7 @@ def collect(sink: Sink) -> Iterator[None]:
 
     It is called where the record is made. When it raises, logging tells it as it does of any handler.
     """
-    _install()  # again, where somebody configured logging anew
+    _install()  # again, where logging was configured anew
     token = _sink.set(sink)
     try:
         yield
@@ -52,6 +52,12 @@ def _install() -> None:
     with _INSTALLING:
         logging.getLogger().addHandler(_ON_ROOT)
         _ON_TASKS.install()
+
+
+def _ancestry(logger: logging.Logger | None) -> Iterator[logging.Logger]:
+    while logger is not None:
+        yield logger
+        logger = logger.parent
 
 
 class _JobHandler(logging.Handler):
@@ -76,8 +82,10 @@ class _RootHandler(_JobHandler):
             self.keep(record)
         # Python does so where there is no handler, and now there is this one
         last = logging.lastResort
-        if last is not None and record.levelno >= last.level and not _has_other_handlers(name):
-            last.handle(record)
+        if last is not None and record.levelno >= last.level:
+            handlers = (each for logger in _ancestry(logging.getLogger(name)) for each in logger.handlers)
+            if all(isinstance(each, _JobHandler) for each in handlers):
+                last.handle(record)
 
 
 class _TasksHandler(_JobHandler):
@@ -116,33 +124,23 @@ class _TasksHandler(_JobHandler):
         if not self._propagated or not self._is_shown(record):
             return
         # as Logger.callHandlers does, which error trackers replace: they would count the record twice
-        logger = self._tasks.parent
-        while logger is not None:
+        for logger in _ancestry(self._tasks.parent):
             for handler in list(logger.handlers):
                 if record.levelno >= handler.level:
                     handler.handle(record)
-            logger = logger.parent if logger.propagate else None
+            if not logger.propagate:
+                return
 
     def _is_shown(self, record: logging.LogRecord) -> bool:
-        """By the level of the process, unless somebody chose one for the tasks."""
-        chosen: logging.Logger | None = logging.getLogger(record.name)
-        while chosen is not None and chosen is not self._tasks and chosen.level == logging.NOTSET:
-            chosen = chosen.parent
-        if chosen is not self._tasks or chosen.level != self._given:
+        """By the level of the process, unless a host chose one for the tasks."""
+        loggers = _ancestry(logging.getLogger(record.name))
+        chosen = next((each for each in loggers if each is self._tasks or each.level != logging.NOTSET), None)
+        if chosen is not self._tasks or self._tasks.level != self._given:
             return True
         return record.levelno >= self._level_above()
 
     def _level_above(self) -> int:
         return self._tasks.parent.getEffectiveLevel() if self._tasks.parent is not None else logging.WARNING
-
-
-def _has_other_handlers(name: str) -> bool:
-    logger: logging.Logger | None = logging.getLogger(name)
-    while logger is not None:
-        if any(not isinstance(handler, _JobHandler) for handler in logger.handlers):
-            return True
-        logger = logger.parent
-    return False
 
 
 _ON_ROOT: Final = _RootHandler()

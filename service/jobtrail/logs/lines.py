@@ -1,7 +1,8 @@
-"""Log lines on standard error: one for each record, in one form for our loggers, the tasks' own and uvicorn's.
+"""Log lines on standard error: one for each record, with the ids of the running job on it.
 
-A traceback is on its record's line too, with its line breaks escaped: so every line has a time and the ids of its job,
-and no line can be forged from the text of another. The traceback with its line breaks is in the job's row.
+All loggers, the tasks' own and uvicorn's too, have one form. A traceback is on its record's line, with its line breaks
+escaped: so every line has a time and the ids of its job, and no line can be forged from the text of another. The
+traceback with its line breaks is in the job's row.
 """
 
 import dataclasses
@@ -10,17 +11,62 @@ import logging
 import sys
 import traceback
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import Context, ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
 from jobtrail.limits import MAX_NESTING
-from jobtrail.logs.bound import BoundFields
 from jobtrail.redaction import REDACTED, WORDS, Redaction
 
 Form = Literal["text", "json"]
+
+_NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
+_fields: Final[ContextVar[Mapping[str, object]]] = ContextVar("jobtrail_log_fields", default=_NOTHING)
+
+
+@contextmanager
+def bind(
+    *, job_id: str | None = None, task: str | None = None, attempt: int | None = None, trace_id: str | None = None
+) -> Iterator[None]:
+    """Put these fields on every record made within, also in threads that run in a copy of this context.
+
+    What is None stays as it was outside.
+    """
+    given = {"trace_id": trace_id, "job_id": job_id, "task": task, "attempt": attempt}
+    inner = {**_fields.get(), **{name: value for name, value in given.items() if value is not None}}
+    token = _fields.set(MappingProxyType(inner))
+    try:
+        yield
+    finally:
+        _fields.reset(token)
+
+
+def bound_in(context: Context) -> Mapping[str, object]:
+    """The fields that are bound in another context; callable from any thread."""
+    return context.get(_fields, _NOTHING)
+
+
+def current() -> Mapping[str, object]:
+    return _fields.get()
+
+
+class BoundFields(logging.Filter):
+    """Adds the bound fields to a record, unless its `extra` says otherwise.
+
+    A filter of a handler, because it touches no other records: a record factory would be global to the process, and a
+    host or a library that sets its own would end ours. A host can add this filter to its own handlers.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        for name, value in _fields.get().items():
+            record.__dict__.setdefault(name, value)
+        return True
+
 
 _BOUND: Final = ("trace_id", "job_id", "task", "attempt")
 _OURS: Final = frozenset({"time", "level", "logger", "message", "error", "stack"})
@@ -52,18 +98,15 @@ def configure(format: Form, level: str, redact: Sequence[str] = WORDS) -> None: 
 
 def words_of(record: logging.LogRecord) -> str:
     """The message, and below it the traceback and the stack if the record has them. Never raises."""
-    parts = [_message(record)]
-    if record.exc_info and record.exc_info[1] is not None:
-        parts.append(_error(record.exc_info[1])["traceback"])
-    elif record.exc_text:  # of a record that came from another process
-        parts.append(record.exc_text)
-    if record.stack_info:
-        parts.append(record.stack_info)
-    return "\n".join(parts)
+    error = _error(record)
+    # `exc_text` alone: of a record that came from another process
+    return "\n".join(
+        filter(None, (_message(record), error["traceback"] if error else record.exc_text, record.stack_info))
+    )
 
 
 class OneLine(logging.Formatter):
-    """Redacts extra fields; the message is shown as it is. Never raises: what cannot be shown is said to be so."""
+    """Redacts extra fields; the message is shown as it is. Never raises: a value that cannot be shown is named so."""
 
     def __init__(self, form: Form, redaction: Redaction) -> None:
         super().__init__()
@@ -76,7 +119,7 @@ class OneLine(logging.Formatter):
         return json.dumps(fields) if self._form == "json" else _as_text(fields)
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        """What the line says, in its order, as values of JSON."""
+        """The fields of the line, in their order, as values of JSON."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         fields: dict[str, Any] = {
             "time": time.replace("+00:00", "Z"),
@@ -88,8 +131,8 @@ class OneLine(logging.Formatter):
         for name, value in ({name: extra[name] for name in _BOUND if name in extra} | extra).items():
             hides = self._redaction.hides(name)
             fields[f"extra_{name}" if name in _OURS else name] = REDACTED if hides else _shown(value, self._redaction)
-        if record.exc_info and record.exc_info[1] is not None:
-            fields["error"] = _error(record.exc_info[1])
+        if (error := _error(record)) is not None:
+            fields["error"] = error
         if record.stack_info:
             fields["stack"] = record.stack_info
         return fields
@@ -134,7 +177,10 @@ def _message(record: logging.LogRecord) -> str:
         return f"{_text(record.msg)} {_text(record.args)} (not formatted: {type(error).__name__})"
 
 
-def _error(error: BaseException) -> dict[str, str]:
+def _error(record: logging.LogRecord) -> dict[str, str] | None:
+    error = record.exc_info[1] if record.exc_info else None
+    if error is None:
+        return None
     return {
         "type": type(error).__name__,
         "message": _text(error),
@@ -168,7 +214,7 @@ def _shown(value: object, redaction: Redaction, above: tuple[int, ...] = ()) -> 
 
 
 def _named(value: Any) -> Mapping[Any, Any] | None:
-    """What it holds by name; None if it holds nothing that way. What a class leaves out of its text stays out."""
+    """Its items by name, without those that its class leaves out of its text; None where it has no such items."""
     if isinstance(value, Mapping):
         return value
     if isinstance(value, type):

@@ -9,9 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from jobtrail.db.embedded import EmbeddedPostgres
-from jobtrail.db.embedded.locks import is_alone, let_go
-from jobtrail.db.embedded.programs import installed_programs
+from jobtrail.db.embedded import EmbeddedPostgres, is_alone, let_go
+from jobtrail.db.programs import installed_programs
 from jobtrail.errors import SettingsError
 
 VARIABLE: Final = "JOBTRAIL_TEST_DATABASE_URL"
@@ -62,7 +61,7 @@ def remove_abandoned(place: Path) -> None:
 
 
 def _is_abandoned(users: Path) -> bool:
-    """Every user of a server holds this lock for as long as it lives (`store/embedded/server.py`)."""
+    """Every user of a server holds this lock for as long as it lives (`db/embedded.py`)."""
     lock = os.open(users, os.O_RDWR | os.O_NOFOLLOW)
     try:
         return time.time() - os.fstat(lock).st_mtime > YOUNG and is_alone(lock)

