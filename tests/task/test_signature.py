@@ -144,8 +144,10 @@ UNFIT: list[tuple[str, dict[str, object], str]] = [
     (
         "a: list[Animal], n: int, m: int = 1",
         {"a": [{"name": 1}, {"name": "b"}, {}], "m": "x", "z": 1},
-        "/n this argument is missing|/z there is no such argument; the task takes a, n, m|"
-        "/a/0/name Input should be a valid string|/a/2/name Field required|/m Input should be a valid integer",
+        (
+            "/n this argument is missing|/z there is no such argument; the task takes a, n, m|"
+            "/a/0/name Input should be a valid string|/a/2/name Field required|/m Input should be a valid integer"
+        ),
     ),
 ]
 

@@ -115,7 +115,8 @@ class Retry:
         for name, (least, most, advice) in _RANGES.items():
             number: Any = getattr(self, name)
             # NaN is in no range, and infinity is no number of seconds
-            if type(number) not in (int, float) or not (least <= number <= most and number < math.inf):
+            is_number = isinstance(number, int | float) and not isinstance(number, bool)
+            if not (is_number and least <= number <= most and number < math.inf):
                 raise DeclarationError(f"Retry({name}={number!r}): write a number, {advice}")
         if self.max < self.base:
             raise DeclarationError(f"Retry(max={self.max!r}) is less than base={self.base!r}: raise max or lower base")
