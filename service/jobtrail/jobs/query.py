@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Boolean, ColumnElement, Select, and_, case, func, literal_column, or_, select, text, true, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.db.tables import Json, jobs
 from jobtrail.errors import JobNotFoundError
@@ -92,12 +92,7 @@ async def read(services: Services, job_id: UUID, *, only_of: str | None = None) 
 async def are_there(services: Services, ids: Collection[UUID]) -> set[UUID]:
     """Those of these jobs that are stored and committed. Raises UnavailableError."""
     async with services.session() as session:
-        return await committed_of(session, ids)
-
-
-async def committed_of(session: AsyncSession | AsyncConnection, ids: Collection[UUID]) -> set[UUID]:
-    """Those of these jobs that this session or connection sees."""
-    return set((await session.execute(select(jobs.c.id).where(jobs.c.id.in_(ids)))).scalars())
+        return set((await session.execute(select(jobs.c.id).where(jobs.c.id.in_(ids)))).scalars())
 
 
 async def read_page(services: Services, wanted: Page) -> Listed:

@@ -42,7 +42,7 @@ MAX_LIFE: Final = MAX_TTL
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """A key without its secret, which cannot be read again."""
+    """A key without its secret, which nobody can read any more."""
 
     id: UUID
     name: Annotated[str, Field(description="Of the caller, which is `key:NAME`; several keys may have one name.")]

@@ -172,8 +172,8 @@ MUTANTS: Final = (
     Mutant(
         "a purge that does not look at the expiry",
         "tests/jobs/test_purge.py",
-        statements=[(r"WHERE expires_at <= statement_timestamp\(\)\n", "WHERE finished_at <= statement_timestamp()\n"),
-                    (r"\n\s+AND expires_at <= statement_timestamp\(\)\s*$", ""),
+        statements=[(r"WHERE expires_at <= (statement_timestamp\(\) AND id <>)", r"WHERE finished_at <= \1"),
+                    (r"\) AND expires_at <= statement_timestamp\(\)\s*$", ")"),
                     (r"WHEN \(OLD\.expires_at IS NULL OR OLD\.expires_at > clock", "WHEN (OLD.finished_at > clock")],
     ),
     Mutant(
