@@ -106,16 +106,16 @@ def open_desk(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Service
     """The services of a process; nothing is connected before it is used. Dispose its database at the end."""
     timeout = {} if url.connect_timeout is None else {"connect_timeout": float(url.connect_timeout)}
     database = open_database(url.sqlalchemy, pool_size=settings.pool_size, schema=settings.schema, **timeout)
-    return _desk_on(database, settings, catalog)
+    return _services_on(database, settings, catalog)
 
 
 def lend_desk(settings: Settings, engine: AsyncEngine, catalog: Catalog) -> Services:
     """The same on a host's engine, which stays the host's. Raises SettingsError for one of another driver."""
     database = lend_database(engine, pool_size=settings.pool_size, schema=settings.schema)
-    return _desk_on(database, settings, catalog)
+    return _services_on(database, settings, catalog)
 
 
-def _desk_on(database: Database, settings: Settings, catalog: Catalog) -> Services:
+def _services_on(database: Database, settings: Settings, catalog: Catalog) -> Services:
     return Services(
         database, catalog, Defaults(settings.ttl, settings.ttl_failed), AdmissionLimit(settings.max_waiting)
     )

@@ -78,10 +78,6 @@ def _state_of(error: BaseException) -> str | None:
     return next((state for state in states if isinstance(state, str)), None)
 
 
-def is_read_only(error: BaseException) -> bool:
-    return _state_of(error) == _READ_ONLY
-
-
 def causes(error: BaseException) -> Iterator[BaseException]:
     """The error of SQLAlchemy, the driver's beneath it, and what caused that."""
     link: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
@@ -223,7 +219,7 @@ READ_ONLY = "it is read-only: look at default_transaction_read_only of the serve
 def explain(url: DatabaseUrl, error: BaseException) -> str | None:
     """One line that begins with the place; None when no server answers there."""
     at = url.shown
-    if is_read_only(error):
+    if _state_of(error) == _READ_ONLY:
         return f"{at}: {READ_ONLY}; if it is a standby, give the primary's URL"
     if (refusal := refusal_of(error)) is not None:
         hint = "; write sslmode=require" if "no encryption" in refusal else ""
@@ -232,7 +228,7 @@ def explain(url: DatabaseUrl, error: BaseException) -> str | None:
         return unreadable
     if any(_PGBOUNCER in str(link) for link in causes(error)):
         return f"PgBouncer answers at {at}: write ?pgbouncer=true at the end of the URL"
-    return next((f"{at}: {said}" for link in causes(error) if (said := _of(link)) is not None), None)
+    return next((f"{at}: {said}" for link in causes(error) if (said := _of_tls(link)) is not None), None)
 
 
 def _unreadable(url: DatabaseUrl) -> str | None:
@@ -244,7 +240,7 @@ def _unreadable(url: DatabaseUrl) -> str | None:
     return None
 
 
-def _of(link: BaseException) -> str | None:
+def _of_tls(link: BaseException) -> str | None:
     said = " ".join(str(link).split())
     if _NO_TLS in said:
         return "the server has no TLS, and sslmode asks for it: write sslmode=prefer or disable, or switch its ssl on"
