@@ -6,7 +6,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException
 
 from jobtrail import Jobtrail
-from jobtrail.embed.door import Guard
+from jobtrail.embed.router import Guard
 from support.host import Host
 from support.service import client_of
 

@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.security import APIKeyQuery
 
 from jobtrail import Caller, Jobtrail
-from jobtrail.embed.door import Guard
+from jobtrail.embed.router import Guard
 from jobtrail.ops.access import SCOPES, Scope
 from support.host import Host
 from support.tasks import fail

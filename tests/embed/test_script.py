@@ -97,7 +97,7 @@ async def test_a_result_is_what_the_task_says_that_it_returns(place: Place) -> N
         got = await (await host.trail.submit(rates, date(2026, 1, 2))).wait(timeout=60)
         assert got == Rates(day=date(2026, 1, 2), by_currency={"EUR": 1.0})
         assert await (await host.trail.submit(points, count=2)).wait(timeout=60) == [Point(0), Point(1)]
-        with pytest.raises(TypeError, match="is not what it says"):
+        with pytest.raises(TypeError, match="does not fit its annotation"):
             await (await host.trail.submit(lies)).wait(timeout=60)
 
 
