@@ -80,7 +80,7 @@ class RequestJobs:
         """Add a job, in the shape of BackgroundTasks. It is stored after the endpoint and before the answer; when the
         endpoint raises, it never was.
 
-        Raises TypeError for what is no task, InvalidArgumentsError for arguments that do not fit it.
+        Raises TypeError for anything but a task, InvalidArgumentsError for arguments that do not fit it.
         """
         return self.options().add_task(task, *args, **kwargs)
 
@@ -204,7 +204,7 @@ class JobBatch:
         self, options: Options, task: object, args: Sequence[object], kwargs: Mapping[str, object],
         *, by: str, trace_id: str | None = None,
     ) -> JobHandle[Any]:  # fmt: skip
-        """Raises TypeError for what is no task of this process, InvalidArgumentsError for arguments that do not fit it,
+        """Raises TypeError for anything but a task of this process, InvalidArgumentsError for arguments that do not fit,
         InvalidInputError for options out of range.
         """
         services, known = self._opened.services, self._known(task)
@@ -259,7 +259,7 @@ class JobBatch:
 
 
 def task_of(thing: object) -> Task[..., Any]:
-    """Raises TypeError for what is no task."""
+    """Raises TypeError for anything but a task."""
     if isinstance(thing, Task):
         return thing
     raise TypeError(f"{name_of(thing)} is not a task: write @task above it, with `from jobtrail import task`")

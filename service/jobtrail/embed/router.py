@@ -23,7 +23,7 @@ Guard = params.Depends | Sequence[params.Depends] | Literal["open"] | None
 
 
 def host_routes(parts: Parts, opened: Callable[[], Opened], asked: Mapping[Scope, Guard]) -> APIRouter:
-    """The groups of calls that have a guard. Raises TypeError for what is no guard."""
+    """The groups of calls that have a guard. Raises TypeError for anything else."""
     guards = {scope: _dependencies(scope, guard) for scope, guard in asked.items() if guard is not None}
     # a caller that passes the guard of `operate` may see tracebacks
     trusted = "operate" in guards and guards.get("read") == guards["operate"]

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar, Unpack
 from uuid import UUID
 
@@ -83,9 +82,7 @@ class Jobtrail:
         await self._enter(runs=False)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self._leave()
 
     def router(self, *, read: Guard, submit: Guard = None, operate: Guard = None) -> APIRouter:
@@ -140,7 +137,7 @@ class Jobtrail:
         """Jobs, newest first, with args and result: `limit` of them, 1 to 1,000, or fewer where these are megabytes.
         `after`: the last one of the page before; the pages have ended when one is empty.
 
-        Raises ValueError for what is out of its range, UnavailableError.
+        Raises ValueError for a value out of its range, UnavailableError.
         """
         if not 1 <= limit <= MOST_LISTED:
             raise ValueError(f"limit={limit}: it is 1 to {MOST_LISTED}")
