@@ -15,7 +15,7 @@ from jobtrail import errors
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
 from jobtrail.ops.nodes import read_nodes
-from jobtrail.records import Job
+from jobtrail.records import Job, NewJob
 from jobtrail.status import Status
 from jobtrail.task import storable
 from jobtrail.task.task import Task
@@ -32,15 +32,15 @@ class JobHandle(Generic[R]):
     """R: what the task returns. It is bound to the Jobtrail that submitted the job, and useless once that has ended."""
 
     def __init__(
-        self, task: Task[..., R], trace_id: str, services: Callable[[], Services], job_id: UUID | None
+        self, task: Task[..., R], new: NewJob, services: Callable[[], Services], *, is_in_session: bool
     ) -> None:
-        """For `JobBatch`, as `is_in_session` and `became`; `job_id` None: known once it is stored."""
+        """For `JobBatch`, as `became`."""
         self.task: Final = task.name
-        self.trace_id: Final = trace_id
+        self.trace_id: Final = new.trace_id
         self._task = task
         self._services = services
-        self._id = job_id
-        self._state: Literal["waits", "in a session", "stored"] = "waits"
+        self._id = None if new.app_key else new.id
+        self._state: Literal["waits", "in a session", "stored"] = "in a session" if is_in_session else "waits"
 
     @property
     def id(self) -> UUID:
@@ -71,9 +71,6 @@ class JobHandle(Generic[R]):
         """
         with self._stored() as job_id:
             return typing.cast("R", _typed(self._task, await ended(self._services(), job_id, timeout)))
-
-    def is_in_session(self) -> None:
-        self._state = "in a session"
 
     def became(self, job_id: UUID) -> None:
         self._id, self._state = job_id, "stored"

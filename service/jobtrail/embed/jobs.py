@@ -204,8 +204,8 @@ class JobBatch:
         self, options: Options, task: object, args: Sequence[object], kwargs: Mapping[str, object],
         *, by: str, trace_id: str | None = None,
     ) -> JobHandle[Any]:  # fmt: skip
-        """Raises TypeError for anything but a task of this process, InvalidArgumentsError for arguments that do not fit,
-        InvalidInputError for options out of range.
+        """Raises TypeError for anything but a task of this process, InvalidArgumentsError, and InvalidInputError for
+        options out of range.
         """
         services, known = self._opened.services, self._known(task)
         fields: dict[str, Any] = {**options}
@@ -215,12 +215,11 @@ class JobBatch:
         job = prepare(services, _submission(known.name, args_json, fields), by=by, trace_id=trace_id)
         if key is not None:
             job = app_keyed(job, key)
-        handle = JobHandle[Any](known, job.trace_id, self._opened.still, None if job.app_key else job.id)
+        handle = JobHandle[Any](known, job, self._opened.still, is_in_session=session is not None)
         if session is None:
             self._waiting.append((job, handle))
         else:
             self.in_sessions.append(InSession(job, add(session, job, services.database.schema)))
-            handle.is_in_session()
         return handle
 
     async def store(self, *, unless_draining: bool = False) -> None:
