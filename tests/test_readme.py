@@ -100,7 +100,7 @@ class Reader:
                 await self._serve(text)
             case "sh" if "uvicorn " in text:
                 await self._shell.run(text.replace(" & ", " >>app.log 2>&1 & "))
-                await answers(f"http://127.0.0.1:{OTHERS['8001']}", within=20, at="/openapi.json")
+                await answers(f"http://127.0.0.1:{OTHERS['8001']}", within=120, at="/openapi.json")
             case "sh" if "jobtrail work" in text:
                 said = await self._shell.run(WORK.format(command=text.strip()))
                 assert "works on queues reports: 4 slots, 2 threads" in said
@@ -119,7 +119,7 @@ class Reader:
     async def _serve(self, text: str) -> None:
         self.port, self.serving = str(free_port()), True
         await self._shell.run(f"JOBTRAIL_PORT={self.port} {text.strip()} >serve.log 2>&1 & serving=$!")
-        await answers(f"http://127.0.0.1:{self.port}", within=20)
+        await answers(f"http://127.0.0.1:{self.port}", within=120)
 
 
 def _at_free_ports(text: str) -> str:

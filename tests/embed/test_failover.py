@@ -1,6 +1,7 @@
 """Two servers in the URL, of which one is the primary: a process follows it to the other without a restart."""
 
 from contextlib import suppress
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
@@ -41,27 +42,21 @@ async def _leads_to(url: str, trail: Jobtrail) -> bool:
 
 
 async def _make_read_only(url: str) -> None:
-    """As the old primary after a standby was promoted: its connections live, and say so to who writes."""
-    psql = await asyncpg.connect(url)
-    await psql.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-    await psql.execute("SELECT pg_reload_conf()")
-    await psql.close()
-    await until(lambda: _is_read_only(url))
-
-
-async def _is_read_only(url: str) -> bool:
-    """For who comes now: the server hears of it a moment later."""
-    psql = await asyncpg.connect(url)
-    try:
-        return bool(await psql.fetchval("SELECT current_setting('default_transaction_read_only') = 'on'"))
-    finally:
-        await psql.close()
+    """As the old primary after a standby was promoted: its connections live, and refuse to write."""
+    await _ask(url, "ALTER SYSTEM SET default_transaction_read_only = on")
+    await _ask(url, "SELECT pg_reload_conf()")
+    # new connections get it a moment later
+    await until(lambda: _ask(url, "SELECT current_setting('default_transaction_read_only') = 'on'"))
 
 
 async def _count(url: str) -> int:
+    return int(await _ask(url, "SELECT count(*) FROM jobtrail.jobs"))
+
+
+async def _ask(url: str, query: str) -> Any:
     psql = await asyncpg.connect(url)
     try:
-        return int(await psql.fetchval("SELECT count(*) FROM jobtrail.jobs"))
+        return await psql.fetchval(query)
     finally:
         await psql.close()
 

@@ -36,23 +36,15 @@ END $$;
 """
 
 
-@pytest.fixture(autouse=True)
-async def _no_gate() -> AsyncIterator[None]:
-    GATE.clear()
-    yield
-    GATE.set()
-
-
 @asynccontextmanager
 async def running(place: Place, *, lent: bool = False, of: Task[..., str] = hold) -> AsyncIterator[tuple[Host, UUID]]:
     """A host, and a job of its that ends when the gate is opened."""
+    GATE.clear()
     async with AsyncExitStack() as stack:
-        parts = {}
-        if lent:
-            engine = create_async_engine(place.url.sqlalchemy)
+        engine = create_async_engine(place.url.sqlalchemy) if lent else None
+        if engine is not None:
             stack.push_async_callback(engine.dispose)
-            parts["engine"] = engine
-        host = await stack.enter_async_context(Host.at(place, said={"lease": LEASE, "poll_every": 1}, **parts))
+        host = await stack.enter_async_context(Host.at(place, said={"lease": LEASE, "poll_every": 1}, engine=engine))
         stack.callback(GATE.set)
         job = await host.trail.submit(of)
         await until(lambda: place.value("SELECT true FROM jobtrail.jobs WHERE status = 'running'"))
@@ -83,7 +75,7 @@ async def test_a_locked_table_takes_no_success_away(
             await until(lambda: place.value(WAITING, locking.get_server_pid()))
             await locking.execute("SELECT pg_sleep($1)", seconds)
         await locking.close()
-        assert await host.trail.wait(job, timeout=5) == "released"
+        assert await host.trail.wait(job, timeout=15) == "released"
     assert await run(place, job) == RAN_ONCE
 
 
@@ -102,7 +94,7 @@ async def test_an_end_that_was_refused_is_offered_again(place: Place, of: Task[.
         )
         try:
             GATE.set()
-            assert await host.trail.wait(job, timeout=5) == "released"
+            assert await host.trail.wait(job, timeout=15) == "released"
         finally:
             times = await place.value("SELECT last_value FROM refused")
             await place.psql.execute("DROP TRIGGER refuse_end ON jobtrail.jobs; DROP FUNCTION refuse_end")

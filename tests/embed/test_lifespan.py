@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from fastapi import APIRouter, FastAPI, Request
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobtrail import Jobs, Jobtrail
-from jobtrail.errors import AlreadyRunningError, NotRunningError
+from jobtrail.db.url import normalize
+from jobtrail.errors import AlreadyRunningError, NotRunningError, SettingsError, UnavailableError
 from support.host import TASKS, Host, settings_at
 from support.tasks import noop
 from support.world import Place
@@ -40,11 +42,6 @@ def included(app: FastAPI, trail: Jobtrail) -> FastAPI:
     return app
 
 
-def twice(app: FastAPI, trail: Jobtrail) -> FastAPI:
-    app.include_router(trail.router(read="open", operate="open"), prefix="/other")
-    return included(app, trail)
-
-
 def nested(app: FastAPI, trail: Jobtrail) -> FastAPI:
     inner = APIRouter()
     inner.include_router(trail.router(read="open"), prefix="/office")
@@ -56,9 +53,7 @@ HOSTS: dict[str, Callable[[Jobtrail, Own], FastAPI]] = {
     "router": lambda trail, _: included(FastAPI(), trail),
     "nested router": lambda trail, _: nested(FastAPI(), trail),
     "lifespan and router": lambda trail, _: included(FastAPI(lifespan=trail.lifespan), trail),
-    "lifespan and two routers": lambda trail, _: twice(FastAPI(lifespan=trail.lifespan), trail),
-    "own lifespan and router": lambda trail, own: included(FastAPI(lifespan=own.alone), trail),
-    "own lifespan and two routers": lambda trail, own: twice(FastAPI(lifespan=own.alone), trail),
+    "own lifespan and two routers": lambda trail, own: nested(included(FastAPI(lifespan=own.alone), trail), trail),
     "inside of its own": lambda _, own: FastAPI(lifespan=own.around),
     "inside of its own and router": lambda trail, own: included(FastAPI(lifespan=own.around), trail),
 }
@@ -79,7 +74,7 @@ async def test_a_lifespan_that_is_given_or_included_runs(place: Place, made: str
         async with host.app.router.lifespan_context(host.app) as state:
             assert (state or {}) == ({"db": "the host's"} if "own" in made else {})
             job = await host.post("/signup", 200)
-            assert await trail.wait(job["job"], timeout=5) == {"ok": 3}
+            assert await trail.wait(job["job"], timeout=15) == {"ok": 3}
             if "router" in made:
                 assert (await host.client.get("/office/jobs")).json()["items"][0]["status"] == "succeeded"
             assert await place.value("SELECT count(*) FROM jobtrail.nodes WHERE heartbeat_at IS NOT NULL") == 1
@@ -90,7 +85,7 @@ async def test_a_lifespan_that_is_given_or_included_runs(place: Place, made: str
     await host.client.aclose()
 
 
-async def test_a_mounted_app_tells_the_fix(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_mounted_app_names_the_fix(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     trail = Jobtrail(settings_at(place.url.libpq), tasks=TASKS)
     inner, outer = included(FastAPI(lifespan=trail.lifespan), trail), FastAPI()
 
@@ -110,7 +105,7 @@ async def test_a_mounted_app_tells_the_fix(place: Place, caplog: pytest.LogCaptu
         assert (await client.post("/inner/signup")).json() == "/inner/signup noop"
 
 
-async def test_two_in_one_process_are_told_apart(place: Place) -> None:
+async def test_two_in_one_process_are_refused(place: Place) -> None:
     first, second = (Jobtrail(settings_at(place.url.libpq), tasks=TASKS) for _ in range(2))
     app = included(included(FastAPI(), first), second)
     with pytest.raises(
@@ -122,10 +117,20 @@ async def test_two_in_one_process_are_told_apart(place: Place) -> None:
         assert await second.list() == []
 
 
-async def test_it_runs_until_the_last_one_leaves(place: Place) -> None:
-    trail = Jobtrail(settings_at(place.url.libpq), tasks=TASKS)
-    async with trail.lifespan():
-        async with trail.lifespan():
-            await trail.submit(noop, 1)
-        assert await (await trail.submit(noop, 2)).wait(timeout=60) == {"ok": 2}
-        assert await place.value("SELECT count(*) FROM jobtrail.nodes") == 1
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [(None, "JOBTRAIL_DATABASE_URL is not set"), ("postgresql://me@127.0.0.1:1/none", "nothing answers at")],
+)
+async def test_a_database_that_is_not_there_is_named_at_start(url: str | None, text: str) -> None:
+    settings = settings_at("postgresql://me@127.0.0.1/x").model_copy(update={"database_url": url})
+    with pytest.raises((SettingsError, UnavailableError), match=text):
+        await Jobtrail(settings, tasks=TASKS).__aenter__()
+
+
+async def test_a_database_without_the_schema_names_the_command(empty_url: str) -> None:
+    with pytest.raises(SettingsError, match="run `jobtrail migrate`"):
+        await Jobtrail(settings_at(empty_url), tasks=TASKS).__aenter__()
+    engine = create_async_engine(normalize(empty_url).sqlalchemy)
+    with pytest.raises(SettingsError, match=r"run `JOBTRAIL_DATABASE_URL=postgresql://.* jobtrail migrate`"):
+        await Jobtrail(engine=engine, tasks=TASKS).__aenter__()
+    await engine.dispose()

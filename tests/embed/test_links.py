@@ -6,7 +6,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException
 
 from jobtrail import Jobtrail
-from jobtrail.embed.door import Guard
+from jobtrail.embed.router import Guard
 from support.host import Host
 from support.service import client_of
 
@@ -80,7 +80,7 @@ async def test_what_is_open_elsewhere_is_no_address_here(host: Host, prefix: str
     host.app.include_router(host.trail.router(read=None, submit="open"), prefix=prefix)
     base = prefix.partition("{")[0] + ("one" if "{" in prefix else "")
     answer = await host.client.post(f"{base}/jobs", json={"task": "noop"})
-    assert (answer.status_code, "Location" in answer.headers) == (202, False)
+    assert (answer.status_code, "Location" in answer.headers, answer.json()["created_by"]) == (202, False, "anonymous")
     assert (await host.client.post(f"{base}/jobs", json={})).json()["type"] == "about:blank"
     there = await host.client.post("/a/jobs", json={"task": "noop"})
     assert there.headers["Location"].startswith("http://jobs.test/a/jobs/")

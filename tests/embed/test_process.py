@@ -110,42 +110,41 @@ async def test_it_may_configure_its_logging_while_jobs_run(place: Place) -> None
 @pytest.fixture(autouse=True)
 def _gate() -> Iterator[None]:
     yield
-    GATE.set()  # for a thread that was left behind
+    GATE.set()  # for a thread that was abandoned
     GATE.clear()
 
 
-async def ended(trail: Jobtrail, *running: Task[..., Any], opens_gate: bool = False) -> float:
-    """Seconds that the end of the lifespan took while these were running, the gate being opened meanwhile or not."""
-    async with trail.lifespan():
-        for each in running:
-            await trail.submit(each)
-        await until(lambda: _are_running(trail, len(running)))
-        began = time.monotonic()
-        opening = asyncio.get_running_loop().call_later(0.3 if opens_gate else 3600, GATE.set)
-    took = time.monotonic() - began
+LONG = {"grace": 3600}
+SHORT = {"grace": 0.6, "cancel_grace": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "settings", "ended"),
+    [([], LONG, None), ([hold, hold_in_thread], LONG, ["succeeded"]), ([sleep_long, hold_in_thread], SHORT, ["lost"])],
+    ids=["nothing", "in time", "never"],
+)
+async def test_jobs_that_run_are_waited_for_within_the_grace(
+    place: Place, tasks: list[Task[..., Any]], settings: dict[str, float], ended: list[str] | None
+) -> None:
+    """No longer than they run, though the grace is an hour; and as long as the grace, where they do not end."""
+    trail = Jobtrail(settings_at(place.url.libpq, **settings), tasks=TASKS)
+
+    async def all_run() -> bool:
+        return len(await trail.list(status="running")) == len(tasks)
+
+    async with asyncio.timeout(60):
+        async with trail.lifespan():
+            for each in tasks:
+                await trail.submit(each)
+            await until(all_run)
+            began = time.monotonic()
+            opening = asyncio.get_running_loop().call_later(0.3 if settings is LONG else 3600, GATE.set)
+        took = time.monotonic() - began
     opening.cancel()
     print(f"\nthe lifespan ended in {took:.2f} s")
-    return took
-
-
-async def _are_running(trail: Jobtrail, number: int) -> bool:
-    return len(await trail.list(status="running")) == number
-
-
-@pytest.mark.parametrize("tasks", [[], [hold, hold_in_thread]], ids=["nothing", "two"])
-async def test_what_ends_in_time_is_waited_for_and_nothing_else(place: Place, tasks: list[Task[..., Any]]) -> None:
-    """Not for the whole grace, which is an hour."""
-    trail = Jobtrail(settings_at(place.url.libpq, grace=3600), tasks=TASKS)
-    async with asyncio.timeout(60):
-        await ended(trail, *tasks, opens_gate=True)
-    assert await place.value("SELECT count(*) FROM jobtrail.jobs WHERE status = 'succeeded'") == len(tasks)
-
-
-async def test_what_does_not_end_is_waited_for_as_long_as_is_said(place: Place) -> None:
-    trail = Jobtrail(settings_at(place.url.libpq, grace=0.6, cancel_grace=0.2), tasks=TASKS)
-    async with asyncio.timeout(60):
-        assert await ended(trail, sleep_long, hold_in_thread) > 0.6
-    assert await place.value("SELECT array_agg(DISTINCT error->>'type') FROM jobtrail.jobs") == ["lost"]
+    assert settings is LONG or took > 0.6
+    found = "SELECT array_agg(DISTINCT coalesce(error->>'type', status)) FROM jobtrail.jobs"
+    assert await place.value(found) == ended
 
 
 @pytest.mark.parametrize("own_engine", [False, True])

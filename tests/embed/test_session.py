@@ -30,10 +30,11 @@ async def engine(place: Place) -> AsyncIterator[AsyncEngine]:
 
 
 async def counts(place: Place) -> tuple[int, int]:
-    return (
-        await place.value("SELECT count(*) FROM users"),
-        await place.value("SELECT count(*) FROM jobtrail.jobs"),
-    )
+    return tuple([await place.value(f"SELECT count(*) FROM {each}") for each in ("users", "jobtrail.jobs")])  # type: ignore[return-value]
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_the_job_commits_with_the_row_and_runs_then(host: Host, place: Place, engine: AsyncEngine) -> None:
@@ -41,80 +42,63 @@ async def test_the_job_commits_with_the_row_and_runs_then(host: Host, place: Pla
     async def signup(jobs: Jobs) -> UUID:
         async with AsyncSession(engine) as session, session.begin():
             await session.execute(USERS)
-            job = jobs.options(session=session, tags=["own"]).add_task(noop, n=3)
-        return job.id
+            return jobs.options(session=session, tags=["own"]).add_task(noop, n=3).id
 
-    job = await host.post("/signup", 200)
-    assert await host.trail.wait(job, timeout=5) == {"ok": 3}
+    assert await host.trail.wait(await host.post("/signup", 200), timeout=15) == {"ok": 3}
     assert await counts(place) == (1, 1)
-    born = "SELECT u.xmin = t.xmin FROM users u, jobtrail.transitions t WHERE t.seq = 1"
-    assert await place.value(born)
+    assert await place.value("SELECT u.xmin = t.xmin FROM users u, jobtrail.transitions t WHERE t.seq = 1")
 
 
 @pytest.mark.parametrize("how", ["rollback", "raise", "savepoint", "forgotten"])
-async def test_what_is_undone_takes_its_job_with_it(
+async def test_a_transaction_that_is_undone_takes_its_job_with_it(
     host: Host, place: Place, engine: AsyncEngine, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     @host.app.post("/signup")
     async def signup(jobs: Jobs) -> None:
         async with AsyncSession(engine) as session:
-            if how == "savepoint":
-                await session.execute(USERS)
-                part = await session.begin_nested()
-                jobs.options(session=session).add_task(noop)
-                await part.rollback()
-                await session.commit()
-                return
             await session.execute(USERS)
+            part = await session.begin_nested() if how == "savepoint" else session
             jobs.options(session=session).add_task(noop)
-            if how == "rollback":
-                await session.rollback()
+            if how in ("rollback", "savepoint"):
+                await part.rollback()
+            if how == "savepoint":
+                await session.commit()
             if how == "raise":
                 raise HTTPException(409)
 
     await host.client.post("/signup")
     assert await counts(place) == (1 if how == "savepoint" else 0, 0)
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not warnings(caplog)
 
 
-@pytest.mark.parametrize("scope", ["request", "function"])
+@pytest.mark.parametrize(
+    ("scope", "commits", "warns"), [("request", False, True), ("request", True, False), ("function", False, False)]
+)
 async def test_a_session_that_commits_after_the_answer_is_warned_of_once(
-    host: Host, place: Place, engine: AsyncEngine, caplog: pytest.LogCaptureFixture, scope: Any
-) -> None:
+    host: Host, place: Place, engine: AsyncEngine, caplog: pytest.LogCaptureFixture,
+    scope: Any, commits: bool, warns: bool,
+) -> None:  # fmt: skip
+    """And not one that goes on after its commit."""
+
     async def get_session() -> AsyncIterator[AsyncSession]:
-        async with AsyncSession(engine) as session, session.begin():
+        async with AsyncSession(engine) as session:
             yield session
+            await session.commit()
 
     @host.app.post("/signup")
     async def signup(session: Annotated[AsyncSession, Depends(get_session, scope=scope)], jobs: Jobs) -> UUID:
         job = jobs.options(session=session).add_task(noop, n=4)
         await session.flush()
+        if commits:
+            await session.commit()
+            await session.execute(text("SELECT 1"))
         return job.id
 
     ids = [await host.post("/signup", 200) for _ in range(2)]
-    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [('scope="function"' in each) for each in told] == ([True] if scope == "request" else [])
+    assert ['scope="function"' in each for each in warnings(caplog)] == ([True] if warns else [])
     assert await counts(place) == (0, 2)
-    if scope == "function":
-        assert [await host.trail.wait(each, timeout=5) for each in ids] == [{"ok": 4}] * 2
-
-
-async def test_a_session_that_goes_on_after_its_commit_is_no_trap(
-    host: Host, engine: AsyncEngine, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def get_session() -> AsyncIterator[AsyncSession]:
-        async with AsyncSession(engine) as session:
-            yield session
-
-    @host.app.post("/signup")
-    async def signup(session: Annotated[AsyncSession, Depends(get_session)], jobs: Jobs) -> UUID:
-        job = jobs.options(session=session).add_task(noop, n=4)
-        await session.commit()
-        await session.execute(text("SELECT 1"))
-        return job.id
-
-    assert await host.trail.wait(await host.post("/signup", 200), timeout=5) == {"ok": 4}
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    if not warns:
+        assert [await host.trail.wait(each, timeout=15) for each in ids] == [{"ok": 4}] * 2
 
 
 @pytest.mark.usefixtures("engine")
@@ -140,7 +124,7 @@ async def test_a_commit_that_fails_is_503_and_leaves_no_row(host: Host, place: P
 async def test_an_error_of_the_hosts_own_stays_the_hosts(
     host: Host, engine: AsyncEngine, raised: Exception, when: str
 ) -> None:
-    """Before its commit or after: it is not told as a database that is away, which would be tried again."""
+    """Before its commit or after: a 503 would make the client send the request again."""
 
     @host.app.exception_handler(type(raised))
     async def mine(_request: Any, _error: Exception) -> JSONResponse:
@@ -158,17 +142,11 @@ async def test_an_error_of_the_hosts_own_stays_the_hosts(
     assert len(await host.trail.list()) == (1 if when == "after" else 0)
 
 
-async def test_a_job_in_a_session_is_told_to_be_there(host: Host, engine: AsyncEngine) -> None:
+async def test_outside_a_request(host: Host, engine: AsyncEngine) -> None:
     async with AsyncSession(engine) as session:
-        job = await host.trail.options(session=session).submit(noop)
+        job = await host.trail.options(session=session).submit(noop, 9)
+        assert await host.trail.list() == []
         with pytest.raises(RuntimeError, match="stored when its session commits"):
             await job.wait(timeout=60)
         await session.commit()
-    assert (await job.read()).id == job.id
-
-
-async def test_outside_a_request(host: Host, engine: AsyncEngine) -> None:
-    async with AsyncSession(engine) as session, session.begin():
-        job = await host.trail.options(session=session).submit(noop, 9)
-        assert await host.trail.list() == []
     assert (await job.read()).args == {"n": 9}

@@ -3,10 +3,8 @@
 import asyncio
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
 
 import pytest
 
@@ -30,22 +28,17 @@ class Server:
         self.heard.append((which, frame is not None))
 
 
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
+@pytest.fixture
+def server() -> Iterator[Server]:
     before = {which: signal.getsignal(which) for which in (INT, TERM)}
+    server = Server()
+    for which in before:
+        signal.signal(which, server.exits)
     GATE.clear()
-    yield
+    yield server
     for which, handler in before.items():
         signal.signal(which, handler)
     GATE.clear()
-
-
-@pytest.fixture
-def server() -> Server:
-    server = Server()
-    for which in (INT, TERM):
-        signal.signal(which, server.exits)
-    return server
 
 
 def handlers() -> tuple[object, object]:
@@ -59,7 +52,7 @@ def trail_at(place: Place) -> Jobtrail:
 @pytest.mark.parametrize(
     ("signals", "hurries"),
     [([TERM], False), ([INT, TERM], False), ([INT, INT], True), ([TERM, TERM], True), ([TERM, INT], True)],
-    ids=lambda said: "-".join(each.name for each in said) if isinstance(said, list) else None,
+    ids=lambda each: "-".join(which.name for which in each) if isinstance(each, list) else None,
 )
 async def test_a_signal_drains_and_a_repeated_one_hurries(
     place: Place, server: Server, signals: list[signal.Signals], hurries: bool
@@ -81,42 +74,29 @@ async def test_a_signal_drains_and_a_repeated_one_hurries(
     assert await place.value("SELECT status FROM jobtrail.jobs WHERE id = $1", later.id) == "pending"
 
 
-@pytest.mark.parametrize("there", [signal.SIG_DFL, signal.SIG_IGN])
-async def test_where_nobody_handles_sigterm_nothing_is_touched(place: Place, there: Any) -> None:
-    signal.signal(TERM, there)
-    signal.signal(INT, lambda *_: None)
-    before = handlers()
-    async with trail_at(place).lifespan():
-        assert handlers() == before
-    assert handlers() == before
+async def test_where_no_server_has_handlers_nothing_is_touched(place: Place, server: Server) -> None:
+    """Nor by a script that runs no jobs, nor in another thread; and Python's own Ctrl-C is left alone."""
 
+    def heard() -> tuple[object, object]:
+        with hear_first(lambda _: None):
+            return handlers()
 
-async def test_pythons_own_ctrl_c_is_left_alone(server: Server) -> None:
-    signal.signal(INT, signal.default_int_handler)
-    with hear_first(lambda _: None):
-        now = handlers()
-    assert (now[0], now[1] == server.exits) == (signal.default_int_handler, False)
-
-
-async def test_a_script_that_runs_no_jobs_touches_nothing(place: Place, server: Server) -> None:
     async with trail_at(place):
         assert handlers() == (server.exits, server.exits)
+    assert await asyncio.to_thread(heard) == (server.exits, server.exits)
+    signal.signal(INT, signal.default_int_handler)
+    now = heard()
+    assert (now[0], now[1] == server.exits) == (signal.default_int_handler, False)
+    for there in (signal.SIG_DFL, signal.SIG_IGN):
+        signal.signal(TERM, there)
+        signal.signal(INT, lambda *_: None)
+        before = handlers()
+        async with trail_at(place).lifespan():
+            assert handlers() == before
+        assert handlers() == before
 
 
-async def test_another_thread_touches_nothing(server: Server) -> None:
-    seen: list[object] = []
-
-    def enter() -> None:
-        with hear_first(lambda _: None):
-            seen.append(handlers())
-
-    thread = threading.Thread(target=enter)
-    thread.start()
-    await asyncio.to_thread(thread.join)
-    assert seen == [(server.exits, server.exits)]
-
-
-async def test_what_the_host_installs_meanwhile_stays(server: Server) -> None:
+async def test_a_handler_that_the_host_installs_meanwhile_stays(server: Server) -> None:
     """It may call ours, which then only passes on."""
     noticed: list[int] = []
     with hear_first(noticed.append):
@@ -133,6 +113,7 @@ async def test_what_the_host_installs_meanwhile_stays(server: Server) -> None:
     assert (noticed, len(server.heard)) == ([TERM], 2)
 
 
+@pytest.mark.usefixtures("server")
 async def test_a_servers_handler_on_the_loop_is_called_as_before() -> None:
     """As hypercorn's is."""
     loop, called = asyncio.get_running_loop(), asyncio.Event()

@@ -70,6 +70,6 @@ def app_of(trail: Jobtrail) -> FastAPI:
     @app.get("/runs")
     async def is_run() -> bool:
         """Whether the kit runs jobs in this loop."""
-        return any("jobtrail/testing/running.py" in repr(each) for each in asyncio.all_tasks())
+        return any("jobtrail/testing/workbench.py" in repr(each) for each in asyncio.all_tasks())
 
     return app

@@ -1,8 +1,7 @@
-"""`run` and `run_async`: what was submitted comes to its end, in the loop of the app."""
+"""`run` and `run_async`: submitted jobs come to their end, in the loop of the app."""
 
 import asyncio
 import sys
-import time
 import warnings
 from functools import partial
 from typing import Any
@@ -11,15 +10,15 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from jobtrail import Jobtrail, task
-from jobtrail.errors import JobCancelledError, JobFailedError, SettingsError, UnknownTaskError
+from jobtrail import Jobtrail, errors, task
 from jobtrail.ops.pauses import pause
-from jobtrail.records import Job, PauseKind
+from jobtrail.records import Job
 from jobtrail.testing import ScratchDatabase, Workbench, workbench
 from support.heavy import add
 from support.host import settings_at
 from support.rehearsal import RUNNING, TASKS, TOMORROW, app_of, every_day, family, stubborn, where
 from support.tasks import fail, hold, in_thread, noop
+from support.until import until
 from support.world import Place
 
 with warnings.catch_warnings():
@@ -32,89 +31,71 @@ async def nop() -> None:
     """None of TASKS."""
 
 
-def told(jobs: list[Job]) -> list[tuple[str, str, Any]]:
+def brief(jobs: list[Job]) -> list[tuple[str, str, Any]]:
     return [(job.task, job.status, job.result) for job in jobs]
 
 
-async def test_what_is_due_runs_and_what_it_submits(trail: Jobtrail, bench: Workbench) -> None:
+async def test_due_jobs_run_and_those_that_they_submit(trail: Jobtrail, bench: Workbench) -> None:
+    """In each kind of executor, with all their attempts at once; nothing ran by itself before."""
     await trail.submit(family, 2)
     await trail.submit(noop, 1)
-    jobs = await bench.run_async()
-    assert [(job.task, job.args, job.status) for job in jobs] == [
-        ("family", {"generations": 2}, "succeeded"),
-        ("noop", {"n": 1}, "succeeded"),
-        ("family", {"generations": 1}, "succeeded"),
-        ("family", {"generations": 0}, "succeeded"),
-    ]
-    assert (await bench.run_async(), bench.submitted()) == ([], jobs)
-
-
-async def test_nothing_runs_behind_the_back_of_a_test(trail: Jobtrail, bench: Workbench) -> None:
-    """Whatever else the environment says."""
-    await trail.submit(noop)
+    await trail.submit(in_thread, n=1)
+    await trail.submit(add, 2, b=3)
+    await trail.submit(stubborn)
     node = trail._opened.node  # type: ignore[union-attr]
     assert node
     assert node.tasks == []
     node.worker.claim_loop.wake()
     await node.worker.claim_loop.ticked(node.worker.claim_loop.ticks)
-    assert [job.status for job in bench.submitted()] == ["pending"]
+    assert {job.status for job in bench.submitted()} == {"pending"}
+    jobs = await bench.run_async()
+    first, once, threaded, processed, again, *others = jobs
+    assert brief([first, once, processed, *others]) == [
+        ("family", "succeeded", None), ("noop", "succeeded", {"ok": 1}), ("add", "succeeded", 5),
+        ("family", "succeeded", None), ("family", "succeeded", None),
+    ]  # fmt: skip
+    assert threaded.result["thread"].startswith("jobtrail")
+    assert (again.status, again.result, again.attempt) == ("succeeded", 3, 3)
+    assert (await bench.run_async(), bench.submitted()) == ([], jobs)
 
 
-async def test_further_attempts_come_at_once(trail: Jobtrail, bench: Workbench) -> None:
-    await trail.submit(stubborn)
-    [job] = await bench.run_async()
-    assert (job.status, job.result, job.attempt) == ("succeeded", 3, 3)
-
-
-async def test_what_is_due_later_waits_until_asked_for(trail: Jobtrail, bench: Workbench) -> None:
-    """What a job puts off to tomorrow is then tomorrow's."""
+async def test_jobs_that_are_due_later_wait_until_asked_for(trail: Jobtrail, bench: Workbench) -> None:
+    """A job that a job puts off to tomorrow is then tomorrow's."""
     RUNNING[:] = [trail]
     await trail.options(run_at=TOMORROW).submit(every_day, 1)
     await trail.submit(noop)
-    assert told(await bench.run_async()) == [("noop", "succeeded", {"ok": 0})]
-    assert told(await bench.run_async(later=True)) == [("every_day", "succeeded", 1)]
-    assert told(await bench.run_async(later=True)) == [("every_day", "succeeded", 2)]
+    assert brief(await bench.run_async()) == [("noop", "succeeded", {"ok": 0})]
+    assert brief(await bench.run_async(later=True)) == [("every_day", "succeeded", 1)]
+    assert brief(await bench.run_async(later=True)) == [("every_day", "succeeded", 2)]
 
 
-@pytest.mark.parametrize(("kind", "name"), [("queue", "default"), ("task", "noop")])
-async def test_what_is_paused_stays(trail: Jobtrail, bench: Workbench, kind: PauseKind, name: str) -> None:
+async def test_paused_jobs_stay(trail: Jobtrail, bench: Workbench) -> None:
+    await trail.options(queue="slow").submit(where)
     await trail.submit(noop)
     await trail.options(queue="mail").submit(where)
-    bench.database.ask(partial(pause, kind=kind, name=name, by="ann"))
-    assert [job.task for job in await bench.run_async()] == ["where"]
+    bench.database.ask(partial(pause, kind="queue", name="slow", by="ann"))
+    bench.database.ask(partial(pause, kind="task", name="noop", by="ann"))
+    assert [(job.task, job.queue) for job in await bench.run_async()] == [("where", "mail")]
 
 
-async def test_every_kind_of_task_runs(trail: Jobtrail, bench: Workbench) -> None:
-    await trail.submit(in_thread, n=1)
-    await trail.submit(add, 2, b=3)
-    threaded, processed = await bench.run_async()
-    assert threaded.result["thread"].startswith("jobtrail")
-    assert processed.result == 5
-
-
-async def test_only_what_ended_meanwhile_is_told(trail: Jobtrail, bench: Workbench) -> None:
+async def test_only_jobs_that_ended_meanwhile_are_given(trail: Jobtrail, bench: Workbench) -> None:
     cancelled, failed = await trail.submit(noop), await trail.submit(fail, "error")
-    await trail.cancel(cancelled.id)
-    assert [job.id for job in await bench.run_async()] == [failed.id]
+    await trail.cancel(cancelled.id, reason="enough")
+    [job] = await bench.run_async()
+    assert job.id == failed.id
+    with pytest.raises(errors.JobFailedError, match="ValueError: as asked") as found:
+        bench.result_of(job)
+    assert "Traceback (most recent call last)" in found.value.__notes__[0]
+    with pytest.raises(errors.JobCancelledError, match="enough"):
+        bench.result_of(bench.submitted(noop)[0])
     await trail.retry(failed.id)
     await trail.retry(cancelled.id)
-    assert [(job.id, job.attempt) for job in await bench.run_async()] == [(cancelled.id, 1), (failed.id, 2)]
+    again = await bench.run_async()
+    assert [(job.id, job.attempt) for job in again] == [(cancelled.id, 1), (failed.id, 2)]
+    assert bench.result_of(again[0]) == {"ok": 0}
 
 
-async def test_a_result_is_asked_for(trail: Jobtrail, bench: Workbench) -> None:
-    await trail.cancel((await trail.submit(noop)).id, reason="enough")
-    await trail.submit(noop, 4)
-    await trail.submit(fail, "error")
-    well, failed = await bench.run_async()
-    assert bench.result_of(well) == {"ok": 4}
-    with pytest.raises(JobFailedError, match="ValueError: as asked") as found:
-        bench.result_of(failed)
-    assert "Traceback (most recent call last)" in found.value.__notes__[0]
-    with pytest.raises(JobCancelledError, match="enough"):
-        bench.result_of(bench.submitted(noop)[0])
-
-
-async def test_what_takes_too_long_is_named(trail: Jobtrail, bench: Workbench) -> None:
+async def test_jobs_that_take_too_long_are_named(trail: Jobtrail, bench: Workbench) -> None:
     ids = [(await trail.submit(hold)).id for _ in range(33)]
     with pytest.raises(TimeoutError) as found:
         await bench.run_async(within=3)
@@ -129,37 +110,37 @@ async def test_what_takes_too_long_is_named(trail: Jobtrail, bench: Workbench) -
 
 @pytest.mark.parametrize("within", ["the loop", "no loop"])
 def test_without_an_app_they_run_all_the_same(bench: Workbench, within: str) -> None:
-    async def submit() -> None:
+    async def submit() -> list[Job]:
         async with Jobtrail(tasks=TASKS) as trail:
             await trail.submit(family, 1)
+        return await bench.run_async() if within == "the loop" else []
 
-    async def submit_and_run() -> list[Job]:
-        await submit()
-        return await bench.run_async()
-
-    if within == "the loop":
-        jobs = asyncio.run(submit_and_run())
-    else:
-        asyncio.run(submit())
-        jobs = bench.run()
-    assert told(jobs) == [("family", "succeeded", None)] * 2
+    jobs = asyncio.run(submit()) or bench.run()
+    assert brief(jobs) == [("family", "succeeded", None)] * 2
 
 
-def test_in_a_plain_test_they_run_in_the_loop_of_the_client(bench: Workbench) -> None:
-    with TestClient(app_of(Jobtrail(tasks=TASKS))) as client:
-        loop = client.get("/where").json()
-        bench.assert_submitted(where)
-        assert told(bench.run()) == [("where", "succeeded", loop)]
+def test_an_app_that_outlives_a_test(scratch: ScratchDatabase) -> None:
+    """In plain tests the jobs run in the loop of the client."""
+    with scratch.environment(), TestClient(app_of(Jobtrail(tasks=TASKS))) as client:
+        for _ in range(2):
+            with workbench(scratch) as bench:
+                loop = client.get("/where").json()
+                jobs = bench.run()
+                assert brief(jobs) == [("where", "succeeded", loop)]
+                assert jobs == bench.submitted(where) == [bench.assert_submitted(where)]
 
 
-def test_a_loop_that_is_blocked_is_told(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_loop_that_is_blocked_is_named(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["jobtrail.testing.workbench"], "PATIENCE", 0.1)
     with TestClient(app_of(Jobtrail(tasks=TASKS))) as client:
         client.get("/block")
         with pytest.raises(TimeoutError, match=r"event loop is blocked: no answer within 0\.2 s"):
             bench.run(within=0.1)
-        while client.get("/runs").json():  # until it has ended after all
-            time.sleep(0.05)
+
+        async def has_ended_after_all() -> bool:
+            return client.get("/runs").json() is False
+
+        await until(has_ended_after_all)
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -167,7 +148,7 @@ async def test_a_client_with_a_loop_of_its_own_in_an_async_test(bench: Workbench
     with TestClient(app_of(Jobtrail(tasks=TASKS))) as client:
         loop = client.get("/where").json()
         jobs = await bench.run_async() if waits else bench.run()
-    assert told(jobs) == [("where", "succeeded", loop)]
+    assert brief(jobs) == [("where", "succeeded", loop)]
     assert loop != id(asyncio.get_running_loop())
 
 
@@ -176,19 +157,16 @@ async def test_in_an_async_test_they_run_in_its_loop(bench: Workbench) -> None:
     transport = httpx.ASGITransport(app_of(trail))
     async with trail, httpx.AsyncClient(transport=transport, base_url="http://jobs.test") as client:
         await client.get("/where")
-        assert told(await bench.run_async()) == [("where", "succeeded", id(asyncio.get_running_loop()))]
+        assert brief(await bench.run_async()) == [("where", "succeeded", id(asyncio.get_running_loop()))]
 
 
-async def test_an_app_with_settings_of_its_own(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_app_with_settings_or_an_engine_of_its_own(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBTRAIL_DATABASE_URL", "postgresql://127.0.0.1:1/none")
     async with Jobtrail(bench.database.settings(ttl=5), tasks=TASKS) as trail:
         await trail.submit(noop)
         [job] = await bench.run_async()
     assert job.ttl
     assert job.ttl.total_seconds() == 5
-
-
-async def test_an_app_with_an_engine_of_its_own(bench: Workbench) -> None:
     engine = create_async_engine(bench.database.sqlalchemy_url, pool_size=1, max_overflow=0)
     async with Jobtrail(engine=engine, tasks=TASKS) as trail:
         await trail.submit(family, 1)
@@ -196,34 +174,21 @@ async def test_an_app_with_an_engine_of_its_own(bench: Workbench) -> None:
     await engine.dispose()
 
 
-def test_an_app_that_outlives_a_test(scratch: ScratchDatabase) -> None:
-    with scratch.environment(), TestClient(app_of(Jobtrail(tasks=TASKS))) as client:
-        for _ in range(2):
-            with workbench(scratch) as bench:
-                client.get("/where")
-                assert bench.run() == bench.submitted(where) == [bench.assert_submitted(where)]
-
-
-async def test_an_app_that_runs_jobs_itself_is_refused(bench: Workbench) -> None:
+async def test_the_wrong_app_is_refused(scratch: ScratchDatabase, bench: Workbench, place: Place) -> None:
+    """One that runs jobs by itself, is on another database, or does not know the task."""
     async with Jobtrail(bench.database.settings(slots=1), tasks=TASKS).lifespan():
-        with pytest.raises(SettingsError, match=r"behind the test's back.*jobtrail\.database\.settings\(\)"):
+        with pytest.raises(errors.SettingsError, match=r"behind the test's back.*jobtrail\.database\.settings\(\)"):
             await bench.run_async()
-
-
-async def test_an_app_on_another_database_is_refused(scratch: ScratchDatabase, bench: Workbench, place: Place) -> None:
     async with Jobtrail(settings_at(place.url.libpq), tasks=TASKS) as trail:
         job = await trail.submit(noop)
-        with pytest.raises(SettingsError, match="start the app after the fixture"):
+        with pytest.raises(errors.SettingsError, match="start the app after the fixture"):
             await bench.run_async()
-        with pytest.raises(SettingsError, match=scratch.name):
+        with pytest.raises(errors.SettingsError, match=scratch.name):
             workbench(scratch).__enter__()
         assert (await trail.get(job.id)).status == "pending"
-
-
-async def test_a_job_that_nobody_here_can_run_is_told(bench: Workbench) -> None:
     async with Jobtrail(tasks=[nop]) as trail:
         await trail.submit(nop)
-    with pytest.raises(UnknownTaskError, match="'nop'; did you mean noop") as found:
+    with pytest.raises(errors.UnknownTaskError, match="'nop'; did you mean noop") as found:
         await bench.run_async()
     assert "import its module" in found.value.__notes__[0]
 

@@ -1,6 +1,6 @@
-"""THE DOOR FOR A HOST APP: jobs from inside somebody else's FastAPI app, or from a script of its own.
+"""THE DOOR FOR A HOST APP: jobs from inside another FastAPI app, or from a script.
 
-Read `trail` (Jobtrail: the whole of it), `opened` (what is open while it runs), `jobs` (the dependency `Jobs` of an
-endpoint), `submit` (the one way from a typed call to a stored job), `handle` (a job that was submitted), `door` (our
-routes among a host's).
+Read `trail` (Jobtrail, the object that a host makes), `opened` (the services and the node while it runs), `jobs` (the
+dependency `Jobs`, and the one path from a typed call to a stored job), `handle` (a submitted job), `router` (our routes
+in a host's app).
 """

@@ -1,6 +1,7 @@
-"""A job that was submitted: its id, its row, and its result once it has ended."""
+"""A submitted job: its id, its row, and its result once it has ended."""
 
 import asyncio
+import math
 import time
 import typing
 from collections.abc import Callable, Iterator
@@ -10,11 +11,11 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from jobtrail.errors import JobCancelledError, JobFailedError, JobNotFoundError, UnavailableError
+from jobtrail import errors
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
 from jobtrail.ops.nodes import read_nodes
-from jobtrail.records import Job
+from jobtrail.records import Job, NewJob
 from jobtrail.status import Status
 from jobtrail.task import storable
 from jobtrail.task.task import Task
@@ -31,19 +32,19 @@ class JobHandle(Generic[R]):
     """R: what the task returns. It is bound to the Jobtrail that submitted the job, and useless once that has ended."""
 
     def __init__(
-        self, task: Task[..., R], trace_id: str, services: Callable[[], Services], job_id: UUID | None
+        self, task: Task[..., R], new: NewJob, services: Callable[[], Services], *, is_in_session: bool
     ) -> None:
-        """For `JobBatch`, as `is_in_session` and `became`; `job_id` None: known once it is stored."""
+        """For `JobBatch`, as `became`."""
         self.task: Final = task.name
-        self.trace_id: Final = trace_id
+        self.trace_id: Final = new.trace_id
         self._task = task
         self._services = services
-        self._id = job_id
-        self._state: Literal["waits", "in a session", "stored"] = "waits"
+        self._id = None if new.app_key else new.id
+        self._state: Literal["waits", "in a session", "stored"] = "in a session" if is_in_session else "waits"
 
     @property
     def id(self) -> UUID:
-        """Known at once, but for a job with an idempotency key: until it is stored, another job may have the key.
+        """Known at once, except for a job with an idempotency key: until it is stored, another job may have the key.
 
         Raises RuntimeError.
         """
@@ -59,37 +60,31 @@ class JobHandle(Generic[R]):
 
     async def read(self) -> Job:
         """The row as it is now. Raises JobNotFoundError, UnavailableError, and RuntimeError before it is stored."""
-        with self._explaining():
-            return await read(self._services(), self._stored_id())
+        with self._stored() as job_id:
+            return await read(self._services(), job_id)
 
     async def wait(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - the contract's own word, as asyncio's
-        """Wait until the job has ended, and give what the task returned; `timeout` in seconds.
+        """Wait until the job has ended, and return the result of the task; `timeout` in seconds.
 
         Raises JobFailedError, JobCancelledError, TimeoutError (the job goes on), JobNotFoundError (purged meanwhile),
         and RuntimeError for a job that is not stored. A database that is away is waited for.
         """
-        with self._explaining():
-            return typing.cast("R", _typed(self._task, await ended(self._services(), self._stored_id(), timeout)))
-
-    def is_in_session(self) -> None:
-        self._state = "in a session"
+        with self._stored() as job_id:
+            return typing.cast("R", _typed(self._task, await ended(self._services(), job_id, timeout)))
 
     def became(self, job_id: UUID) -> None:
         self._id, self._state = job_id, "stored"
 
-    def _stored_id(self) -> UUID:
+    @contextmanager
+    def _stored(self) -> Iterator[UUID]:
         if self._state == "waits":
             raise RuntimeError(
                 "this job is stored when the endpoint returns: before that it cannot be read or waited for; "
                 "`await jobs.commit()` stores it at once"
             )
-        return self.id
-
-    @contextmanager
-    def _explaining(self) -> Iterator[None]:
         try:
-            yield
-        except JobNotFoundError as error:
+            yield self.id
+        except errors.JobNotFoundError as error:
             if self._state == "stored":
                 raise
             raise RuntimeError(
@@ -99,38 +94,35 @@ class JobHandle(Generic[R]):
 
 async def ended(services: Services, job_id: UUID, seconds: float | None) -> Any:
     """The result of the job as JSON. Raises as `JobHandle.wait`."""
-    deadline = None if seconds is None else time.monotonic() + seconds
-    pause, said = _FIRST_PAUSE, "not known: the database did not answer"
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
+    pause, status = _FIRST_PAUSE, "not known: the database did not answer"
     while True:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        left = max(0.0, deadline - time.monotonic())
         try:
-            async with asyncio.timeout(None if left is None else left + _GRACE):
+            async with asyncio.timeout(None if seconds is None else left + _GRACE):
                 job = await read(services, job_id)
-        except (UnavailableError, TimeoutError):
+        except (errors.UnavailableError, TimeoutError):
             pause = _LONGEST_PAUSE
         else:
             if job.status.is_terminal:
                 return _result(job)
-            said = job.status
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
+            status = job.status
+        left = deadline - time.monotonic()
+        if left <= 0:
             raise TimeoutError(
-                f"job {job_id} has not ended within {seconds:g} s; it is {said}{await _why(services, job_id)}"
+                f"job {job_id} has not ended within {seconds:g} s; it is {status}{await _why(services, job_id)}"
             )
-        await asyncio.sleep(pause if left is None else min(pause, left))
+        await asyncio.sleep(min(pause, left))
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
 def _result(job: Job) -> Any:
     if job.status is Status.CANCELLED:
-        raise JobCancelledError(job.id, job.cancel_reason)
+        raise errors.JobCancelledError(job.id, job.cancel_reason)
     if job.status is Status.FAILED:
-        error = job.error or {}
-        raise JobFailedError(
-            job.id,
-            str(error.get("type")),
-            str(error.get("message", "")),
-            typing.cast("str | None", error.get("traceback")),
+        error: dict[str, Any] = dict(job.error or {})
+        raise errors.JobFailedError(
+            job.id, str(error.get("type")), str(error.get("message", "")), error.get("traceback")
         )
     return job.result
 
@@ -140,17 +132,16 @@ async def _why(services: Services, job_id: UUID) -> str:
     try:
         async with asyncio.timeout(_GRACE):
             job, nodes = await read(services, job_id), await read_nodes(services)
-    except Exception:  # noqa: BLE001 - the caller is told of the time, whatever happens here
+    except Exception:  # noqa: BLE001 - the caller gets the TimeoutError, whatever happens here
         return ""
-    if job.status is not Status.PENDING or any(
-        job.task in node.tasks and (not node.queues or job.queue in node.queues) for node in nodes
-    ):
+    served = any(job.task in node.tasks and (not node.queues or job.queue in node.queues) for node in nodes)
+    if served or job.status is not Status.PENDING:
         return ""
     return f", and no node serves the queue {job.queue!r} and knows {job.task!r}: start the app, or `jobtrail work`"
 
 
 def _typed(task: Task[..., Any], result: Any) -> Any:
-    """The stored JSON in the type that the task's annotation says; as it is, where that says nothing understandable.
+    """The stored JSON in the type of the task's annotation; as it is, where pydantic cannot use that.
 
     Raises TypeError when the result does not fit the annotation.
     """
@@ -162,4 +153,4 @@ def _typed(task: Task[..., Any], result: Any) -> Any:
     try:
         return adapter.validate_json(storable.dump(result))
     except ValidationError as error:
-        raise TypeError(f"what {task!r} returned is not what it says: {error}") from error
+        raise TypeError(f"the result of {task!r} does not fit its annotation: {error}") from error

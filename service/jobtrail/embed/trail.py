@@ -1,49 +1,36 @@
 """Jobtrail in one object, for a FastAPI app or a script."""
 
 import asyncio
-import inspect
-import logging
-import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar, Unpack
 from uuid import UUID
 
 from fastapi import APIRouter
 from sqlalchemy.ext.asyncio import AsyncEngine
-from starlette.requests import Request
 
-from jobtrail.api.routes import routes
-from jobtrail.embed.door import Guard, HostAccess, HostContext, guards_of
 from jobtrail.embed.handle import JobHandle, ended
-from jobtrail.embed.opened import HOW_TO_START, Opened, Parts, Who, opening, url_of
-from jobtrail.embed.submit import JobBatch, Options, task_of
+from jobtrail.embed.jobs import JobBatch, Options, task_of
+from jobtrail.embed.opened import APP, HOW_TO_START, Opened, Parts, Who, opening
+from jobtrail.embed.router import Guard, host_routes
 from jobtrail.errors import AlreadyRunningError, NotRunningError
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.query import Cursor, Filter, Page, read, read_page
 from jobtrail.jobs.retry import retry
-from jobtrail.limits import MAX_NAME
-from jobtrail.ops.access import SCOPES, Caller
+from jobtrail.ops.access import Scope
 from jobtrail.records import Job
-from jobtrail.settings import Settings, load, unknown_variables
+from jobtrail.settings import Settings
 from jobtrail.status import Status
 from jobtrail.task.task import Task
 from jobtrail.worker.run import Hook
-
-log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 MOST_LISTED: Final = 1000
-
-_APP: Final = "app"
-_NOBODY: Final = Caller(_APP, frozenset(SCOPES))
-"""The caller where no `who` says more."""
 
 
 class Jobtrail:
@@ -67,12 +54,8 @@ class Jobtrail:
         who: Who | None = None,
         on_attempt_end: Hook | None = None,
     ) -> None:
-        _refuse_others(settings, who, on_attempt_end)
-        self._settings = settings
-        self._engine = engine
-        self._tasks = tasks if tasks is None else tuple(map(task_of, tasks))
-        self._who = who
-        self._on_attempt_end = on_attempt_end
+        known = tasks if tasks is None else tuple(map(task_of, tasks))
+        self._parts = Parts(settings, engine, known, who, on_attempt_end)
         self._entered = 0
         self._entering = asyncio.Lock()
         self._opened: Opened | None = None
@@ -99,9 +82,7 @@ class Jobtrail:
         await self._enter(runs=False)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self._leave()
 
     def router(self, *, read: Guard, submit: Guard = None, operate: Guard = None) -> APIRouter:
@@ -112,11 +93,9 @@ class Jobtrail:
         pause. Tracebacks are shown where `who` gives a Caller that may operate, or where `read` and `operate` have the
         same guard.
         """
-        guards = guards_of(read, submit, operate)
-        trusted = "operate" in guards and guards.get("read") == guards["operate"]
-        access = HostAccess(self._caller, trusted)
         router = APIRouter(lifespan=self.lifespan)
-        router.include_router(routes(HostContext(self._running, access), guards))
+        asked: Mapping[Scope, Guard] = {"read": read, "submit": submit, "operate": operate}
+        router.include_router(host_routes(self._parts, self._running, asked))
         return router
 
     async def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
@@ -136,11 +115,11 @@ class Jobtrail:
 
     async def get(self, job_id: UUID | str) -> Job:
         """Raises JobNotFoundError, UnavailableError."""
-        return await read(self._running().services, _uuid(job_id))
+        return await read(self._running().services, UUID(str(job_id)))
 
     async def wait(self, job_id: UUID | str, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as JobHandle.wait
         """The result of the job as JSON. Raises as `JobHandle.wait`."""
-        return await ended(self._running().services, _uuid(job_id), timeout)
+        return await ended(self._running().services, UUID(str(job_id)), timeout)
 
     async def list(
         self,
@@ -158,7 +137,7 @@ class Jobtrail:
         """Jobs, newest first, with args and result: `limit` of them, 1 to 1,000, or fewer where these are megabytes.
         `after`: the last one of the page before; the pages have ended when one is empty.
 
-        Raises ValueError for what is out of its range, UnavailableError.
+        Raises ValueError for a value out of its range, UnavailableError.
         """
         if not 1 <= limit <= MOST_LISTED:
             raise ValueError(f"limit={limit}: it is 1 to {MOST_LISTED}")
@@ -179,11 +158,11 @@ class Jobtrail:
 
         Raises JobNotFoundError, JobFinishedError, UnavailableError.
         """
-        return await cancel(self._running().services, _uuid(job_id), by=_APP, reason=reason)
+        return await cancel(self._running().services, UUID(str(job_id)), by=APP.name, reason=reason)
 
     async def retry(self, job_id: UUID | str) -> Job:
         """The failed or cancelled job, pending again. Raises JobNotFoundError, JobConflictError, UnavailableError."""
-        job = await retry(self._running().services, _uuid(job_id), by=_APP)
+        job = await retry(self._running().services, UUID(str(job_id)), by=APP.name)
         self._running().launch(job.id, job.task, job.queue)
         return job
 
@@ -192,10 +171,9 @@ class Jobtrail:
             raise AlreadyRunningError(f"the Jobtrail made at {self.made_at} is running in another event loop")
         async with self._entering:
             if self._opened is None:
-                parts = Parts(
-                    self._settings or self._load(), self._engine, self._tasks, self._caller, self._on_attempt_end
+                self._opened = await self._closing.enter_async_context(
+                    opening(self._parts, made_at=self.made_at, runs=runs)
                 )
-                self._opened = await self._closing.enter_async_context(opening(parts, made_at=self.made_at, runs=runs))
                 self._loop = asyncio.get_running_loop()
             elif runs and self._opened.node is None:
                 raise AlreadyRunningError(
@@ -203,13 +181,6 @@ class Jobtrail:
                     "lifespan alone"
                 )
             self._entered += 1
-
-    def _load(self) -> Settings:
-        """Of the environment; what it says of a database does not matter to who has an engine."""
-        settings = load() if self._engine is None else load(database_url=url_of(self._engine).libpq)
-        for line in unknown_variables(os.environ):
-            log.warning("%s", line)
-        return settings
 
     async def _leave(self) -> None:
         async with self._entering:
@@ -226,18 +197,6 @@ class Jobtrail:
             raise NotRunningError(f"the Jobtrail made at {self.made_at} is not running: {HOW_TO_START}")
         return self._opened
 
-    def _caller(self, request: Request, nobody: Caller = _NOBODY) -> Caller:
-        """Raises TypeError for what is no name."""
-        if self._who is None:
-            return nobody
-        said = self._who(request)
-        name: object = said.name if isinstance(said, Caller) else said
-        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-            raise TypeError(
-                f"Jobtrail(who=…) gave {name!r:.300}: it gives a name of 1 to {MAX_NAME} printable characters"
-            )
-        return said if isinstance(said, Caller) else Caller(name, nobody.scopes)
-
 
 @dataclass(frozen=True, slots=True)
 class SubmitWithOptions:
@@ -249,24 +208,11 @@ class SubmitWithOptions:
     async def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """As `Jobtrail.submit`. Raises InvalidInputError too, for an option that is out of its range."""
         batch = JobBatch(self._running())
-        handle: JobHandle[R] = batch.add(self._options, task, args, kwargs, by=_APP)
+        handle: JobHandle[R] = batch.add(self._options, task, args, kwargs, by=APP.name)
         await batch.store()
         batch.launch()
         return handle
 
 
-def _refuse_others(settings: object, who: object, on_attempt_end: object) -> None:
-    if not isinstance(settings, Settings | None):
-        raise TypeError(f"settings: {type(settings).__name__} is no Settings; write Settings(database_url=…)")
-    if who is not None and (not callable(who) or inspect.iscoroutinefunction(who)):
-        raise TypeError("who: it takes a plain function of the request, which gives a name or a Caller at once")
-    if on_attempt_end is not None and not callable(on_attempt_end):
-        raise TypeError(f"on_attempt_end: {type(on_attempt_end).__name__} is no function of an AttemptEnd")
-
-
-def _uuid(job_id: UUID | str) -> UUID:
-    return job_id if isinstance(job_id, UUID) else UUID(job_id)
-
-
-def _several(said: str | Sequence[str]) -> Sequence[str]:
-    return (said,) if isinstance(said, str) else said
+def _several(words: str | Sequence[str]) -> Sequence[str]:
+    return (words,) if isinstance(words, str) else words

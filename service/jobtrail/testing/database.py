@@ -25,12 +25,12 @@ from jobtrail.testing.server import VARIABLE, embedded_server
 T = TypeVar("T")
 
 _ACCEPTS_ONLY: Final = {"slots": "0", "threads": "0", "processes": "0", "purge_every": "1d"}
-"""Nothing runs, and nothing goes, behind the back of a test."""
+"""Nothing runs, and nothing is purged, behind the back of a test."""
 
 
 class ScratchDatabase:
-    """`url` is for libpq, `sqlalchemy_url` for an engine of the host's own. Its calls may come from any thread; they
-    wait for a loop in a thread of the kit's.
+    """`url` is for libpq, `sqlalchemy_url` for an engine of the host's own. Its calls may come from any thread: they
+    run in a loop in a thread of the kit's.
     """
 
     def __init__(self, made: Scratch, portal: BlockingPortal, schema: str) -> None:
@@ -68,14 +68,14 @@ class ScratchDatabase:
             ) from error
 
     def ask(self, verb: Callable[[Services], Awaitable[T]]) -> T:
-        """What the verb gives, at the services that knows no tasks."""
+        """The result of the verb, with services that know no tasks."""
         return self._portal.call(verb, self._services)
 
     def close(self) -> None:
         self._portal.call(self._services.database.dispose)
 
     def is_of(self, opened: Opened) -> bool:
-        """Whether what is open there is this database; no other has its name."""
+        """Whether it is open on this database; no other has its name."""
         url = opened.settings.database_url
         return url is not None and url != EMBEDDED and read_uri(url.strip()).get("dbname") == self.name
 
@@ -97,8 +97,7 @@ def scratch_database(server: str | None = None) -> Iterator[ScratchDatabase]:
         named = server or os.environ.get(VARIABLE)
         url = normalize(named, VARIABLE) if named else normalize(opened.enter_context(embedded_server()).url)
         portal = opened.enter_context(start_blocking_portal(name="jobtrail-testing"))
-        with _answering(url):
-            made = portal.call(scratch.create, url)
+        made = _create(url, portal)
         if named:
             opened.callback(portal.call, scratch.drop, url, made)
         schema = load(database_url=made.url.libpq).schema
@@ -108,19 +107,18 @@ def scratch_database(server: str | None = None) -> Iterator[ScratchDatabase]:
         yield database
 
 
-@contextmanager
-def _answering(url: DatabaseUrl) -> Iterator[None]:
+def _create(url: DatabaseUrl, portal: BlockingPortal) -> Scratch:
     try:
         with unavailable():
-            yield
+            return portal.call(scratch.create, url)
     except Exception as error:
-        cause = error.__cause__ if isinstance(error, UnavailableError) else None
-        if (refusal := refusal_of(cause or error)) is not None:
+        if (refusal := refusal_of(error.__cause__ or error)) is not None:
             raise SettingsError(
                 f"{VARIABLE}: PostgreSQL at {url.shown} refuses: {refusal}; the tests need a user that may make "
                 "databases (ALTER ROLE … CREATEDB)"
             ) from error
         if isinstance(error, UnavailableError):
-            said = f"{VARIABLE}: nothing answers at {url.shown}: is PostgreSQL running there?"
-            raise UnavailableError(said) from error
+            raise UnavailableError(
+                f"{VARIABLE}: nothing answers at {url.shown}: is PostgreSQL running there?"
+            ) from error
         raise

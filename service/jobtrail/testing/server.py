@@ -1,4 +1,4 @@
-"""The PostgreSQL that tests make their databases on: one that is named, or an embedded one that is gone afterwards."""
+"""The embedded PostgreSQL for tests that name no other; it is removed afterwards."""
 
 import os
 import shutil
@@ -17,17 +17,17 @@ VARIABLE: Final = "JOBTRAIL_TEST_DATABASE_URL"
 OPTION: Final = "--jobtrail-postgres"
 
 QUICK: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-"""What tests write need not outlive the machine."""
+"""Data of tests need not outlive the machine."""
 
 PREFIX: Final = "jobtrail-scratch-"
 
 YOUNG: Final = 60
-"""Seconds for which a folder that nobody uses may be one that somebody is about to."""
+"""Seconds in which a folder without users may be about to get one."""
 
 
 @contextmanager
 def embedded_server(options: Mapping[str, str] = QUICK, *, binaries: Path | None = None) -> Iterator[EmbeddedPostgres]:
-    """One for the caller alone, in a temporary folder. What killed sessions left behind is removed.
+    """One for the caller alone, in a temporary folder; the folders of killed sessions are removed.
 
     Raises SettingsError where the extra `embedded` is not installed.
     """
@@ -53,9 +53,9 @@ def embedded_server(options: Mapping[str, str] = QUICK, *, binaries: Path | None
 
 
 def remove_abandoned(place: Path) -> None:
-    """The folders of sessions that were killed; a server that still runs in one ends by itself, within a minute."""
+    """Remove the folders of killed sessions; a server that still runs in one ends by itself, within a minute."""
     for folder in place.glob(f"{PREFIX}*"):
-        with suppress(OSError):  # somebody else's, or one that is being made or removed
+        with suppress(OSError):  # another user's, or one that is being made or removed
             if folder.stat().st_uid == os.geteuid() and _is_abandoned(folder / "users.lock"):
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,69 +1,66 @@
-"""Our routes among a host's: behind its guards, and looking for what is open only when they are called."""
+"""Our routes in a host's app, behind its guards. They look for the running Jobtrail only when they are called."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Literal
 
-from fastapi import params
+from fastapi import APIRouter, params
 from starlette.requests import Request
 
 from jobtrail.api.access import CALLER, Access
 from jobtrail.api.context import Launch
 from jobtrail.api.query import OTHER_NAMES
-from jobtrail.api.routes import Guards
-from jobtrail.embed.opened import Opened
+from jobtrail.api.routes import routes
+from jobtrail.embed.opened import Opened, Parts
 from jobtrail.errors import ForbiddenError
 from jobtrail.jobs.services import Services
 from jobtrail.ops.access import SCOPES, Caller, Scope
 from jobtrail.redaction import Redaction
 
-OPEN: Final = "open"
-
 Guard = params.Depends | Sequence[params.Depends] | Literal["open"] | None
 """What a group of calls asks of callers; None: there are no such calls."""
 
 
-def guards_of(read: Guard, submit: Guard, operate: Guard) -> Guards:
-    """The dependencies of each group of calls that there is. Raises TypeError for what is no guard."""
-    given: dict[Scope, Guard] = {"read": read, "submit": submit, "operate": operate}
-    guards: dict[Scope, Sequence[params.Depends]] = {}
-    for scope, guard in given.items():
-        match guard:
-            case None:
-                continue
-            case "open":
-                guards[scope] = ()
-            case params.Depends():
-                guards[scope] = (guard,)
-            case [*several] if several and all(isinstance(each, params.Depends) for each in several):
-                guards[scope] = several
-            case _:
-                raise TypeError(
-                    f'{scope}={guard!r:.80}: write a guard as in {scope}=Depends(staff), "open" for everybody, or '
-                    "None for no such calls"
-                )
-    return guards
+def host_routes(parts: Parts, opened: Callable[[], Opened], asked: Mapping[Scope, Guard]) -> APIRouter:
+    """The groups of calls that have a guard. Raises TypeError for anything else."""
+    guards = {scope: _dependencies(scope, guard) for scope, guard in asked.items() if guard is not None}
+    # a caller that passes the guard of `operate` may see tracebacks
+    trusted = "operate" in guards and guards.get("read") == guards["operate"]
+    return routes(HostContext(opened, HostAccess(parts, trusted)), guards)
+
+
+def _dependencies(scope: Scope, guard: Guard) -> Sequence[params.Depends]:
+    match guard:
+        case "open":
+            return ()
+        case params.Depends():
+            return (guard,)
+        case [*several] if several and all(isinstance(each, params.Depends) for each in several):
+            return several
+        case _:
+            raise TypeError(
+                f'{scope}={guard!r:.80}: write a guard as in {scope}=Depends(staff), "open" for everybody, or '
+                "None for no such calls"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class HostAccess:
-    """The guards of the host decide who comes in; `who` says their names, and what it knows of them. `trusted`: who may
-    read may operate too.
-    """
+    """Access as the guards of the host decide it. `trusted`: callers that may read may operate too."""
 
-    who: Callable[[Request, Caller], Caller]
+    parts: Parts
     trusted: bool
 
     async def admit(self, request: Request, needs: Collection[Scope]) -> None:  # noqa: ARG002 - the protocol's
-        """The host's guards ask, later; they may read names of the query that are none of ours."""
+        """The host's guards ask, later; they may read other names of the query than ours."""
         request.scope[OTHER_NAMES] = True
 
     async def confirm(self, request: Request, needs: Sequence[Scope]) -> None:
-        """Whom a guard lets in may do what it guards, unless `who` says otherwise."""
+        """A caller that passed a guard may do what it guards, unless `who` gives fewer scopes."""
         granted: set[Scope] = {"read", "submit", *needs[:1]}
-        nobody = Caller("anonymous", frozenset(SCOPES if self.trusted else granted))
-        caller = request.scope[CALLER] = self.who(request, nobody)
+        unnamed = Caller("anonymous", frozenset(SCOPES if self.trusted else granted))
+        caller = request.scope[CALLER] = self.parts.caller(request, unnamed)
         if not caller.may(needs):
             raise ForbiddenError(caller.name, tuple(needs))
 
