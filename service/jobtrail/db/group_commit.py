@@ -143,8 +143,7 @@ class GroupCommit(Generic[Row, Answer]):
                     for half in (entries[: len(entries) // 2], entries[len(entries) // 2 :]):
                         await self._commit(half, is_unknown=is_unknown, began=began)
                     return
-                patient = fault in PASSING and time.monotonic() - began < self._patience
-                if not patient and fault is not Fault.COLLISION:
+                if not self._again(fault, began):
                     await self._refuse(entries, error, is_unknown=is_unknown, began=began)
                     return
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter is no secret
@@ -154,6 +153,11 @@ class GroupCommit(Generic[Row, Answer]):
                     if not entry.answer.done():
                         entry.answer.set_result(answer)
                 return
+
+    def _again(self, fault: Fault, began: float) -> bool:
+        if fault in PASSING:
+            return time.monotonic() - began < self._patience
+        return fault is Fault.COLLISION
 
     async def _refuse(
         self, entries: Sequence[_Entry[Row, Answer]], error: Exception, *, is_unknown: bool, began: float
