@@ -16,9 +16,15 @@ from support.world import Place
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 async def test_it_says_where_it_serves_and_ends_well(jobtrail: Command, which: signal.Signals) -> None:
-    process = await jobtrail.start("serve", JOBTRAIL_PORT="0", JOBTRAIL_SLOT="3")
+    places = {"JOBTRAIL_SLOTS": "0", "JOBTRAIL_THREADS": "0", "JOBTRAIL_PROCESSES": "0"}
+    only_accepts = which is signal.SIGTERM
+    variables = places if only_accepts else {}
+    process = await jobtrail.start("serve", JOBTRAIL_PORT="0", JOBTRAIL_SLOT="3", **variables)
     assert process.stdout
     said = (await process.stdout.readline()).decode()
+    if only_accepts:
+        only = b"It only accepts jobs, since JOBTRAIL_SLOTS is 0: `jobtrail work` runs them\n"
+        assert await process.stdout.readline() == only
     url = said.split()[3].rstrip(";")
     async with httpx.AsyncClient(trust_env=False) as client:
         live = await client.get(f"{url}/health/live")
