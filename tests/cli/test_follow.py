@@ -132,7 +132,7 @@ async def test_a_row_that_is_purged_meanwhile(jobtrail: Command, place: Place) -
 async def test_a_terminal_gets_a_bar_that_fills(jobtrail: Command, place: Place, columns: int) -> None:
     job_id = await rows.born(place, max_attempts=2)
     async with terminal(jobtrail, "show", str(job_id), "--watch", "--log", columns=columns, NO_COLOR="1") as screen:
-        await screen.shows("pending", "0/2", "0:00:0")
+        await screen.shows("pending", "0/2", "0:0")
         await rows.moved(place, job_id, Status.RUNNING)
         await screen.shows("running", "1/2")
         await progress(place, job_id, done=1, total=4, note="a quarter \x1b[31m")

@@ -1,7 +1,6 @@
 import asyncio
 import json
 import signal
-import socket
 from pathlib import Path
 
 import httpx
@@ -60,16 +59,6 @@ async def test_a_second_signal_does_not_wait_and_loses_nothing(folder: Path, pla
         assert (await service.ended())[0] == 0
     (last,) = await place.rows("SELECT from_status, to_status FROM jobtrail.transitions ORDER BY seq DESC LIMIT 1")
     assert last["from_status"] == "running"
-
-
-async def test_a_taken_port_is_named(jobtrail: Command) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        done = await ended(await jobtrail.start("serve", JOBTRAIL_PORT=str(port)))
-    told = f"JOBTRAIL_HOST, JOBTRAIL_PORT: cannot listen on 127.0.0.1 port {port}: Address already in use"
-    assert (done.code, done.out) == (2, "")
-    assert done.err.startswith(f"jobtrail: {told}; choose another with JOBTRAIL_PORT, or stop what listens there")
-    assert done.err.count("\n") == 1
 
 
 async def test_the_embedded_database_lives_with_its_users(forked: Forks, folder: Path) -> None:

@@ -71,7 +71,7 @@ def run(argv: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        succeeded = _APP(args=_checked(argv) or ["--help"], prog_name="jobtrail", standalone_mode=False)
+        found: int | None = _APP(args=_checked(argv) or ["--help"], prog_name="jobtrail", standalone_mode=False)
         sys.stdout.flush()
     except (BrokenPipeError, _ReaderGoneError):
         # the interpreter flushes once more at its end
@@ -81,7 +81,9 @@ def run(argv: Sequence[str]) -> int:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last place that can report it in a line
         return _report(error, as_json="--json" in argv)
-    return FAILED if succeeded is False else DONE
+    if isinstance(found, bool):
+        return DONE if found else FAILED
+    return found or DONE  # typer has made an exit code of Ctrl-C
 
 
 def _terminate(_signal: int, _frame: object) -> None:

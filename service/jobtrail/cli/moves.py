@@ -117,26 +117,24 @@ def _move_many(
     if dry_run or not counted.matched or not is_agreed:
         report(counted, "nothing was changed")
         return is_agreed
-    done = 0
-    with _bar(counted.matched, hidden=as_json) as show:
+    moved = counted
 
-        def count(changed: int, total: int) -> None:
-            nonlocal done
-            done = changed
-            show(changed, total)
+    def count(changed: int, total: int) -> None:
+        nonlocal moved
+        moved = replace(counted, changed=changed, remaining=max(counted.matched - changed, 0))
+        show(changed, total)
 
-        async def act(command: Command) -> bulk.Bulk:
-            how: dict[str, Any] = {"reason": reason, "most": limit, "as_of": counted.as_of, "on_batch": count}
-            return await bulk.bulk(command.services, action, wanted, by=caller(), **how)
+    async def act(command: Command) -> bulk.Bulk:
+        how: dict[str, Any] = {"reason": reason, "most": limit, "as_of": counted.as_of, "on_batch": count}
+        return await bulk.bulk(command.services, action, wanted, by=caller(), **how)
 
-        try:
-            moved, stopped = run(act), None
-        except (KeyboardInterrupt, UnavailableError) as error:
-            moved = replace(counted, changed=done, remaining=max(counted.matched - done, 0))
-            stopped = error
+    try:
+        with _bar(counted.matched, hidden=as_json) as show:
+            moved = run(act)
+    except (KeyboardInterrupt, UnavailableError):
+        report_moved(moved)
+        raise
     report_moved(moved)
-    if stopped:
-        raise stopped
     return True
 
 
