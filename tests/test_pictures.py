@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from jobtrail.cli.jobs import MOVES as HEADS
-from jobtrail.demo.trail import lines_of
+from jobtrail.demo.tour import lines_of
 from jobtrail.status import Status
 from support.command import _environment
 from support.rows import in_status

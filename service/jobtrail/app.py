@@ -30,7 +30,7 @@ from jobtrail.wiring import (
     build_node,
     listen,
     load_catalog,
-    open_desk,
+    open_services,
     reach,
     require_access,
     require_ends,
@@ -88,7 +88,7 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
         # the address that was bound, since a name may lead anywhere
         loopback = is_loopback(listening.getsockname()[0])
         asyncio.run(_check(settings, url, catalog, loopback=loopback))
-        services = open_desk(settings, url, catalog)
+        services = open_services(settings, url, catalog)
         node = build_node(settings, services, partial(open_single, url.sqlalchemy, settings.schema))
         app = create_app(settings, services, node, loopback=loopback, connections=lambda: server.connections)
         config = uvicorn.Config(
@@ -107,7 +107,7 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
 
 
 async def _check(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, loopback: bool) -> None:
-    services = open_desk(settings, url, catalog)
+    services = open_services(settings, url, catalog)
     try:
         await require_schema(services, settings, url)
         await require_access(services, settings, loopback=loopback)

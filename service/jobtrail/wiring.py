@@ -102,14 +102,14 @@ def _place(error: BaseException) -> str:
     return f" ({written[-1].filename}:{written[-1].lineno})" if written else ""
 
 
-def open_desk(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Services:
+def open_services(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Services:
     """The services of a process; nothing is connected before it is used. Dispose its database at the end."""
     timeout = {} if url.connect_timeout is None else {"connect_timeout": float(url.connect_timeout)}
     database = open_database(url.sqlalchemy, pool_size=settings.pool_size, schema=settings.schema, **timeout)
     return _services_on(database, settings, catalog)
 
 
-def lend_desk(settings: Settings, engine: AsyncEngine, catalog: Catalog) -> Services:
+def lend_services(settings: Settings, engine: AsyncEngine, catalog: Catalog) -> Services:
     """The same on a host's engine, which stays the host's. Raises SettingsError for one of another driver."""
     database = lend_database(engine, pool_size=settings.pool_size, schema=settings.schema)
     return _services_on(database, settings, catalog)

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from jobtrail.cli import checks
-from jobtrail.cli.checks import Finding, Found, Level
+from jobtrail.cli import doctor as checks
+from jobtrail.cli.doctor import Finding, Found
 from jobtrail.db.migrate import Schema
 from jobtrail.db.rights import Lack
 from jobtrail.ops.doctor import Lapsed, Server, Stranded
@@ -25,15 +25,9 @@ from support.world import Place, node_at, services_at
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 SETTINGS = Settings(database_url="postgresql://127.0.0.1:1/app", tasks=("support.tasks",))
-WELL = Found(
-    SETTINGS,
-    Catalog.from_modules([tasks]),
-    "postgresql://there",
-    Server(180000, "18.0", 97, 3, False),
-    timedelta(0),
-    Schema.CURRENT,
-    "1",
-)
+CATALOG = Catalog.from_modules([tasks])
+THERE = Server(180000, "18.0", 97, 3, False)
+WELL = Found(SETTINGS, CATALOG, "postgresql://there", THERE, timedelta(0), Schema.CURRENT, "1")
 
 
 def node(**more: Any) -> NodeRecord:
@@ -42,115 +36,78 @@ def node(**more: Any) -> NodeRecord:
     )
 
 
-@pytest.mark.parametrize(
-    ("check", "change", "level", "words"),
-    [
-        (checks.check_server, {}, Level.OK, "PostgreSQL 18.0 at postgresql://there"),
-        (checks.check_server, {"server": Server(140011, "14.11", 97, 3, False)}, Level.FAULT, "15 or later: upgrade"),
-        (checks.check_server, {"server": Server(150004, "15.4", 97, 3, True)}, Level.FAULT, "name the primary"),
-        (
-            checks.check_server,
-            {"server": Server(150004, "15.4", 97, 3, False, encoding="LATIN1")},
-            Level.FAULT,
-            "is in LATIN1, which cannot hold every text",
-        ),
-        (checks.check_revision, {"schema": Schema.CLOSED}, Level.FAULT, "may not be read see `rights`"),
-        (checks.check_rights, {}, Level.OK, "may do all"),
-        (
-            checks.check_rights,
-            {"lacks": [Lack("jobtrail.jobs", "UPDATE", "app"), Lack("SCHEMA jobtrail", "USAGE", "app")]},
-            Level.FAULT,
-            "the role app lacks UPDATE on jobtrail.jobs; USAGE on jobtrail GRANT UPDATE ON jobtrail.jobs TO app; GRANT",
-        ),
-        (checks.check_revision, {}, Level.OK, "is at 1, as this version needs it"),
-        (checks.check_revision, {"schema": Schema.LATER}, Level.WARN, "made for a later one"),
-        (checks.check_revision, {"schema": Schema.OLDER}, Level.FAULT, "run `jobtrail migrate`"),
-        (checks.check_revision, {"schema": Schema.MISSING}, Level.FAULT, "run `jobtrail migrate`"),
-        (
-            checks.check_revision,
-            {"schema": Schema.MISSING, "settings": Settings(database_url="embedded")},
-            Level.OK,
-            "`jobtrail serve` makes it",
-        ),
-        (checks.check_clock, {"ahead": timedelta(seconds=-1)}, Level.OK, "differ by 1.00 s"),
-        (checks.check_clock, {"ahead": timedelta(seconds=90)}, Level.WARN, "90.0 s ahead of this machine's"),
-        (checks.check_clock, {"ahead": timedelta(seconds=-90)}, Level.WARN, "90.0 s behind this machine's"),
-        (checks.check_connections, {"living": [node()] * 3}, Level.OK, "3 node(s) may take 63 of 97 connections"),
-        (checks.check_connections, {"living": [node()] * 4}, Level.WARN, "4 node(s) may take 84 of 97 connections"),
-        (checks.check_connections, {"living": [node()] * 5}, Level.FAULT, "JOBTRAIL_POOL_SIZE"),
-        (checks.check_nodes, {"living": [node()]}, Level.OK, "living: 1"),
-        (checks.check_nodes, {}, Level.WARN, "start `jobtrail serve` or `jobtrail work`"),
-        (checks.check_nodes, {"living": [node(slots={"loop": 0}), node()]}, Level.OK, "living: 2"),
-        (checks.check_nodes, {"living": [node(slots={"loop": 0})]}, Level.WARN, "only accepts jobs: nothing runs them"),
-        (checks.check_nodes, {"silent": [node()]}, Level.WARN, "went silent: host pid 42 since 2026-01-02 00:00:00"),
-        (checks.check_left_behind, {"living": [node(stale_ends=3)]}, Level.OK, "every task ended when it was told to"),
-        (
-            checks.check_left_behind,
-            {"living": [node(), node(left_behind=2)]},
-            Level.WARN,
-            "each keeps its slot: 2 on host pid 42 find them in the log",
-        ),
-        (checks.check_rescue, {}, Level.OK, "running again, or ended, within 39.35s: by its lease of 30s; up to"),
-        (
-            checks.check_rescue,
-            {"living": [node(), node(lease=timedelta(minutes=1))]},
-            Level.OK,
-            "within 77.6s: by its lease of 1m",
-        ),
-        (checks.check_running, {}, Level.OK, "every running job"),
-        (checks.check_running, {"lapsed": [Lapsed(uuid4(), 3, NOW)]}, Level.FAULT, "3 running jobs have no node"),
-        (
-            checks.check_running,
-            {"lapsed": [Lapsed(uuid4(), 3, NOW)], "living": [node()]},
-            Level.WARN,
-            "a living node rescues them",
-        ),
-        (checks.check_pending, {}, Level.OK, "every pending job"),
-        (checks.check_pending, {"stranded": [Stranded("noop", "mail", 2)]}, Level.WARN, "2 of noop in queue mail"),
-        (
-            checks.check_pending,
-            {"stranded": [Stranded("noop", "mail", 2), Stranded("gone", "mail", 1)]},
-            Level.FAULT,
-            "no node knows the task: 1 of gone in queue mail",
-        ),
-        (
-            checks.check_pending,
-            {"stranded": [Stranded(f"gone{number}", "q", 1) for number in range(6)]},
-            Level.FAULT,
-            "1 of gone4 in queue q, …",
-        ),
-        (checks.check_namesakes, {}, Level.OK, "one app: in schema jobtrail"),
-        (
-            checks.check_namesakes,
-            {"namesakes": [Namesakes("buy", "shop.tasks", "a", "mail.tasks", "b")]},
-            Level.WARN,
-            "task 'buy' is shop.tasks on a and mail.tasks on b: if these are two apps, each runs the other's jobs",
-        ),
-        (checks.check_pauses, {}, Level.OK, "nothing is paused"),
-        (
-            checks.check_pauses,
-            {"pauses": [Pause("queue", "mail", NOW, "ann", "why"), Pause("task", "a b", NOW, "bob", None)]},
-            Level.WARN,
-            "2026-01-02 00:00:00 when they may go on: `jobtrail resume --queue mail`; `jobtrail resume --task 'a b'`",
-        ),
-    ],
-)
-def test_what_is_told_of_what_the_database_said(check: Any, change: dict[str, Any], level: Level, words: str) -> None:
+def server(version: int = 180000, text: str = "18.0", **more: Any) -> dict[str, Server]:
+    return {"server": Server(version, text, 97, 3, **{"is_standby": False, **more})}
+
+
+LACKS = [Lack("jobtrail.jobs", "UPDATE", "app"), Lack("SCHEMA jobtrail", "USAGE", "app")]
+LAPSED = {"lapsed": [Lapsed(uuid4(), 3, NOW)]}
+MAIL, GONE = Stranded("noop", "mail", 2), Stranded("gone", "mail", 1)
+NAMESAKES = {"namesakes": [Namesakes("buy", "shop.tasks", "a", "mail.tasks", "b")]}
+PAUSES = {"pauses": [Pause("queue", "mail", NOW, "ann", "why"), Pause("task", "a b", NOW, "bob", None)]}
+MINUTE = {"living": [node(), node(lease=timedelta(minutes=1))]}
+EMBEDDED = {"schema": Schema.MISSING, "settings": Settings(database_url="embedded")}
+
+CASES: list[tuple[Any, dict[str, Any], str, str]] = [
+    (checks.check_server, {}, "ok", "PostgreSQL 18.0 at postgresql://there"),
+    (checks.check_server, server(140011, "14.11"), "fault", "15 or later: upgrade"),
+    (checks.check_server, server(is_standby=True), "fault", "name the primary"),
+    (checks.check_server, server(is_read_only=True), "fault", "is read-only let it write again"),
+    (checks.check_server, server(encoding="LATIN1"), "fault", "is in LATIN1, which cannot hold every text"),
+    (checks.check_rights, {}, "ok", "may do all"),
+    (checks.check_rights, {"lacks": LACKS}, "fault", "the role app lacks UPDATE on jobtrail.jobs; USAGE on jobtrail "),
+    (checks.check_rights, {"lacks": LACKS}, "fault", " GRANT UPDATE ON jobtrail.jobs TO app; GRANT"),
+    (checks.check_revision, {}, "ok", "is at 1, as this version needs it"),
+    (checks.check_revision, {"schema": Schema.CLOSED}, "fault", "may not be read see `rights`"),
+    (checks.check_revision, {"schema": Schema.LATER}, "warn", "made for a later one"),
+    (checks.check_revision, {"schema": Schema.OLDER}, "fault", "run `jobtrail migrate`"),
+    (checks.check_revision, {"schema": Schema.MISSING}, "fault", "run `jobtrail migrate`"),
+    (checks.check_revision, EMBEDDED, "ok", "`jobtrail serve` makes it"),
+    (checks.check_clock, {"ahead": timedelta(seconds=-1)}, "ok", "differ by 1.00 s"),
+    (checks.check_clock, {"ahead": timedelta(seconds=90)}, "warn", "90.0 s ahead of this machine's"),
+    (checks.check_clock, {"ahead": timedelta(seconds=-90)}, "warn", "90.0 s behind this machine's"),
+    (checks.check_connections, {"living": [node()] * 3}, "ok", "3 node(s) may take 63 of 97 connections"),
+    (checks.check_connections, {"living": [node()] * 4}, "warn", "4 node(s) may take 84 of 97 connections"),
+    (checks.check_connections, {"living": [node()] * 5}, "fault", "JOBTRAIL_POOL_SIZE"),
+    (checks.check_nodes, {}, "warn", "start `jobtrail serve` or `jobtrail work`"),
+    (checks.check_nodes, {"living": [node(slots={"loop": 0}), node()]}, "ok", "living: 2"),
+    (checks.check_nodes, {"living": [node(slots={"loop": 0})]}, "warn", "only accepts jobs: nothing runs them"),
+    (checks.check_nodes, {"silent": [node()]}, "warn", "went silent: host pid 42 since 2026-01-02 00:00:00"),
+    (checks.check_left_behind, {"living": [node()]}, "ok", "every task ended when it was told to"),
+    (checks.check_left_behind, {"living": [node(left_behind=2)]}, "warn", "keeps its slot: 2 on host pid 42 find them"),
+    (checks.check_rescue, {}, "ok", "running again, or ended, within 39.35s: by its lease of 30s; up to"),
+    (checks.check_rescue, MINUTE, "ok", "within 77.6s: by its lease of 1m"),
+    (checks.check_running, {}, "ok", "every running job"),
+    (checks.check_running, LAPSED, "fault", "3 running jobs have no node"),
+    (checks.check_running, {**LAPSED, "living": [node()]}, "warn", "a living node rescues them"),
+    (checks.check_pending, {}, "ok", "every pending job"),
+    (checks.check_pending, {"stranded": [MAIL]}, "warn", "2 of noop in queue mail"),
+    (checks.check_pending, {"stranded": [MAIL, GONE]}, "fault", "no node knows the task: 1 of gone in queue mail"),
+    (checks.check_pending, {"stranded": [GONE] * 6}, "fault", "1 of gone in queue mail, …"),
+    (checks.check_namesakes, {}, "ok", "one app: in schema jobtrail"),
+    (checks.check_namesakes, NAMESAKES, "warn", "task 'buy' is shop.tasks on a and mail.tasks on b: if these are two"),
+    (checks.check_pauses, {}, "ok", "nothing is paused"),
+    (checks.check_pauses, PAUSES, "warn", "`jobtrail resume --queue mail`; `jobtrail resume --task 'a b'`"),
+]
+
+
+@pytest.mark.parametrize(("check", "change", "level", "words"), CASES)
+def test_what_is_told_of_what_the_database_said(check: Any, change: dict[str, Any], level: str, words: str) -> None:
     finding = check(replace(WELL, **change))
-    assert finding.level is level
+    assert finding.level == level
     assert words in f"{finding.detail} {finding.fix}"
-    assert (finding.fix is None) == (level is Level.OK)
+    assert (finding.fix is None) == (level == "ok")
 
 
 def test_a_node_with_a_long_lease_may_be_silent_for_longer() -> None:
-    assert checks.silence(SETTINGS) == timedelta(minutes=1)
-    assert checks.silence(SETTINGS.model_copy(update={"lease": timedelta(minutes=5)})) == timedelta(minutes=5)
+    leases = [SETTINGS.model_copy(update={"lease": timedelta(minutes=minutes)}) for minutes in (0.5, 5)]
+    assert [checks.silence(each) for each in leases] == [timedelta(minutes=1), timedelta(minutes=5)]
 
 
 def test_a_folder_that_is_not_used_is_told() -> None:
     unused = checks.check_folder(Settings(database_url="postgresql://there/app", data_dir=Path("/srv/jobs")))
     used = checks.check_folder(Settings(database_url="embedded", data_dir=Path("/srv/jobs")))
-    assert (unused.level, used.level) == (Level.WARN, Level.OK)
+    assert (unused.level, used.level) == ("warn", "ok")
     assert used.detail.endswith("keeps its data in /srv/jobs")
 
 

@@ -1,14 +1,16 @@
-import os
+"""Lists of jobs, and one job with all that is known of it."""
+
 import re
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 
 from jobtrail.status import Status
-from support.command import Command, ended
+from support.command import Command
 from support.rows import born, in_status
 from support.world import Place
 
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"
 ESCAPES = "\x1b["
 
 
@@ -17,28 +19,23 @@ async def test_pipes_get_whole_columns_however_narrow(jobtrail: Command, place: 
     job_id = await born(place, name)
     done = await jobtrail("ls", COLUMNS="20")
     header, line = done.out.splitlines()
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err, ESCAPES in done.out) == (0, "", False)
     assert header.split() == ["ID", "STATUS", "TASK", "QUEUE", "TRY", "CREATED"]
     assert line.split()[:5] == [str(job_id), "pending", name, "default", "0/1"]
 
 
 @pytest.mark.parametrize("columns", [60, 80, 200])
-async def test_a_terminal_gets_what_fits_and_whole_ids(jobtrail: Command, place: Place, columns: int) -> None:
-    job_id = await in_status(place, Status.SUCCEEDED, queue="q" * 30)
+async def test_a_terminal_gets_what_fits_and_whole_ids_in_colours(
+    jobtrail: Command, place: Place, columns: int
+) -> None:
+    job_id = await in_status(place, Status.FAILED, queue="q" * 30)
     said = await jobtrail.in_terminal(columns, "ls")
     plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
-    assert str(job_id) in plain
-    assert "succeeded" in plain
+    assert (str(job_id) in plain, "failed" in plain) == (True, True)
     assert all(len(line.rstrip()) <= columns for line in plain.splitlines())
-
-
-async def test_colour_is_for_terminals_that_want_it(jobtrail: Command, place: Place) -> None:
-    await in_status(place, Status.FAILED)
-    coloured = await jobtrail.in_terminal(100, "ls")
-    plain = await jobtrail.in_terminal(100, "ls", NO_COLOR="1")
-    assert f"{ESCAPES}31mfailed" in coloured
-    assert f"{ESCAPES}31m" not in plain
-    assert ESCAPES not in (await jobtrail("ls")).out
+    if columns == 200:
+        assert f"{ESCAPES}31mfailed" in said
+        assert f"{ESCAPES}31m" not in await jobtrail.in_terminal(columns, "ls", NO_COLOR="1")
 
 
 async def test_the_list_has_the_objects_of_the_api_without_what_may_be_large(jobtrail: Command, place: Place) -> None:
@@ -69,25 +66,6 @@ async def test_filters(jobtrail: Command, place: Place, words: str, expected: se
     }
     items = (await jobtrail("ls", *words.split(), "--json")).json["items"]
     assert {found[item["id"]] for item in items} == expected
-
-
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        ("ls --status done", "Invalid value for '--status'"),
-        ("ls --limit 0", "Invalid value for '--limit'"),
-        ("ls --since yesterday", "--since: 'yesterday' is no time: write 30m, 2h, 7d or 2030-01-31"),
-        ("ls --until 5x", "--until: '5x' is no time: write 30m, 2h, 7d or 2030-01-31"),
-        ("ls --trace abc", "--trace: 'abc' is not 32 hexadecimal digits"),
-        ("show 5", "Invalid value for 'ID'"),
-        ("show", "Missing argument 'ID'"),
-    ],
-)
-async def test_wrong_options_are_usage_errors(jobtrail: Command, words: str, complaint: str) -> None:
-    done = await jobtrail(*words.split())
-    assert (done.code, done.out) == (2, "")
-    assert done.err.startswith(f"jobtrail: {complaint}")
-    assert done.err.count("\n") == 1
 
 
 async def test_a_job_is_shown_with_all_that_is_known_of_it(jobtrail: Command, place: Place) -> None:
@@ -121,28 +99,47 @@ async def test_a_job_as_json_is_the_object_of_the_api(jobtrail: Command, place: 
     assert alone.json == {name: value for name, value in whole.json.items() if name != "transitions"}
 
 
-async def test_a_purged_job_still_has_its_history(jobtrail: Command, place: Place) -> None:
-    job_id = str(await in_status(place, Status.SUCCEEDED, ttl=None))
+async def test_a_purged_job_still_has_its_history_and_no_log(jobtrail: Command, place: Place) -> None:
+    job_id = await in_status(place, Status.SUCCEEDED, ttl=None)
+    await says(place, job_id, "gone")
     await place.psql.execute("UPDATE jobtrail.jobs SET ttl = '0', expires_at = now()")
     assert (await jobtrail("purge")).out.startswith("purged 1 jobs")
-    gone, known = await jobtrail("show", job_id), await jobtrail("show", job_id, "--history")
+    gone, known = (
+        await jobtrail("show", str(job_id), "--log"),
+        await jobtrail("show", str(job_id), "--history", "--log"),
+    )
     assert (gone.code, gone.err) == (1, f"jobtrail: no job has the id {job_id}\n")
-    assert known.code == 0
-    assert known.out.startswith(f"id:     {job_id}\nstatus: purged\n")
-    assert known.out.splitlines()[-1].split()[2:4] == ["succeeded", "purged"]
+    fields, moves, log = known.out.split("\n\n")
+    assert (known.code, fields, log) == (0, f"id:     {job_id}\nstatus: purged", "It has logged nothing.\n")
+    assert moves.splitlines()[-1].split()[2:4] == ["succeeded", "purged"]
 
 
-async def test_an_unknown_job_fails_as_json_too(jobtrail: Command) -> None:
-    job_id = str(uuid4())
-    done = await jobtrail("show", job_id, "--history", "--json")
-    assert (done.code, done.out) == (1, "")
-    assert done.err == f'{{"error": {{"type": "job-not-found", "detail": "no job has the id {job_id}"}}}}\n'
+async def test_the_log_stands_below_the_fields(jobtrail: Command, place: Place) -> None:
+    job_id = await in_status(place, Status.FAILED)
+    await says(place, job_id, "failed\nTraceback:\n  here")
+    await says(place, job_id, "again", attempt=2)
+    done = await jobtrail("show", str(job_id), "--log")
+    assert done.code == 0
+    fields, log = done.out.split("\n\n")
+    assert fields.startswith(f"id:         {job_id}\n") or str(job_id) in fields.splitlines()[0]
+    assert re.fullmatch(
+        rf"{TIME}  1  INFO     shop: failed\n    Traceback:\n      here\n{TIME}  2  INFO     shop: again\n", log
+    )
+    document = (await jobtrail("show", str(job_id), "--log", "--json")).json
+    assert [each["message"] for each in document["log"]] == ["failed\nTraceback:\n  here", "again"]
+    assert "log" not in (await jobtrail("show", str(job_id), "--json")).json
 
 
-async def test_a_reader_that_went_away_is_no_accident(jobtrail: Command) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    process = await jobtrail.start("audit", "--json", stdout=writer)
-    os.close(writer)
-    done = await ended(process)
-    assert (done.code, done.err) == (141, "")
+async def test_a_job_without_a_word(jobtrail: Command, place: Place) -> None:
+    job_id = str(await born(place))
+    alone, with_log = await jobtrail("show", job_id), await jobtrail("show", job_id, "--log")
+    assert with_log.out == f"{alone.out}\nIt has logged nothing.\n"
+    assert (await jobtrail("show", job_id, "--log", "--json")).json["log"] == []
+
+
+async def says(place: Place, job_id: UUID, message: str, number: int = 1, attempt: int = 1) -> None:
+    await place.psql.execute(
+        """INSERT INTO jobtrail.log_lines (job_id, attempt, number, at, level, logger, message)
+           VALUES ($1, $2, $3, now(), 'INFO', 'shop', $4)""",
+        job_id, attempt, number, message,
+    )  # fmt: skip

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from email.message import EmailMessage
 from pathlib import Path
 
 import asyncpg
@@ -15,7 +16,7 @@ import pytest
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.migrate import migrate
 from jobtrail.db.url import normalize
-from jobtrail.demo.mail import Caught, catch
+from jobtrail.demo.tour import catch
 from support.demo import free_port
 from support.embedded import postmaster_of
 from support.readme import blocks
@@ -88,8 +89,8 @@ def write_apps(folder: Path, mail_port: int) -> None:
 
 
 @asynccontextmanager
-async def mailbox() -> AsyncIterator[tuple[int, list[Caught]]]:
-    caught: list[Caught] = []
+async def mailbox() -> AsyncIterator[tuple[int, list[EmailMessage]]]:
+    caught: list[EmailMessage] = []
     with socket.create_server(("127.0.0.1", 0)) as listening:
         async with catch(listening, caught.append):
             yield listening.getsockname()[1], caught
@@ -105,7 +106,7 @@ async def test_signup_answers_and_the_mail_is_caught(folder: Path, server: Embed
             return bool((await app.client.get(address)).json()["status"] == "succeeded")
 
         await until(succeeded)
-        assert [mail.to for mail in caught] == ["ada@example.org"]
+        assert [mail["To"] for mail in caught] == ["ada@example.org"]
         app.process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(app.process.wait(), 60) in (0, -signal.SIGTERM)
 
@@ -118,7 +119,7 @@ async def test_a_job_survives_the_kill_of_its_app(folder: Path, server: Embedded
         app.process.kill()
     async with mailbox() as (port, caught), started(folder, server, "main", port) as app:
         await until(lambda: _one(caught))
-        assert [mail.to for mail in caught] == ["eve@example.org"]
+        assert [mail["To"] for mail in caught] == ["eve@example.org"]
 
 
 SLOW = """
@@ -162,7 +163,7 @@ async def test_a_request_that_is_aborted_leaves_no_job(folder: Path, server: Emb
         await connection.close()
 
 
-async def _one(caught: list[Caught]) -> bool:
+async def _one(caught: list[EmailMessage]) -> bool:
     return len(caught) == 1
 
 

@@ -78,7 +78,7 @@ async def outputs_of(commands: list[str], folder: Path) -> list[str]:
     """What each command wrote, all of them in one shell, which ends at the first that fails."""
     script = "\n".join(["set -euo pipefail", *(f"{each}\nprintf '\\n@@@\\n'" for each in commands)])
     shell = await asyncio.to_thread(
-        subprocess.run, ["bash", "-c", script], cwd=folder, check=False, capture_output=True, text=True, timeout=60
+        subprocess.run, ["bash", "-c", script], cwd=folder, check=False, capture_output=True, text=True, timeout=240
     )
     assert shell.returncode == 0, (shell.stdout, shell.stderr)
     return shell.stdout.split("\n@@@\n")[:-1]

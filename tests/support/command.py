@@ -36,7 +36,7 @@ class Done(NamedTuple):
 _FORKS = """
 import json, os, sys, tempfile
 from pathlib import Path
-from jobtrail.cli import arguments, audit, database, doctor, jobs, keys, main, moves, pauses, submit
+from jobtrail.cli import database, doctor, jobs, main, moves, ops, submit
 import asyncpg
 for line in sys.stdin:
     words, folder, environ = json.loads(line)

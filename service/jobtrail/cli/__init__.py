@@ -1,8 +1,7 @@
 """THE COMMAND `jobtrail`, for operators: it talks to the database, not to HTTP.
 
-Read `entry` (the verbs), `command` (what each works with) and `exits` (exit codes); then a noun: `jobs` (`follow` and
-`bar` show one that goes on), `moves`, `submit`, `pauses`, `keys`, `audit`, `serve`, `database`, `doctor` with `checks`,
-`demo`. `filters` and `arguments` read options, `output` prints for all.
+Read `entry` (the verbs, the exit codes) and `command` (options, settings and services of a verb); then a noun: `jobs`,
+`moves`, `submit`, `ops`, `serve`, `database`, `doctor`, `demo`. `output` prints for all.
 """
 
 from jobtrail.cli.entry import main

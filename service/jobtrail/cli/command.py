@@ -1,25 +1,31 @@
-"""Runs a verb with the settings, the database that they name, and the services there for as long as the verb takes."""
+"""How a verb is built: its options, its settings, and the services that it works with for as long as it takes."""
 
 import asyncio
+import functools
 import getpass
+import inspect
 import logging
 import os
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from jobtrail import logs
+from jobtrail import limits, logs, wiring
 from jobtrail.db import engine
 from jobtrail.db.url import DatabaseUrl
+from jobtrail.durations import parse_duration
 from jobtrail.errors import SettingsError
+from jobtrail.jobs.query import Filter
 from jobtrail.jobs.services import Services
 from jobtrail.settings import Settings, load, unknown_variables
+from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
 from jobtrail.task.storable import visible
-from jobtrail.wiring import load_catalog, open_desk, reach, require_schema
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +37,7 @@ Json = Annotated[bool, typer.Option("--json", help="Write one JSON document.")]
 @dataclass(frozen=True, slots=True)
 class Command:
     settings: Settings
+    url: DatabaseUrl
     services: Services
 
     async def now(self) -> datetime:
@@ -45,20 +52,27 @@ def run(act: Callable[[Command], Awaitable[Found]], *, with_tasks: bool = False,
     Raises SettingsError, UnavailableError, DeclarationError and what `act` raises.
     """
     settings = configured()
-    catalog = load_catalog(settings.tasks if with_tasks or needs_tasks else ())
+    catalog = wiring.load_catalog(settings.tasks if with_tasks or needs_tasks else ())
     if needs_tasks:
         require_tasks(catalog)
 
     async def perform(url: DatabaseUrl) -> Found:
-        services = open_desk(settings, url, catalog)
-        try:
-            await require_schema(services, settings, url)
-            return await act(Command(settings, services))
-        finally:
-            await services.database.dispose()
+        async with opened(settings, url, catalog) as command:
+            await wiring.require_schema(command.services, settings, url)
+            return await act(command)
 
-    with reach(settings) as url:
+    with wiring.reach(settings) as url:
         return asyncio.run(perform(url))
+
+
+@asynccontextmanager
+async def opened(settings: Settings, url: DatabaseUrl, catalog: Catalog | None = None) -> AsyncIterator[Command]:
+    """On a database in whatever state. Nothing is connected before it is used."""
+    services = wiring.open_services(settings, url, catalog or Catalog())
+    try:
+        yield Command(settings, url, services)
+    finally:
+        await services.database.dispose()
 
 
 def require_tasks(catalog: Catalog) -> None:
@@ -97,3 +111,97 @@ def caller() -> str:
     except (KeyError, OSError):  # a user that the system has no entry for, as in many containers
         name = str(os.getuid())
     return f"cli:{visible(name)}"[:255]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """The options that choose many jobs, as they were written."""
+
+    status: Annotated[list[Status] | None, typer.Option(help="Any of these; may be repeated, as the next ones.")] = None
+    task: Annotated[list[str] | None, typer.Option(help="Any of these.")] = None
+    queue: Annotated[list[str] | None, typer.Option(help="Any of these.")] = None
+    tag: Annotated[list[str] | None, typer.Option(help="All of these.")] = None
+    trace: Annotated[list[str] | None, typer.Option(help="Trace ids, 32 hexadecimal digits.")] = None
+    since: Annotated[str | None, typer.Option(help="Created since: 30m, 2h, 7d ago, or a time.")] = None
+    until: Annotated[str | None, typer.Option(help="Created before that: written as --since.")] = None
+
+    def __post_init__(self) -> None:
+        for each in self.trace or ():
+            if not re.fullmatch(limits.TRACE_PATTERN, each):
+                raise typer.BadParameter(f"--trace: {each!r:.60} is not 32 hexadecimal digits in lower case")
+
+    @property
+    def are_given(self) -> bool:
+        return any(vars(self).values())
+
+    def at(self, now: datetime) -> Filter:
+        """--since and --until may count back from the database's time. Raises BadParameter for one that is no time."""
+        return Filter(
+            status=self.status or (),
+            task=self.task or (),
+            queue=self.queue or (),
+            tags=self.tag or (),
+            trace_id=self.trace or (),
+            created_after=_moment("--since", self.since, now),
+            created_before=_moment("--until", self.until, now),
+        )
+
+
+def with_filters(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Puts the options in the place of the parameter `filters`: typer reads them from the signature."""
+    own, options = inspect.signature(verb), inspect.signature(Filters).parameters
+
+    @functools.wraps(verb)
+    def filtered(**given: Any) -> Any:
+        return verb(filters=Filters(**{name: given.pop(name) for name in options}), **given)
+
+    parameters = [
+        each
+        for parameter in own.parameters.values()
+        for each in (options.values() if parameter.name == "filters" else (parameter,))
+    ]
+    filtered.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return filtered
+
+
+def _moment(option: str, text: str | None, now: datetime) -> datetime | None:
+    """A duration before `now`, or an RFC 3339 time; without a zone it is UTC."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            return now - parse_duration(text)
+        except (ValueError, OverflowError):
+            raise typer.BadParameter(f"{option}: {text!r:.60} is no time: write 30m, 2h, 7d or 2030-01-31") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def read_pairs(pairs: Sequence[str] | None) -> dict[str, str]:
+    """The values of KEY=VALUE by key. Raises BadParameter, as the next ones do."""
+    found: dict[str, str] = {}
+    for pair in pairs or ():
+        name, separator, value = pair.partition("=")
+        if not separator or not name:
+            raise typer.BadParameter(f"{pair!r:.80} is not KEY=VALUE")
+        if name in found:
+            raise typer.BadParameter(f"{name!r:.80} is given twice")
+        found[name] = value
+    return found
+
+
+def read_duration(option: str, text: str | None, word: str | None = None) -> timedelta | None:
+    """None for an option that is not given, and for `word`, which may be written instead."""
+    if text is None or text == word:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{option}: {error}{f', or {word}' if word else ''}") from None
+
+
+def read_reason(text: str | None) -> str | None:
+    if text is not None and len(text) > limits.MAX_REASON:
+        raise typer.BadParameter(f"--reason: at most {limits.MAX_REASON} characters")
+    return text or None

@@ -1,24 +1,20 @@
 """`jobtrail migrate` and `jobtrail url`: the schema of the database, and where it is."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 
 import typer
 from alembic.util import CommandError
 
+from jobtrail import wiring
 from jobtrail.cli import output
-from jobtrail.cli.command import Json, configured
+from jobtrail.cli.command import Json, configured, opened
 from jobtrail.db import migrate as schema
 from jobtrail.db import rights
 from jobtrail.db.errors import READ_ONLY, STANDBY
 from jobtrail.db.url import DatabaseUrl
 from jobtrail.errors import SettingsError, UnavailableError
-from jobtrail.jobs.services import Services
 from jobtrail.settings import EMBEDDED, Settings
-from jobtrail.task.catalog import Catalog
-from jobtrail.wiring import answering, embedded, find_schema, locate, open_desk, reach
 
 
 def migrate(
@@ -26,24 +22,16 @@ def migrate(
     as_json: Json = False,
 ) -> None:
     settings = configured()
-    with reach(settings) as url:
+    with wiring.reach(settings) as url:
         before, after = asyncio.run(_migrate(settings, url, revision))
     change = f" now; before: {before or 'none'}" if before != after else ": nothing to do"
     output.answer({"before": before, "after": after}, f"the schema is at revision {after}{change}", as_json=as_json)
 
 
-def url(as_json: Json = False) -> None:
-    settings = configured()
-    found = locate(settings)
-    if settings.database_url == EMBEDDED:
-        asyncio.run(_require_running(settings, found))
-    output.answer({"url": found.libpq}, found.libpq, as_json=as_json)
-
-
 async def _migrate(settings: Settings, url: DatabaseUrl, target: str) -> tuple[str | None, str | None]:
-    async with _services(settings, url) as services:
-        found = await find_schema(services, url)
-        async with services.session() as session:
+    async with opened(settings, url) as command:
+        found = await wiring.find_schema(command.services, url)
+        async with command.services.session() as session:
             before = await schema.revision(session)
             nature = await schema.nature(session)
             obstacle = None
@@ -57,30 +45,29 @@ async def _migrate(settings: Settings, url: DatabaseUrl, target: str) -> tuple[s
             raise SettingsError(f"JOBTRAIL_DATABASE_URL: {url.shown}: {obstacle}")
         if found is not schema.Schema.LATER:
             try:
-                with answering(url):
+                with wiring.answering(url):
                     await schema.migrate(url.sqlalchemy, target, schema=settings.schema)
             except CommandError as error:
                 raise typer.BadParameter(f"--revision: {error}") from None
-        async with services.session() as session:
+        async with command.services.session() as session:
             return before, await schema.revision(session)
 
 
+def url(as_json: Json = False) -> None:
+    settings = configured()
+    found = wiring.locate(settings)
+    if settings.database_url == EMBEDDED:
+        asyncio.run(_require_running(settings, found))
+    output.answer({"url": found.libpq}, found.libpq, as_json=as_json)
+
+
 async def _require_running(settings: Settings, url: DatabaseUrl) -> None:
-    """A server that nobody uses stops, so its URL would lead nowhere."""
+    """A server that no process uses stops, so its URL would lead nowhere."""
     try:
-        async with _services(settings, url) as services:
-            await find_schema(services, url)
+        async with opened(settings, url) as command:
+            await wiring.find_schema(command.services, url)
     except UnavailableError as error:
-        folder = embedded(settings).folder
+        folder = wiring.embedded(settings).folder
         raise UnavailableError(
             f"the embedded PostgreSQL in {folder} is not running: start it with `jobtrail serve`"
         ) from error
-
-
-@asynccontextmanager
-async def _services(settings: Settings, url: DatabaseUrl) -> AsyncIterator[Services]:
-    services = open_desk(settings, url, Catalog())
-    try:
-        yield services
-    finally:
-        await services.database.dispose()

@@ -16,12 +16,11 @@ from typing import Final
 
 import typer
 
-from jobtrail import app, logs, settings
+from jobtrail import app, logs, settings, wiring
 from jobtrail.cli import output
 from jobtrail.errors import SettingsError
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.task.context import TASK_LOGGER
-from jobtrail.wiring import embedded, locate
 
 SHORT: Final = timedelta(seconds=5)
 """Lease and grace, unless they are set: to see a job survive a kill or a stop should not take long."""
@@ -46,9 +45,9 @@ def demo() -> None:
     # The server shuts down first and raises the signal again afterwards: to stop by `kill` is as clean as by Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if chosen.database_url == EMBEDDED:
-        place = f"the embedded PostgreSQL in {embedded(chosen).folder}; its first start takes some seconds"
+        place = f"the embedded PostgreSQL in {wiring.embedded(chosen).folder}; its first start takes some seconds"
     else:
-        place = locate(chosen).shown
+        place = wiring.locate(chosen).shown
     typer.echo(f"Jobtrail demo on {place}")
     with TemporaryDirectory(prefix="jobtrail-samples-") as samples, socket.create_server(("127.0.0.1", 0)) as mail:
         make_samples(Path(samples))
@@ -67,17 +66,15 @@ def demo() -> None:
 
 def choose() -> Settings:
     """The operator's settings, with the sample tasks. DATABASE_URL may be a host app's own: it is not tried out on."""
-    said = settings.load()
-    given: dict[str, object] = {"tasks": ("jobtrail.demo", *said.tasks)}
-    if "database_url" not in said.model_fields_set:
-        given["database_url"] = EMBEDDED
-    if "lease" not in said.model_fields_set and said.poll_every < SHORT:
-        given["lease"] = SHORT
-    if "grace" not in said.model_fields_set:
-        given["grace"] = SHORT
-    if "log_level" not in said.model_fields_set:
-        given["log_level"] = "ERROR"  # a failed attempt is a warning, and the tour shows it in a line of its own
-    return settings.load(**given)
+    own = settings.load()
+    ours: dict[str, object] = {
+        "database_url": EMBEDDED,
+        "lease": SHORT if own.poll_every < SHORT else own.lease,
+        "grace": SHORT,
+        "log_level": "ERROR",  # a failed attempt is a warning, and the tour shows it in a line of its own
+    }
+    given = {name: value for name, value in ours.items() if name not in own.model_fields_set}
+    return settings.load(tasks=("jobtrail.demo", *own.tasks), **given)
 
 
 def make_samples(folder: Path) -> None:

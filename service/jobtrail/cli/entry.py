@@ -1,11 +1,14 @@
-"""The command `jobtrail`: reads one verb, loads its module, tells its failure in a line."""
+"""Reads one verb, imports its module, runs it, and reports a failure as one line and an exit code."""
 
 import importlib
 import inspect
 import io
+import json
 import os
+import re
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Annotated, Any, Final
@@ -13,7 +16,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from jobtrail.cli import exits
+from jobtrail import errors
 
 # A verb's module is imported when the verb is run: `jobtrail ls` does not wait for the web framework.
 VERBS: Final = {
@@ -26,14 +29,35 @@ VERBS: Final = {
     "show": ("jobs", "Show a job: args, result, error with traceback, history."),
     "cancel": ("moves", "Cancel a pending job, or ask a running one to stop; with filters: many of them."),
     "retry": ("moves", "Put a failed or cancelled job back to pending; with filters: many of them."),
-    "pause": ("pauses", "Start no more jobs of a queue or a task; without an option: list what is paused."),
-    "resume": ("pauses", "Start the jobs of a paused queue or task again."),
-    "audit": ("audit", "Answer a question about what happened; without a name: list the questions."),
-    "keys": ("keys", "Make, list and revoke the access keys of the service."),
+    "pause": ("ops", "Start no more jobs of a queue or a task; without an option: list what is paused."),
+    "resume": ("ops", "Start the jobs of a paused queue or task again."),
+    "audit": ("ops", "Answer a question about what happened; without a name: list the questions."),
+    "keys": ("ops", "Make, list and revoke the access keys of the service."),
     "purge": ("moves", "Remove once what has expired."),
     "url": ("database", 'Print the URL of the database, for psql "$(jobtrail url)".'),
     "doctor": ("doctor", "Say what is wrong with this set-up, and how to mend it."),
 }
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+UNREACHABLE: Final = 3
+INTERRUPTED: Final = 128 + 2
+BROKEN_PIPE: Final = 128 + 13
+TERMINATED: Final = 128 + 15
+
+_CALLERS_MISTAKES: Final = (
+    errors.AlreadyRunningError,
+    errors.DeclarationError,
+    errors.InvalidInputError,
+    errors.NotJsonError,
+    errors.NotRunningError,
+    errors.SettingsError,
+    errors.UnknownQuestionError,
+    errors.UnknownQueueError,
+    errors.UnknownTaskError,
+)
+"""Exit with USAGE; any other error of ours, but for an unreachable database, means that the verb failed."""
 
 
 def main() -> None:
@@ -41,25 +65,30 @@ def main() -> None:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Returns the exit code; raises nothing that can be told in a line."""
-    signal.signal(signal.SIGTERM, _leave)
+    """Returns the exit code. A verb that returns False has failed and said so; one that raises is reported here."""
+    signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    code: object
     try:
-        code = _APP(args=_checked(argv) or ["--help"], prog_name="jobtrail", standalone_mode=False)
+        found: int | None = _APP(args=_checked(argv) or ["--help"], prog_name="jobtrail", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
-        code = exits.BROKEN_PIPE
-    except KeyboardInterrupt:
-        code = exits.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last place that can tell it in a line
-        code = exits.tell(error, as_json="--json" in argv)
-    if code == exits.BROKEN_PIPE:
+    except (BrokenPipeError, _ReaderGoneError):
         # the interpreter flushes once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code if isinstance(code, int) else exits.DONE
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last place that can report it in a line
+        return _report(error, as_json="--json" in argv)
+    if isinstance(found, bool):
+        return DONE if found else FAILED
+    return found or DONE  # typer has made an exit code of Ctrl-C
+
+
+def _terminate(_signal: int, _frame: object) -> None:
+    """As an exception, so that what was begun is cleaned up: an embedded server stops with its last user."""
+    sys.exit(TERMINATED)
 
 
 def _checked(argv: Sequence[str]) -> list[str]:
@@ -70,19 +99,56 @@ def _checked(argv: Sequence[str]) -> list[str]:
     return list(argv)
 
 
-def _leave(_signal: int, _frame: object) -> None:
-    """As an exception, so that what was begun is cleaned up: an embedded server stops with its last user."""
-    sys.exit(exits.TERMINATED)
+def _report(error: Exception, *, as_json: bool) -> int:
+    """Writes one line to standard error, as JSON if asked for. Returns the exit code."""
+    code, kind, detail = _explain(error)
+    if os.environ.get("JOBTRAIL_LOG_LEVEL", "").upper() == "DEBUG":
+        traceback.print_exception(error)
+    if as_json:
+        document: dict[str, Any] = {"type": kind, "detail": detail}
+        if isinstance(error, errors.InvalidInputError):
+            document["errors"] = [{"pointer": flaw.pointer, "detail": flaw.detail} for flaw in error.flaws]
+        typer.echo(json.dumps({"error": document}, ensure_ascii=False), err=True)
+    else:
+        typer.echo("\n".join(f"jobtrail: {line}" for line in detail.splitlines()), err=True)
+    return code
+
+
+def _explain(error: Exception) -> tuple[int, str, str]:
+    """Exit code, type and detail."""
+    if isinstance(error, errors.JobtrailError):
+        code = USAGE if isinstance(error, _CALLERS_MISTAKES) else FAILED
+        if isinstance(error, errors.UnavailableError):
+            code = UNREACHABLE
+        detail = str(error)
+        if isinstance(error, errors.InvalidInputError):  # by the names that were written, not as pointers into a body
+            names = [flaw.pointer.removeprefix("/args").removeprefix("/") for flaw in error.flaws]
+            detail = "; ".join(
+                f"{name}: {flaw.detail}" if name else flaw.detail for name, flaw in zip(names, error.flaws, strict=True)
+            )
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(error).__name__.removesuffix("Error")).lower()
+        return code, kind, detail
+    if (message := getattr(error, "format_message", None)) is not None:  # typer's own, which has no public name
+        path = getattr(getattr(error, "ctx", None), "command_path", "jobtrail")
+        detail = " ".join(str(message()).removeprefix("Invalid value: ").split()).rstrip(".")
+        return USAGE, "usage", f"{detail} (see `{path} --help`)"
+    # of a database's error only the server's own words: the rest is a page of SQL
+    detail = " ".join(f"{type(error).__name__}: {getattr(error, 'orig', error)}".split())
+    return FAILED, "unexpected", f"unexpected {detail} (JOBTRAIL_LOG_LEVEL=DEBUG shows the traceback)"
+
+
+class _ReaderGoneError(Exception):
+    """A broken pipe, by a name that typer does not make an exit code of its own of."""
 
 
 class _Verbs(TyperGroup):
-    """Lists the verbs by their summaries alone; loads the one that is run."""
+    """Lists the verbs by their summaries alone; imports the one that is run."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise typer.Exit(exits.BROKEN_PIPE) from None
+            raise _ReaderGoneError from None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
@@ -98,7 +164,7 @@ class _Verbs(TyperGroup):
         return name, typer.main.get_command(alone), rest
 
 
-def _say_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"jobtrail {version('jobtrail')}")
         raise typer.Exit
@@ -106,7 +172,7 @@ def _say_version(wanted: bool) -> None:
 
 def _options(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Jobs that survive a restart: every job is one PostgreSQL row that you can watch, retry and audit.

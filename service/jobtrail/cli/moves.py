@@ -4,23 +4,20 @@ Many are counted first, confirmed in a terminal, then moved with the count in si
 """
 
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Annotated, Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
 
-from jobtrail.cli import exits, output
-from jobtrail.cli.arguments import read_reason
-from jobtrail.cli.command import Command, Json, caller, run
-from jobtrail.cli.filters import Filters, with_filters
+from jobtrail.cli import output
+from jobtrail.cli.command import Command, Filters, Json, caller, read_reason, run, with_filters
 from jobtrail.errors import InvalidInputError, UnavailableError
-from jobtrail.jobs.bulk import BATCH, Action, Bulk, bulk
+from jobtrail.jobs import bulk
+from jobtrail.jobs import purge as purging
 from jobtrail.jobs.cancel import cancel as cancel_job
-from jobtrail.jobs.purge import Purged
-from jobtrail.jobs.purge import purge as purge_all
 from jobtrail.jobs.query import Filter
 from jobtrail.jobs.retry import retry as retry_job
 from jobtrail.records import Job
@@ -31,7 +28,7 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, help="How many jobs
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the jobs.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; without a terminal it never asks.")]
 
-_DONE: Final = {Action.CANCEL: "cancelled, or asked to stop where they run", Action.RETRY: "retried"}
+_DONE: Final = {bulk.Action.CANCEL: "cancelled, or asked to stop where they run", bulk.Action.RETRY: "retried"}
 
 
 @with_filters
@@ -44,15 +41,14 @@ def cancel(
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,
-) -> None:
+) -> bool:
     why = read_reason(reason)
-    many = _Many(Action.CANCEL, filters, limit, dry_run, yes, as_json, why)
-    if (one := many.or_one(job_id)) is None:
-        many.move()
-        return
-    job = run(lambda command: cancel_job(command.services, one, by=caller(), reason=why))
+    if job_id is None:
+        return _move_many(bulk.Action.CANCEL, filters, limit, dry_run=dry_run, yes=yes, as_json=as_json, reason=why)
+    _require_alone(filters, limit, dry_run=dry_run)
+    job = run(lambda command: cancel_job(command.services, job_id, by=caller(), reason=why))
     now = "cancelled" if job.status is Status.CANCELLED else "running; its node was asked to stop it"
-    _answer(job, now, as_json=as_json)
+    return _answer(job, now, as_json=as_json)
 
 
 @with_filters
@@ -64,125 +60,118 @@ def retry(
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,
-) -> None:
-    many = _Many(Action.RETRY, filters, limit, dry_run, yes, as_json)
-    if (one := many.or_one(job_id)) is None:
-        many.move()
-        return
-    job = run(lambda command: retry_job(command.services, one, by=caller()))
-    _answer(job, f"pending; attempt {job.attempt + 1} of {job.max_attempts} comes next", as_json=as_json)
+) -> bool:
+    if job_id is None:
+        return _move_many(bulk.Action.RETRY, filters, limit, dry_run=dry_run, yes=yes, as_json=as_json)
+    _require_alone(filters, limit, dry_run=dry_run)
+    job = run(lambda command: retry_job(command.services, job_id, by=caller()))
+    return _answer(job, f"pending; attempt {job.attempt + 1} of {job.max_attempts} comes next", as_json=as_json)
 
 
 def purge(as_json: Json = False) -> None:
-    async def act(command: Command) -> Purged:
-        return await purge_all(command.services.database, by=caller(), history_ttl=command.settings.history_ttl)
+    async def act(command: Command) -> purging.Purged:
+        return await purging.purge(command.services.database, by=caller(), history_ttl=command.settings.history_ttl)
 
     gone = run(act)
     text = f"purged {gone.jobs} jobs, and {gone.transitions} rows of the history of jobs purged long ago"
     output.answer({"jobs": gone.jobs, "transitions": gone.transitions}, text, as_json=as_json)
 
 
-def _answer(job: Job, now: str, *, as_json: bool) -> None:
-    output.answer(output.job_document(job), f"{job.id} {now}", as_json=as_json)
+def _require_alone(filters: Filters, limit: int | None, *, dry_run: bool) -> None:
+    if filters.are_given or limit is not None or dry_run:
+        raise typer.BadParameter("an ID stands alone: filters, --limit and --dry-run are for many jobs")
 
 
-@dataclass(frozen=True, slots=True)
-class _Many:
-    """A change of many jobs, as it was asked for."""
-
-    action: Action
-    filters: Filters
-    limit: int | None
-    dry_run: bool
-    yes: bool
-    as_json: bool
-    reason: str | None = None
-
-    def or_one(self, job_id: UUID | None) -> UUID | None:
-        """The one job that is meant, if it is one. Raises BadParameter for neither and for both."""
-        if job_id is None and self.filters == Filters():
-            raise typer.BadParameter(
-                "name one job by its ID, or many by filters, such as --status, --task and --since 1h"
-            )
-        if job_id is not None and (self.filters != Filters() or self.limit is not None or self.dry_run):
-            raise typer.BadParameter("an ID stands alone: filters, --limit and --dry-run are for many jobs")
-        return job_id
-
-    def move(self) -> None:
-        wanted, counted = self._count()
-        if not self.as_json:
-            typer.echo(f"{_jobs(counted.matched)} {'matches' if counted.matched == 1 else 'match'}")
-        if self.dry_run or not counted.matched:
-            self._print(counted, "nothing was changed")
-            return
-        most = min(counted.matched, self.limit or counted.matched)
-        asks = not self.yes and output.is_terminal() and sys.stdin.isatty()
-        if asks and not _agrees(f"{self.action.capitalize()} {_jobs(most)}?"):
-            self._print(counted, "nothing was changed")
-            raise typer.Exit(exits.FAILED)
-        self._act(wanted, counted)
-
-    def _count(self) -> tuple[Filter, Bulk]:
-        async def act(command: Command) -> tuple[Filter, Bulk]:
-            wanted = self.filters.at(await command.now())
-            return wanted, await bulk(command.services, self.action, wanted, by=caller(), dry_run=True)
-
-        try:
-            return run(act)
-        except InvalidInputError as error:
-            raise typer.BadParameter(f"--status: {error.flaws[0].detail}") from None
-
-    def _act(self, wanted: Filter, counted: Bulk) -> None:
-        """Moves only what was counted: what has failed since then was not agreed to."""
-        done = 0
-
-        async def act(command: Command) -> Bulk:
-            def count(changed: int, total: int) -> None:
-                nonlocal done
-                done = changed
-                show(changed, total)
-
-            return await bulk(
-                command.services,
-                self.action,
-                wanted,
-                by=caller(),
-                reason=self.reason,
-                most=self.limit,
-                as_of=counted.as_of,
-                on_batch=count,
-            )
-
-        try:
-            with self._bar(counted) as show:
-                moved = run(act)
-        except (KeyboardInterrupt, UnavailableError):
-            self._print_moved(replace(counted, changed=done, remaining=max(counted.matched - done, 0)))
-            raise
-        self._print_moved(moved)
-
-    def _bar(self, counted: Bulk) -> AbstractContextManager[Callable[[int, int], None]]:
-        if self.as_json or counted.matched <= BATCH or not output.is_terminal():
-            return nullcontext(lambda _done, _total: None)
-        from jobtrail.cli.bar import count_bar  # noqa: PLC0415 - into a pipe what it needs is never loaded
-
-        return count_bar()
-
-    def _print_moved(self, moved: Bulk) -> None:
-        verb = "remains" if moved.remaining == 1 else "remain"
-        rest = f"; {_jobs(moved.remaining)} {verb}: run it again for the rest" if moved.remaining else ""
-        self._print(moved, f"{_jobs(moved.changed)} {_DONE[self.action]}{rest}")
-
-    def _print(self, moved: Bulk, text: str) -> None:
-        about = {"action": self.action, "dry_run": self.dry_run}
-        output.answer(about | output.document(moved, "as_of"), text, as_json=self.as_json)
+def _answer(job: Job, now: str, *, as_json: bool) -> bool:
+    output.answer(output.document(job), f"{job.id} {now}", as_json=as_json)
+    return True
 
 
-def _agrees(question: str) -> bool:
+def _move_many(
+    action: bulk.Action,
+    filters: Filters,
+    limit: int | None,
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    reason: str | None = None,
+) -> bool:
+    """Moves only what was counted: what has failed since then was not agreed to. False: it was not agreed to at all."""
+    if not filters.are_given:
+        raise typer.BadParameter("name one job by its ID, or many by filters, such as --status, --task and --since 1h")
+
+    def report(found: bulk.Bulk, text: str) -> None:
+        about = {"action": action, "dry_run": dry_run}
+        output.answer(about | output.document(found, "as_of"), text, as_json=as_json)
+
+    def report_moved(found: bulk.Bulk) -> None:
+        verb = "remains" if found.remaining == 1 else "remain"
+        rest = f"; {_jobs(found.remaining)} {verb}: run it again for the rest" if found.remaining else ""
+        report(found, f"{_jobs(found.changed)} {_DONE[action]}{rest}")
+
+    wanted, counted = _count(action, filters)
+    if not as_json:
+        typer.echo(f"{_jobs(counted.matched)} {'matches' if counted.matched == 1 else 'match'}")
+    is_agreed = dry_run or not counted.matched or yes or _agrees(action, min(counted.matched, limit or counted.matched))
+    if dry_run or not counted.matched or not is_agreed:
+        report(counted, "nothing was changed")
+        return is_agreed
+    moved = counted
+
+    def count(changed: int, total: int) -> None:
+        nonlocal moved
+        moved = replace(counted, changed=changed, remaining=max(counted.matched - changed, 0))
+        show(changed, total)
+
+    async def act(command: Command) -> bulk.Bulk:
+        how: dict[str, Any] = {"reason": reason, "most": limit, "as_of": counted.as_of, "on_batch": count}
+        return await bulk.bulk(command.services, action, wanted, by=caller(), **how)
+
     try:
-        return typer.confirm(question, err=True)
+        with _bar(counted.matched, hidden=as_json) as show:
+            moved = run(act)
+    except (KeyboardInterrupt, UnavailableError):
+        report_moved(moved)
+        raise
+    report_moved(moved)
+    return True
+
+
+def _count(action: bulk.Action, filters: Filters) -> tuple[Filter, bulk.Bulk]:
+    async def act(command: Command) -> tuple[Filter, bulk.Bulk]:
+        wanted = filters.at(await command.now())
+        return wanted, await bulk.bulk(command.services, action, wanted, by=caller(), dry_run=True)
+
+    try:
+        return run(act)
+    except InvalidInputError as error:
+        raise typer.BadParameter(f"--status: {error.flaws[0].detail}") from None
+
+
+def _agrees(action: bulk.Action, jobs: int) -> bool:
+    """Always without a terminal."""
+    if not (output.is_terminal() and sys.stdin.isatty()):
+        return True
+    try:
+        return typer.confirm(f"{action.capitalize()} {_jobs(jobs)}?", err=True)
     except typer.Abort:  # Ctrl-C, which leaves here as everywhere
         raise KeyboardInterrupt from None
+
+
+@contextmanager
+def _bar(jobs: int, *, hidden: bool) -> Iterator[Callable[[int, int], None]]:
+    """Shows how many jobs of how many are done, on standard error; few jobs need none."""
+    if hidden or jobs <= bulk.BATCH or not output.is_terminal():
+        yield lambda _done, _total: None
+        return
+    from rich import progress as bars  # noqa: PLC0415 - into a pipe it is never loaded
+    from rich.console import Console  # noqa: PLC0415 - the same
+
+    columns = (bars.BarColumn(), bars.MofNCompleteColumn(), bars.TextColumn("jobs"))
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total, refresh=True)
 
 
 def _jobs(count: int) -> str:

@@ -14,7 +14,7 @@ from pydantic_core import to_json
 
 from jobtrail.durations import format_duration
 from jobtrail.records import Job, LogLine, shown
-from jobtrail.task.context import Progress, progress_of
+from jobtrail.task.context import progress_of
 
 STYLES: Final = {
     "running": "cyan",
@@ -54,17 +54,15 @@ def answer_records(records: Sequence[Any], columns: Mapping[str, str], *, none: 
 
 
 def document(record: Any, *without: str) -> dict[str, Any]:
-    """A record by the names of its fields, as the REST API writes it, `without` those that stay inside."""
-    return {name: value for name, value in shown(record).items() if name not in without}
-
-
-def job_document(job: Job, *without: str) -> dict[str, Any]:
-    progress = progress_of(job.progress)
-    return document(job, "seq", *without) | {"progress": progress and progress.as_json()}
+    """A record as the REST API writes it, `without` some of its fields."""
+    found = {name: value for name, value in shown(record).items() if name not in without}
+    if isinstance(record, Job):
+        progress = progress_of(record.progress)
+        found["progress"] = progress and progress.as_json()
+    return found
 
 
 def print_json(document: object) -> None:
-    """One document, its values written as the REST API writes them."""
     typer.echo(to_json(document, indent=2, timedelta_mode="float", inf_nan_mode="null").decode())
 
 
@@ -80,27 +78,24 @@ def can_redraw() -> bool:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Into a pipe nothing is cut and nothing coloured, however narrow; a terminal gets what fits."""
     cells = [[cell(value) for value in row] for row in rows]
-    longest = [max([0, *map(len, column)]) for column in zip(*cells, strict=True)] or [0] * len(columns)
+    longest = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     if not is_terminal():
-        widths = [max(pair) for pair in zip(map(len, columns), longest, strict=True)]
         for line in ([name.upper() for name in columns], *cells):
-            typer.echo("  ".join(map(str.ljust, line, widths)).rstrip())
+            typer.echo("  ".join(map(str.ljust, line, longest)).rstrip())
         return
-    needs = [
-        max(len(name), min(most, _ID if name == "id" else _FOLDED)) for name, most in zip(columns, longest, strict=True)
-    ]
+    most = [max(len(name), _ID if name == "id" else _FOLDED) for name in columns]
+    needs = list(map(min, longest, most))
     if sum(needs) + 2 * (len(needs) - 1) <= shutil.get_terminal_size().columns:
         _print_rich(columns, needs, cells)
     else:  # a table would be torn to pieces
-        for place, row in enumerate(rows):
-            if place:
+        for number, row in enumerate(rows):
+            if number:
                 typer.echo()
             print_fields(dict(zip(columns, row, strict=True)))
 
 
 def _print_rich(columns: Sequence[str], needs: Sequence[int], rows: Sequence[Sequence[str]]) -> None:
-    # only people wait for it
-    from rich.console import Console  # noqa: PLC0415 - into a pipe it is never needed
+    from rich.console import Console  # noqa: PLC0415 - only people wait for it, a pipe does not
     from rich.table import Table  # noqa: PLC0415 - the same
     from rich.text import Text  # noqa: PLC0415 - the same
 
@@ -108,17 +103,17 @@ def _print_rich(columns: Sequence[str], needs: Sequence[int], rows: Sequence[Seq
     for name, need in zip(columns, needs, strict=True):
         table.add_column(name.upper(), overflow="fold", min_width=need)
     for row in rows:
-        shown = zip(columns, row, strict=True)
-        table.add_row(*(Text(text, STYLES.get(text, "") if name in _STYLED else "") for name, text in shown))
+        named = zip(columns, row, strict=True)
+        table.add_row(*(Text(text, STYLES.get(text, "") if name in _STYLED else "") for name, text in named))
     Console().print(table)
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
-    """One line each, what has no value left out; a value of several lines stands under its name."""
+    """One line each, without those that have no value; a value of several lines stands under its name."""
     most = shutil.get_terminal_size().columns - 20
-    shown = {name: _text(value, most) for name, value in fields.items() if value not in (None, [], ())}
-    width = max((len(name) for name, text in shown.items() if "\n" not in text), default=0)
-    for name, text in shown.items():
+    texts = {name: _text(value, most) for name, value in fields.items() if value not in (None, [], ())}
+    width = max((len(name) for name, text in texts.items() if "\n" not in text), default=0)
+    for name, text in texts.items():
         if "\n" in text:
             typer.echo("\n    ".join([f"{name}:", *text.splitlines()]))
         else:
@@ -127,9 +122,8 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 def cell(value: object) -> str:
     """In one line."""
-    return printable(" ".join(map(str, value)) if isinstance(value, list | tuple) else _text(value)).replace(
-        "\n", "\\n"
-    )
+    text = printable(" ".join(map(str, value))) if isinstance(value, list | tuple) else _text(value)
+    return text.replace("\n", "\\n")
 
 
 def _text(value: object, most: int = sys.maxsize) -> str:
@@ -140,23 +134,26 @@ def _text(value: object, most: int = sys.maxsize) -> str:
         case bool():
             found = str(value).lower()
         case datetime():
-            found = value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+            found = _utc(value, "seconds")
         case timedelta():
             found = format_duration(value)
         case Decimal():
             found = f"{value.normalize():f}"
         case Mapping() | list() | tuple():
-            short = json.dumps(value, ensure_ascii=False, default=str)
-            found = short if len(short) <= most else json.dumps(value, ensure_ascii=False, default=str, indent=2)
+            found = json.dumps(value, ensure_ascii=False, default=str)
+            if len(found) > most:
+                found = json.dumps(value, ensure_ascii=False, default=str, indent=2)
         case _:
             found = str(value)
     return printable(found)
 
 
+def _utc(at: datetime, precision: str) -> str:
+    return at.astimezone(UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
 def printable(text: str) -> str:
     """Line breaks stay; escape sequences and the like are written out: a terminal would obey them."""
-    if text.isprintable():
-        return text
     return "".join(
         each if each == "\n" or each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )
@@ -170,13 +167,6 @@ def error_line(error: Mapping[str, object] | None) -> str | None:
 
 
 def log_line(line: LogLine) -> str:
-    """In the form of the service's own lines, with the attempt; what is below the first stays below it."""
-    at = line.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    message = "\n    ".join(printable(line.message).split("\n"))
-    return f"{at}  {line.attempt}  {cell(line.level):<7}  {cell(line.logger)}: {message}"
-
-
-def extent(progress: Progress | None) -> str:
-    """`done/total`, or `done` alone where the total is not known."""
-    found = (progress.done, progress.total) if progress else ()
-    return "/".join(f"{each:.0f}" if each == int(each) else f"{each:g}" for each in found if each is not None)
+    """In the form of the service's own lines, with the attempt; the lines below the first are indented."""
+    message = printable(line.message).replace("\n", "\n    ")
+    return f"{_utc(line.at, 'milliseconds')}  {line.attempt}  {cell(line.level):<7}  {cell(line.logger)}: {message}"

@@ -10,14 +10,14 @@ from typing import Annotated, Final
 
 import typer
 
-from jobtrail.cli.command import Json, configured_to_stay, require_tasks
+from jobtrail import wiring
+from jobtrail.cli.command import Json, configured_to_stay, opened, require_tasks
 from jobtrail.db.engine import open_single
 from jobtrail.db.url import DatabaseUrl
 from jobtrail.errors import SettingsError
 from jobtrail.jobs.services import require_rights_at_start
 from jobtrail.settings import Settings
 from jobtrail.task.catalog import Catalog
-from jobtrail.wiring import build_node, load_catalog, open_desk, reach, require_ends, require_schema
 from jobtrail.worker.node import Node
 from jobtrail.worker.shutdown_signals import ShutdownSignals
 
@@ -57,8 +57,8 @@ def work(
     What is not said here is said by JOBTRAIL_QUEUES, JOBTRAIL_SLOTS, JOBTRAIL_THREADS and JOBTRAIL_PROCESSES.
     Says what it works on, once it does; the log goes to standard error.
     """
-    said = {"queues": tuple(queue or ()) or None, "slots": slots, "threads": threads, "processes": processes}
-    settings = configured_to_stay(**{name: value for name, value in said.items() if value is not None})
+    given = {"queues": tuple(queue or ()) or None, "slots": slots, "threads": threads, "processes": processes}
+    settings = configured_to_stay(**{name: value for name, value in given.items() if value is not None})
 
     def ready(node: Node) -> None:
         slots, names = node.worker.slots, node.tasks
@@ -73,20 +73,16 @@ def work(
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
-        catalog = load_catalog(settings.tasks)
+        catalog = wiring.load_catalog(settings.tasks)
         require_tasks(catalog)
-        _require_slots(settings, catalog)
-        with reach(settings) as url:
+        available = {"loop": settings.slots, "thread": settings.threads, "process": settings.processes}
+        if not any(available[task.runs_in] for task in catalog):
+            raise SettingsError(
+                "JOBTRAIL_SLOTS, JOBTRAIL_THREADS, JOBTRAIL_PROCESSES: no task has a place to run in: say --slots 4 "
+                'for async def, --threads 4 for def, --processes 2 for runs_in="process"'
+            )
+        with wiring.reach(settings) as url:
             asyncio.run(_work(settings, url, catalog, ready=ready))
-
-
-def _require_slots(settings: Settings, catalog: Catalog) -> None:
-    slots = {"loop": settings.slots, "thread": settings.threads, "process": settings.processes}
-    if not any(slots[task.runs_in] for task in catalog):
-        raise SettingsError(
-            "JOBTRAIL_SLOTS, JOBTRAIL_THREADS, JOBTRAIL_PROCESSES: no task has a place to run in: say --slots 4 for "
-            'async def, --threads 4 for def, --processes 2 for runs_in="process"'
-        )
 
 
 async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready: Callable[[Node], None]) -> None:
@@ -95,11 +91,10 @@ async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready
     Raises SettingsError, UnavailableError, before any job is run; UnavailableError, when ends could not be recorded.
     """
     stop = asyncio.Event()
-    services = open_desk(settings, url, catalog)
-    try:
-        await require_schema(services, settings, url)
-        await require_rights_at_start(services)
-        node = build_node(settings, services, partial(open_single, url.sqlalchemy, settings.schema))
+    async with opened(settings, url, catalog) as command:
+        await wiring.require_schema(command.services, settings, url)
+        await require_rights_at_start(command.services)
+        node = wiring.build_node(settings, command.services, partial(open_single, url.sqlalchemy, settings.schema))
         with _signals_ask(stop, ShutdownSignals(node, settings.grace)):
             node.start()
             try:
@@ -107,23 +102,21 @@ async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready
                 await stop.wait()
             finally:
                 await node.stop(settings.grace.total_seconds())
-        require_ends(node)
-    finally:
-        await services.database.dispose()
+        wiring.require_ends(node)
 
 
 @contextmanager
 def _signals_ask(stop: asyncio.Event, signals: ShutdownSignals) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
-    def signalled(which: int, _frame: object) -> None:
-        signals(which)
+    def on_signal(number: int, _frame: object) -> None:
+        signals(number)
         loop.call_soon_threadsafe(stop.set)
 
     # not the loop's own way, which would leave the process without any handler afterwards
-    before = {which: signal.signal(which, signalled) for which in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for which, there in before.items():
-            signal.signal(which, there)
+        for number, handler in before.items():
+            signal.signal(number, handler)

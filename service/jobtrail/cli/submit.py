@@ -7,9 +7,8 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from jobtrail.cli import exits, output
-from jobtrail.cli.arguments import read_duration, read_pairs
-from jobtrail.cli.command import Command, Json, caller, run
+from jobtrail.cli import output
+from jobtrail.cli.command import Command, Json, caller, read_duration, read_pairs, run
 from jobtrail.errors import InvalidArgumentsError, InvalidInputError, NotJsonError
 from jobtrail.jobs.query import read
 from jobtrail.jobs.submit import submit as store
@@ -42,40 +41,40 @@ def submit(
     idempotency_key: Annotated[str | None, typer.Option(help="The same key again gives the first job.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 unless it succeeded.")] = False,
     as_json: Json = False,
-) -> None:
+) -> bool:
     """Store a job; a node that knows its task runs it. Prints the id.
 
     jobtrail submit send_mail to=ada@example.com --delay 5m
     """
     given = {"queue": queue, "priority": priority, "run_at": run_at, "max_attempts": max_attempts, "tags": tag}
-    said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     for name, text, none in (("ttl", ttl, "keep"), ("timeout", timeout, "none")):
         if text is not None:
-            said[name] = None if text == none else read_duration(f"--{name}", text, none).total_seconds()
+            length = read_duration(f"--{name}", text, none)
+            wanted[name] = length and length.total_seconds()
     if run_at is not None and delay is not None:
         raise typer.BadParameter("say only one of --run-at and --delay")
-    later = None if delay is None else read_duration("--delay", delay)
+    later = read_duration("--delay", delay)
     if idempotency_key is not None and not 1 <= len(idempotency_key) <= MAX_KEY:
         raise typer.BadParameter(f"--idempotency-key: 1 to {MAX_KEY} characters")
-    texts = read_pairs(pairs or [])
+    texts = read_pairs(pairs)
 
     async def act(command: Command) -> Job:
-        wanted = said | {"task": task, "args": merge_args(command.services.catalog[task], args, texts)}
+        arguments = merge_args(command.services.catalog[task], args, texts)
         if later is not None:
             wanted["run_at"] = await command.now() + later
-        job = await _store(command, _submission(wanted), idempotency_key)
+        job = await _store(command, wanted | {"task": task, "args": arguments}, idempotency_key)
         return await _end_of(command, job) if wait else job
 
     job = run(act, needs_tasks=True)
     if as_json:
-        output.print_json(output.job_document(job))
+        output.print_json(output.document(job))
     elif not wait:
         typer.echo(job.id)
     else:
         error = output.error_line(job.error)
         output.print_fields({"id": job.id, "status": job.status, "result": job.result, "error": error})
-    if wait and job.status is not Status.SUCCEEDED:
-        raise typer.Exit(exits.FAILED)
+    return not wait or job.status is Status.SUCCEEDED
 
 
 def merge_args(task: Task[..., Any], written: str | None, texts: Mapping[str, str]) -> dict[str, Any]:
@@ -110,32 +109,28 @@ def _misfits(task: Task[..., Any], args: Mapping[str, Any]) -> set[str]:
     try:
         task.signature.check(args)
     except InvalidArgumentsError as error:
-        return {
-            flaw.pointer.split("/")[1].replace("~1", "/").replace("~0", "~") for flaw in error.flaws if flaw.pointer
-        }
+        names = (flaw.pointer.split("/")[1] for flaw in error.flaws if flaw.pointer)
+        return {name.replace("~1", "/").replace("~0", "~") for name in names}
     return set()
 
 
-def _submission(wanted: dict[str, Any]) -> Submission:
+async def _store(command: Command, wanted: Mapping[str, Any], key: str | None) -> Job:
     try:
-        return Submission(**wanted)
+        submission = Submission(**wanted)
     except ValidationError as error:
-        raise typer.BadParameter("; ".join(_explain(each) for each in error.errors(include_url=False))) from None
+        raise typer.BadParameter("; ".join(map(_explain, error.errors(include_url=False)))) from None
+    if key is None:
+        return await store(command.services, submission, by=caller())
+    job, replayed = await submit_keyed(command.services, submission, by=caller(), key=key)
+    if replayed:
+        typer.echo("jobtrail: the key was used before: this is its job", err=True)
+    return job
 
 
 def _explain(detail: Any) -> str:
     name = str(detail["loc"][0])
     option = "TASK" if name == "task" else "--" + name.removesuffix("s" if name == "tags" else "").replace("_", "-")
     return f"{option}: {detail['msg']}"
-
-
-async def _store(command: Command, wanted: Submission, key: str | None) -> Job:
-    if key is None:
-        return await store(command.services, wanted, by=caller())
-    job, replayed = await submit_keyed(command.services, wanted, by=caller(), key=key)
-    if replayed:
-        typer.echo("jobtrail: the key was used before: this is its job", err=True)
-    return job
 
 
 async def _end_of(command: Command, job: Job) -> Job:

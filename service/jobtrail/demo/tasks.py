@@ -91,34 +91,33 @@ async def fetch_all(
     """Fetch pages, at most `at_once` at a time; a page's error is in the result, and does not fail the job."""
     anywhere = DemoSettings().fetch_anywhere
     gate = asyncio.Semaphore(at_once)
+
+    async def fetch(url: HttpUrl) -> dict[str, Any]:
+        """Status and bytes, or what went wrong."""
+        if not anywhere and not _is_loopback(url.host or ""):
+            return {"error": f"{url.host} is not on this machine; JOBTRAIL_DEMO_FETCH_ANYWHERE=1 would allow it"}
+        try:
+            async with asyncio.timeout(PATIENCE), client.stream("GET", str(url), timeout=None) as response:
+                size = 0
+                async for chunk in response.aiter_raw():
+                    size += len(chunk)
+                    if size > LARGEST:
+                        return {"error": f"more than {LARGEST // 1024**2} MiB"}
+                return {"status": response.status_code, "bytes": size}
+        except TimeoutError:
+            return {"error": f"no answer within {PATIENCE:g} s"}
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            return {"error": str(error) or type(error).__name__}
+
+    async def timed(url: HttpUrl) -> dict[str, Any]:
+        async with gate:
+            began = time.monotonic()
+            found = await fetch(url)
+            return {"url": str(url), "seconds": round(time.monotonic() - began, 3), **found}
+
     # a proxy of the environment, or a redirect, would lead to where the URL does not
     async with httpx.AsyncClient(trust_env=False, follow_redirects=anywhere, max_redirects=5) as client:
-
-        async def fetch_one(url: HttpUrl) -> dict[str, Any]:
-            async with gate:
-                began = time.monotonic()
-                found = await _fetch(client, url, anywhere=anywhere)
-                return {"url": str(url), "seconds": round(time.monotonic() - began, 3), **found}
-
-        return await asyncio.gather(*map(fetch_one, urls))
-
-
-async def _fetch(client: httpx.AsyncClient, url: HttpUrl, *, anywhere: bool) -> dict[str, Any]:
-    """Status and bytes, or what went wrong."""
-    if not anywhere and not _is_loopback(url.host or ""):
-        return {"error": f"{url.host} is not on this machine; JOBTRAIL_DEMO_FETCH_ANYWHERE=1 would allow it"}
-    try:
-        async with asyncio.timeout(PATIENCE), client.stream("GET", str(url), timeout=None) as response:
-            size = 0
-            async for chunk in response.aiter_raw():
-                size += len(chunk)
-                if size > LARGEST:
-                    return {"error": f"more than {LARGEST // 1024**2} MiB"}
-            return {"status": response.status_code, "bytes": size}
-    except TimeoutError:
-        return {"error": f"no answer within {PATIENCE:g} s"}
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        return {"error": str(error) or type(error).__name__}
+        return await asyncio.gather(*map(timed, urls))
 
 
 def _is_loopback(host: str) -> bool:

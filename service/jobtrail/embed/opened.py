@@ -179,7 +179,7 @@ async def _connect(
     command = "jobtrail migrate"
     if parts.engine is not None:
         url = wiring.locate(settings)
-        services = wiring.lend_desk(settings, parts.engine, catalog)
+        services = wiring.lend_services(settings, parts.engine, catalog)
         leases = partial(lend_single, parts.engine, settings.schema)
         command = f"JOBTRAIL_DATABASE_URL={url.shown} {command}"
     else:
@@ -187,7 +187,7 @@ async def _connect(
         reached = ExitStack()
         url = await asyncio.to_thread(reached.enter_context, wiring.reach(settings))
         stack.push_async_callback(asyncio.to_thread, reached.close)
-        services = wiring.open_desk(settings, url, catalog)
+        services = wiring.open_services(settings, url, catalog)
         leases = partial(open_single, url.sqlalchemy, settings.schema)
     stack.push_async_callback(services.database.dispose)
     await wiring.require_schema(services, settings, url, command=command)

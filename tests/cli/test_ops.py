@@ -1,19 +1,53 @@
-"""Access keys from the command line, and a service that needs them."""
+"""Pauses, access keys, and a service that needs them; audit questions."""
 
 import asyncio
 import re
 from pathlib import Path
 
-import pytest
-
+from jobtrail.ops.audit import questions
 from jobtrail.ops.keys import digest, make
+from jobtrail.status import Status
 from support.command import Command, ended
+from support.rows import in_status
 from support.served import CHECKOUT, Served
 from support.until import until
 from support.world import Place
 
 ANN = {"USER": "ann", "LOGNAME": "ann"}
-HOW_TO_SCOPE = "--scope: write what the key may do: read, submit, operate, or several of them"
+
+
+async def test_a_queue_is_paused_listed_and_resumed(jobtrail: Command, place: Place) -> None:
+    assert (await jobtrail("pause")).out == "nothing is paused\n"
+    done = await jobtrail("pause", "--queue", "default", "--reason", "the provider is down", **ANN)
+    since = await place.value("""SELECT to_char(paused_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+                                   FROM jobtrail.pauses""")
+    told = f"queue default is paused since {since} by cli:ann: the provider is down\n"
+    assert (done.code, done.out, done.err) == (0, told, "")
+    assert (await jobtrail("pause", "--queue", "default")).out == told
+    heads, row = (await jobtrail("pause")).out.splitlines()
+    assert heads.split() == ["KIND", "NAME", "SINCE", "BY", "REASON"]
+    assert row.split(maxsplit=4) == ["queue", "default", since, "cli:ann", "the provider is down"]
+    first, again = await jobtrail("resume", "--queue", "default"), await jobtrail("resume", "--queue", "default")
+    assert (first.code, first.out) == (0, "queue default goes on\n")
+    assert (again.code, again.out) == (0, "queue default was not paused\n")
+
+
+async def test_the_documents_of_a_pause_are_those_of_the_api(jobtrail: Command) -> None:
+    paused = (await jobtrail("pause", "--task", "noop", "--json")).json
+    assert set(paused) == {"kind", "name", "paused_at", "paused_by", "reason"}
+    assert (paused["kind"], paused["name"], paused["reason"]) == ("task", "noop", None)
+    assert (await jobtrail("pause", "--json")).json == {"items": [paused]}
+    for was_paused in (True, False):
+        resumed = await jobtrail("resume", "--task", "noop", "--json")
+        assert resumed.json == {"kind": "task", "name": "noop", "was_paused": was_paused}
+
+
+async def test_a_name_from_psql_is_shown_so_that_a_terminal_does_not_obey_it(jobtrail: Command, place: Place) -> None:
+    name = "a\x1b[31m\nb"
+    await place.psql.execute("INSERT INTO jobtrail.pauses (kind, name, reason) VALUES ('queue', $1, $1)", name)
+    done = await jobtrail("pause", "--queue", name)
+    assert "\x1b" not in done.out + (await jobtrail("pause")).out
+    assert r"queue a\x1b[31m\nb is paused since" in done.out
 
 
 async def test_only_the_key_is_on_standard_output(jobtrail: Command, place: Place) -> None:
@@ -32,7 +66,6 @@ async def test_only_the_key_is_on_standard_output(jobtrail: Command, place: Plac
     )
     assert again.err.startswith("The key of key:shop, which may read until it is revoked. It is not shown again.\n")
     assert "the first one" not in again.err
-    assert first.out.strip()[16:] not in first.err
 
 
 async def test_keys_are_listed_and_revoked(jobtrail: Command) -> None:
@@ -54,10 +87,9 @@ async def test_keys_are_listed_and_revoked(jobtrail: Command) -> None:
     assert text[16:] not in done.out + narrow + (await jobtrail("keys", "list")).out
 
 
-async def test_the_documents_are_those_of_the_api(jobtrail: Command) -> None:
+async def test_the_documents_of_a_key_are_those_of_the_api(jobtrail: Command) -> None:
     made = (await jobtrail("keys", "create", "shop", "--scope", "read", "--json")).json
-    text = made.pop("key")
-    assert text.startswith(f"jt_{made['prefix']}_")
+    assert made.pop("key").startswith(f"jt_{made['prefix']}_")
     assert set(made) == {
         "id", "name", "prefix", "scopes", "state", "created_at", "created_by", "expires_at", "revoked_at", "revoked_by",
         "last_used_at",
@@ -65,42 +97,6 @@ async def test_the_documents_are_those_of_the_api(jobtrail: Command) -> None:
     assert (await jobtrail("keys", "list", "--json")).json == {"items": [made]}
     revoked = (await jobtrail("keys", "revoke", made["id"], "--json")).json
     assert (revoked["state"], revoked["id"]) == ("revoked", made["id"])
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "complaint"),
-    [
-        (["create", "shop"], 2, HOW_TO_SCOPE),
-        (["create", "shop", "--scope", "all"], 2, HOW_TO_SCOPE),
-        (["create", "shop", "--scope", "read", "--scope", ""], 2, HOW_TO_SCOPE),
-        (["create", "a b", "--scope", "read"], 2, "NAME: write 1 to 100 letters, digits and _ . : @ -"),
-        (["create", "shop", "--scope", "read", "--expires", "soon"], 2, "--expires: 'soon' is not a duration"),
-        (["create", "shop", "--scope", "read", "--expires", "0"], 2, "--expires: a key lives for 1 second"),
-        (["create", "--scope", "read"], 2, "Missing argument 'NAME'"),
-        ([], 2, "Missing command (see `jobtrail keys --help`)"),
-        (["make"], 2, "No such command 'make'"),
-        (["revoke"], 2, "Missing argument 'ID_OR_PREFIX'"),
-        (["revoke", "jt_zzzzzzzzzzzz_" + "S" * 43], 1, "no access key has the id or prefix 'zzzzzzzzzzzz'; `jobtrail"),
-    ],
-)
-async def test_wrong_words(jobtrail: Command, place: Place, words: list[str], code: int, complaint: str) -> None:
-    done = await jobtrail("keys", *words)
-    assert (done.code, done.out, done.err.startswith(f"jobtrail: {complaint}")) == (code, "", True), done.err
-    assert (done.err.count("\n"), "SSS" in done.err) == (1, False)
-    assert await place.value("SELECT count(*) FROM jobtrail.keys") == 0
-
-
-async def test_what_is_wrong_is_told_before_anybody_is_asked(bare: Command) -> None:
-    done = await bare("keys", "create", "shop", JOBTRAIL_DATABASE_URL="postgresql://ann@127.0.0.1:1/app")
-    assert (done.code, done.err.startswith(f"jobtrail: {HOW_TO_SCOPE}")) == (2, True)
-
-
-async def test_help(bare: Command) -> None:
-    verbs, create = await bare("keys", "--help"), await bare("keys", "create", "--help")
-    assert (verbs.code, create.code) == (0, 0)
-    assert all(f" {name} " in verbs.out for name in ("create", "list", "revoke"))
-    assert "--scope" in create.out
-    assert "--expires" in create.out
 
 
 async def test_an_address_that_others_reach_is_refused_without_keys(jobtrail: Command) -> None:
@@ -136,16 +132,24 @@ async def test_with_keys_it_opens_to_those_and_with_revoked_ones_to_nobody(
         assert [await _status(service, headers) for headers in ({}, held)] == [401, 401]
 
 
-async def test_on_loopback_the_first_key_closes_the_door(folder: Path, place: Place) -> None:
-    # not written as an address that anybody would know: what counts is where it leads
+async def test_an_address_is_loopback_by_where_it_leads(folder: Path, place: Place) -> None:
     async with Served.start(folder, place.url.libpq, **CHECKOUT, JOBTRAIL_HOST="127.1") as service:
         assert await _status(service) == 200
-        made = await service.client.post("/v1/keys", json={"name": "ops", "scopes": ["operate"]})
-        await until(lambda: _is(401, service, {}))
-        assert await _status(service, {"Authorization": f"Bearer {made.json()['key']}"}) == 200
-    log = (folder / "serve.log").read_text()
-    assert "access key made" in log
-    assert made.json()["key"][16:] not in log
+
+
+async def test_audit_lists_its_questions_and_answers_one(jobtrail: Command, place: Place) -> None:
+    words, document = await jobtrail("audit"), await jobtrail("audit", "--json")
+    assert [line.split()[0] for line in words.out.splitlines()] == ["NAME", *questions()]
+    assert [each["name"] for each in document.json["items"]] == list(questions())
+    (failures,) = [line for line in words.out.splitlines() if line.startswith("failures_by_task")]
+    assert failures.endswith("since=24 hours task= limit=100")
+    job_id = await in_status(place, Status.FAILED)
+    words = await jobtrail("audit", "history_of_job", f"id={job_id}")
+    document = await jobtrail("audit", "history_of_job", f"id={job_id}", "limit=2", "--json")
+    header, *lines = words.out.splitlines()
+    assert (words.code, words.err, len(lines)) == (0, "", 3)
+    assert [name.lower() for name in header.split()] == document.json["columns"]
+    assert [each["to_status"] for each in document.json["items"]] == ["pending", "running"]
 
 
 async def _status(service: Served, headers: dict[str, str] | None = None) -> int:

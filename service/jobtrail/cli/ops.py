@@ -1,0 +1,181 @@
+"""An operator's nouns: `jobtrail pause`, `resume`, `keys` and `audit`."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Annotated, Final, cast
+
+import typer
+
+from jobtrail.cli import output
+from jobtrail.cli.command import Command, Json, caller, configured, read_duration, read_pairs, read_reason, run
+from jobtrail.db.tables import of_schema
+from jobtrail.ops import audit as audits
+from jobtrail.ops import keys as access_keys
+from jobtrail.ops import pauses
+from jobtrail.ops.access import Scope
+from jobtrail.ops.keys import KeyRecord, flaws_of
+from jobtrail.records import PauseKind
+
+Queue = Annotated[str | None, typer.Option(metavar="NAME", help="All jobs of this queue.")]
+Task = Annotated[str | None, typer.Option(metavar="NAME", help="All jobs of this task, in any queue.")]
+
+# heads of a list, and the fields below them
+_PAUSES: Final = {"kind": "kind", "name": "name", "since": "paused_at", "by": "paused_by", "reason": "reason"}
+_KEYS: Final = {
+    "prefix": "prefix", "name": "name", "scopes": "scopes", "state": "state",
+    "created": "created_at", "created by": "created_by", "expires": "expires_at", "used": "last_used_at",
+    "revoked": "revoked_at", "revoked by": "revoked_by",
+}  # fmt: skip
+
+_KEY_OPTIONS: Final = {"/name": "NAME", "/scopes": "--scope", "/expires_in": "--expires"}
+"""Pointers into a key, as they are written here."""
+
+
+def pause(
+    queue: Queue = None,
+    task: Task = None,
+    reason: Annotated[str | None, typer.Option(help="Why; listed with the pause.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Start no more jobs of a queue or a task, on any node, until it is resumed; what runs goes on.
+
+    Without an option: list what is paused.
+    """
+    why = read_reason(reason)
+    if queue is None and task is None and reason is None:
+        paused = run(lambda command: pauses.read_pauses(command.services))
+        output.answer_records(paused, _PAUSES, none="nothing is paused", as_json=as_json)
+        return
+    kind, name = _one_of(queue, task)
+    found = run(lambda command: pauses.pause(command.services, kind, name, by=caller(), reason=why), with_tasks=True)
+    because = f": {output.cell(found.reason)}" if found.reason else ""
+    since = f"since {output.cell(found.paused_at)} by {output.cell(found.paused_by)}{because}"
+    output.answer(output.document(found), f"{kind} {output.cell(name)} is paused {since}", as_json=as_json)
+
+
+def resume(queue: Queue = None, task: Task = None, as_json: Json = False) -> None:
+    """Start the jobs of a paused queue or task again."""
+    kind, name = _one_of(queue, task)
+    was_paused = run(lambda command: pauses.resume(command.services, kind, name, by=caller()), with_tasks=True)
+    text = f"{kind} {output.cell(name)} {'goes on' if was_paused else 'was not paused'}"
+    output.answer({"kind": kind, "name": name, "was_paused": was_paused}, text, as_json=as_json)
+
+
+def _one_of(queue: str | None, task: str | None) -> tuple[PauseKind, str]:
+    match queue, task:
+        case str(), None:
+            return "queue", queue
+        case None, str():
+            return "task", task
+        case _:
+            raise typer.BadParameter("name one of them: --queue NAME or --task NAME")
+
+
+keys: Final = typer.Typer(add_completion=False)
+
+
+@keys.command()
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the caller, key:NAME; several keys may be of one.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(metavar="SCOPE", help="read, submit or operate; may be given more than once.")
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Until when: 12h, 90d. Else for ever.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make an access key.
+
+    The key alone is written to standard output, this once: KEY=$(jobtrail keys create shop --scope submit).
+    """
+    lives_for = read_duration("--expires", expires)
+    for flaw in flaws_of(name, scope or (), None, lives_for):  # before anything is connected
+        raise typer.BadParameter(f"{_KEY_OPTIONS[flaw.pointer]}: {flaw.detail}")
+    scopes = cast("Sequence[Scope]", scope)
+
+    async def act(command: Command) -> tuple[bool, KeyRecord, str]:
+        services = command.services
+        is_first = not await access_keys.any_keys(services)
+        return is_first, *await access_keys.create_key(services, name, scopes, by=caller(), lives_for=lives_for)
+
+    is_first, record, text = run(act)
+    output.answer(output.document(record) | {"key": text}, text, as_json=as_json)
+    if as_json:
+        return
+    ends = f"until {output.cell(record.expires_at)}" if record.expires_at else "until it is revoked"
+    typer.echo(
+        f"The key of key:{record.name}, which may {', '.join(record.scopes)} {ends}. It is not shown again.\n"
+        f"Send it as `Authorization: Bearer KEY`; `jobtrail keys revoke {record.prefix}` ends it.",
+        err=True,
+    )
+    if is_first:
+        typer.echo("It is the first one: from now on the service asks every caller for a key.", err=True)
+
+
+@keys.command("list")
+def list_keys(as_json: Json = False) -> None:
+    """List the access keys, revoked and expired ones too; never a key itself."""
+    found = run(lambda command: access_keys.list_keys(command.services))
+    output.answer_records(found, _KEYS, none="there are no access keys", as_json=as_json)
+
+
+@keys.command()
+def revoke(
+    key: Annotated[str, typer.Argument(metavar="ID_OR_PREFIX", help="Its id, its prefix, or the key itself.")],
+    as_json: Json = False,
+) -> None:
+    """Refuse a key from now on.
+
+    Every service does so within a second. The row stays, as evidence.
+    """
+    record = run(lambda command: access_keys.revoke_key(command.services, key, by=caller()))
+    since = f"since {output.cell(record.revoked_at)} by {output.cell(record.revoked_by)}"
+    text = f"access key {record.prefix} of {output.cell(record.name)} is revoked {since}"
+    output.answer(output.document(record), text, as_json=as_json)
+
+
+def audit(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A question; without one they are listed.")] = None,
+    pairs: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Its parameters.")] = None,
+    sql: Annotated[
+        bool, typer.Option("--sql", help="Print the question instead of asking it: a file for psql.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    if name is None:
+        if sql:
+            raise typer.BadParameter("--sql prints one question: name it, such as `jobtrail audit lost_jobs --sql`")
+        _list_questions(as_json=as_json)
+        return
+    question, given = audits.question(name), read_pairs(pairs)
+    if sql:
+        typer.echo(of_schema(question.file, configured().schema), nl=False)
+        return
+
+    async def act(command: Command) -> audits.Answer:
+        async with command.services.session() as session:
+            return await audits.ask(session, question, given)
+
+    found = run(act)
+    if as_json:
+        items = [dict(zip(found.columns, map(_plain, row), strict=True)) for row in found.rows]
+        output.print_json({"name": name, "columns": found.columns, "items": items})
+    else:
+        output.print_table(found.columns, found.rows)
+
+
+def _list_questions(*, as_json: bool) -> None:
+    known = list(audits.questions().values())
+    if as_json:
+        output.print_json({"items": [output.document(each, "file") for each in known]})
+        return
+    rows = [(each.name, each.title, [f"{one.name}={one.default}" for one in each.parameters]) for each in known]
+    output.print_table(("name", "question", "parameters"), rows)
+
+
+def _plain(value: object) -> object:
+    """Numbers of any precision become JSON numbers, as over HTTP."""
+    if not isinstance(value, Decimal):
+        return value
+    return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
