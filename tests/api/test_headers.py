@@ -6,9 +6,8 @@ from uuid import UUID
 import pytest
 from starlette.requests import Request
 
-from jobtrail.api import cursor
-from jobtrail.api.conditions import etag_of, matches_if_match, matches_if_none_match
-from jobtrail.api.headers import idempotency_key_of
+from jobtrail.api.headers import etag_of, idempotency_key_of, matches_if_match, matches_if_none_match
+from jobtrail.api.query import read_cursor, write_cursor
 from jobtrail.errors import InvalidInputError
 from jobtrail.ids import new_job_id
 from jobtrail.jobs.query import Cursor
@@ -59,11 +58,11 @@ def test_a_tag_changes_with_any_byte() -> None:
 )
 def test_a_cursor_gives_back_its_place(at: datetime) -> None:
     place = Cursor(at, new_job_id())
-    assert cursor.read(cursor.write(place)) == place
+    assert read_cursor(write_cursor(place)) == place
 
 
 def test_a_cursor_of_any_other_text_is_refused() -> None:
-    text = cursor.write(Cursor(datetime.now(UTC) - timedelta(days=1), UUID(int=7)))
+    text = write_cursor(Cursor(datetime.now(UTC) - timedelta(days=1), UUID(int=7)))
     for other in (
         text[:-1],
         text + "A",
@@ -75,7 +74,7 @@ def test_a_cursor_of_any_other_text_is_refused() -> None:
         "ä",
     ):
         with pytest.raises(InvalidInputError):
-            cursor.read(other)
+            read_cursor(other)
 
 
 @pytest.mark.parametrize(

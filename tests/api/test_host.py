@@ -6,11 +6,10 @@ from typing import Annotated
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Header, HTTPException, Response
 
-from jobtrail.api.access import NoAuth
 from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install, routes
 from jobtrail.ops.access import SCOPES
-from support.service import MAX_BODY, OPEN, Service, client_of
+from support.service import MAX_BODY, OPEN, NoAuth, Service, client_of
 from support.until import until
 from support.world import Place, node_at, services_at
 

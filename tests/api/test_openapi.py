@@ -10,11 +10,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from jobtrail.api.bulk import BulkBody
-from jobtrail.api.keys import KeyBody
-from jobtrail.api.pauses import PauseBody
+from jobtrail.api.bodies import Batch, BulkBody, KeyBody, PauseBody
 from jobtrail.api.routes import install, routes
-from jobtrail.api.schemas import Batch
 from jobtrail.db.engine import open_database
 from jobtrail.jobs.services import Services
 from jobtrail.task.catalog import Catalog
