@@ -97,12 +97,6 @@ async def test_a_parameter_narrows_the_answer(service: Service, place: Place) ->
     assert len(short.json()["items"]) == 1
 
 
-async def test_a_parameter_that_makes_no_sense_is_told(service: Service, place: Place) -> None:
-    await rows.in_status(place, Status.FAILED)
-    answer = await service.client.get("/v1/audit/slowest_jobs?since=x")
-    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "?since")
-
-
 def test_numbers_and_durations_of_an_answer_are_json_numbers() -> None:
     row = (Decimal("1.50"), Decimal(7), Decimal("NaN"), timedelta(milliseconds=1500), float("inf"))
     assert bytes(representation.answer([json_value(each) for each in row]).body) == b"[1.5,7,null,1.5,null]"
