@@ -16,8 +16,8 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from jobtrail.api.access import ApiKeyAuth
-from jobtrail.api.connections import Silent
 from jobtrail.api.context import ServiceContext
+from jobtrail.api.middleware import SilentConnections
 from jobtrail.api.routes import install
 from jobtrail.db.engine import open_single
 from jobtrail.db.url import DatabaseUrl
@@ -99,7 +99,7 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
             server_header=False,
             timeout_graceful_shutdown=max(1, math.ceil(settings.grace.total_seconds())),
         )
-        server = _Server(config, ready, ShutdownSignals(node, settings.grace), Silent(settings.body_timeout))
+        server = _Server(config, ready, ShutdownSignals(node, settings.grace), SilentConnections(settings.body_timeout))
         try:
             server.run(sockets=[listening])  # it raises the signal that ended it again
         finally:
@@ -119,7 +119,7 @@ class _Server(uvicorn.Server):
     """Reports its URL once it serves. A repeated signal hurries its end but skips none of it."""
 
     def __init__(
-        self, config: uvicorn.Config, ready: Callable[[str], None], signals: ShutdownSignals, silent: Silent
+        self, config: uvicorn.Config, ready: Callable[[str], None], signals: ShutdownSignals, silent: SilentConnections
     ) -> None:
         super().__init__(config)
         self._ready = ready

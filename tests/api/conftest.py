@@ -35,7 +35,8 @@ async def caller(kept_place: Place) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def untouched(kept_place: Place) -> AsyncIterator[None]:
     """Nothing is stored or moved meanwhile."""
-    count = "SELECT (SELECT count(*) FROM jobtrail.jobs) AS jobs, (SELECT count(*) FROM jobtrail.transitions) AS moves"
+    tables = ("jobs", "transitions", "pauses", "keys")
+    count = "SELECT " + ", ".join(f"(SELECT count(*) FROM jobtrail.{each}) AS {each}" for each in tables)
     before = await kept_place.rows(count)
     yield
     assert await kept_place.rows(count) == before

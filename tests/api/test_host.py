@@ -1,18 +1,16 @@
 """Our routes among a host's: they bring their errors with them, and leave the host's alone."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Header, HTTPException, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Header, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
 
-from jobtrail.api.access import NoAuth
-from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install, routes
 from jobtrail.ops.access import SCOPES
-from support.service import MAX_BODY, OPEN, Service, client_of
-from support.until import until
-from support.world import Place, node_at, services_at
+from support.service import OPEN, Service, client_of
+from support.world import Place, services_at
 
 
 def own_routes(app: FastAPI) -> None:
@@ -144,22 +142,6 @@ async def test_what_a_guard_leaves_behind_happens(place: Place) -> None:
     assert (done, len(service.launched)) == (["noted"], 1)
 
 
-async def test_a_job_of_a_host_runs(place: Place) -> None:
-    services = services_at(place)
-    async with node_at(services, place) as node:
-        app = FastAPI()
-        app.include_router(
-            routes(ServiceContext(services, node.launch, node.accepting, MAX_BODY, NoAuth()), OPEN), prefix="/jobs"
-        )
-        async with client_of(app) as client:
-            address = (await client.post("/jobs/jobs", json={"task": "noop"})).headers["Location"]
-
-            async def succeeded() -> bool:
-                return bool((await client.get(address)).json()["status"] == "succeeded")
-
-            assert await until(succeeded)
-
-
 async def test_the_hosts_documentation_has_ours(place: Place) -> None:
     service = Service(services_at(place))
     own_routes(service.app)
@@ -168,3 +150,70 @@ async def test_the_hosts_documentation_has_ours(place: Place) -> None:
     assert told["paths"]["/jobs/jobs"]["post"]["operationId"] == "jobtrail_submit_job"
     assert "JobtrailProblem" in told["components"]["schemas"]
     assert "HTTPValidationError" not in json.dumps(told["paths"]["/jobs/jobs"])
+
+
+class NotStaff(Exception):  # noqa: N818 - it is a host's own
+    pass
+
+
+class Teapot(HTTPException):
+    pass
+
+
+def hosted(place: Place, guard: Any, where: str) -> Service:
+    """A host whose guard is on the routes, on their router, or on all that it has."""
+    depends = [Depends(guard)]
+    service = Service(services_at(place), app=FastAPI(dependencies=depends if where == "app" else []))
+    ours = routes(service.context, dict.fromkeys(SCOPES, depends) if where == "routes" else OPEN)
+    outer = APIRouter(prefix="/outer")
+    outer.include_router(ours, prefix="/inner", dependencies=depends if where == "router" else [])
+    service.app.include_router(outer)
+    return service
+
+
+@pytest.mark.parametrize("where", ["routes", "router", "app"])
+@pytest.mark.parametrize(
+    ("error", "handled", "expected"),
+    [
+        (NotStaff("who?"), NotStaff, (401, {"from": "NotStaff"})),
+        (Teapot(418), Teapot, (418, {"from": "Teapot"})),
+        (NotStaff("who?"), None, (500, None)),
+        (NotStaff("who?"), Exception, (500, None)),
+        (NotStaff("who?"), LookupError, (500, None)),
+        (Teapot(418), None, (418, None)),
+        (Teapot(500), None, (500, None)),
+        (HTTPException(403), HTTPException, (403, None)),
+    ],
+)
+async def test_what_a_guard_raises(
+    place: Place, error: Exception, handled: type[Exception] | None, expected: tuple[int, Any], where: str
+) -> None:
+    """It reaches the host's handler of its class; without one it is a problem, as of anything that goes wrong here."""
+
+    async def guard() -> None:
+        raise error
+
+    async def answer(_request: Request, raised: Exception) -> JSONResponse:
+        return JSONResponse({"from": type(raised).__name__}, getattr(raised, "status_code", 401))
+
+    service = hosted(place, guard, where)
+    if handled is not None:
+        service.app.add_exception_handler(handled, answer)
+    found = await service.client.get("/outer/inner/jobs")
+    status, content = expected
+    assert found.status_code == status
+    if content is None:
+        assert found.headers["Content-Type"] == "application/problem+json"
+    else:
+        assert found.json() == content
+
+
+async def test_our_own_refusals_stay_ours(place: Place) -> None:
+    async def answer(_request: Request, _error: Exception) -> JSONResponse:
+        return JSONResponse({}, 599)
+
+    service = hosted(place, lambda: None, "routes")
+    for each in (LookupError, ValueError, HTTPException, Exception):
+        service.app.add_exception_handler(each, answer)
+    assert (await service.client.get("/outer/inner/jobs/x")).status_code == 422
+    assert (await service.client.post("/outer/inner/jobs", json={"task": "none"})).status_code == 422

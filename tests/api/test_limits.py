@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from jobtrail.api.connections import Silent
+from jobtrail.api.middleware import SilentConnections
 from jobtrail.api.routes import install
 from jobtrail.errors import OverloadedError
 from jobtrail.jobs.services import AdmissionLimit
@@ -162,7 +162,7 @@ def test_who_says_nothing_is_closed() -> None:
         Connection(None), Connection(Request()), Connection(running), Connection(Request(), unsent=1), Connection(None),
     )  # fmt: skip
     between = Connection(Request())
-    closer = Silent(timedelta(seconds=30))
+    closer = SilentConnections(timedelta(seconds=30))
     closer.close({silent, done, busy, reading, between, object()}, 100.0)
     between.cycle = Request()  # asked again, between two looks
     closer.close({silent, done, busy, reading, between, fresh}, 120.0)

@@ -9,14 +9,13 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from jobtrail.api.access import NoAuth
 from jobtrail.api.routes import install
 from jobtrail.errors import JobNotFoundError
 from jobtrail.jobs.cancel import cancel
 from jobtrail.ops.access import Caller, Scope
 from jobtrail.status import Status
 from support import rows
-from support.service import Service
+from support.service import NoAuth, Service
 from support.world import Place, services_at, submitted
 
 

@@ -12,13 +12,12 @@ from pydantic import AfterValidator, BaseModel, model_validator
 from pydantic_core import PydanticCustomError
 
 from jobtrail import task
-from jobtrail.api.access import NoAuth
 from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install
 from jobtrail.jobs.services import Services
 from jobtrail.redaction import REDACTED, Redaction
 from jobtrail.task.catalog import Catalog
-from support.service import MAX_BODY, client_of
+from support.service import MAX_BODY, NoAuth, client_of
 from support.world import Place
 
 SECRET = "hunter2-in-the-clear"  # noqa: S105 - to be looked for

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import uvicorn
 
-from jobtrail.api.connections import Silent
+from jobtrail.api.middleware import SilentConnections
 from jobtrail.api.routes import install
 from jobtrail.app import _Server
 from support.service import Service
@@ -66,7 +66,7 @@ async def serving(kept_place: Place) -> AsyncIterator[Serving]:
     port = listening.getsockname()[1]
     ready = asyncio.Event()
     config = uvicorn.Config(service.app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-    server = _Server(config, lambda _url: ready.set(), asyncio.Event(), Silent(PATIENCE))
+    server = _Server(config, lambda _url: ready.set(), asyncio.Event(), SilentConnections(PATIENCE))
     running = asyncio.create_task(server._serve([listening]))  # without its signal handlers
     await ready.wait()
     yield Serving(f"http://127.0.0.1:{port}", port)

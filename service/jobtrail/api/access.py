@@ -35,19 +35,6 @@ class Access(Protocol):
         """The caller that was admitted and confirmed."""
 
 
-class NoAuth:
-    """Everybody may do everything: for a process that only its own machine reaches."""
-
-    async def admit(self, request: Request, needs: Collection[Scope]) -> None:
-        """Admits everybody."""
-
-    async def confirm(self, request: Request, needs: Sequence[Scope]) -> None:
-        """Confirms everybody."""
-
-    def caller(self, request: Request) -> Caller:  # noqa: ARG002 - the protocol's
-        return ANONYMOUS
-
-
 class ApiKeyAuth:
     """Asks for access keys (RFC 6750). On `loopback`, and only there, no key is needed until the first is made."""
 

@@ -1,13 +1,17 @@
-"""The request headers that the calls read."""
+"""Headers: those that the calls read, and those that every answer has."""
 
 import re
+from base64 import b64encode
+from hashlib import blake2b, sha256
 from typing import Final
 
 from starlette.requests import Request
 
 from jobtrail.errors import FieldError, InvalidInputError
-from jobtrail.ids import parse_traceparent
+from jobtrail.ids import new_trace_id, parse_traceparent
 from jobtrail.limits import MAX_KEY
+
+RawHeaders = list[tuple[bytes, bytes]]
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
@@ -18,6 +22,19 @@ IDEMPOTENCY_PATTERN: Final = rf'^("([ !#-\[\]-~]|\\["\\]){{1,{MAX_KEY}}}"|[!#-~]
 _QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _BARE: Final = re.compile(r"[\x21\x23-\x7e]+")
 _ESCAPE: Final = re.compile(r'\\(["\\])')
+
+_TAG: Final = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+_TAGS: Final = re.compile(rf"[ \t,]*(?:{_TAG.pattern}[ \t]*(?:,[ \t,]*|$))*")
+
+# guess no types, keep nothing, run nothing, frame nothing
+_SECURITY: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+_INLINE: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
 def trace_of(request: Request) -> str | None:
@@ -52,5 +69,54 @@ def refuse_idempotency_key(request: Request) -> None:
         raise _refused("a batch takes no key: submit the jobs one by one, each with its own")
 
 
+def etag_of(representation: bytes) -> str:
+    """A strong entity tag (RFC 9110, section 8.8.3): it changes with any byte."""
+    return f'"{blake2b(representation, digest_size=16).hexdigest()}"'
+
+
+def matches_if_match(request: Request, etag: str) -> bool:
+    """True if a change may go ahead. Only strong tags count; a header that cannot be read matches nothing."""
+    found = request.headers.getlist("if-match")
+    return not found or _matches(found, etag, weak=False)
+
+
+def matches_if_none_match(request: Request, etag: str) -> bool:
+    """True if the caller has this representation already; weak tags count too."""
+    return _matches(request.headers.getlist("if-none-match"), etag, weak=True)
+
+
+def complete(headers: RawHeaders, request: Request) -> None:
+    """Adds the trace id and the security headers to an answer. A header that is there already, such as one of a host's
+    guard, stays.
+    """
+    there = {name for name, _ in headers}
+    headers += [each for each in _SECURITY if each[0] not in there]
+    if b"x-trace-id" not in there:
+        headers.append((b"x-trace-id", (trace_of(request) or new_trace_id()).encode()))
+
+
+def let_page_run(headers: RawHeaders, page: bytes) -> None:
+    """Lets a page of the documentation run its scripts, by their hashes (CSP level 3, section 2.3.1), and no more.
+
+    Swagger and ReDoc put styles into the page, and ReDoc its search into a worker.
+    """
+    hashes = b"".join(b" 'sha256-%s'" % b64encode(sha256(script).digest()) for script in _INLINE.findall(page))
+    policy = (
+        b"default-src 'none'; script-src 'self'%s; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+        b"connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    headers[:] = [(name, value) for name, value in headers if name != b"content-security-policy"]
+    headers.append((b"content-security-policy", policy % hashes))
+
+
 def _refused(detail: str) -> InvalidInputError:
     return InvalidInputError([FieldError(f"{IDEMPOTENCY_KEY}:", detail)])
+
+
+def _matches(found: list[str], etag: str, *, weak: bool) -> bool:
+    said = ",".join(found).strip()
+    if said == "*":
+        return True
+    if not _TAGS.fullmatch(said):
+        return False
+    return any(tag == etag and (weak or not is_weak) for is_weak, tag in _TAG.findall(said))

@@ -1,5 +1,9 @@
-"""Jobs that are there: looking at them, and the verbs that move or change them."""
+"""The calls about jobs: submit, look, move, change. An answered 202 is committed; the node of this process hears of the
+job after the answer.
+"""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlencode
@@ -9,23 +13,21 @@ from fastapi import BackgroundTasks, Body, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobtrail.api import cursor, links, representation
-from jobtrail.api.conditions import etag_of, matches_if_match, matches_if_none_match
+from jobtrail import errors
+from jobtrail.api import bodies, headers, links, query, representation
 from jobtrail.api.context import ApiContext
-from jobtrail.api.examples import AMENDMENTS
-from jobtrail.api.query import REPEATABLE, CancelBody, CancelQuery, HistoryQuery, Listing, LogQuery, RetryBody, once
 from jobtrail.api.representation import View
-from jobtrail.api.submissions import launch, refuse_while_closing
-from jobtrail.errors import ForbiddenError, JobNotFoundError
 from jobtrail.jobs.amend import amend
+from jobtrail.jobs.bulk import Action, bulk
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.history import read_moves
 from jobtrail.jobs.log import read_log
 from jobtrail.jobs.query import read, read_page
 from jobtrail.jobs.retry import retry
+from jobtrail.jobs.submit import submit, submit_batch, submit_keyed
 from jobtrail.records import Job
 from jobtrail.status import Status
-from jobtrail.task.submission import Amendment
+from jobtrail.task.submission import Amendment, Submission
 
 
 @dataclass(frozen=True)
@@ -34,96 +36,195 @@ class JobRoutes:
 
     context: ApiContext
 
-    async def get_job(self, request: Request, job_id: UUID) -> Response:
-        """One job with all that is known of it. With If-None-Match, 304 while nothing has changed."""
-        view = View.of(self.context, request)
-        job = await read(self.context.services, job_id, only_of=view.only_of)
-        answer = _whole(job, view)
-        if matches_if_none_match(request, answer.headers["ETag"]):
-            return Response(status_code=304, headers={"ETag": answer.headers["ETag"], **representation.polling(job)})
+    async def submit_job(
+        self,
+        request: Request,
+        wanted: Annotated[Submission, Body(openapi_examples=bodies.SUBMISSIONS)],
+        background: BackgroundTasks,
+    ) -> Response:
+        """Stores a job and answers with it. It is committed before the answer leaves.
+
+        With the same Idempotency-Key and the same body the first job is the answer again.
+        """
+        self._refuse_while_closing()
+        key, trace_id, by = headers.idempotency_key_of(request), headers.trace_of(request), self._caller_name(request)
+        replayed = False
+        with self._redacted_refusals():
+            if key is None:
+                job = await submit(self.context.services, wanted, by=by, trace_id=trace_id)
+            else:
+                job, replayed = await submit_keyed(self.context.services, wanted, by=by, key=key, trace_id=trace_id)
+        if not replayed:
+            background.add_task(_launch, self.context, (job,))
+        answer = _whole(job, self._view(request), 202)
+        answer.headers["X-Trace-Id"] = trace_id or job.trace_id
+        if (location := links.job_url(request, job.id)) is not None:
+            answer.headers["Location"] = location
+        if replayed:
+            answer.headers["Idempotency-Replayed"] = "true"
         return answer
 
-    async def list_jobs(self, request: Request, wanted: Annotated[Listing, Query()]) -> Response:
+    async def submit_jobs(
+        self,
+        request: Request,
+        wanted: Annotated[bodies.Batch, Body(openapi_examples=bodies.BATCHES)],
+        background: BackgroundTasks,
+    ) -> Response:
+        """Stores all of the jobs or none."""
+        self._refuse_while_closing()
+        headers.refuse_idempotency_key(request)
+        trace_id, by = headers.trace_of(request), self._caller_name(request)
+        with self._redacted_refusals():
+            jobs = await submit_batch(self.context.services, wanted.jobs, by=by, trace_id=trace_id)
+        background.add_task(_launch, self.context, jobs)
+        view = self._view(request)
+        return representation.answer({"items": [view.job(job) for job in jobs]}, 202, representation.RETRY_AFTER)
+
+    async def move_jobs(
+        self, request: Request, wanted: Annotated[bodies.BulkBody, Body(openapi_examples=bodies.BULKS)]
+    ) -> Response:
+        """Cancels, or retries by hand, the jobs of a filter, in batches: each job as if it were named alone.
+
+        `matched` jobs fitted the action when the call began. `changed` of them were moved, or asked to stop where they
+        were running, and `remaining` are as they were: beyond the limit, or locked by somebody else.
+        """
+        action = Action(wanted.action)
+        if action is Action.RETRY:
+            self._refuse_while_closing()
+            if wanted.reason is not None:
+                raise errors.InvalidInputError([errors.FieldError("/reason", "only a cancel has a reason")])
+        try:
+            done = await bulk(
+                self.context.services,
+                action,
+                wanted.filter.filter(),
+                by=self._caller_name(request),
+                reason=wanted.reason or None,
+                dry_run=wanted.dry_run,
+                most=wanted.limit,
+            )
+        except errors.InvalidInputError as error:
+            raise error.under("/filter") from None
+        counts = {"matched": done.matched, "changed": done.changed, "remaining": done.remaining}
+        return representation.answer({"action": action, "dry_run": wanted.dry_run, **counts})
+
+    async def list_jobs(self, request: Request, wanted: Annotated[query.Listing, Query()]) -> Response:
         """Jobs, newest first; a filter may be given more than once."""
-        once(request, Listing.model_fields, but=REPEATABLE)
-        view = View.of(self.context, request)
+        query.once(request, query.Listing.model_fields, but=query.REPEATABLE)
+        view = self._view(request)
         found = await read_page(self.context.services, wanted.page(only_of=view.only_of))
-        following = None if found.following is None else cursor.write(found.following)
-        items = [representation.of_listed_job(job, wanted.include, view) for job in found.jobs]
-        headers = {} if following is None else {"Link": _next(request, following)}
-        return representation.answer({"items": items, "next_cursor": following}, headers=headers)
+        following = None if found.following is None else query.write_cursor(found.following)
+        items = [view.listed(job, wanted.include) for job in found.jobs]
+        link = None if following is None else {"Link": _next(request, following)}
+        return representation.answer({"items": items, "next_cursor": following}, headers=link)
+
+    async def get_job(self, request: Request, job_id: UUID) -> Response:
+        """One job with all that is known of it. With If-None-Match, 304 while nothing has changed."""
+        view = self._view(request)
+        answer = _tagged(await read(self.context.services, job_id, only_of=view.only_of), view)
+        if headers.matches_if_none_match(request, answer.headers["ETag"]):
+            kept = {name: answer.headers[name] for name in ("ETag", "Retry-After") if name in answer.headers}
+            return Response(status_code=304, headers=kept)
+        return answer
+
+    async def amend_job(
+        self, request: Request, job_id: UUID, wanted: Annotated[Amendment, Body(openapi_examples=bodies.AMENDMENTS)]
+    ) -> Response:
+        """Changes only what is sent. With If-Match, only while the job is as the caller saw it."""
+        view = self._view(request)
+        job = await amend(
+            self.context.services,
+            job_id,
+            wanted,
+            unchanged=lambda job: headers.matches_if_match(request, _tagged(job, view).headers["ETag"]),
+        )
+        return _tagged(job, view)
+
+    async def delete_job(
+        self, request: Request, job_id: UUID, wanted: Annotated[query.CancelQuery, Query()]
+    ) -> Response:
+        """The same as cancel: the row stays until its TTL has passed."""
+        query.once(request, query.CancelQuery.model_fields)
+        return await self._cancel(request, job_id, wanted.reason)
 
     async def get_transitions(
-        self, request: Request, job_id: UUID, wanted: Annotated[HistoryQuery, Query()]
+        self, request: Request, job_id: UUID, wanted: Annotated[query.HistoryQuery, Query()]
     ) -> Response:
         """Every move of a job, also after its row was purged; next_cursor leads on where they are thousands."""
-        once(request, HistoryQuery.model_fields)
-        view = View.of(self.context, request)
+        query.once(request, query.HistoryQuery.model_fields)
+        view = self._view(request)
         found = await read_moves(self.context.services, job_id, after=int(wanted.cursor or 0), only_of=view.only_of)
         following = None if found.following is None else str(found.following)
-        items = [representation.of_transition(each, view) for each in found.moves]
+        items = [view.transition(each) for each in found.moves]
         return representation.answer({"items": items, "next_cursor": following})
 
-    async def get_log(self, request: Request, job_id: UUID, wanted: Annotated[LogQuery, Query()]) -> Response:
+    async def get_log(self, request: Request, job_id: UUID, wanted: Annotated[query.LogQuery, Query()]) -> Response:
         """What the job said while it ran, oldest first: the last 1,000 lines or 256 KiB of all its attempts."""
-        once(request, LogQuery.model_fields)
-        view = View.of(self.context, request)
+        query.once(request, query.LogQuery.model_fields)
+        view = self._view(request)
         found = await read_log(self.context.services, job_id, attempt=wanted.attempt, only_of=view.only_of)
-        return representation.answer({"items": [representation.of_line(each, view) for each in found[-wanted.limit :]]})
+        return representation.answer({"items": [view.line(each) for each in found[-wanted.limit :]]})
 
-    async def cancel_job(self, request: Request, job_id: UUID, wanted: CancelBody | None = None) -> Response:
+    async def cancel_job(self, request: Request, job_id: UUID, wanted: bodies.CancelBody | None = None) -> Response:
         """A pending job ends at once. A running one is asked to, and may still succeed: then 202."""
         return await self._cancel(request, job_id, wanted.reason if wanted else None)
-
-    async def delete_job(self, request: Request, job_id: UUID, wanted: Annotated[CancelQuery, Query()]) -> Response:
-        """The same as cancel: the row stays until its TTL has passed."""
-        once(request, CancelQuery.model_fields)
-        return await self._cancel(request, job_id, wanted.reason)
 
     async def retry_job(
         self,
         request: Request,
         job_id: UUID,
         background: BackgroundTasks,
-        wanted: RetryBody | None = None,  # noqa: ARG002 - it has nothing to say, and must not seem to
+        wanted: bodies.RetryBody | None = None,  # noqa: ARG002 - it has nothing to say, and must not seem to
     ) -> Response:
         """A failed or cancelled job goes back to pending, with one more attempt if it had none left."""
-        refuse_while_closing(self.context)
-        job = await retry(self.context.services, job_id, by=self.context.access.caller(request).name)
-        background.add_task(launch, self.context, (job,))
-        shown = representation.of_job(job, View.of(self.context, request))
-        return representation.answer(shown, 202, representation.polling(job))
-
-    async def amend_job(
-        self, request: Request, job_id: UUID, wanted: Annotated[Amendment, Body(openapi_examples=AMENDMENTS)]
-    ) -> Response:
-        """Changes only what is sent. With If-Match, only while the job is as the caller saw it."""
-        view = View.of(self.context, request)
-        job = await amend(
-            self.context.services,
-            job_id,
-            wanted,
-            unchanged=lambda job: matches_if_match(request, _whole(job, view).headers["ETag"]),
-        )
-        return _whole(job, view)
+        self._refuse_while_closing()
+        job = await retry(self.context.services, job_id, by=self._caller_name(request))
+        background.add_task(_launch, self.context, (job,))
+        return _whole(job, self._view(request), 202)
 
     async def _cancel(self, request: Request, job_id: UUID, reason: str | None) -> Response:
-        view, caller = View.of(self.context, request), self.context.access.caller(request)
+        caller = self.context.access.caller(request)
         only_of = None if caller.operates else caller.name
         try:
             job = await cancel(self.context.services, job_id, by=caller.name, reason=reason or None, only_of=only_of)
-        except JobNotFoundError:
+        except errors.JobNotFoundError:
             if only_of is None or not caller.sees_all:
                 raise
             await read(self.context.services, job_id)
-            raise ForbiddenError(caller.name, ("operate",)) from None
-        status = 200 if job.status is Status.CANCELLED else 202
-        return representation.answer(representation.of_job(job, view), status, representation.polling(job))
+            raise errors.ForbiddenError(caller.name, ("operate",)) from None
+        return _whole(job, self._view(request), 200 if job.status is Status.CANCELLED else 202)
+
+    def _caller_name(self, request: Request) -> str:
+        return self.context.access.caller(request).name
+
+    def _view(self, request: Request) -> View:
+        return View.of(self.context, request)
+
+    def _refuse_while_closing(self) -> None:
+        if not self.context.accepting():
+            raise errors.UnavailableError("this process is shutting down; send it again, to another or to the next one")
+
+    @contextmanager
+    def _redacted_refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except errors.InvalidArgumentsError as error:
+            raise errors.InvalidArgumentsError(self.context.redaction.of_flaws(error.flaws)) from None
 
 
-def _whole(job: Job, view: View) -> Response:
-    answer = representation.answer(representation.of_job(job, view), headers=representation.polling(job))
-    answer.headers["ETag"] = etag_of(bytes(answer.body))
+async def _launch(context: ApiContext, jobs: Sequence[Job]) -> None:
+    """The one background task of an answer. Async, since a plain function would be called in a thread."""
+    for job in jobs:
+        context.launch(job.id, job.task, job.queue)
+
+
+def _whole(job: Job, view: View, status: int = 200) -> Response:
+    return representation.answer(view.job(job), status, representation.polling(job))
+
+
+def _tagged(job: Job, view: View) -> Response:
+    answer = _whole(job, view)
+    answer.headers["ETag"] = headers.etag_of(bytes(answer.body))
     return answer
 
 

@@ -3,7 +3,8 @@ parameters.
 """
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
 
@@ -38,22 +39,23 @@ def url(request: Request, call: str, **parts: str) -> str | None:
     return None if found is None else str(request.base_url.replace(path=found))
 
 
-class JobLinks:
-    """The `url` of jobs. It costs as much as storing one, so what it said last is kept while it is asked the same."""
+def job_url(request: Request, job_id: UUID) -> str | None:
+    """The `url` of a job. To make one costs as much as to store the job, so all but the id is kept."""
+    scope = request.scope
+    host = next((value for name, value in scope["headers"] if name == b"host"), None)
+    server = None if scope.get("server") is None else tuple(scope["server"])
+    said = host, scope.get("scheme", "http"), server, scope.get("root_path", ""), scope["path"], scope.get(HOSTED)
+    before = _before_id(*said)
+    return None if before is None else f"{before}{job_id}"
 
-    def __init__(self) -> None:
-        self._asked: tuple[object, ...] = ()
-        self._before: str | None = None
 
-    def location(self, request: Request, job_id: UUID) -> Mapping[str, str]:
-        """The header `Location`; none where a host has no call that reads a job."""
-        scope = request.scope
-        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-        asked = (host, scope.get("scheme"), scope.get("server"), scope.get("root_path"), scope["path"], scope["app"])
-        if asked != self._asked:
-            self._before = url(request, JOB, job_id="")
-            self._asked = asked
-        return {} if self._before is None else {"Location": f"{self._before}{job_id}"}
+@lru_cache(maxsize=16)
+def _before_id(
+    host: bytes | None, scheme: str, server: tuple[Any, ...] | None, root_path: str, path: str, hosted: Hosted | None
+) -> str | None:
+    headers = [] if host is None else [(b"host", host)]
+    scope = {"type": "http", "headers": headers, "scheme": scheme, "server": server, "root_path": root_path}
+    return url(Request({**scope, "path": path, HOSTED: hosted}), JOB, job_id="")
 
 
 def _path(request: Request, call: str, parts: Mapping[str, str]) -> str | None:

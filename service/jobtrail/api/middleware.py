@@ -1,19 +1,20 @@
-"""The middleware of the stand-alone service, around its documentation too. A host's app has none of ours."""
+"""Around the whole stand-alone service, its documentation too. A host's app has none of it."""
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobtrail.api import problems
-from jobtrail.api.browsers import let_page_run, protect
-from jobtrail.api.headers import trace_of
+from jobtrail.api.headers import complete, let_page_run
 from jobtrail.api.problem_types import TooManyConnectionsError
-from jobtrail.ids import new_trace_id
 
 _ALWAYS: Final = "/health/live"
 """Answered however many connections are open: to restart a busy process makes it no less busy."""
+
+_NONE: Final = object()
 
 
 class SecurityHeadersMiddleware:
@@ -25,33 +26,57 @@ class SecurityHeadersMiddleware:
         self._most: Final = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        page: Message | None = None
+
+        async def send_completed(message: Message) -> None:
+            nonlocal page
+            if message["type"] == "http.response.start":
+                headers = message.setdefault("headers", [])
+                complete(headers, Request(scope))
+                if any(name == b"content-type" and value.startswith(b"text/html") for name, value in headers):
+                    page = message  # its policy depends on the body
+                    return
+            elif page is not None:
+                let_page_run(page["headers"], message.get("body", b""))
+                await send(page)
+                page = None
+            await send(message)
+
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif self._connections() > self._most and scope["path"] != _ALWAYS:
             refusal = problems.answer(Request(scope), TooManyConnectionsError(self._most))
             await refusal(scope, receive, send)
         else:
-            await self._app(scope, receive, _WithHeaders(scope, send))
+            await self._app(scope, receive, send_completed)
 
 
-class _WithHeaders:
-    """Sends on, with the headers that belong to every answer."""
+class SilentConnections:
+    """Closes connections that were silent for `patience`: uvicorn waits for headers without an end.
 
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self._scope: Final = scope
-        self._send: Final = send
-        self._page: Message | None = None
+    Silent is one that was neither asked for anything nor closed by its client.
+    """
 
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = message.setdefault("headers", [])
-            if b"x-trace-id" not in protect(headers):  # it is none of our own calls
-                headers.append((b"x-trace-id", (trace_of(Request(self._scope)) or new_trace_id()).encode()))
-                if any(name == b"content-type" and value.startswith(b"text/html") for name, value in headers):
-                    self._page = message
-                    return
-        elif self._page is not None:
-            let_page_run(self._page["headers"], message.get("body", b""))
-            await self._send(self._page)
-            self._page = None
-        await self._send(message)
+    def __init__(self, patience: timedelta) -> None:
+        self._patience: Final = patience.total_seconds()
+        self._since: dict[Any, tuple[object, float]] = {}
+
+    def close(self, connections: Iterable[Any], now: float) -> None:
+        """`connections` are uvicorn's protocols: each has the `cycle` of its last request. `now` is in seconds."""
+        silent = {each: each.cycle for each in connections if _is_silent(each)}
+        self._since = {each: self._seen(each, request, now) for each, request in silent.items()}
+        for each, (_, since) in self._since.items():
+            if now - since >= self._patience:
+                each.transport.close()
+
+    def _seen(self, connection: Any, request: object, now: float) -> tuple[object, float]:
+        """Since when it has waited after the same request: another one may have come and gone unseen."""
+        seen = self._since.get(connection)
+        return seen if seen is not None and seen[0] is request else (request, now)
+
+
+def _is_silent(connection: Any) -> bool:
+    request: Any = getattr(connection, "cycle", _NONE)  # None: there was none yet
+    if request is _NONE or connection.transport.get_write_buffer_size():
+        return False
+    return request is None or bool(request.response_complete)

@@ -1,4 +1,4 @@
-"""Problems (RFC 9457): the answer that an error becomes, and the calls that explain each type."""
+"""Problems (RFC 9457): the answer that an error becomes."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobtrail import errors
-from jobtrail.api import links, representation
+from jobtrail.api import links
 from jobtrail.api.access import challenge
-from jobtrail.api.browsers import protect
-from jobtrail.api.headers import trace_of
+from jobtrail.api.headers import complete, trace_of
 from jobtrail.api.problem_types import (
-    BY_SLUG,
     INTERNAL,
     OF_STATUS,
     PROBLEM_TYPES,
     BodyTooSlowError,
-    ProblemNotFoundError,
     ProblemType,
     TooManyConnectionsError,
 )
@@ -73,22 +70,8 @@ def answer(request: Request, error: Exception) -> Response:
     if kind.status == HTTPStatus.UNPROCESSABLE_ENTITY:
         content["errors"] = [{"pointer": clip(flaw.pointer, 1000), "detail": clip(flaw.detail, 1000)} for flaw in flaws]
     response = Response(to_json(content), kind.status, {**_headers(request, error), "X-Trace-Id": trace_id}, MEDIA_TYPE)
-    protect(response.raw_headers)
+    complete(response.raw_headers, request)
     return response
-
-
-class ProblemRoutes:
-    """/problems."""
-
-    async def list_problems(self, request: Request) -> Response:
-        """Every kind of problem that this service knows."""
-        return representation.answer({"items": [_explained(request, each) for each in BY_SLUG.values()]})
-
-    async def get_problem(self, request: Request, slug: str) -> Response:
-        """One kind of problem: what it means and what to do about it."""
-        if slug not in BY_SLUG:
-            raise ProblemNotFoundError(slug)
-        return representation.answer(_explained(request, BY_SLUG[slug]))
 
 
 def _detail(error: Exception, kind: ProblemType, flaws: Sequence[FieldError]) -> str:
@@ -156,20 +139,3 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return "The request was refused"
-
-
-def _explained(request: Request, kind: ProblemType) -> dict[str, Any]:
-    what = {
-        "type": links.path(request, links.PROBLEM, slug=kind.slug),
-        "status": kind.status,
-        "title": kind.title,
-    }
-    example = {
-        **what,
-        "detail": "What exactly was wrong with this request.",
-        "instance": "/the/path/that/was/called",
-        "trace_id": "0af7651916cd43dd8448eb211c80319c",
-    }
-    if kind.status == HTTPStatus.UNPROCESSABLE_ENTITY:
-        example["errors"] = [{"pointer": "/args/n", "detail": "What is wrong there."}]
-    return {**what, "meaning": kind.meaning, "example": example}

@@ -1,22 +1,38 @@
-"""Query parameters. An unknown name is refused: a filter with a typo would list everything."""
+"""Query parameters, the cursor of a list among them. An unknown name is refused: a filter with a typo would list
+everything.
+"""
 
-from collections.abc import Collection, Sequence
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
+from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from starlette.requests import Request
 
 from jobtrail import limits
-from jobtrail.api import cursor
 from jobtrail.api.schemas import AnyStatus
 from jobtrail.errors import FieldError, InvalidInputError
-from jobtrail.jobs.query import Filter, Page
+from jobtrail.jobs.query import Cursor, Filter, Page
 from jobtrail.status import Status
 from jobtrail.task.storable import MAX_FLAWS, check, visible
-from jobtrail.task.submission import Documented, Moment
+from jobtrail.task.submission import Moment
 
 MOST_VALUES: Final = 50
 """Of one filter."""
+
+OTHER_NAMES: Final = "jobtrail.other_names"
+"""In the scope of a request whose query may have names that are none of ours."""
+
+REPEATABLE: Final = ("status", "task", "queue", "tag", "trace_id", "include")
+
+_LAYOUT: Final = struct.Struct(">Bq16s")
+"""A cursor: its version, microseconds since 1970, the id of a job."""
+
+_VERSION: Final = 1
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _split(found: Any) -> Any:
@@ -63,7 +79,7 @@ class Listing(Filters):
         """Raises InvalidInputError."""
         return Page(
             limit=self.limit,
-            after=None if self.cursor is None else cursor.read(self.cursor),
+            after=None if self.cursor is None else read_cursor(self.cursor),
             heavy=bool({"args", "result"}.intersection(self.include)),
             filter=self.filter(created_by=only_of),
         )
@@ -92,24 +108,6 @@ class CancelQuery(BaseModel):
     reason: Annotated[Reason | None, Field(description="Kept in the row and the history.")] = None
 
 
-class CancelBody(Documented):
-    """Why; the whole body may be left out."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reason: Annotated[Reason | None, Field(description="Kept in the row and the history.")] = None
-
-
-class RetryBody(Documented):
-    """Nothing can be said of a retry; what is said all the same would be taken for done."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-OTHER_NAMES: Final = "jobtrail.other_names"
-"""In the scope of a request whose query may have names that are none of ours."""
-
-
 def once(request: Request, known: Collection[str], *, but: Collection[str] = ()) -> dict[str, str]:
     """The parameters of a query in which only the names in `but` may repeat, and none but the `known` ones occur; among
     a host's routes others are left out, since its guards may read them.
@@ -132,4 +130,23 @@ def once(request: Request, known: Collection[str], *, but: Collection[str] = ())
     return found
 
 
-REPEATABLE: Final[Sequence[str]] = ("status", "task", "queue", "tag", "trace_id", "include")
+def write_cursor(cursor: Cursor) -> str:
+    """The cursor as opaque text."""
+    packed = _LAYOUT.pack(_VERSION, (cursor.created_at - _EPOCH) // timedelta(microseconds=1), cursor.id.bytes)
+    return urlsafe_b64encode(packed).rstrip(b"=").decode()
+
+
+def read_cursor(text: str) -> Cursor:
+    """Raises InvalidInputError for anything that `write_cursor` did not make."""
+    try:
+        version, microseconds, job_id = _LAYOUT.unpack(
+            urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+        )
+        cursor = Cursor(_EPOCH + timedelta(microseconds=microseconds), UUID(bytes=job_id))
+        if (version, write_cursor(cursor)) == (_VERSION, text):
+            return cursor
+    except (ValueError, struct.error, OverflowError):
+        pass
+    raise InvalidInputError(
+        [FieldError("?cursor", "this is no cursor of this list: take next_cursor as it was given")]
+    ) from None

@@ -1,29 +1,29 @@
-"""The route class of every call: its errors become problems, and its answer has its trace id."""
+"""The route class of every call: reads the body, makes problems of errors, completes the headers of the answer."""
 
+import asyncio
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, ClassVar, Final
 from urllib.parse import unquote_to_bytes
 
 from fastapi.routing import APIRoute
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope as HttpScope
 
 from jobtrail.api import problems
-from jobtrail.api.body import read
-from jobtrail.api.browsers import protect
 from jobtrail.api.context import ApiContext
-from jobtrail.api.headers import trace_of
+from jobtrail.api.headers import complete
 from jobtrail.api.links import HOSTED, Hosted
+from jobtrail.api.problem_types import BodyTooLargeError, BodyTooSlowError, ContentTypeError
 from jobtrail.errors import FieldError, InvalidInputError
-from jobtrail.ids import new_trace_id
 from jobtrail.ops.access import Scope
+from jobtrail.task.storable import parse
 
-CONCRETE: Final = frozenset({"batch", "bulk"})
+_CONCRETE: Final = frozenset({"batch", "bulk"})
 """Words that stand in the path of other calls where the id of a job would be."""
 
-Answer = Callable[[Request], Coroutine[Any, Any, Response]]
+_JSON: Final = "application/json"
 
 
 class ProblemRoute(APIRoute):
@@ -47,11 +47,11 @@ class ProblemRoute(APIRoute):
     def matches(self, scope: HttpScope) -> tuple[Match, HttpScope]:
         """Concrete paths come before templated ones (OpenAPI 3.1, section 4.8.8.2), whatever the method."""
         match, found = super().matches(scope)
-        if match is not Match.NONE and found.get("path_params", {}).get("job_id") in CONCRETE:
+        if match is not Match.NONE and found.get("path_params", {}).get("job_id") in _CONCRETE:
             return Match.NONE, {}
         return match, found
 
-    def get_route_handler(self) -> Answer:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         proceed = super().get_route_handler()
         field = self.body_field
 
@@ -62,23 +62,32 @@ class ProblemRoute(APIRoute):
                 await self.context.access.admit(request, self.needs)
                 _refuse_bytes(request)
                 if field is not None:
-                    request = await read(
-                        request,
-                        limit=self.context.max_body,
-                        within=self.context.body_timeout,
-                        required=field.field_info.is_required(),
-                    )
+                    request = await _read(request, self.context, required=field.field_info.is_required())
                 response = await proceed(request)
             except Exception as error:
                 if problems.is_for_the_host(request, error):
                     raise
                 return problems.answer(request, error)
-            if "X-Trace-Id" not in response.headers:
-                response.headers["X-Trace-Id"] = trace_of(request) or new_trace_id()
-            protect(response.raw_headers)
+            complete(response.raw_headers, request)
             return response
 
         return answer
+
+
+class _ReadRequest(Request):
+    """A request whose body was read: FastAPI gets the value and does not parse it again."""
+
+    def __init__(self, request: Request, raw: bytes, value: object) -> None:
+        super().__init__(request.scope, request.receive)
+        self._headers = request.headers
+        self._raw = raw
+        self._value = value
+
+    async def body(self) -> bytes:
+        return self._raw
+
+    async def json(self) -> Any:
+        return self._value
 
 
 def _refuse_bytes(request: Request) -> None:
@@ -93,3 +102,50 @@ def _refuse_bytes(request: Request) -> None:
         raise InvalidInputError(
             [FieldError("?", "the query must be UTF-8, with all but ASCII percent-encoded")]
         ) from None
+
+
+async def _read(request: Request, context: ApiContext, *, required: bool) -> _ReadRequest:
+    """The request with its body: announced as JSON, within the limit, strictly parsed. Empty is none if not `required`.
+
+    Raises ContentTypeError, BodyTooLargeError, BodyTooSlowError, NotJsonError, InvalidInputError, and ClientDisconnect.
+    """
+    if required:
+        _require_json(request)
+    within = context.body_timeout.total_seconds()
+    try:
+        async with asyncio.timeout(within):
+            raw = await _take(request, context.max_body)
+    except TimeoutError:
+        raise BodyTooSlowError(within) from None
+    if not required:
+        if not raw:
+            return _ReadRequest(request, b"", None)
+        _require_json(request)
+    return _ReadRequest(request, raw, parse(raw))
+
+
+def _require_json(request: Request) -> None:
+    """`application/json`, or a type built on it (RFC 6839, section 3.1)."""
+    said = request.headers.get("content-type")
+    if said == _JSON:
+        return
+    media = (said or "").partition(";")[0].strip().lower()
+    if media != _JSON and not (media.startswith("application/") and media.endswith("+json")):
+        raise ContentTypeError(said)
+
+
+async def _take(request: Request, limit: int) -> bytes:
+    """The bytes, or BodyTooLargeError as soon as the limit is passed: by the announcement, else while reading."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and (len(announced) > len(str(limit)) + 20 or int(announced) > limit):
+        raise BodyTooLargeError(limit)
+    taken, more = bytearray(), True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        taken += message.get("body", b"")
+        if len(taken) > limit:
+            raise BodyTooLargeError(limit)
+        more = message.get("more_body", False)
+    return bytes(taken)

@@ -10,11 +10,10 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from jobtrail import records
-from jobtrail.limits import MAX_BATCH
 from jobtrail.ops.keys import KeyRecord
 from jobtrail.records import shown_fields
 from jobtrail.status import Status
-from jobtrail.task.submission import Documented, Submission
+from jobtrail.task.submission import Documented
 
 # an enumeration would be a schema of its own, under a name that a host may have too
 AnyStatus = Literal["pending", "running", "succeeded", "failed", "cancelled"]
@@ -100,14 +99,6 @@ class NewAccessKey(AccessKey):  # type: ignore[misc, valid-type] # made from the
     """With the key itself, this once."""
 
     key: Annotated[str, Field(description="Send it as `Authorization: Bearer KEY`. It is never shown again.")]
-
-
-class Batch(Documented):
-    """Jobs that are stored together or not at all."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    jobs: Annotated[list[Submission], Field(min_length=1, max_length=MAX_BATCH)]
 
 
 class Bulk(Shape):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from chaos import clocked, leash, tasks
 from jobtrail import app, cli
-from jobtrail.api import submissions
+from jobtrail.api import jobs
 from jobtrail.worker.node import Node
 
 IMPORTED = (app, tasks)
@@ -80,7 +80,7 @@ def _become(order: Order) -> NoReturn:
     if order.dies == "answer":
         Node.launch = _die  # type: ignore[assignment,method-assign]
     elif order.dies == "commit":
-        submissions.submit = _committed(submissions.submit)  # type: ignore[attr-defined]
+        jobs.submit = _committed(jobs.submit)  # type: ignore[attr-defined]
     sys.argv = ["jobtrail", *order.words]
     (clocked if clocked.WRONG_BY in order.environ else cli).main()
     sys.exit(0)

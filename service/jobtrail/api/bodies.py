@@ -1,0 +1,177 @@
+"""The bodies that calls take, each with the examples that the documentation shows."""
+
+from typing import Annotated, Any, Final
+
+from fastapi.openapi.models import Example
+from pydantic import ConfigDict, Field, StrictBool, field_validator
+
+from jobtrail.api.query import Filters, Reason
+from jobtrail.api.schemas import AnyAction
+from jobtrail.jobs.bulk import Action
+from jobtrail.limits import MAX_BATCH
+from jobtrail.ops.access import SCOPES, Scope
+from jobtrail.ops.keys import MAX_LIFE, MIN_LIFE, NAME_PATTERN
+from jobtrail.task.submission import WHOLE, Documented, Moment, Seconds, Submission
+
+Examples = dict[str, Example]
+
+_LEAST: Final = {"task": "send_email", "args": {"to": "ann@example.org"}}
+
+SUBMISSIONS: Final[Examples] = {
+    "least": {"summary": "A task and its arguments", "value": _LEAST},
+    "all": {
+        "summary": "Everything that can be said",
+        "value": {
+            **_LEAST,
+            "queue": "mail",
+            "priority": 7,
+            "tags": ["customer:42"],
+            "run_at": "2030-01-31T12:00:00Z",
+            "ttl": 86400,
+            "timeout": 30,
+            "max_attempts": 5,
+        },
+    },
+}
+
+AMENDMENTS: Final[Examples] = {
+    "keep": {"summary": "Keep the row for ever", "value": {"ttl": None}},
+    "later": {"summary": "Not before a time", "value": {"run_at": "2030-01-31T12:00:00Z"}},
+}
+
+
+class Batch(Documented):
+    """Jobs that are stored together or not at all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    jobs: Annotated[list[Submission], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+BATCHES: Final[Examples] = {
+    "two": {"summary": "Two jobs, both or none", "value": {"jobs": [_LEAST, {**_LEAST, "priority": 9}]}}
+}
+
+
+class CancelBody(Documented):
+    """Why; the whole body may be left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[Reason | None, Field(description="Kept in the row and the history.")] = None
+
+
+class RetryBody(Documented):
+    """Nothing can be said of a retry; what is said all the same would be taken for done."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+_LISTS: Final = ("status", "task", "queue", "tag", "trace_id")
+_TIMES: Final = ("created_after", "created_before")
+
+
+def _name_something(said: dict[str, Any]) -> None:
+    """Says in JSON Schema what the validators ask for."""
+    for name in _LISTS:
+        said["properties"][name]["minItems"] = 1
+    times = [{"properties": {name: {"type": "string"}}, "required": [name]} for name in _TIMES]
+    said["anyOf"] = [*({"required": [name]} for name in _LISTS), *times]
+
+
+class BulkFilter(Documented, Filters):
+    """Which jobs, as in the list; it must name something."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_name_something)
+
+    @field_validator(*_LISTS)
+    @classmethod
+    def _names_one(cls, values: list[str]) -> list[str]:
+        if not values:
+            raise ValueError("an empty list would mean any: name one at least, or leave the field out")
+        return values
+
+
+def _fitting(action: Action) -> dict[str, Any]:
+    """The JSON Schema of a body with this action."""
+    statuses = {"items": {"enum": [str(each) for each in action.statuses]}}
+    said = {"action": {"const": str(action)}, "filter": {"properties": {"status": statuses}}}
+    return {"properties": said if action is Action.CANCEL else {**said, "reason": {"type": "null"}}}
+
+
+MOST_MOVED: Final = 10_000
+"""Jobs of one call, so that its answer comes within seconds."""
+
+
+class BulkBody(Documented):
+    """What to do with which jobs. `limit` jobs at most are changed, the oldest first; call again for the rest."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra={"anyOf": [_fitting(action) for action in Action]}
+    )
+
+    action: AnyAction
+    filter: BulkFilter
+    dry_run: Annotated[StrictBool, Field(description="Only count.")] = False
+    reason: Annotated[Reason | None, Field(description="Of a cancel: kept in the rows and the history.")] = None
+    limit: Annotated[int, Field(strict=True, ge=1, le=MOST_MOVED, description="How many jobs at most."), WHOLE] = (
+        MOST_MOVED
+    )
+
+
+BULKS: Final[Examples] = {
+    "count": {
+        "summary": "How many would be retried",
+        "value": {"action": "retry", "filter": {"status": ["failed"], "task": ["send_email"]}, "dry_run": True},
+    },
+    "cancel": {
+        "summary": "Cancel what waits in a queue",
+        "value": {"action": "cancel", "filter": {"status": ["pending"], "queue": ["mail"]}, "reason": "sent by hand"},
+    },
+}
+
+
+class PauseBody(Documented):
+    """Why; the whole body may be left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[Reason | None, Field(description="For whoever wonders why nothing runs.")] = None
+
+
+PAUSES: Final[Examples] = {"why": {"summary": "With a reason", "value": {"reason": "the provider is down"}}}
+
+
+class KeyBody(Documented):
+    """A key that is wanted. Without an end it lives until it is revoked."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "not": {
+                "properties": {"expires_in": {"type": "number"}, "expires_at": {"type": "string"}},
+                "required": ["expires_in", "expires_at"],
+            }
+        },
+    )
+
+    name: Annotated[
+        str, Field(strict=True, pattern=NAME_PATTERN, description="Of the caller, which will be `key:NAME`.")
+    ]
+    scopes: Annotated[
+        list[Scope], Field(min_length=1, max_length=len(SCOPES), description="What it may do: any of these.")
+    ]
+    expires_in: Annotated[
+        Annotated[Seconds, Field(ge=MIN_LIFE, le=MAX_LIFE)] | None, Field(description="Seconds from now.")
+    ] = None
+    expires_at: Annotated[
+        Moment | None, Field(description="Instead: a time in the next ten years (RFC 3339 with a zone).")
+    ] = None
+
+
+KEYS: Final[Examples] = {
+    "submit": {
+        "summary": "For a program that submits, for 90 days",
+        "value": {"name": "shop", "scopes": ["submit"], "expires_in": 7_776_000},
+    }
+}
