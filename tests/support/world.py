@@ -142,6 +142,16 @@ async def reached(services: Services, job_id: UUID, status: Status, *, within: f
     return await until(job, within=within)
 
 
+async def ran(services: Services, task: str, **wanted: Any) -> Job:
+    """Submitted, and run to its end by a node that is there."""
+    return await ended(services, (await submitted(services, task, **wanted)).id)
+
+
+async def running(services: Services, task: str, **wanted: Any) -> Job:
+    """Submitted, and begun by a node that is there."""
+    return await reached(services, (await submitted(services, task, **wanted)).id, Status.RUNNING)
+
+
 JUDGE: Final = UUID(int=1)
 
 _SEAT = """
