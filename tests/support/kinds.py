@@ -6,7 +6,7 @@ import time
 from jobtrail import Fail, JobContext, Retry, task
 
 LONG = 60.0
-DEAF = 3.0
+DEAF = 6.0
 """Seconds that a deaf task goes on; longer than the graces of the tests."""
 
 _AGAIN = Retry(base=0.01, max=0.01, on=(ConnectionError,))

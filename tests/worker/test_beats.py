@@ -67,7 +67,7 @@ async def test_two_apps_in_one_schema_are_told_of_each_other(
     await place.psql.execute(JOIN, uuid4(), None)  # a node of the release before
     if comes == "before":
         await place.psql.execute(*joined)
-    async with world.node_at(services, place) as node:
+    async with world.node_at(services, place, lease=timedelta(seconds=0.8)) as node:
         own = "SELECT modules ->> 'noop' FROM jobtrail.nodes WHERE id = $1"
         assert await until(lambda: place.value(own, node.id)) == "support.tasks"
         await node.neighbours.loop.ticked()

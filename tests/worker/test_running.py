@@ -26,7 +26,7 @@ RESULTS: Final[list[tuple[str, dict[str, Any], object]]] = [
     ("give", {"what": "text"}, "text"),
     ("hold_in_thread", {"seconds": 0}, "released"),
 ]
-# exits, interrupts and the like: test_zoo.py
+# exits, interrupts and the like: tests/verification/zoo
 ERRORS: Final[list[tuple[str, dict[str, Any], str, str]]] = [
     ("fail", {"how": "error"}, "ValueError", "as asked"),
     ("fail", {"how": "nul"}, "ValueError", "a\\u0000b\\ud800c"),
