@@ -23,9 +23,8 @@ from jobtrail.status import Status
 from jobtrail.task.submission import Submission
 from support import tasks, world
 from support.proxy import Proxy
-from support.rescuer import rescuing
 from support.until import until
-from support.world import Place, judge
+from support.world import Place, judge, rescuing
 
 LEASE = timedelta(seconds=1)
 
