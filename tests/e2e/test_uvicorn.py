@@ -59,9 +59,11 @@ def go(jobs: Jobs):
 
 if __name__ == "__main__":
     more = {"reload": True, "reload_delay": 0.1} if "reload" in sys.argv else {"workers": 2}
-    uvicorn.run(APP, port=int(sys.argv[1]), **more)
+    uvicorn.run(APP, port=int(sys.argv[1]), timeout_worker_healthcheck=60, **more)
 """
-"""What many begin with: the script itself starts the server, which imports it again in processes that it spawns."""
+"""What many begin with: the script itself starts the server, which imports it again in processes that it spawns. On a
+busy machine that takes longer than uvicorn's 5 s, after which it would kill them.
+"""
 
 
 class App:
