@@ -11,6 +11,7 @@ from jobtrail.settings import PREFIX
 from support import world
 from support.bouncer import pgbouncer
 
+_LONGEST = {"verification", "e2e", "demo", "cli", "test_readme.py"}
 _SERVER = pytest.StashKey[EmbeddedPostgres]()
 
 
@@ -36,6 +37,11 @@ def _server_of(config: pytest.Config) -> EmbeddedPostgres:
 def pytest_configure_node(node: Any) -> None:
     """All workers of a parallel run share one server, which the process that started them stops."""
     node.workerinput["postgres"] = str(_server_of(node.config).folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that no worker of a parallel run is left alone with it at the end."""
+    items.sort(key=lambda item: _LONGEST.isdisjoint(item.path.parts))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,8 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from jobtrail.records import Job
 from jobtrail.status import Status
 from support import world
-from support.rescuer import rescuing
-from support.world import judge
+from support.world import judge, rescuing
 
 
 async def main(seconds: float, lease: timedelta) -> int:

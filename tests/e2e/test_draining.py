@@ -12,13 +12,13 @@ import pytest
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.migrate import migrate
 from jobtrail.db.url import normalize
-from support.hosting import TASKS, Unfinished, ends, never_ending, nobody_is_in, running, submitted
+from support.hosting import Unfinished, ends, never_ending, nobody_is_in, running, submitted
 from support.served import CHECKOUT, Served, Started, Working
 from support.until import until
 from support.world import Place
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
-QUICK = {**CHECKOUT, **TASKS, "JOBTRAIL_CANCEL_GRACE": "0.3s", "JOBTRAIL_PROCESSES": "3"}
+QUICK = {**CHECKOUT, "JOBTRAIL_CANCEL_GRACE": "0.3s", "JOBTRAIL_PROCESSES": "3"}
 SUCCEEDED, LOST, AGAIN = ("succeeded", None), ("failed", "lost"), ("pending", "lost")
 ADD = {"task": "add", "args": {"a": 1, "b": 2}}
 

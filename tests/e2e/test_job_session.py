@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Self
 from uuid import UUID
 
@@ -16,6 +17,7 @@ import pytest
 from jobtrail.jobs.rescue import rescue_batch
 from support import world
 from support.gates import Gate, gate
+from support.job_session_worker import work
 from support.proxy import Loss, Proxy
 from support.rows import trail
 from support.served import CHECKOUT
@@ -74,13 +76,10 @@ class Job:
 
     async def succeed(self) -> None:
         """What is left of the way: rescue, and another worker, who finds nothing to do when the first had succeeded."""
-
         await self.place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now() WHERE status = 'running'")
         await rescue_batch(self.place.database, node=await judge(self.place), actor="node x", most=1)
         if await self.place.value("SELECT status FROM jobtrail.jobs") == "pending":
-            async with Worker.start(self.place.url.sqlalchemy) as successor:
-                successor.go_on()
-                assert await successor.said() == "YES"
+            assert await work(self.place.url.sqlalchemy, timedelta(seconds=LEASE)) == "YES"
         assert await self.found() == BOTH
 
     async def attempts(self) -> int:

@@ -19,6 +19,8 @@ from support.servers import environment
 from support.until import until
 
 CHECKOUT = Path(__file__).parents[2]
+THEIRS = "postgresql://host:secret@127.0.0.1:9/theirs"
+"""Of a host app: nothing is tried out there."""
 
 ENDS = {
     ("sum_range", "succeeded", 1): 1,
@@ -172,7 +174,8 @@ async def check_the_commands(client: httpx.AsyncClient, demo: Demo, folder: Path
 
 
 async def test_what_a_killed_demo_was_doing_ends_or_begins_again(folder: Path, client: httpx.AsyncClient) -> None:
-    async with Demo.start(folder, JOBTRAIL_LEASE="2s") as demo:
+    async with Demo.start(folder, JOBTRAIL_LEASE="2s", DATABASE_URL=THEIRS) as demo:
+        assert "the embedded PostgreSQL" in await demo.says("Jobtrail demo on")
         await demo.answers()
         once = await submit(client, demo, "nap", args={"seconds": 600}, max_attempts=1)
         twice = await submit(client, demo, "nap", args={"seconds": 3})
@@ -224,13 +227,8 @@ async def test_a_taken_port_is_one_line(folder: Path) -> None:
     assert "JOBTRAIL_PORT" in demo.complained[0]
 
 
-async def test_the_database_of_a_host_app_is_not_tried_out_on(folder: Path) -> None:
-    theirs = "postgresql://host:secret@127.0.0.1:9/theirs"
-    async with Demo.start(folder, DATABASE_URL=theirs) as demo:
-        assert "the embedded PostgreSQL" in await demo.says("Jobtrail demo on")
-        await demo.answers()
-        assert (await demo.stop())[0] == 0
-    async with Demo.start(folder, JOBTRAIL_DATABASE_URL=theirs) as demo:
+async def test_a_database_that_it_may_not_try_out_is_not_shown(folder: Path) -> None:
+    async with Demo.start(folder, JOBTRAIL_DATABASE_URL=THEIRS) as demo:
         assert await demo.ended() == 3
     assert "secret" not in "".join([*demo.said, *demo.complained])
 

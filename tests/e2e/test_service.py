@@ -4,7 +4,6 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from jobtrail.db.embedded import EmbeddedPostgres
@@ -47,7 +46,6 @@ async def test_the_whole_way_and_an_idle_end(folder: Path, place: Place) -> None
 
 
 async def test_kill_9_in_the_middle_of_a_job(folder: Path, place: Place) -> None:
-    lease, tick, slack = timedelta(seconds=2), timedelta(seconds=0.55), timedelta(seconds=1)
     gate = folder / "gate"
     async with served(folder, place, JOBTRAIL_LEASE="2s", JOBTRAIL_SLOTS="2") as service:
         once = await service.submit("wait_for", args={"gate": str(gate)})
@@ -56,12 +54,10 @@ async def test_kill_9_in_the_middle_of_a_job(folder: Path, place: Place) -> None
             await service.reached(job_id, "running")
         waiting = await service.submit("wait_for", args={"gate": str(gate)})
         service.signal(signal.SIGKILL)
-        killed = datetime.now(UTC)
         assert (await service.ended())[0] == -signal.SIGKILL
     assert await place.value("SELECT count(*) FROM jobtrail.jobs WHERE status = 'running'") == 2
     gate.touch()
     async with served(folder, place, JOBTRAIL_LEASE="2s") as again:
-        back = datetime.now(UTC)
         lost = await again.reached(once, "failed")
         assert (lost["error"]["type"], lost["attempt"], lost["result"]) == ("lost", 1, None)
         assert (await again.reached(twice, "succeeded"))["result"] == "attempt 2"
@@ -70,36 +66,7 @@ async def test_kill_9_in_the_middle_of_a_job(folder: Path, place: Place) -> None
         for job_id in (once, twice):
             left = next(move for move in await again.moves(job_id) if move["from_status"] == "running")
             assert left["error"]["type"] == "lost"
-            # who was just started judges nobody for the better part of a lease
-            assert datetime.fromisoformat(left["at"]) <= max(killed + lease, back + lease * 0.75) + tick + slack
     assert await place.value("SELECT count(*) FROM jobtrail.jobs WHERE status = 'running'") == 0
-
-
-async def test_sigterm_lets_a_short_job_end(folder: Path, place: Place) -> None:
-    gate = folder / "gate"
-    async with served(folder, place) as service:
-        job_id = await service.submit("wait_for", args={"gate": str(gate)})
-        await service.reached(job_id, "running")
-        service.signal(signal.SIGTERM)
-        await until(lambda: refuses(service))
-        assert service.process.returncode is None
-        gate.touch()
-        assert (await service.ended())[0] == 0
-    assert await ends(place) == {job_id: ("succeeded", None)}
-
-
-async def test_what_outlasts_the_grace_ends_by_its_rule_at_once(folder: Path, place: Place) -> None:
-    gate = folder / "gate"
-    async with served(folder, place, JOBTRAIL_GRACE="0s") as service:
-        tasks = [("wait_for", 1), ("wait_for", 2), ("wait_in_thread", 1)]
-        ids = [await service.submit(task, args={"gate": str(gate)}, max_attempts=attempts) for task, attempts in tasks]
-        for job_id in ids:
-            await service.reached(job_id, "running")
-        service.signal(signal.SIGTERM)
-        assert (await service.ended())[0] == 0
-    assert await ends(place) == dict(
-        zip(ids, [("failed", "lost"), ("pending", "lost"), ("failed", "lost")], strict=True)
-    )
 
 
 async def test_a_database_that_goes_away_and_comes_back(folder: Path) -> None:
@@ -139,18 +106,3 @@ async def check_an_outage(service: Served, gate: Path) -> None:
 
 async def is_ready(service: Served) -> bool:
     return (await service.client.get("/health/ready")).status_code == 200
-
-
-async def refuses(service: Served) -> bool:
-    """Whether nobody listens there any more."""
-    try:
-        _, writer = await asyncio.open_connection(service.client.base_url.host, service.client.base_url.port)
-    except ConnectionRefusedError:
-        return True
-    writer.close()
-    return False
-
-
-async def ends(place: Place) -> dict[str, tuple[str, str | None]]:
-    rows = await place.rows("SELECT id::text, status, error ->> 'type' AS type FROM jobtrail.jobs")
-    return {row["id"]: (row["status"], row["type"]) for row in rows}

@@ -1,10 +1,12 @@
 """The command line as a person or a script calls it: each call is a process of its own."""
 
 import asyncio
+import codecs
 import fcntl
 import json
 import os
 import pty
+import re
 import struct
 import sys
 import termios
@@ -15,9 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from support.servers import environment
+from support.until import until
 
 TOP = Path(__file__).parents[2]
 
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 _FORCED = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 
@@ -109,18 +113,70 @@ class Command:
 
     async def in_terminal(self, columns: int, *words: str, typed: str = "", **more: str) -> str:
         """All that a terminal of this width is sent, what is `typed` there included."""
-        ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        environ = _environment({"TERM": "xterm", **self.variables, **more})
-        process = await asyncio.create_subprocess_exec(
-            *_PYTHON, *words, cwd=self.folder, env=environ, stdin=theirs, stdout=theirs, stderr=theirs
-        )
-        os.close(theirs)
-        os.write(ours, typed.encode())
-        said = await asyncio.to_thread(_read, ours)
+        async with terminal(self, *words, columns=columns, **more) as shown:
+            shown.type(typed)
+            await shown.closed.wait()
+            return shown.sent.replace("\r\n", "\n")
+
+
+class Terminal:
+    """With somebody in front of it, who sees what is written as it is written: all of that is `sent`."""
+
+    def __init__(self, process: asyncio.subprocess.Process, file: int) -> None:
+        self.process = process
+        self.sent = ""
+        self.closed = asyncio.Event()
+        self._file = file
+
+    @property
+    def lines(self) -> list[str]:
+        """All lines that were ever shown, those too that were written over since."""
+        return re.split(r"[\r\n]+", _ESCAPE.sub("", self.sent))
+
+    async def shows(self, *texts: str) -> str:
+        """Wait for a line that has all of these; the last one that has."""
+
+        async def line() -> str | None:
+            return next((each for each in reversed(self.lines) if all(text in each for text in texts)), None)
+
+        return str(await until(line))
+
+    async def ended(self) -> int:
+        return await asyncio.wait_for(self.process.wait(), 60)
+
+    def type(self, text: str) -> None:
+        os.write(self._file, text.encode())
+
+
+@asynccontextmanager
+async def terminal(command: Command, *words: str, columns: int = 80, **more: str) -> AsyncIterator[Terminal]:
+    """`jobtrail` in a terminal of this width; killed at the end, should it still be there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = await asyncio.create_subprocess_exec(
+        *_PYTHON, *words, cwd=command.folder, stdin=theirs, stdout=theirs, stderr=theirs,
+        env=_environment({"TERM": "xterm", **command.variables, **more}),
+    )  # fmt: skip
+    os.close(theirs)
+    found, decoder = Terminal(process, ours), codecs.getincrementaldecoder("utf-8")()
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        try:
+            found.sent += decoder.decode(os.read(ours, 65536))
+        except OSError:  # EIO: the other side is closed
+            loop.remove_reader(ours)
+            found.closed.set()
+
+    loop.add_reader(ours, read)
+    try:
+        yield found
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
+        loop.remove_reader(ours)
         os.close(ours)
-        return said.replace("\r\n", "\n")
 
 
 async def ended(process: asyncio.subprocess.Process) -> Done:
@@ -136,11 +192,3 @@ _PYTHON = (sys.executable, "-m", "jobtrail")
 def _environment(variables: Mapping[str, str], package: Path = TOP) -> dict[str, str]:
     found = environment(PYTHONPATH=f"{package / 'service'}:{TOP / 'tests'}")
     return {name: value for name, value in found.items() if name not in _FORCED} | dict(variables)
-
-
-def _read(terminal: int) -> str:
-    said = b""
-    with suppress(OSError):  # EIO: the other side is closed
-        while chunk := os.read(terminal, 65536):
-            said += chunk
-    return said.decode()

@@ -1,4 +1,7 @@
-"""Tasks for services that are processes of their own: what happens when, is said by files."""
+"""Tasks for services that are processes of their own: what happens when, is said by files.
+
+The deaf go on for ever, whatever they are told, each in another kind of place: only for processes that end.
+"""
 
 import asyncio
 import time
@@ -51,3 +54,31 @@ async def never_listen() -> None:
 @task
 async def fail(message: str) -> None:
     raise ValueError(message)
+
+
+DEAF = ("deaf_on_loop", "deaf_in_thread", "deaf_in_process")
+
+
+@task
+async def deaf_on_loop(begun: Path) -> None:
+    begun.touch()
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.02)
+
+
+@task
+def deaf_in_thread(context: JobContext, begun: Path) -> None:
+    """With a context, so that it could hear."""
+    assert context.attempt
+    begun.touch()
+    while True:
+        time.sleep(0.02)
+
+
+@task(runs_in="process")
+def deaf_in_process(begun: Path) -> None:
+    while True:
+        with suppress(BaseException):
+            begun.touch()
+            time.sleep(0.02)

@@ -1,7 +1,6 @@
 """A task in a process of its own that is told to end, and what it hears of it."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -56,8 +55,10 @@ def _poll(context: JobContext) -> None:
 
 def _go_deaf(context: JobContext) -> None:
     """And end with words unread: then the system resets the line."""
-    with contextlib.suppress(asyncio.CancelledError):
+    try:
         time.sleep(60)
+    except asyncio.CancelledError:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     context.log.warning("last words")
     os._exit(7)
 

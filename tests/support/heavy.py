@@ -70,10 +70,6 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-def _deep(n: int = 0) -> int:
-    return _deep(n + 1) + 1
-
-
 def _exhaust() -> int:
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (2**30, before[1]))
@@ -118,14 +114,9 @@ def _leave_a_program() -> None:
 _ENDS: dict[str, Callable[[JobContext], Any]] = {
     "none": lambda _: None,
     "date": lambda _: {"day": date(2026, 1, 2)},
-    "object": lambda _: object(),
     "large": lambda _: "x" * 6000,
     "error": lambda _: _raise(ValueError("as asked")),
     "no pickle": lambda _: _raise(NoPickleError(much="x")),
-    "exit": lambda _: sys.exit(3),
-    "interrupt": lambda _: _raise(KeyboardInterrupt()),
-    "stop": lambda _: _raise(StopIteration()),
-    "deep": lambda _: _deep(),
     "memory": lambda _: _exhaust(),
     "again": lambda _: _raise(Again(after=7)),
     "fail": lambda _: _raise(Fail("no", type="gave-up")),

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from support.deaf import DEAF
 from support.demo import free_port
+from support.errands import DEAF
 from support.served import CHECKOUT, Started, nothing_is_left
 from support.servers import environment
 from support.until import until
@@ -28,7 +28,6 @@ app.include_router(trail.router(read="open", submit="open"), prefix="/trail")
 
 UVICORN = (sys.executable, "-m", "uvicorn", "hosted:app", "--port", "{port}")
 
-TASKS = {"JOBTRAIL_TASKS": "support.errands,support.deaf"}
 KINDS = ("wait_for", "wait_in_thread", "wait_in_process")
 
 
@@ -86,7 +85,6 @@ class Hosted(Started):
             "JOBTRAIL_CANCEL_GRACE": "0.3s",
             "JOBTRAIL_PROCESSES": "3",
             **CHECKOUT,
-            **TASKS,
             **settings,
         }
         with (folder / "hosted.log").open("wb") as log:

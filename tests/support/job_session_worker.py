@@ -6,6 +6,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import uuid4
 
@@ -19,21 +20,27 @@ from jobtrail.jobs.session import complete, open_job_session
 from jobtrail.status import Status
 
 
-async def work(url: str, lease: timedelta) -> None:
+async def work(url: str, lease: timedelta, wrote: Callable[[], object] = bool) -> str:
+    """What became of the end. `wrote` is called in a thread before it."""
     database, node = open_database(url), uuid4()
     [claimed] = await claim_next(database, node=node, lease=lease, tasks=["noop"], queues=(), free=1, salt="")
     session = await open_job_session(database, lease=lease)
     await session.execute(text("UPDATE effects SET times = times + 1"))
-    print("wrote", flush=True)
-    if not await asyncio.to_thread(sys.stdin.readline):
-        os._exit(1)  # whoever started it is gone
+    await asyncio.to_thread(wrote)
     ending = OutcomeRecord(claimed.id, claimed.attempt, Status.SUCCEEDED, "succeeded")
     try:
-        print((await complete(database, session, ending, node=node)).name, flush=True)
+        return (await complete(database, session, ending, node=node)).name
     except CommitFailedError:
-        print("COMMIT FAILED", flush=True)
-    await database.dispose()
+        return "COMMIT FAILED"
+    finally:
+        await database.dispose()
+
+
+def say_and_wait() -> None:
+    print("wrote", flush=True)
+    if not sys.stdin.readline():
+        os._exit(1)  # whoever started it is gone
 
 
 if __name__ == "__main__":
-    asyncio.run(work(sys.argv[1], timedelta(seconds=float(sys.argv[2]))))
+    print(asyncio.run(work(sys.argv[1], timedelta(seconds=float(sys.argv[2])), say_and_wait)), flush=True)

@@ -37,15 +37,13 @@ async def once() -> None:
     print(await run(await Processes([__name__]).child(), here, n=41), flush=True)
 
 
-async def wait(*, fork: bool) -> None:
-    """Says which processes there are: one that works, one that waits, and perhaps a fork that holds what they hold."""
+async def wait() -> None:
+    """Says which processes there are: one that works, one that waits, and a fork that holds what they hold."""
     processes = Processes([__name__])
     busy, idle = await processes.child(), await processes.child()
     job = asyncio.create_task(run(busy, forever))
     found = [json_pid(await run(idle, here, n=0)), busy._spawned._process.pid]
-    if fork:
-        found.append(forked_sleeper())
-    print(*found, flush=True)
+    print(*found, forked_sleeper(), flush=True)
     await job
 
 
@@ -73,13 +71,7 @@ async def app(
 
 
 def main() -> None:
-    match sys.argv[1:]:
-        case ["wait"]:
-            asyncio.run(wait(fork=False))
-        case ["fork"]:
-            asyncio.run(wait(fork=True))
-        case _:
-            asyncio.run(once())
+    asyncio.run(wait() if sys.argv[1:] == ["fork"] else once())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The world of a test: a PostgreSQL server, a migrated database on it, services there, and nodes that run its jobs."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.engine import Database, is_pooled, open_database, open_single
 from jobtrail.db.url import DatabaseUrl, normalize
 from jobtrail.jobs.query import read
+from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit
 from jobtrail.records import Job
@@ -141,6 +143,16 @@ async def reached(services: Services, job_id: UUID, status: Status, *, within: f
     return await until(job, within=within)
 
 
+async def ran(services: Services, task: str, **wanted: Any) -> Job:
+    """Submitted, and run to its end by a node that is there."""
+    return await ended(services, (await submitted(services, task, **wanted)).id)
+
+
+async def running(services: Services, task: str, **wanted: Any) -> Job:
+    """Submitted, and begun by a node that is there."""
+    return await reached(services, (await submitted(services, task, **wanted)).id, Status.RUNNING)
+
+
 JUDGE: Final = UUID(int=1)
 
 _SEAT = """
@@ -154,3 +166,24 @@ async def judge(place: Place, lease: timedelta = timedelta(0)) -> UUID:
     """A node that was never away, and so may rescue at once; after a start of PostgreSQL it waits for `lease`."""
     await place.psql.execute(_SEAT, JUDGE, lease)
     return JUDGE
+
+
+@contextmanager
+def rescuing(place: Place, node: UUID) -> Iterator[None]:
+    """Somebody else rescues all the time, in a thread with a loop that no task blocks; `node` judges."""
+    over = threading.Event()
+
+    async def rescue_all() -> None:
+        database = open_database(place.url.sqlalchemy)
+        while not over.is_set():
+            await rescue(database, node=node, by="another node")
+            await asyncio.sleep(0.05)
+        await database.dispose()
+
+    thread = threading.Thread(target=asyncio.run, args=[rescue_all()])
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,14 +1,21 @@
-"""Processes for tasks, and what they say."""
+"""Services without a node, and processes for tasks with what they say."""
 
 import logging
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from jobtrail.jobs.services import Services
 from jobtrail.logs import current
 from jobtrail.worker.processes.pool import Processes
-from support import heavy
+from support import heavy, world
 from support.orders import MODULES
+from support.world import Place
+
+
+@pytest.fixture
+def services(place: Place) -> Services:
+    return world.services_at(place)
 
 
 @pytest.fixture(scope="session")

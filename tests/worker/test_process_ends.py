@@ -22,17 +22,18 @@ from support.contexts import Untied
 from support.orders import Running, gone, gone_with_all, order, pid_of_next, ran, result_of
 from support.until import until
 
-DEATHS: dict[str, str] = {
-    "segfault": "was ended by SIGSEGV",
-    "abort": "was ended by SIGABRT",
-    "code 3": "ended by itself with exit code 3",
-    "code 0": "ended by itself with exit code 0",
-    "kill": "was ended by SIGKILL, as by the system when memory runs out",
-    "nonsense": "was killed since it sent what is no message of ours",
-    "fork": "ended by itself with exit code 4",
-    "fork of a library": "ended by itself with exit code 6",
-    "program": "ended by itself with exit code 5",
+DEATHS: dict[str, tuple[str, Retry | None, bool]] = {
+    "segfault": ("was ended by SIGSEGV", Retry(), True),
+    "abort": ("was ended by SIGABRT", Retry(), True),
+    "code 3": ("ended by itself with exit code 3", None, False),
+    "code 0": ("ended by itself with exit code 0", Retry(on=(TimeoutError,)), False),
+    "kill": ("was ended by SIGKILL, as by the system when memory runs out", Retry(on=(ProcessDiedError,)), True),
+    "nonsense": ("was killed since it sent what is no message of ours", Retry(), True),
+    "fork": ("ended by itself with exit code 4", Retry(), True),
+    "fork of a library": ("ended by itself with exit code 6", Retry(), True),
+    "program": ("ended by itself with exit code 5", Retry(), True),
 }
+"""What is said of it, and whether the task is tried again: its retry decides."""
 
 
 async def test_a_process_that_dies_ends_its_own_job_and_says_how(
@@ -40,13 +41,13 @@ async def test_a_process_that_dies_ends_its_own_job_and_says_how(
 ) -> None:
     """All at once, so that each dies while others live."""
     monkeypatch.setattr(spawned_module, "_LOOK", 0.1)
-    ends = await asyncio.gather(*(ran(own, heavy.ends, how=how, retry=Retry()) for how in DEATHS))
+    ends = await asyncio.gather(*(ran(own, heavy.ends, how=how, retry=retry) for how, (_, retry, _) in DEATHS.items()))
     groups = {}
-    for (how, message), ended in zip(DEATHS.items(), ends, strict=True):
+    for (how, (message, _, retried)), ended in zip(DEATHS.items(), ends, strict=True):
         assert isinstance(ended, Raised)
         assert ended.failure.type == "process-died"
         assert ended.failure.message.endswith(message)
-        assert ended.retried
+        assert ended.retried is retried
         assert ('heavy.py", line' in (ended.failure.traceback or "")) is (how in {"segfault", "abort"})
         groups[how] = int(ended.failure.message.split()[2])
     assert not own._all
@@ -55,17 +56,6 @@ async def test_a_process_that_dies_ends_its_own_job_and_says_how(
         os.killpg(groups["fork of a library"], signal.SIGKILL)
     for group in groups.values():
         await gone_with_all(group)
-
-
-@pytest.mark.parametrize(
-    ("retry", "retried"), [(None, False), (Retry(on=(TimeoutError,)), False), (Retry(on=(ProcessDiedError,)), True)]
-)
-async def test_the_retry_of_the_task_decides_about_a_death(
-    processes: Processes, retry: Retry | None, retried: bool
-) -> None:
-    ended = await ran(processes, heavy.ends, how="code 3", retry=retry)
-    assert isinstance(ended, Raised)
-    assert ended.retried is retried
 
 
 async def test_what_it_said_before_it_died_is_heard(processes: Processes, said: list[logging.LogRecord]) -> None:
@@ -81,15 +71,15 @@ async def test_what_it_said_before_it_died_is_heard(processes: Processes, said: 
     assert [each.getMessage() for each in said] == ["last words"]
 
 
-async def test_of_fifty_jobs_only_the_one_that_crashes_fails(own: Processes) -> None:
+async def test_of_twenty_jobs_only_the_one_that_crashes_fails(own: Processes) -> None:
     places = asyncio.Semaphore(3)
 
     async def one(n: int) -> Ended:
         async with places:
-            return await (ran(own, heavy.ends, how="segfault") if n == 20 else ran(own, heavy.add, a=n))
+            return await (ran(own, heavy.ends, how="segfault") if n == 8 else ran(own, heavy.add, a=n))
 
-    ends = await asyncio.gather(*(one(n) for n in range(50)))
-    assert [n for n, ended in enumerate(ends) if ended != Returned(str(n))] == [20]
+    ends = await asyncio.gather(*(one(n) for n in range(20)))
+    assert [n for n, ended in enumerate(ends) if ended != Returned(str(n))] == [8]
     assert len(own._all) <= 3
 
 
@@ -97,6 +87,7 @@ async def test_of_fifty_jobs_only_the_one_that_crashes_fails(own: Processes) -> 
 async def test_a_task_that_is_told_to_end_cleans_up_where_it_is(
     processes: Processes, said: list[logging.LogRecord], how: str
 ) -> None:
+    await ran(processes, heavy.ends, how="steal")  # what a task did to its signals is undone
     running = await Running.start(processes, hearing.told, how=how)
     running.child.tell()
     running.child.tell()
@@ -127,13 +118,6 @@ async def test_a_word_to_end_tears_no_other(processes: Processes, said: list[log
     assert (ended.failure.type, ended.failure.message) == ("CancelledError", "the job was told to end")
     assert said[-1].getMessage() == "cleaned up: True"
     assert await pid_of_next(processes) == running.pid
-
-
-async def test_what_a_task_does_to_its_signals_is_undone(processes: Processes) -> None:
-    await ran(processes, heavy.ends, how="steal")
-    running = await Running.start(processes, hearing.told)
-    running.child.tell()
-    assert isinstance(await running.ended(), Raised)
 
 
 async def test_a_task_that_swallows_it_goes_on(processes: Processes, said: list[logging.LogRecord]) -> None:

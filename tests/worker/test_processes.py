@@ -28,36 +28,29 @@ from support.contexts import Untied
 from support.orders import lives_in, order, pid_of_next, ran, result_of
 from support.until import until
 
+# exits, interrupts and the like: tests/verification/zoo
+RAISED = {
+    "error": ("ValueError", "as asked"),
+    "no pickle": ("NoPickleError", "does not pickle"),
+    "memory": ("MemoryError", ""),
+    "large": ("result-too-large", "more than the limit of 5000"),
+    "again": ("Again", "the task asked"),
+    "fail": ("gave-up", "no"),
+    "coroutine": ("TypeError", "write async def"),
+    "submit": ("ContextError", "context.submit() is for an async def"),
+    "session": ("ContextError", "context.session() is for an async def"),
+    "progress": ("ValueError", "write a number from 0"),
+}
 
-@pytest.mark.parametrize(
-    ("how", "type_", "message"),
-    [
-        ("error", "ValueError", "as asked"),
-        ("no pickle", "NoPickleError", "does not pickle"),
-        ("exit", "SystemExit", "3"),
-        ("interrupt", "KeyboardInterrupt", ""),
-        ("stop", "StopIteration", ""),
-        ("deep", "RecursionError", "maximum recursion depth"),
-        ("memory", "MemoryError", ""),
-        ("object", "result-not-json", "the result is not JSON"),
-        ("large", "result-too-large", "more than the limit of 5000"),
-        ("again", "Again", "the task asked"),
-        ("fail", "gave-up", "no"),
-        ("coroutine", "TypeError", "write async def"),
-        ("submit", "ContextError", "context.submit() is for an async def"),
-        ("session", "ContextError", "context.session() is for an async def"),
-        ("progress", "ValueError", "write a number from 0"),
-    ],
-)
-async def test_what_a_task_raises_is_described_where_it_happened(
-    processes: Processes, how: str, type_: str, message: str
-) -> None:
-    ended = await ran(processes, heavy.ends, how=how)
-    assert isinstance(ended, Raised)
-    assert (ended.failure.type, ended.failure.attempt) == (type_, 1)
-    assert message in ended.failure.message
-    assert (ended.retried, ended.after) == ((True, 7) if how == "again" else (False, None))
-    assert await ran(processes, heavy.add, a=1, b=2) == Returned("3")
+
+async def test_what_a_task_raises_is_described_where_it_happened(processes: Processes) -> None:
+    for how, (type_, message) in RAISED.items():
+        ended = await ran(processes, heavy.ends, how=how)
+        assert isinstance(ended, Raised)
+        assert (ended.failure.type, ended.failure.attempt) == (type_, 1)
+        assert message in ended.failure.message
+        assert (ended.retried, ended.after) == ((True, 7) if how == "again" else (False, None))
+        assert await ran(processes, heavy.add, a=1, b=2) == Returned("3")
 
 
 async def test_what_a_task_returns_is_json(processes: Processes) -> None:

@@ -1,6 +1,8 @@
 """A lease is renewed as long as the job runs, whatever else the node, its loop or its database is busy with."""
 
 import asyncio
+import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -12,102 +14,131 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jobtrail.db.engine import open_single
 from jobtrail.jobs.claim import claim_next
+from jobtrail.jobs.history import read_history
+from jobtrail.jobs.query import read
 from jobtrail.jobs.renew import AttemptRef, Said, renew, report
+from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit_batch
 from jobtrail.status import Status
 from jobtrail.task.submission import Submission
 from support import tasks, world
 from support.proxy import Proxy
-from support.rescuer import rescuing
 from support.until import until
-from support.world import Place, judge
+from support.world import Place, judge, rescuing
+
+LEASE = timedelta(seconds=1)
 
 
-async def test_leases_are_renewed_while_a_job_runs(place: Place) -> None:
-    services = world.services_at(place)
-    async with world.node_at(services, place), world.node_at(services, place, slots=0, threads=0):
-        job = await world.submitted(services, "hold")
-        await world.reached(services, job.id, Status.RUNNING)
-        end = time.monotonic() + 2.5 * world.LEASE.total_seconds()
+def told(caplog: pytest.LogCaptureFixture, words: str) -> Callable[[], Awaitable[bool]]:
+    async def fact() -> bool:
+        return words in caplog.text
 
-        async def later() -> bool:
-            return time.monotonic() > end
-
-        await until(later)
-        tasks.GATE.set()
-        job = await world.ended(services, job.id)
-    assert (job.status, job.attempt) == (Status.SUCCEEDED, 1)
+    return fact
 
 
-async def test_a_task_that_blocks_the_loop_loses_no_lease(place: Place) -> None:
-    services = world.services_at(place)
-    async with world.node_at(services, place), world.node_at(services, place, slots=0, threads=0):
-        job = await world.submitted(services, "hold")
-        await world.reached(services, job.id, Status.RUNNING)
-        time.sleep(2 * world.LEASE.total_seconds())  # noqa: ASYNC251 - what a badly written task does to the loop
+async def test_leases_are_renewed_while_a_job_runs(place: Place, services: Services) -> None:
+    more = "SELECT lease_until > $1 FROM jobtrail.jobs"
+    async with (
+        world.node_at(services, place, lease=LEASE),
+        world.node_at(services, place, lease=LEASE, slots=0, threads=0),
+    ):
+        job = await world.running(services, "hold")
+        first = await place.value("SELECT lease_until FROM jobtrail.jobs")
+        await until(lambda: place.value(more, first + 2 * LEASE))
         tasks.GATE.set()
         job = await world.ended(services, job.id)
     assert (job.status, job.attempt) == (Status.SUCCEEDED, 1)
 
 
 async def test_whoever_locks_the_node_s_own_row_costs_no_job_its_lease(
-    place: Place, caplog: pytest.LogCaptureFixture
+    place: Place, services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
-    services = world.services_at(place)
-    async with world.node_at(services, place, lease=timedelta(seconds=1.2)):
-        job = await world.submitted(services, "hold")
-        await world.reached(services, job.id, Status.RUNNING)
+    async with world.node_at(services, place, lease=LEASE):
+        job = await world.running(services, "hold")
         await until(lambda: place.value("SELECT count(*) FROM jobtrail.nodes"))
         async with place.psql.transaction():
             await place.psql.execute("SELECT FROM jobtrail.nodes FOR UPDATE")
-            until_when = await place.value("SELECT lease_until FROM jobtrail.jobs")
-
-            async def is_renewed() -> bool:
-                return bool(
-                    await place.value("SELECT lease_until - interval '2 s' > $1 FROM jobtrail.jobs", until_when)
-                )
-
-            await until(is_renewed)
+            before = await place.value("SELECT lease_until FROM jobtrail.jobs")
+            await until(lambda: place.value("SELECT lease_until > $1 FROM jobtrail.jobs", before + 2 * LEASE))
         tasks.GATE.set()
         assert (await world.ended(services, job.id)).attempt == 1
     assert "its heartbeat is not written" in caplog.text
 
 
-async def test_renewals_and_reports_lock_the_rows_in_one_order(place: Place) -> None:
-    services = world.services_at(place)
+async def test_renewals_and_reports_lock_the_rows_in_one_order(place: Place, services: Services) -> None:
     await submit_batch(services, [Submission(task="noop") for _ in range(300)], by="ann")
-    node = uuid4()
-    claimed = await claim_next(
-        place.database, node=node, lease=timedelta(minutes=1), tasks=["noop"], queues=(), free=300, salt=""
-    )
+    node, lease = uuid4(), timedelta(minutes=1)
+    claimed = await claim_next(place.database, node=node, lease=lease, tasks=["noop"], queues=(), free=300, salt="")
     held = [AttemptRef(each.id, each.attempt) for each in claimed]
+    said = [Said(*each, progress="{}") for each in reversed(held)]
 
     async def write(statement: Callable[[AsyncConnection], Awaitable[object]]) -> None:
         async with place.database.autocommit() as connection:
             await statement(connection)
 
-    said = [Said(*each, progress="{}") for each in reversed(held)]
     for _ in range(15):
         await asyncio.gather(
-            write(lambda connection: renew(connection, held, node=node, lease=timedelta(minutes=1))),
+            write(lambda connection: renew(connection, held, node=node, lease=lease)),
             write(lambda connection: report(connection, said, node=node)),
         )
 
 
-async def test_a_connection_that_says_nothing_costs_no_job_its_lease(place: Place) -> None:
-    services, lease = world.services_at(place), timedelta(seconds=2)
+HEARD = "SELECT heartbeat_at FROM jobtrail.nodes WHERE id = $1"
+SINCE = "SELECT heartbeat_at > $2 FROM jobtrail.nodes WHERE id = $1"
+
+
+async def test_a_connection_that_says_nothing_costs_no_job_its_lease(place: Place, services: Services) -> None:
     async with Proxy.before(place) as wire:
         with rescuing(place, await judge(place)):
-            async with world.node_at(services, place, connect=partial(open_single, wire.url), lease=lease) as node:
-                job = await world.submitted(services, "hold")
-                await world.reached(services, job.id, Status.RUNNING)
-                for _ in range(3):
-                    before = await until(lambda: place.value(HEARD, node.id))
+            node = world.node_at(services, place, connect=partial(open_single, wire.url))
+            async with node as running:
+                job = await world.running(services, "hold")
+                for _ in range(2):
+                    before = await until(lambda: place.value(HEARD, running.id))
                     assert wire.hang()
-                    await until(lambda before=before: place.value(HEARD_SINCE, node.id, before))  # type: ignore[misc]
+                    await until(lambda before=before: place.value(SINCE, running.id, before))  # type: ignore[misc]
                 tasks.GATE.set()
                 assert (await world.ended(services, job.id)).status is Status.SUCCEEDED
 
 
-HEARD = "SELECT heartbeat_at FROM jobtrail.nodes WHERE id = $1"
-HEARD_SINCE = "SELECT heartbeat_at > $2 FROM jobtrail.nodes WHERE id = $1"
+async def test_a_task_that_blocks_the_loop_is_named_and_nobody_loses_a_lease(
+    place: Place, services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="jobtrail.worker.watchdog")
+    async with world.node_at(services, place, lease=LEASE):
+        neighbour = await world.running(services, "hold")
+        silent = await world.submitted(services, "noop", queue="silent")
+        await claim_next(
+            place.database, node=uuid4(), lease=timedelta(0), tasks=["noop"], queues=["silent"], free=1, salt=""
+        )
+        with rescuing(place, await judge(place)):
+            job = await world.ran(services, "block", seconds=2.5)
+        await until(told(caplog, "blocked the event loop for"))
+        tasks.GATE.set()
+        ended = await world.ended(services, neighbour.id)
+    assert (await read(services, silent.id)).status is Status.FAILED, "nobody was rescued, so nothing was shown"
+    for each in (job, ended):
+        assert (each.status, each.attempt) == (Status.SUCCEEDED, 1)
+        assert [move.reason for move in await read_history(services, each.id)] == ["submitted", "claimed", "succeeded"]
+    during, after = (each.getMessage() for each in caplog.records if each.name == "jobtrail.worker.watchdog")
+    assert during.startswith(f"task block (job {job.id}) at {tasks.__file__}:")
+    assert "in block blocks the event loop, for 0." in during
+    said = re.search(r"for ([\d.]+) s; ", after)
+    assert said
+    assert float(said[1]) >= 2.2
+
+
+async def test_a_quick_step_is_not_told_and_a_task_of_the_host_is_named_too(
+    place: Place, services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def block() -> None:
+        time.sleep(1)  # noqa: ASYNC251 - that is the fault
+
+    async with world.node_at(services, place):
+        await world.ran(services, "block", seconds=0.2)
+        await world.ran(services, "noop")
+        assert "the event loop" not in caplog.text
+        await asyncio.create_task(block(), name="job-of-the-host")
+        await until(told(caplog, "blocked the event loop for"))
+    assert "the asyncio task 'job-of-the-host' at " in caplog.text
+    assert "watchdog:" not in caplog.text.replace("jobtrail.worker.watchdog:", "")

@@ -146,7 +146,7 @@ MUTANTS: Final = (
         statements=[(r"WHEN \(\(OLD\.id, OLD\.status", "WHEN (false AND (OLD.id, OLD.status")],
     ),
     Mutant("the commit moved after the answer", "tests/jobs/test_submit.py", commit_after_the_answer),
-    Mutant("renewal on the main loop", "tests/worker/test_watchdog.py", renew_on_the_main_loop),
+    Mutant("renewal on the main loop", "tests/worker/test_renewal.py", renew_on_the_main_loop),
     Mutant(
         "a plain read instead of FOR UPDATE after an unknown commit",
         "tests/worker/test_leases.py",

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -56,11 +56,6 @@ class BadNotesError(Exception):
 class NoTextError(Exception):
     def __str__(self) -> Any:
         return 5  # noqa: PLE0307 - that is the fault it shows
-
-
-class Converts(list[int]):
-    def __iter__(self) -> Iterator[int]:
-        raise WildError("converted")
 
 
 def _raise(error: BaseException) -> Any:
@@ -172,7 +167,6 @@ SAYS: dict[str, Callable[[], Any]] = {
     "cyclic": _cyclic,
     "laughs": _laughs,
     "deep result": lambda: json.loads("[" * 500 + "]" * 500),
-    "conversion raises": lambda: Converts([1]),
     "bytes": lambda: b"\xff",
     "text of 100 MB": lambda: "x" * 100_000_000,
     "list of 100 MB": lambda: [1_000_000] * 12_500_000,

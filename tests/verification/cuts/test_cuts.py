@@ -4,6 +4,7 @@ stays behind, and no attempt begins twice.
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -11,6 +12,8 @@ from uuid import UUID
 
 import pytest
 
+from cuts import tasks
+from cuts.cutting import Cut
 from jobtrail.db.engine import Database
 from jobtrail.jobs.claim import claim_these
 from jobtrail.jobs.history import read_history
@@ -21,8 +24,7 @@ from jobtrail.records import Claimed
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
 from jobtrail.worker.node import Node
-from support import cut_tasks, world
-from support.cutting import Cut
+from support import world
 from support.until import until
 from support.world import Place
 
@@ -34,18 +36,24 @@ JOBS: Final = (
 
 
 @pytest.mark.parametrize(
-    ("where", "below"),
-    [("Worker._claim_and_run", False), ("Attempts._run", False), ("Attempts._run", True)],
+    ("where", "below", "wanted"),
+    [
+        ("Worker._claim_and_run", False, JOBS[:1]),
+        pytest.param("Attempts._run", False, JOBS, marks=pytest.mark.verify),
+        pytest.param("Attempts._run", True, JOBS, marks=pytest.mark.verify),
+    ],
     ids=["launch", "run", "run and what it starts"],
 )
-async def test_a_runner_that_is_cancelled(place: Place, where: str, below: bool) -> None:
-    await place.psql.execute(cut_tasks.TABLE)
-    services = Services(place.database, Catalog.from_modules([cut_tasks]))
+async def test_a_runner_that_is_cancelled(
+    place: Place, where: str, below: bool, wanted: Sequence[tuple[str, str]]
+) -> None:
+    await place.psql.execute(tasks.TABLE)
+    services = Services(place.database, Catalog.from_modules([tasks]))
     jobs: list[UUID] = []
     # polls when it is told to, so that nothing but a launch claims what is being cut
     terms: dict[str, Any] = {"poll_every": timedelta(seconds=60), "cancel_grace": timedelta(seconds=0.2)}
     async with world.node_at(services, place, lease=LEASE, processes=2, **terms) as node:
-        for task, how in JOBS if where == "Attempts._run" else JOBS[:1]:
+        for task, how in wanted:
             for twice in (False, True):
                 jobs += await _cut_at_each_await(node, services, place, (task, how), Cut.each(where, below, twice))
         left = Counter([(await read(services, each)).status.value for each in jobs])
@@ -56,10 +64,11 @@ async def test_a_runner_that_is_cancelled(place: Place, where: str, below: bool)
     await _check(place, services, jobs)
 
 
+@pytest.mark.verify
 @pytest.mark.parametrize("name", ["Worker._give_back", "Worker._adopt"])
 async def test_what_sees_to_a_claim_that_nobody_runs(place: Place, name: str) -> None:
-    await place.psql.execute(cut_tasks.TABLE)
-    services = Services(place.database, Catalog.from_modules([cut_tasks]))
+    await place.psql.execute(tasks.TABLE)
+    services = Services(place.database, Catalog.from_modules([tasks]))
     jobs: list[UUID] = []
     async with world.node_at(services, place, lease=LEASE, queues=["another"]) as node:
         for cut in Cut.each(name, False, False, 4) + Cut.each(name, False, True, 4):
@@ -111,7 +120,7 @@ async def _check(place: Place, services: Services, jobs: list[UUID]) -> None:
         job, history = await read(services, each), await read_history(services, each)
         assert [move.seq for move in history] == list(range(1, len(history) + 1))
         assert history[-1].to_status == job.status
-        begun = [cut_tasks.BEGUN[str(each), attempt] for attempt in range(1, job.attempt + 1)]
+        begun = [tasks.BEGUN[str(each), attempt] for attempt in range(1, job.attempt + 1)]
         assert max(begun) <= 1, f"an attempt of {job} was begun twice"
         released = sum(move.reason == "released" for move in history)
         assert job.attempt <= 1 + released, history

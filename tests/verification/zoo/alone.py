@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from jobtrail import JobContext, task
-from support.zoo import BadStrError
+from zoo.animals import BadStrError
 
 
 @task
@@ -81,13 +81,6 @@ async def _cancel_and_go_on(_: JobContext) -> str:
     return "went on"
 
 
-async def _cancel_ours(_: JobContext) -> int:
-    for each in asyncio.all_tasks():
-        if each.get_name().startswith("jobtrail-"):
-            each.cancel()
-    return 1
-
-
 async def _raise_in_callback(_: JobContext) -> int:
     asyncio.get_running_loop().call_soon(lambda: 1 / 0)
     await asyncio.sleep(0)
@@ -103,5 +96,4 @@ ALONE: dict[str, Callable[[JobContext], Any]] = {
     "cancels itself": _cancel_itself,
     "cancels itself and goes on": _cancel_and_go_on,
     "raises in a callback": _raise_in_callback,
-    "cancels our loops": _cancel_ours,
 }
