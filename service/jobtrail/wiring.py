@@ -25,10 +25,10 @@ from jobtrail.limits import DEFAULT_SCHEMA
 from jobtrail.ops.keys import any_keys
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.task.catalog import Catalog
+from jobtrail.worker.attempt import Hook
 from jobtrail.worker.leases import LeaseConfig
 from jobtrail.worker.node import Node
 from jobtrail.worker.periodic import MaintenanceConfig
-from jobtrail.worker.run import Hook
 from jobtrail.worker.worker import WorkerConfig
 
 

@@ -121,7 +121,7 @@ async def check_that_it_gave_up(log: Path, node: Started) -> None:
     said = log.read_text()
     print(f"\n{log.name}: ended after {seconds:.1f} s")
     assert code == 3
-    assert "1 ends could not be recorded; their leases will tell the other nodes" in said
+    assert "1 outcomes could not be recorded; other nodes rescue these jobs" in said
     assert "the database was away while the node stopped: the ends of 1 jobs could not be recorded" in said
     assert "Traceback" not in said
 

@@ -64,7 +64,7 @@ def test_jobs_do_not_hear_each_other() -> None:
 @pytest.mark.usefixtures("bare")
 def test_lines_of_the_service_are_not_the_job_s() -> None:
     theirs = ["shop", "root", "jobtrailer", "jobtrail.task", words.name, "jobtrail.task.dots.in.its.name"]
-    for name in (*theirs, "jobtrail", "jobtrail.worker.run", "jobtrail.tasks"):
+    for name in (*theirs, "jobtrail", "jobtrail.worker.attempt", "jobtrail.tasks"):
         logger = logging.getLogger(name)
         # as a process for tasks makes it, or another library for logs
         made = logging.makeLogRecord({"name": name, "levelno": logging.INFO, "msg": "y"})

@@ -19,7 +19,7 @@ def judged(
     performance: out.Performance, *, attempt: int = 1, retry: Retry | None = RETRY, cancel: bool = False
 ) -> out.Outcome:
     claimed = Claimed(new_job_id(), attempt, "t", {}, "0" * 32, 2, None, "ann")
-    return out.judge(performance, claimed, retry, cancel_delivered=cancel)
+    return out.judge(performance, claimed, retry, cancel_requested=cancel)
 
 
 def of(error: BaseException, *, retry: Retry | None = RETRY) -> out.Raised:

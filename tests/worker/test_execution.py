@@ -52,7 +52,7 @@ async def test_a_cancel_before_the_first_step() -> None:
     performance = await performing
     assert isinstance(performance, Raised)
     assert performance.failure.type == "CancelledError"
-    assert attempt.cancel_delivered
+    assert attempt.cancel_requested
 
 
 async def test_a_cancel_before_it_has_a_place_lets_it_never_begin() -> None:
@@ -114,7 +114,7 @@ async def test_a_cancel_waits_for_a_thread_that_cannot_hear() -> None:
     performing = await begun(attempt)
     attempt.cancel()
     assert await performing == Returned('"released"')
-    assert attempt.cancel_delivered
+    assert attempt.cancel_requested
 
 
 async def test_a_def_that_returns_a_coroutine_is_told_so() -> None:

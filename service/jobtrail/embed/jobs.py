@@ -148,7 +148,7 @@ class RequestJobs:
         try:
             found = await are_there(self._opened.services, [job.id for job, _ in added]) if added else set()
         except Exception as error:  # noqa: BLE001 - the claim loop will find them
-            log.warning("launch: %s", error)
+            log.warning("could not check which jobs are committed; the claim loop starts them: %s", error)
             return
         for job, row in added:
             if job.id in found:

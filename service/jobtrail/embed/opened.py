@@ -27,8 +27,8 @@ from jobtrail.redaction import Redaction
 from jobtrail.settings import Settings, load, unknown_variables
 from jobtrail.task.catalog import Catalog
 from jobtrail.task.task import Task
+from jobtrail.worker.attempt import Hook
 from jobtrail.worker.node import Node
-from jobtrail.worker.run import Hook
 from jobtrail.worker.shutdown_signals import ShutdownSignals, hear_first
 
 log = logging.getLogger(__name__)

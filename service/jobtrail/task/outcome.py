@@ -112,7 +112,7 @@ def raised(error: BaseException, attempt: int, retry: Retry | None) -> Raised:
         return Raised(Failure(clip(name, 200), message, None, attempt))
 
 
-def judge(performance: Performance, claimed: Claimed, retry: Retry | None, *, cancel_delivered: bool) -> Outcome:
+def judge(performance: Performance, claimed: Claimed, retry: Retry | None, *, cancel_requested: bool) -> Outcome:
     """A normal return succeeds even after a delivered cancel; any exception after one is the cancel's doing.
 
     `retry` None means that errors are final, unless the task itself asks for another attempt.
@@ -132,7 +132,7 @@ def judge(performance: Performance, claimed: Claimed, retry: Retry | None, *, ca
             ended = _timed_out(performance, retry)
         case _:
             ended = performance
-    if cancel_delivered:
+    if cancel_requested:
         return Cancelled(ended.failure)
     if not (ended.retried and has_attempts):
         return Failed(ended.failure)

@@ -17,9 +17,8 @@ from jobtrail.logs import bind, collect
 from jobtrail.records import Claimed
 from jobtrail.task.outcome import Interrupted, judge, raised
 from jobtrail.task.task import RunsIn
-from jobtrail.worker.attempt import Attempt, RunnerDeps
+from jobtrail.worker.attempt import Attempt, Hook, Run, RunnerDeps, call, end_of, tell
 from jobtrail.worker.reports import Reports
-from jobtrail.worker.run import Hook, Run, call, end_of, tell
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ class Attempts:
         self,
         services: Services,
         node_id: UUID,
-        equipment: RunnerDeps,
+        deps: RunnerDeps,
         reports: Reports,
         *,
         freed: Callable[[RunsIn], None],
@@ -47,7 +46,7 @@ class Attempts:
     ) -> None:
         self._services = services
         self._node_id = node_id
-        self._deps = equipment
+        self._deps = deps
         self._reports = reports
         self._freed = freed
         self._hook = hook
@@ -185,7 +184,10 @@ class Attempts:
                 if (ending := self._open.get(attempt.held)) is not None:
                     await self._endings.finish_alone(ending if had_begun else released(attempt.held))
         except TimeoutError:
-            log.warning("the end of job %s could not be recorded; its lease will tell the other nodes", attempt.held.id)
+            log.warning(
+                "the outcome of job %s could not be recorded; another node rescues it when its lease expires",
+                attempt.held.id,
+            )
 
     async def _record(self, ending: OutcomeRecord) -> Recorded:
         """Offer the end of an attempt until the database says whose it was."""
@@ -209,4 +211,4 @@ def _lost(claimed: Claimed) -> OutcomeRecord:
     """The outcome of an attempt whose own outcome is never known."""
     error = asyncio.CancelledError("the process ended")
     unheard = Interrupted(raised(error, claimed.attempt, None))
-    return record_of(claimed, judge(unheard, claimed, None, cancel_delivered=False))
+    return record_of(claimed, judge(unheard, claimed, None, cancel_requested=False))

@@ -28,20 +28,18 @@ class Execution:
         self._stop = asyncio.Event()
         self._performing: asyncio.Task[Ended] | None = None
         self._has_begun = False
-        self._interrupted = False
         self.told = False
-        self.cancel_delivered = False
+        self.cancel_requested = False
         self.left_behind = False
 
     def cancel(self) -> None:
         """Tell the task to end because somebody asked for it. What has not begun never will."""
         if not self._stop.is_set():
-            self.cancel_delivered = True
+            self.cancel_requested = True
             self._stop.set()
 
     def interrupt(self) -> None:
         """Tell the task to end because the node ends, or because the attempt is no longer ours."""
-        self._interrupted = True
         self._stop.set()
 
     def when_free(self, step: Callable[[], None]) -> None:
@@ -84,7 +82,7 @@ class Execution:
         return self._has_begun
 
     def _not_begun(self) -> Performance:
-        if not self.cancel_delivered:
+        if not self.cancel_requested:
             return NotBegun()
         return self._assignment.raised(asyncio.CancelledError("cancelled before it began"))
 
@@ -94,10 +92,10 @@ class Execution:
         self.told = True
         self._executor.cancel(performing)
         # a cancel waits even for a task that cannot hear: it may be about to succeed
-        if self._executor.hears or self.cancel_delivered:
+        if self._executor.hears or self.cancel_requested:
             await asyncio.wait({performing}, timeout=self._grace)
         ended = self._ended(performing) if performing.done() else await self._leave(performing)
-        if isinstance(ended, Returned) or self.cancel_delivered:
+        if isinstance(ended, Returned) or self.cancel_requested:
             return ended
         return TimedOut(self._seconds or 0.0, ended) if timed_out else Interrupted(ended)
 

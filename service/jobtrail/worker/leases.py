@@ -44,7 +44,7 @@ class Leases:
         self,
         connect: Callable[[], AsyncEngine],
         node: dict[str, Any],
-        terms: LeaseConfig,
+        config: LeaseConfig,
         *,
         held: Callable[[], Sequence[AttemptRef]],
         counts: Callable[[], Counts],
@@ -54,7 +54,7 @@ class Leases:
         self._connect = connect
         self._node = node
         self._id: Final[UUID] = node["id"]
-        self._terms = terms
+        self._config = config
         self._held = held
         self._counts = counts
         self._report = report
@@ -89,7 +89,7 @@ class Leases:
         self._own = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         engine = self._connect()
-        beats = Loop("heartbeat", lambda: self._beat(engine), every=self._terms.lease.total_seconds() / 4)
+        beats = Loop("heartbeat", lambda: self._beat(engine), every=self._config.lease.total_seconds() / 4)
         for loop in (beats, *self._beside):
             loop.start()
         await self._stopping.wait()
@@ -109,10 +109,10 @@ class Leases:
 
     async def _exchange(self, engine: AsyncEngine) -> None:
         # a connection that died or says nothing is given up in time for another one
-        patience = self._terms.lease.total_seconds() / 3
+        patience = self._config.lease.total_seconds() / 3
         async with connected(engine, patience) as connection:
             held = list(self._held())
-            await renew(connection, held, node=self._id, lease=self._terms.lease)
+            await renew(connection, held, node=self._id, lease=self._config.lease)
             running = await running_of(connection, self._id)
         self._tell(self._report, held, running)
         # last and apart: whoever locks the row of this node shall not cost its jobs their leases
@@ -134,7 +134,7 @@ class Leases:
     def _main_loop_answers(self) -> bool:
         self._tell(self._answer)
         silent = time.monotonic() - self._answered
-        if silent < self._terms.stall.total_seconds():
+        if silent < self._config.stall.total_seconds():
             return True
         log.error("the event loop has not answered for %.0f s: this node's leases are no longer renewed", silent)
         return False

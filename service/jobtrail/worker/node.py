@@ -38,8 +38,8 @@ class Node:
         services: Services,
         connect: Callable[[], AsyncEngine],
         work: WorkerConfig,
-        upkeep: MaintenanceConfig,
-        terms: LeaseConfig,
+        maintenance: MaintenanceConfig,
+        lease: LeaseConfig,
         *,
         version: str,
     ) -> None:
@@ -56,20 +56,20 @@ class Node:
             "queues": list(work.queues),
             "tasks": self.tasks,
             "slots": self.worker.slots,
-            "lease": terms.lease,
+            "lease": lease.lease,
             "modules": known.modules,
         }
         self._watchdog = Watchdog(self.worker.task_of)
         self.leases: Final = Leases(
             connect,
             entry,
-            terms,
+            lease,
             held=self.worker.held,
             counts=self._counts,
             report=self.worker.reconcile,
             beside=[self._watchdog.loop],
         )
-        self.maintenance: Final = Maintenance(services.database, upkeep, node_id=self.id, lease=work.lease)
+        self.maintenance: Final = Maintenance(services.database, maintenance, node_id=self.id, lease=work.lease)
         self.neighbours: Final = Neighbours(services.database, known, node_id=self.id, every=work.lease)
 
         self.unrecorded = 0
@@ -87,7 +87,10 @@ class Node:
         self.maintenance.start()
         self.neighbours.loop.start()
         if self.tasks and (left_out := sorted(set(self._services.catalog.names) - set(self.tasks))):
-            log.warning("no place here for %s: see JOBTRAIL_SLOTS, _THREADS and _PROCESSES", ", ".join(left_out))
+            log.warning(
+                "this node has no slots for the tasks %s: see JOBTRAIL_SLOTS, JOBTRAIL_THREADS and JOBTRAIL_PROCESSES",
+                ", ".join(left_out),
+            )
         log.info("node started", extra={"node_id": str(self.id), "tasks": len(self.tasks)})
 
     def drain(self, grace: float) -> None:

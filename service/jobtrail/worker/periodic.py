@@ -113,13 +113,13 @@ class MaintenanceConfig:
 
 
 class Maintenance:
-    def __init__(self, database: Database, upkeep: MaintenanceConfig, *, node_id: UUID, lease: timedelta) -> None:
+    def __init__(self, database: Database, config: MaintenanceConfig, *, node_id: UUID, lease: timedelta) -> None:
         self._database = database
-        self._upkeep = upkeep
+        self._config = config
         self._node_id = node_id
         self._actor = f"node {node_id}"
         self.rescue_loop: Final = Loop("rescue", self._rescue, every=lease.total_seconds() / 4)
-        every = upkeep.purge_every.total_seconds()
+        every = config.purge_every.total_seconds()
         self.purge_loop: Final = Loop("purge", self._purge, every=every)
         # loops of their own: a part that fails, or that has work for hours, keeps no other from going
         history = Loop("purge of the history", self._purge_history, every=every)
@@ -141,7 +141,7 @@ class Maintenance:
             log.info("purged", extra={"jobs": jobs})
 
     async def _purge_history(self) -> None:
-        if moves := await purge_history(self._database, age=self._upkeep.history_ttl):
+        if moves := await purge_history(self._database, age=self._config.history_ttl):
             log.info("purged", extra={"transitions": moves})
 
     async def _purge_nodes(self) -> None:

@@ -65,7 +65,7 @@ def _tell(loop: asyncio.AbstractEventLoop, step: Callable[..., None], *args: Any
     try:
         loop.call_soon_threadsafe(step, *args)
     except RuntimeError:
-        return  # the loop is closed: the process is ending, and the lease will tell the others
+        return  # the loop is closed: the process is ending, and another node rescues the job
 
 
 def _answer(answer: asyncio.Future[Any], result: Any) -> None:

@@ -19,12 +19,11 @@ from jobtrail.jobs.renew import AttemptRef, RunningAttempt, running_of
 from jobtrail.jobs.services import Services
 from jobtrail.records import Claimed
 from jobtrail.task.task import RunsIn
-from jobtrail.worker.attempt import RunnerDeps, Submit
+from jobtrail.worker.attempt import Hook, RunnerDeps, Submit
 from jobtrail.worker.attempts import Attempts
 from jobtrail.worker.periodic import Loop
 from jobtrail.worker.processes.pool import Processes
 from jobtrail.worker.reports import Reports
-from jobtrail.worker.run import Hook
 from jobtrail.worker.threads import Threads
 
 KINDS: Final[tuple[RunsIn, ...]] = ("loop", "thread", "process")
@@ -91,12 +90,10 @@ class Worker:
         self._threads = Threads()
         self._processes = Processes(services.catalog.modules)
         self._reports = Reports(services.database, node_id)
-        equipment = RunnerDeps(
+        deps = RunnerDeps(
             services.database, submit, self._threads, self._processes, work.lease, work.cancel_grace, work.max_result
         )
-        self._attempts = Attempts(
-            services, node_id, equipment, self._reports, freed=self._free, hook=work.on_attempt_end
-        )
+        self._attempts = Attempts(services, node_id, deps, self._reports, freed=self._free, hook=work.on_attempt_end)
         self._claims = GroupCommit(self._claim_group, patience=0)
         self._nothing_waits = dict.fromkeys(KINDS, False)
         self._passed_by = 0
@@ -172,12 +169,14 @@ class Worker:
         self._attempts.limit(grace)
 
     async def stop(self) -> int:
-        """Wait for what runs until its grace is over, then end it; how many ends could not be recorded."""
+        """Wait for what runs until its grace is over, then end it. Returns how many outcomes are not recorded."""
         self._attempts.keep(self.claim_loop.stop())  # a claim under way is no reason for others to go on longer
         if await self._attempts.stop():
             await self._look_back()
         if unrecorded := self._attempts.unrecorded:
-            log.error("%d ends could not be recorded; their leases will tell the other nodes", unrecorded)
+            log.error(
+                "%d outcomes could not be recorded; other nodes rescue these jobs when their leases expire", unrecorded
+            )
         await asyncio.gather(self._reports.loop.stop(), self.watch_loop.stop())
         self._threads.close()
         await self._processes.close()
@@ -190,8 +189,8 @@ class Worker:
                 async with self._services.database.autocommit() as connection:
                     said = await running_of(connection, self._node_id)
                 await self._attempts.give_up(said)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the leases tell the other nodes
-            log.warning("jobtrail: what this node may still hold could not be asked: %s", reason(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, other nodes rescue the jobs when their leases expire
+            log.warning("jobtrail: the jobs that this node still holds could not be read: %s", reason(error))
 
     async def _claim(self) -> bool:
         """One tick of the claim loop: as many due jobs of each kind as have a slot; again if one came in between."""
@@ -293,7 +292,9 @@ class Worker:
             ours = await held_by(self._services.database, orphans, node=self._node_id, lease=self._work.lease)
         except FAILURES as error:
             log.warning(
-                "jobtrail: %d claims without an answer: %s; the next beat sees to them", len(orphans), reason(error)
+                "jobtrail: %d claims without an answer could not be checked: %s; it is tried again",
+                len(orphans),
+                reason(error),
             )
             return
         for claimed in ours:
