@@ -116,14 +116,26 @@ def _options(function: Callable[..., object], **said: object) -> _Options:
     try:
         options = _Options.model_validate(said)
     except ValidationError as error:
-        flaw = error.errors()[0]
-        option, advice = str(flaw["loc"][0]), flaw["msg"]
+        option = str(error.errors()[0]["loc"][0])
+        advice = f"write {_HOW_TO_WRITE[option]}"
     else:
         option, advice = _conflict(options, is_async=inspect.iscoroutinefunction(function))
         if not advice:
             return options
     where = f"{function.__module__}.{function.__qualname__}"
     raise DeclarationError(f"task {where}, {option}={said[option]!r}: {advice}")
+
+
+_HOW_TO_WRITE: Final[Mapping[str, str]] = {
+    "name": f"letters, digits and _ . : - after a letter or _, at most {limits.MAX_TASK} of them",
+    "runs_in": "'loop', 'thread' or 'process', or leave it out",
+    "queue": f"letters, digits and _ . : -, 1 to {limits.MAX_QUEUE} of them",
+    "priority": f"a whole number from {limits.MIN_PRIORITY} to {limits.MAX_PRIORITY} (higher goes first)",
+    "max_attempts": f"a whole number from 1 to {limits.MAX_ATTEMPTS} (how often a job may be started)",
+    "timeout": f"seconds from {limits.MIN_TIMEOUT:g} to {limits.MAX_TIMEOUT}, None for no limit",
+    "retry": "Retry(…), or None if errors are final",
+    "ttl": f"seconds from 0 to {limits.MAX_TTL}, None to keep the rows",
+}
 
 
 def _conflict(options: _Options, *, is_async: bool) -> tuple[str, str]:
