@@ -88,7 +88,8 @@ class Job:
 
 @pytest.fixture
 async def job(place: Place) -> AsyncIterator[Job]:
-    await place.psql.execute("CREATE TABLE effects (times integer); INSERT INTO effects VALUES (0)")
+    await place.psql.execute("DROP TABLE IF EXISTS effects; CREATE TABLE effects (times integer)")
+    await place.psql.execute("INSERT INTO effects VALUES (0)")
     try:
         yield Job(place, (await world.submitted(world.services_at(place), "noop", max_attempts=2)).id)
     finally:

@@ -13,7 +13,10 @@ from jobtrail.jobs.session import JobSession, complete, open_job_session
 from support.world import Place
 
 LEASE = timedelta(seconds=10)
-MADE = """CREATE TABLE effects (name text PRIMARY KEY, parent text REFERENCES effects DEFERRABLE INITIALLY DEFERRED)"""
+MADE = """
+DROP TABLE IF EXISTS effects;
+CREATE TABLE effects (name text PRIMARY KEY, parent text REFERENCES effects DEFERRABLE INITIALLY DEFERRED)
+"""
 
 
 class Row(DeclarativeBase):

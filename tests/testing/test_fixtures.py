@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 from jobtrail.db.embedded import EmbeddedPostgres
 from support.embedded import ask
@@ -115,17 +116,17 @@ FILES = {
     "test_unittest.py": UNITTEST,
 }
 
-DATABASES = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database"
-
 
 async def test_in_the_tests_of_a_host(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     write(tmp_path, "app.py", "conftest.py", "test_plain.py", "test_async.py")
-    before = ask(postgres.url, DATABASES)
-    said = await run(tmp_path, "-m", "pytest", *OPTIONS, f"--jobtrail-postgres={postgres.url}")
+    owner = f"host_{uuid4().hex[:8]}"  # other tests make databases meanwhile
+    ask(postgres.url, f"CREATE ROLE {owner} SUPERUSER LOGIN")
+    url = postgres.url.replace("://postgres@", f"://{owner}@")
+    said = await run(tmp_path, "-m", "pytest", *OPTIONS, f"--jobtrail-postgres={url}")
     assert " 1 failed, 5 passed in " in said, said
     line = ">       jobtrail.assert_submitted(count)\nE       AssertionError: no job count(…) was submitted; nothing"
     assert line in said, said
-    assert ask(postgres.url, DATABASES) == before
+    ask(postgres.url, f"DROP ROLE {owner}")  # refused while it owns one
 
 
 async def test_without_pytest_there_are_the_same_tools(postgres: EmbeddedPostgres, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from support.world import Place, judge
 _KEY: Final = 11
 
 _HOLD: Final = f"""
+DROP TABLE IF EXISTS effects;
 CREATE TABLE effects (job uuid NOT NULL, attempt int NOT NULL);
 CREATE SCHEMA race;
 CREATE TABLE race.undone (sure bool);
