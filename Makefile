@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 # More than the CPUs, as tests wait a lot.
-WORKERS := 3
+WORKERS := 4
 PARALLEL := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 # What another version of PostgreSQL could answer differently; the rest goes through the same statements.
 ON_THE_SYSTEM := tests/db tests/jobs tests/ops tests/migrations tests/worker/test_leases.py tests/worker/test_renewal.py --ignore=tests/db/embedded
