@@ -46,6 +46,10 @@ from jobtrail.worker.processes.pool import Processes
 from jobtrail.worker.reports import Report, Reports
 from jobtrail.worker.threads import Threads
 
+log = logging.getLogger(__name__)
+of_tasks = logging.getLogger(TASK_LOGGER)
+
+
 _ENDED: Final = "this attempt has ended: nothing that it does counts any more"
 
 
@@ -139,10 +143,6 @@ def _executor(assignment: Assignment, deps: RunnerDeps) -> Executor:
             return ThreadExecutor(assignment, deps.threads)
         case "process":
             return ProcessExecutor(assignment, deps.processes)
-
-
-log = logging.getLogger(__name__)
-of_tasks = logging.getLogger(TASK_LOGGER)
 
 
 @dataclass(frozen=True, slots=True)

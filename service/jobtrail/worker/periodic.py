@@ -148,9 +148,6 @@ class Maintenance:
         await purge_nodes(self._database)
 
 
-log = logging.getLogger(__name__)
-
-
 class Neighbours:
     """Warns once of each task that a living node knows by another module than this one does, whoever came first."""
 

@@ -24,6 +24,9 @@ from jobtrail.task.context import Progress
 from jobtrail.task.storable import clip, dump
 from jobtrail.worker.periodic import Loop
 
+log = logging.getLogger(__name__)
+
+
 _TRIMMED_AFTER: Final = 4
 """A quarter of what is kept may lie beyond it, so that few statements look for what is too old."""
 
@@ -135,8 +138,6 @@ class Report:
 def size_of(line: NewLine) -> int:
     return len(line.message) if line.message.isascii() else len(line.message.encode())
 
-
-log = logging.getLogger(__name__)
 
 __all__ = ["Report", "Reports"]
 

@@ -26,6 +26,9 @@ from jobtrail.worker.processes.pool import Processes
 from jobtrail.worker.reports import Reports
 from jobtrail.worker.threads import Threads
 
+log = logging.getLogger(__name__)
+
+
 KINDS: Final[tuple[RunsIn, ...]] = ("loop", "thread", "process")
 
 
@@ -48,8 +51,6 @@ class Slots:
     def free_kinds(self) -> Iterator[RunsIn]:
         return (kind for kind in KINDS if self.free(kind) > 0)
 
-
-log = logging.getLogger(__name__)
 
 _LAST_LOOK: Final = 3.0
 """Seconds that a stopping node takes to ask what the database says that it still runs."""
