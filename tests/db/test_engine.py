@@ -1,5 +1,7 @@
 """Our connections: what their sessions are whatever the database says, and what their errors mean and quote."""
 
+import asyncio
+import time
 import traceback
 from functools import partial
 from typing import Any
@@ -141,3 +143,17 @@ async def _told(engine: AsyncEngine, statement: str) -> str:
         async with connected(engine, 10) as connection:
             await connection.execute(text(statement), ARGS)
     return str(failed.value) + "".join(traceback.format_exception(failed.value))
+
+
+async def test_a_limit_that_strikes_as_a_connection_is_given_back_breaks_it_for_nobody(place: Place) -> None:
+    database = open_database(place.url.sqlalchemy)
+    try:
+        assert await value_of(database.grouped, "SELECT 1") == 1
+        pool = database.grouped.sync_engine.pool
+        event.listen(pool, "checkin", lambda *_: time.sleep(1.1), once=True)
+        async with connected(database.grouped, 1) as connection:
+            await connection.execute(text("SELECT 1"))
+        await asyncio.sleep(0)
+        assert await value_of(database.grouped, "SELECT 2") == 2
+    finally:
+        await database.dispose()

@@ -39,12 +39,12 @@ def told(caplog: pytest.LogCaptureFixture, words: str) -> Callable[[], Awaitable
 async def test_leases_are_renewed_while_a_job_runs(place: Place, services: Services) -> None:
     more = "SELECT lease_until > $1 FROM jobtrail.jobs"
     async with (
-        world.node_at(services, place, lease=LEASE),
-        world.node_at(services, place, lease=LEASE, slots=0, threads=0),
+        world.node_at(services, place, lease=4 * LEASE),
+        world.node_at(services, place, lease=4 * LEASE, slots=0, threads=0),
     ):
         job = await world.running(services, "hold")
         first = await place.value("SELECT lease_until FROM jobtrail.jobs")
-        await until(lambda: place.value(more, first + 2 * LEASE))
+        await until(lambda: place.value(more, first + 4 * LEASE))
         tasks.GATE.set()
         job = await world.ended(services, job.id)
     assert (job.status, job.attempt) == (Status.SUCCEEDED, 1)

@@ -243,19 +243,23 @@ async def _limited(lent: _Lent, seconds: float) -> AsyncIterator[_Lent]:
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     breaking: asyncio.TimerHandle | None = None
+    driver: Any = None
     try:
         async with asyncio.timeout_at(min(until, loop.time() + CONNECTING)) as connecting, lent:
             connection = await lent.connection() if isinstance(lent, AsyncSession) else lent
             if not connection.in_transaction():  # through a pooler only the first statement shows that a server answers
                 await connection.begin()
-            driver: Any = (await connection.get_raw_connection()).driver_connection
+            driver = (await connection.get_raw_connection()).driver_connection
             connecting.reschedule(None)
-            breaking = loop.call_at(until, driver.terminate)
+            # one that was given back a moment ago is already another's
+            breaking = loop.call_at(until, lambda: None if connection.closed else driver.terminate())
             yield lent
     except Exception as error:
         # a host's engine may raise anything here: an error of its driver's, or of the service that lends the password
         if breaking is None:
             raise NotConnectedError(str(error)) from error
+        if isinstance(error, AttributeError) and driver.is_closed():  # asyncpg's own, in the midst of a statement
+            raise ConnectionResetError("the database did not answer in time") from error
         raise
     finally:
         if breaking is not None:
