@@ -34,6 +34,7 @@ class Server:
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     before = {which: signal.getsignal(which) for which in (INT, TERM)}
+    GATE.clear()
     yield
     for which, handler in before.items():
         signal.signal(which, handler)
