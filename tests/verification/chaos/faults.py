@@ -68,7 +68,7 @@ async def kill_postgres(world: World, *, away: float = 0.0) -> float:
     postmaster.send_signal(signal.SIGQUIT)
     await asyncio.to_thread(postmaster.wait, 30)
     await asyncio.sleep(away)
-    await asyncio.to_thread(world.server._cluster.start, POSTGRES)
+    await asyncio.to_thread(world.server.start, POSTGRES)
     took = time.monotonic() - began
     after = await world.value("SELECT pg_postmaster_start_time()")
     log = Path(f"{world.server.log_file}.1").read_text(errors="replace")

@@ -71,9 +71,8 @@ async def full(world: World) -> AsyncIterator[int]:
 
 async def restart(world: World, **options: str) -> None:
     """With other options of the server; before the fleet is there."""
-    cluster = world.server._cluster
-    await asyncio.to_thread(cluster.stop)
-    await asyncio.to_thread(cluster.start, options)
+    await asyncio.to_thread(world.server.stop)
+    await asyncio.to_thread(world.server.start, options)
 
 
 async def _take_all(world: World) -> list[asyncpg.Connection]:
