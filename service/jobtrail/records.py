@@ -132,7 +132,7 @@ class AttemptEnd:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claimed:
     """An attempt that this node holds. `id` and `attempt` are the fence."""
 

@@ -25,7 +25,7 @@ from jobtrail.limits import DEFAULT_SCHEMA
 from jobtrail.ops.keys import any_keys
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.task.catalog import Catalog
-from jobtrail.worker.attempt import Hook
+from jobtrail.worker.attempts import Hook
 from jobtrail.worker.leases import LeaseConfig
 from jobtrail.worker.node import Node
 from jobtrail.worker.periodic import MaintenanceConfig

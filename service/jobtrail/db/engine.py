@@ -25,6 +25,7 @@ from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from jobtrail.db.direct import CONNECTING, RECYCLE, DirectConnections, Statement, fetch_on
 from jobtrail.db.errors import NotConnectedError, follow_the_primary, quote_no_row
 from jobtrail.db.job_connection import watch
 from jobtrail.db.tables import SCHEMA, keep_to
@@ -42,12 +43,6 @@ STATEMENT_TIMEOUT: Final = 10.0
 
 LONGEST: Final = 15.0
 """Seconds for a connection, a statement and its commit: what has no answer by then is on a connection that is dead."""
-
-CONNECTING: Final = 8.0
-"""Seconds until a connection is there and answers, at most; shorter than what any caller waits."""
-
-RECYCLE: Final = 1800
-"""Seconds after which a connection is made anew, so that none leads for ever to where the URL once led."""
 
 ISOLATION: Final = "READ COMMITTED"
 
@@ -86,7 +81,8 @@ class Database:
     so its callers repeat a statement that met a dead connection. `sessions` pings first and commits when told.
     `jobs` is for job sessions, which tasks may hold for minutes: only they wait for each other.
     `own`: what is closed in the end, and not a host's. `schema`: where the statements of all but `jobs` are sent; those
-    of tasks are sent as they are.
+    of tasks are sent as they are. `direct`: a quicker way for the single statements of `fetch`; none on a host's engine
+    and behind PgBouncer, where each is a transaction with its limits.
     """
 
     grouped: AsyncEngine
@@ -95,6 +91,16 @@ class Database:
     jobs: AsyncEngine
     own: Sequence[AsyncEngine]
     schema: str = SCHEMA
+    direct: DirectConnections | None = None
+
+    async def fetch(self, statement: Statement, seconds: float | None = None, /, **values: Any) -> Sequence[Any]:
+        """The rows of one statement, committed when this returns. `seconds` and errors as of `autocommit`, or the
+        driver's own.
+        """
+        if self.direct is not None:
+            return await self.direct.fetch(statement, values, seconds or LONGEST)
+        async with self.autocommit(seconds) as connection:
+            return await fetch_on(connection, statement, **values)
 
     @asynccontextmanager
     async def autocommit(self, seconds: float | None = None) -> AsyncIterator[AsyncConnection]:
@@ -117,6 +123,9 @@ class Database:
 
     async def dispose(self) -> None:
         """Close what is open; a server that does not answer a goodbye is left without one."""
+        if self.direct is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.direct.close(), 3)
         for engine in self.own:
             with suppress(TimeoutError):
                 await asyncio.wait_for(engine.dispose(), 3)
@@ -135,7 +144,11 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10, 
     watch(jobs)
     take_for_ours(schema, grouped, engine)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
-    return Database(grouped, engine, sessions, jobs, own=(grouped, engine, jobs), schema=schema)
+    direct = None
+    if not is_pooled(url):
+        unpooled = _connect(url, FOR_GROUPS, connect_timeout, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        direct = DirectConnections(unpooled, schema)
+    return Database(grouped, engine, sessions, jobs, own=(grouped, engine, jobs), schema=schema, direct=direct)
 
 
 def open_single(url: str, schema: str = SCHEMA) -> AsyncEngine:
@@ -170,11 +183,10 @@ def _connect(url: str, limits: Limits, connect_timeout: float = 10, **options: A
     shared: dict[str, Any] = {
         "connect_args": arguments,
         "json_serializer": dump,
-        "pool_timeout": 10,
-        "max_overflow": 0,
-        "pool_recycle": RECYCLE,
         "hide_parameters": True,  # an error is logged with its text, and args may be secrets
     }
+    if "poolclass" not in options:
+        shared |= {"pool_timeout": 10, "max_overflow": 0, "pool_recycle": RECYCLE}
     engine = create_async_engine(_direct(url), **shared | options)
     if is_pooled(url):
         limit_each_transaction(engine, limits)

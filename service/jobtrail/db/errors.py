@@ -122,7 +122,7 @@ def reason(error: BaseException) -> str:
     said = _first_line(error)
     if fault_of(error) in PASSING:
         return f"the database does not answer ({said or type(error).__name__})"
-    if isinstance(error, DBAPIError):
+    if isinstance(error, DBAPIError | asyncpg.PostgresError):
         return f"the database refuses: {said}"
     return f"{type(error).__name__}: {said}"
 
@@ -142,16 +142,27 @@ def quote_no_row(engine: AsyncEngine) -> None:
     """
 
     def cut(context: ExceptionContext) -> None:
-        error = context.original_exception
-        if context.engine is not engine.sync_engine or not (_state_of(error) or "").startswith("23"):
-            return
-        for link in (context.sqlalchemy_exception, *causes(error)):
-            if link is not None:
-                link.args = tuple(said.partition(_DETAIL)[0] if isinstance(said, str) else said for said in link.args)
-                if isinstance(link, asyncpg.PostgresError):  # it puts its text together when it is asked
-                    link.detail = None
+        if context.engine is engine.sync_engine:
+            hide_row(context.original_exception, context.sqlalchemy_exception)
 
     event.listen(engine.sync_engine, "handle_error", cut)
+
+
+def hide_row(error: BaseException, wrapped: BaseException | None = None) -> None:
+    """Cut the DETAIL of a constraint that was broken (class 23) from an error, and from what is wrapped around it."""
+    if not (_state_of(error) or "").startswith("23"):
+        return
+    for link in (wrapped, *causes(error)):
+        if link is not None:
+            link.args = tuple(said.partition(_DETAIL)[0] if isinstance(said, str) else said for said in link.args)
+            if isinstance(link, asyncpg.PostgresError):  # it puts its text together when it is asked
+                link.detail = None
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection that raised it is of no more use, nor are those that were made before it."""
+    is_answer = isinstance(error, asyncpg.PostgresError)
+    return not is_answer or fault_of(error) is Fault.CONNECTION or _state_of(error) == _READ_ONLY
 
 
 def follow_the_primary(*engines: AsyncEngine) -> None:

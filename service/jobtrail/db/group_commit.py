@@ -5,12 +5,14 @@ Also work of unknown size in commits that the database can do in its time, and a
 
 import asyncio
 import contextvars
+import math
 import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from itertools import chain
+from typing import Final, Generic, TypeVar, cast
 
 from jobtrail.db.engine import trace_no_more
 from jobtrail.db.errors import FAILURES, PASSING, Fault, fault_of, unavailability
@@ -31,26 +33,30 @@ MOST_ROWS: Final = 500
 MOST_BYTES: Final = 4 * 1024 * 1024
 _LONGEST_PAUSE: Final = 1.0
 
+_WORTH_A_LANE: Final = 8
+"""Rows that wait before another lane is taken: two small groups cost more than one."""
+
 
 @dataclass(eq=False, slots=True)
 class _Entry(Generic[Row, Answer]):
-    """`is_given_up`: its caller has its error already: not done, or not known."""
+    """`is_given_up`: its caller has its error already: not done, or not known. `until`: when that is due."""
 
     row: Row
     answer: asyncio.Future[Answer]
+    until: float
     is_sent: bool = False
     is_given_up: bool = False
 
 
 class GroupCommit(Generic[Row, Answer]):
-    """One statement at a time; there is no timer, so a lone row goes at once.
+    """One statement at a time, or `lanes` many; there is no timer, so a lone row goes at once.
 
     `write` stores the rows in one transaction and returns an answer for each, in their order. It must be repeatable:
     after a lost connection the same rows come again, and in halves when they took too long together. `weigh` tells the
     bytes of a row. `patience`, in seconds, is how long a database that is away is retried before the callers get
     `UnavailableError`; after `longest`, in seconds, they get it whatever happens, since a database may be reached and
     say nothing. It is an `OutcomeUnknownError` unless it is certain that nothing was committed. `reads`: `write` does
-    not.
+    not. Rows of two `lanes` must not lock each other; another lane is taken when a few rows wait.
     """
 
     def __init__(
@@ -61,56 +67,76 @@ class GroupCommit(Generic[Row, Answer]):
         patience: float,
         longest: float | None = None,
         reads: bool = False,
+        lanes: int = 1,
     ) -> None:
         self._write = write
         self._weigh = weigh
         self._patience = patience
         self._longest = longest
         self._reads = reads
+        self._lanes = lanes
         self._waiting: deque[_Entry[Row, Answer]] = deque()
-        self._writer: asyncio.Task[None] | None = None
+        self._writers: dict[asyncio.Task[None], Sequence[_Entry[Row, Answer]]] = {}
+        self._alarm: asyncio.TimerHandle | None = None
         # rows of many callers: the context variables of the first one say nothing of the others, nor does its trace
         self._context = contextvars.copy_context()
         self._context.run(trace_no_more)
 
-    async def put(self, row: Row) -> Answer:
-        """The answer of the commit that carried the row.
+    def offer(self, row: Row) -> asyncio.Future[Answer]:
+        """The answer of the commit that carries the row, or what the database said of it, or `UnavailableError`.
 
-        A caller that is cancelled stops waiting; its row is written all the same. One that has waited for longest was
-        told so: what was not sent by then is not.
-        Raises what the database said of this row, or `UnavailableError`.
+        The row is written even if the future is cancelled, but not if it waited for `longest` and was not sent by then.
         """
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        entry = _Entry(row, answer)
+        loop = asyncio.get_running_loop()
+        entry: _Entry[Row, Answer] = _Entry(row, loop.create_future(), loop.time() + (self._longest or math.inf))
         self._waiting.append(entry)
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write_all(), name="jobtrail-group", context=self._context.copy())
-        try:
-            async with asyncio.timeout(self._longest):
-                return await answer
-        except TimeoutError as error:
-            if answer.done() and not answer.cancelled():  # it came in the last moment, or it is the database's own
-                return answer.result()
-            entry.is_given_up = True
-            kind = OutcomeUnknownError if entry.is_sent and not self._reads else UnavailableError
-            raise kind(f"the database did not answer within {self._longest:g} s") from error
+        if not self._writers or (len(self._writers) < self._lanes and len(self._waiting) >= _WORTH_A_LANE):
+            writer = loop.create_task(self._write_all(), name="jobtrail-group", context=self._context.copy())
+            self._writers[writer] = ()
+            writer.add_done_callback(self._leave)
+        if self._longest is not None and self._alarm is None:
+            self._alarm = loop.call_at(entry.until, self._give_up)
+        return entry.answer
+
+    async def put(self, row: Row) -> Answer:
+        """As `offer`, awaited: a caller that is cancelled stops waiting."""
+        return await self.offer(row)
 
     async def settle(self) -> None:
         """Wait until nothing is in flight."""
-        while self._writer is not None:
-            await asyncio.wait({self._writer})
+        while self._writers:
+            await asyncio.wait(self._writers)
+
+    def _give_up(self) -> None:
+        """Tell the callers whose time is over."""
+        loop, self._alarm = asyncio.get_running_loop(), None
+        live = [each for each in (*chain(*self._writers.values()), *self._waiting) if not each.answer.done()]
+        for entry in live:
+            if entry.until <= loop.time():
+                entry.is_given_up = True
+                kind = OutcomeUnknownError if entry.is_sent and not self._reads else UnavailableError
+                entry.answer.set_exception(kind(f"the database did not answer within {self._longest:g} s"))
+        if (next_one := min((each.until for each in live if not each.is_given_up), default=None)) is not None:
+            self._alarm = loop.call_at(next_one, self._give_up)
 
     async def _write_all(self) -> None:
-        entries: list[_Entry[Row, Answer]] = []
+        this = cast("asyncio.Task[None]", asyncio.current_task())
         try:
             while self._waiting:
-                entries = self._take()
+                self._writers[this] = entries = self._take()
                 await self._commit(entries)
         finally:
-            self._writer = None
-            for entry in (*entries, *self._waiting):
-                if not entry.answer.done():  # only when this task was cancelled
-                    entry.answer.cancel()
+            self._leave(this)
+
+    def _leave(self, writer: "asyncio.Task[None]") -> None:
+        """Once for each writer, also for one that was cancelled before its first step."""
+        left = list(self._writers.pop(writer, ()))
+        if not self._writers:
+            left += self._waiting
+            self._waiting.clear()
+        for entry in left:
+            if not entry.answer.done():  # only where it was cancelled
+                entry.answer.cancel()
 
     def _take(self) -> list[_Entry[Row, Answer]]:
         taken: list[_Entry[Row, Answer]] = []

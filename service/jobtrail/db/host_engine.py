@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.pool import AssertionPool, AsyncAdaptedQueuePool, ConnectionPoolEntry, Pool, QueuePool, StaticPool
 
 from jobtrail.db import engine as ours
+from jobtrail.db.direct import RECYCLE
 from jobtrail.db.job_connection import note_preparation, watch
 from jobtrail.db.tables import SCHEMA
 from jobtrail.errors import SettingsError
@@ -120,7 +121,7 @@ def _own_engine(host: Engine, *, pool_size: int, timeout: float | None, pre_ping
         pool_size=pool_size,
         max_overflow=0,
         timeout=timeout,  # type: ignore[arg-type]  # None is what its queue understands
-        recycle=ours.RECYCLE,
+        recycle=RECYCLE,
         pre_ping=pre_ping,
         dialect=host.dialect,
     )

@@ -27,7 +27,7 @@ from jobtrail.redaction import Redaction
 from jobtrail.settings import Settings, load, unknown_variables
 from jobtrail.task.catalog import Catalog
 from jobtrail.task.task import Task
-from jobtrail.worker.attempt import Hook
+from jobtrail.worker.attempts import Hook
 from jobtrail.worker.node import Node
 from jobtrail.worker.shutdown_signals import ShutdownSignals, hear_first
 

@@ -25,7 +25,7 @@ from jobtrail.records import Job
 from jobtrail.settings import Settings
 from jobtrail.status import Status
 from jobtrail.task.task import Task
-from jobtrail.worker.attempt import Hook
+from jobtrail.worker.attempts import Hook
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -1,12 +1,14 @@
 """pending → running. The only place where `attempt` rises."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import TextualSelect, text
+from sqlalchemy import text
 
+from jobtrail.db.direct import Statement
 from jobtrail.db.engine import LONGEST, Database
 from jobtrail.db.tables import Json
 from jobtrail.jobs.renew import AttemptRef
@@ -50,7 +52,7 @@ _OF_SPOT: Final = f"""
               AND run_at <= statement_timestamp() AND task = ANY(ARRAY(
                   SELECT unnest(CAST(:tasks AS text[])) EXCEPT {_PAUSED_TASKS}))"""
 
-_NEXT: Final = text(
+_NEXT: Final = Statement(
     _SPOTS
     + _START.format(
         picked=f"""
@@ -62,9 +64,9 @@ _NEXT: Final = text(
             ORDER BY run_at, id LIMIT :free FOR UPDATE SKIP LOCKED) picked
      LIMIT :free"""
     )
-).columns(args=Json)
+)
 
-_DUE: Final = text(
+_DUE: Final = Statement(
     f"""{_SPOTS}
 SELECT EXISTS (
     SELECT FROM served s CROSS JOIN LATERAL (
@@ -72,7 +74,7 @@ SELECT EXISTS (
             ORDER BY run_at, id LIMIT 1) due)"""
 )
 
-_THESE: Final = text(
+_THESE: Final = Statement(
     _START.format(
         picked=f"""
     SELECT id FROM jobtrail.jobs
@@ -80,7 +82,7 @@ _THESE: Final = text(
        AND queue <> ALL(ARRAY({_PAUSED_QUEUES})) AND task <> ALL(ARRAY({_PAUSED_TASKS}))
        FOR UPDATE SKIP LOCKED"""
     )
-).columns(args=Json)
+)
 
 
 async def claim_next(
@@ -97,29 +99,30 @@ async def claim_next(
 
     What is paused waits, here and in `claim_these`.
     """
-    parameters = {
-        "node": node, "lease": lease, "tasks": list(tasks), "queues": list(queues), "all_queues": not queues,
-        "free": free, "salt": salt,
-    }  # fmt: skip
-    return await _claim(database, _NEXT, parameters)
+    found = await database.fetch(
+        _NEXT, answering_within(lease),
+        node=node, lease=lease, tasks=tasks, queues=queues, all_queues=not queues, free=free, salt=salt,
+    )  # fmt: skip
+    return _claimed(found)
 
 
 async def is_any_due(database: Database, *, lease: timedelta, tasks: Sequence[str], queues: Sequence[str]) -> bool:
     """Whether `claim_next` may find a job of these tasks, or did so a moment ago. It writes and locks nothing."""
-    parameters = {"tasks": list(tasks), "queues": list(queues), "all_queues": not queues}
-    async with database.autocommit(answering_within(lease)) as connection:
-        return bool((await connection.execute(_DUE, parameters)).scalar_one())
+    found = await database.fetch(
+        _DUE, answering_within(lease), tasks=tasks, queues=queues, all_queues=not queues
+    )  # fmt: skip
+    return bool(found[0][0])
 
 
 async def claim_these(database: Database, ids: Sequence[UUID], *, node: UUID, lease: timedelta) -> Sequence[Claimed]:
     """Claim those of these jobs that are due, not paused, and neither taken nor just being taken by another node."""
-    return await _claim(database, _THESE, {"ids": list(ids), "node": node, "lease": lease})
+    return _claimed(await database.fetch(_THESE, answering_within(lease), ids=ids, node=node, lease=lease))
 
 
-async def _claim(database: Database, statement: TextualSelect, parameters: Mapping[str, Any]) -> Sequence[Claimed]:
-    async with database.autocommit(answering_within(parameters["lease"])) as connection:
-        rows = (await connection.execute(statement, parameters)).all()
-    return [Claimed(*row[:8]) for row in sorted(rows, key=lambda row: (-row.priority, row.run_at, row.id))]
+def _claimed(rows: Sequence[Any]) -> Sequence[Claimed]:
+    """In the order in which they are to begin."""
+    ordered = sorted(rows, key=lambda row: (-row[8], row[9], row[0])) if len(rows) > 1 else rows
+    return [Claimed(row[0], row[1], row[2], json.loads(row[3]), *row[4:8]) for row in ordered]
 
 
 def answering_within(lease: timedelta) -> float:

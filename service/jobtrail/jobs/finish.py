@@ -17,6 +17,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from jobtrail.db.direct import fetch_on
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import Fault, fault_of, reason, unavailable
 from jobtrail.db.group_commit import GroupCommit
@@ -31,7 +32,7 @@ from jobtrail.task.storable import dump
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OutcomeRecord:
     """The end of an attempt, to be recorded if the fence still holds.
 
@@ -102,8 +103,7 @@ SELECT to_status, node_id, reason, error IS NOT DISTINCT FROM CAST(:error AS jso
 
 async def finish_group(database: Database, records: Sequence[OutcomeRecord], *, node: UUID) -> Sequence[Recorded]:
     """Record ends in one statement and one commit; what did not move comes back as UNKNOWN."""
-    async with database.autocommit() as connection:
-        moved = {row.id: row.status for row in await _FINISH.execute(connection, _FINISH.parameters(records, node))}
+    moved = dict(map(tuple, await _FINISH.execute(database.fetch, _FINISH.values(records, node))))
     return [_recorded(record, moved.get(record.id)) for record in records]
 
 
@@ -120,9 +120,8 @@ async def finish_within(
 
     `schema` is said for a connection of a job session; the others know theirs.
     """
-    update = _FINISH if schema == SCHEMA else _FINISH.of_schema(schema)
-    moved = (await connection.execute(update.plain, update.parameters([record], node))).one_or_none()
-    return _recorded(record, None if moved is None else moved.status)
+    moved = await fetch_on(connection, _FINISH.plain, schema, **_FINISH.values([record], node))
+    return _recorded(record, moved[0][1] if moved else None)
 
 
 class Unfit(NamedTuple):
@@ -210,7 +209,7 @@ def _is_ours(ended: Row[Any], record: OutcomeRecord, node: UUID) -> bool:
 
 
 class OutcomeRecorder:
-    """The way of a node's ends to their rows, together where it can be."""
+    """The way of a node's outcomes to their rows, together where it can be."""
 
     def __init__(self, database: Database, node: UUID) -> None:
         self._database = database
@@ -221,6 +220,10 @@ class OutcomeRecorder:
             patience=float("inf"),
         )
 
+    def offer(self, record: OutcomeRecord) -> "asyncio.Future[Recorded]":
+        """Together with others, for the everyday case: whatever it is but YES or CANCELLED, `finish_alone` follows."""
+        return self._group.offer(record)
+
     async def finish(self, record: OutcomeRecord) -> Recorded:
         """YES, or STALE when the attempt was no longer ours: offered until the database says one of the two,
         however long that takes and whatever it says meanwhile.
@@ -228,7 +231,7 @@ class OutcomeRecorder:
         Raises NotStorableError when it holds what this database never will: it is to be ended in another way.
         """
         try:
-            found = await self._group.put(record)
+            found = await self.offer(record)
         except Exception as error:
             log.debug("the end of attempt %d of job %s goes alone now", record.attempt, record.id, exc_info=error)
             found = Recorded.UNKNOWN
@@ -270,16 +273,16 @@ class OutcomeRecorder:
 
 
 def record_of(claimed: Claimed, outcome: Outcome) -> OutcomeRecord:
-    record = partial(OutcomeRecord, claimed.id, claimed.attempt)
+    ref = claimed.id, claimed.attempt
     match outcome:
         case Succeeded(result):
-            return record(Status.SUCCEEDED, "succeeded", result=result)
+            return OutcomeRecord(*ref, Status.SUCCEEDED, "succeeded", result=result)
         case Failed(failure):
-            return record(Status.FAILED, failure.type, error=dump(failure.as_json()))
+            return OutcomeRecord(*ref, Status.FAILED, failure.type, error=dump(failure.as_json()))
         case Cancelled(failure):
-            return record(Status.CANCELLED, "cancelled", error=dump(failure.as_json()))
+            return OutcomeRecord(*ref, Status.CANCELLED, "cancelled", error=dump(failure.as_json()))
         case Again(failure, delay):
-            return record(Status.PENDING, failure.type, error=dump(failure.as_json()), delay=delay)
+            return OutcomeRecord(*ref, Status.PENDING, failure.type, error=dump(failure.as_json()), delay=delay)
         case Released():
             return released(claimed)
 

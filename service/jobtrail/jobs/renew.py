@@ -3,17 +3,17 @@
 Also the fence, by which a node writes only to what it holds, here and in `finish` and `log`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import TextClause, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from jobtrail.db.errors import Fault, fault_of
-from jobtrail.db.tables import of_schema
+from jobtrail.db.direct import Statement, fetch_on
+from jobtrail.db.errors import FAILURES, Fault, fault_of
 
 # `|| ''` keeps the planner from the partial index of running rows, which is short after ANALYZE and long in a storm:
 # the primary key is the plan that does not change.
@@ -21,37 +21,47 @@ FENCE: Final = "id = u.id AND {row}attempt = u.attempt AND {row}node_id = :node 
 """`row` is the alias of the job's row, with a dot, or nothing."""
 
 
+Fetch = Callable[..., Awaitable[Sequence[Any]]]
+"""As `Database.fetch`: each of its statements is a transaction."""
+
+
 class Fenced(NamedTuple):
     """One update in two shapes: the plain one for every day, and one that steps over locked rows."""
 
-    plain: TextClause
-    stepping: TextClause
+    plain: Statement
+    stepping: Statement
     arrays: Sequence[str]
 
-    def of_schema(self, schema: str) -> "Fenced":
-        """For a connection that is not ours, whose statements are sent as they are."""
-        plain, stepping = (text(of_schema(each.text, schema)) for each in (self.plain, self.stepping))
-        return Fenced(plain, stepping, self.arrays)
-
-    def parameters(self, rows: Sequence[Any], node: UUID, **more: Any) -> Mapping[str, Any]:
+    def values(self, rows: Sequence[Any], node: UUID, **more: Any) -> dict[str, Any]:
         """From rows with the attributes `id`, `attempt` and those of the arrays. In the order of their ids, in which
         every fenced update locks its rows: else two that meet would wait for each other.
         """
-        ordered = sorted(rows, key=lambda row: row.id)
+        ordered = sorted(rows, key=_ID) if len(rows) > 1 else rows
         return {"node": node, **more, **{name: [getattr(row, name) for row in ordered] for name in self.arrays}}
 
-    async def execute(self, connection: AsyncConnection, parameters: Mapping[str, Any]) -> Sequence[Any]:
-        """The rows that moved. Where one is locked for longer than the lock timeout, all the others move.
-
-        For a connection that has nothing to lose: where its statements share a transaction, what came before is undone.
-        """
+    async def execute(self, fetch: Fetch, values: Mapping[str, Any]) -> Sequence[Any]:
+        """The rows that moved. Where one is locked for longer than the lock timeout, all the others move."""
         try:
-            return (await connection.execute(self.plain, parameters)).all()
-        except DBAPIError as error:
+            return await fetch(self.plain, **values)
+        except FAILURES as error:
             if fault_of(error) is not Fault.LOCKED:
                 raise
-        await connection.rollback()
-        return (await connection.execute(self.stepping, parameters)).all()
+        return await fetch(self.stepping, **values)
+
+    async def execute_on(self, connection: AsyncConnection, values: Mapping[str, Any]) -> Sequence[Any]:
+        """The same on a connection that has nothing to lose: where its statements share a transaction, what came before
+        is undone.
+        """
+
+        async def fetch(statement: Statement, **values: Any) -> Sequence[Any]:
+            if statement is self.stepping:
+                await connection.rollback()
+            return await fetch_on(connection, statement, **values)
+
+        return await self.execute(fetch, values)
+
+
+_ID: Final = attrgetter("id")
 
 
 def fenced(assignments: str, *, returning: str, **arrays: str) -> Fenced:
@@ -72,7 +82,7 @@ WITH mine AS MATERIALIZED (
 UPDATE jobtrail.jobs j SET {assignments}
   FROM mine u WHERE j.id = u.id
 RETURNING {returning}"""
-    return Fenced(text(plain), text(stepping), tuple(types))
+    return Fenced(Statement(plain), Statement(stepping), tuple(types))
 
 
 class AttemptRef(NamedTuple):
@@ -91,7 +101,7 @@ async def renew(connection: AsyncConnection, held: Sequence[AttemptRef], *, node
     Asked of nothing too: a node that holds nothing so finds out that leases cannot be renewed just now, while the table
     is locked for instance, and is not heard of either. So it does not judge those that hold something.
     """
-    await _RENEW.execute(connection, _RENEW.parameters(held, node, lease=lease))
+    await _RENEW.execute_on(connection, _RENEW.values(held, node, lease=lease))
 
 
 class RunningAttempt(NamedTuple):
@@ -126,4 +136,4 @@ _REPORT: Final = fenced("progress = u.progress", returning="j.id, j.attempt", pr
 
 async def report(connection: AsyncConnection, said: Sequence[Said], *, node: UUID) -> Collection[AttemptRef]:
     """Those whose rows have it now; the others are no longer ours, or their rows are locked."""
-    return {AttemptRef(*row) for row in await _REPORT.execute(connection, _REPORT.parameters(said, node))}
+    return {AttemptRef(*row) for row in await _REPORT.execute_on(connection, _REPORT.values(said, node))}

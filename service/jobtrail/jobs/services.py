@@ -73,13 +73,19 @@ class Services:
     _context: contextvars.Context = field(default_factory=contextvars.copy_context, init=False, repr=False)
 
     def group(
-        self, write: Callable[[Database, Sequence[Row]], Awaitable[Sequence[Answer]]], *, weigh: Weigh[Row] = weightless
+        self,
+        write: Callable[[Database, Sequence[Row]], Awaitable[Sequence[Answer]]],
+        *,
+        weigh: Weigh[Row] = weightless,
+        lanes: int = 1,
     ) -> GroupCommit[Row, Answer]:
         """The group commit of this process for `write`, made when it is first asked for."""
         found: GroupCommit[Row, Answer] | None = self._groups.get(write)
         if found is None:
             found = self._groups[write] = self._context.run(
-                lambda: GroupCommit(partial(write, self.database), weigh=weigh, patience=PATIENCE, longest=SILENCE)
+                lambda: GroupCommit(
+                    partial(write, self.database), weigh=weigh, patience=PATIENCE, longest=SILENCE, lanes=lanes
+                )
             )
         return found
 

@@ -12,8 +12,10 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jobtrail import errors
+from jobtrail.db.direct import Statement, fetch_on
 from jobtrail.db.engine import Database
 from jobtrail.db.group_commit import GroupCommit
+from jobtrail.db.tables import SCHEMA
 from jobtrail.ids import new_job_id
 from jobtrail.jobs.amend import KEY_LIFE
 from jobtrail.jobs.query import read
@@ -169,7 +171,7 @@ def born(new: NewJob, times: Inserted) -> Job:
 
 # The arrays are named once here; tags travel as array literals because unnest flattens arrays of arrays.
 # statement_timestamp: one group has one birth time, and run_at is not a moment before created_at.
-_INSERT: Final = text("""
+_INSERT: Final = Statement("""
 INSERT INTO jobtrail.jobs (
     id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_at,
     idempotency_key, request_hash, created_by, moved_by, move_reason, ttl, ttl_failed)
@@ -188,7 +190,7 @@ ON CONFLICT DO NOTHING
 RETURNING id, created_at, run_at
 """)
 
-_BIRTHS: Final = text("SELECT id, created_at, run_at FROM jobtrail.jobs WHERE id = ANY(:ids)")
+_BIRTHS: Final = Statement("SELECT id, created_at, run_at FROM jobtrail.jobs WHERE id = ANY(:ids)")
 
 _BY_KEY: Final = text("""
 SELECT id, request_hash FROM jobtrail.jobs WHERE created_by = :created_by AND idempotency_key = :key
@@ -204,7 +206,7 @@ _BY_APP_KEY: Final = text("SELECT job_id AS id, request_hash FROM jobtrail.app_k
 
 def inserts(services: Services) -> GroupCommit[NewJob, Inserted]:
     """The group commit that carries the submits of this process."""
-    return services.group(insert_group, weigh=lambda row: len(row.args_json))
+    return services.group(insert_group, weigh=lambda row: len(row.args_json), lanes=2)
 
 
 async def insert(services: Services, new: NewJob) -> Inserted:
@@ -220,11 +222,9 @@ async def insert_group(database: Database, rows: Sequence[NewJob]) -> Sequence[I
 
     Repeatable: a row that is there already is one that an earlier try committed before its answer was lost.
     """
-    async with database.autocommit() as connection:
-        found = await _insert(connection, rows)
-        missing = [row.id for row in rows if row.id not in found]
-        if missing:
-            found |= _births(await connection.execute(_BIRTHS, {"ids": missing}))
+    found = _births(await database.fetch(_INSERT, **_columns(rows)))
+    if missing := [row.id for row in rows if row.id not in found]:
+        found |= _births(await database.fetch(_BIRTHS, ids=missing))
     return [found[row.id] for row in rows]
 
 
@@ -258,12 +258,14 @@ async def _insert_once(connection: AsyncConnection, new: NewJob) -> Inserted | U
 
 
 async def _insert(connection: AsyncConnection, rows: Sequence[NewJob]) -> dict[UUID, Inserted]:
-    if not rows:
-        return {}
+    return _births(await fetch_on(connection, _INSERT, SCHEMA, **_columns(rows))) if rows else {}
+
+
+def _columns(rows: Sequence[NewJob]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in AS_THEY_ARE}
     columns["args"] = [row.args_json for row in rows]
     columns["tags"] = [_array_literal(row.tags) for row in rows]
-    return _births(await connection.execute(_INSERT, columns))
+    return columns
 
 
 AS_THEY_ARE: Final = (
@@ -273,8 +275,8 @@ AS_THEY_ARE: Final = (
 """The columns of a new row that are its fields; args and tags go in another form."""
 
 
-def _births(rows: Any) -> dict[UUID, Inserted]:
-    return {row.id: Inserted(row.created_at, row.run_at) for row in rows}
+def _births(rows: Sequence[Any]) -> dict[UUID, Inserted]:
+    return {job_id: Inserted(created_at, run_at) for job_id, created_at, run_at in rows}
 
 
 def _array_literal(texts: Sequence[str]) -> str:

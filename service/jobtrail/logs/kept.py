@@ -8,7 +8,6 @@ shown, and nothing more: handlers and levels of a host are left alone.
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
@@ -34,18 +33,14 @@ def detach(node: object) -> None:
             _ON_TASKS.remove()
 
 
-@contextmanager
-def collect(sink: Sink) -> Iterator[None]:
-    """Give `sink` every record that the job makes within, also in threads that run in a copy of this context.
+def keep_with(sink: Sink) -> None:
+    """Give `sink` every record that is made from here on in this context, also in threads that run in a copy of it.
 
     It is called where the record is made. When it raises, logging tells it as it does of any handler.
     """
-    _install()  # again, where logging was configured anew
-    token = _sink.set(sink)
-    try:
-        yield
-    finally:
-        _sink.reset(token)
+    if _ON_ROOT not in logging.getLogger().handlers or not _ON_TASKS.is_installed():  # logging was configured anew
+        _install()
+    _sink.set(sink)
 
 
 def _install() -> None:
@@ -100,17 +95,23 @@ class _TasksHandler(_JobHandler):
         self._given = logging.NOTSET
         self._propagated = True
 
+    def is_installed(self) -> bool:
+        is_chosen = self._tasks.level not in {logging.NOTSET, self._given}
+        return self in self._tasks.handlers and (is_chosen or self._tasks.level == self._wanted())
+
     def install(self) -> None:
         tasks = self._tasks
         if self not in tasks.handlers:
             tasks.addHandler(self)
             self._given = logging.NOTSET
             self._propagated, tasks.propagate = tasks.propagate, False
-        wanted = min(logging.INFO, self._level_above())
         # a level that somebody chose stays
-        if tasks.level in {logging.NOTSET, self._given} and tasks.level != wanted:
-            self._given = wanted
-            tasks.setLevel(wanted)
+        if tasks.level in {logging.NOTSET, self._given} and tasks.level != self._wanted():
+            self._given = self._wanted()
+            tasks.setLevel(self._given)
+
+    def _wanted(self) -> int:
+        return min(logging.INFO, self._level_above())
 
     def remove(self) -> None:
         if self in self._tasks.handlers:

@@ -13,7 +13,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, Token
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -38,12 +38,16 @@ def bind(
     What is None stays as it was outside.
     """
     given = {"trace_id": trace_id, "job_id": job_id, "task": task, "attempt": attempt}
-    inner = {**_fields.get(), **{name: value for name, value in given.items() if value is not None}}
-    token = _fields.set(MappingProxyType(inner))
+    token = set_fields({name: value for name, value in given.items() if value is not None})
     try:
         yield
     finally:
         _fields.reset(token)
+
+
+def set_fields(given: Mapping[str, object]) -> Token[Mapping[str, object]]:
+    """Put these fields on every record made from here on in this context."""
+    return _fields.set(MappingProxyType({**_fields.get(), **given}))
 
 
 def bound_in(context: Context) -> Mapping[str, object]:

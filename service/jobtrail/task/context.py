@@ -64,8 +64,8 @@ def _refuse_other(name: str, value: object) -> None:
         raise ValueError(f"progress({name}={value!r:.60}): write a number from 0 to 10^15")
 
 
-class Ties(Protocol):
-    """The node as a context sees it, on the loop, in a thread or in a process."""
+class JobRuntime(Protocol):
+    """The node of a running job as its context sees it, on the loop, in a thread or in a process."""
 
     @property
     def cancelled(self) -> bool:
@@ -95,10 +95,10 @@ class JobContext:
     trace_id: str
     task: str
     log: logging.Logger = field(repr=False)
-    ties: Ties = field(repr=False)
+    runtime: JobRuntime = field(repr=False)
 
     @classmethod
-    def of(cls, claimed: Claimed, ties: Ties) -> "JobContext":
+    def of(cls, claimed: Claimed, runtime: JobRuntime) -> "JobContext":
         log = logging.getLogger(f"{TASK_LOGGER}.{claimed.task}")
         # logging.config disables existing loggers by default; the log of a job is kept all the same
         log.disabled = False
@@ -108,7 +108,7 @@ class JobContext:
             trace_id=claimed.trace_id,
             task=claimed.task,
             log=log,
-            ties=ties,
+            runtime=runtime,
         )
 
     @property
@@ -126,14 +126,14 @@ class JobContext:
         An `async def` and a `def` in a process also get a CancelledError where they are; a `def` in a thread has to
         look here. After a grace, a task that goes on is left behind, or killed if it runs in a process.
         """
-        return self.ties.cancelled
+        return self.runtime.cancelled
 
     def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Say how far the job has come. Never awaited; written at most twice a second, and the last one always.
 
         Raises TypeError, ValueError for what is no number or no text.
         """
-        self.ties.report(Progress(done, total, note))
+        self.runtime.report(Progress(done, total, note))
 
     def submit(self, task: "Task[..., Any]", /, *args: Any, **kwargs: Any) -> Awaitable[UUID]:
         """Store another job, committed once this was awaited; its id. It inherits the trace, its parent is this job.
@@ -141,7 +141,7 @@ class JobContext:
         Raises InvalidArgumentsError when the arguments do not fit the signature of the task, and ContextError in a
         `def`, which cannot await.
         """
-        return self.ties.submit(self, task, task.signature.dump(*args, **kwargs))
+        return self.runtime.submit(self, task, task.signature.dump(*args, **kwargs))
 
     def session(self) -> Awaitable["AsyncSession"]:
         """A database session whose writes commit together with `succeeded`, or not at all. One for each attempt.
@@ -149,4 +149,4 @@ class JobContext:
         The node commits it; `commit()` raises. Do the slow work first: PostgreSQL ends it when it is idle for longer
         than the lease. Raises ContextError in a `def`, which cannot await.
         """
-        return self.ties.session()
+        return self.runtime.session()

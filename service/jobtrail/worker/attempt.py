@@ -1,13 +1,17 @@
-"""One attempt, from its claim to its recorded outcome: executed, decided, recorded.
+"""One attempt on a node, from its claim to its recorded outcome: executed, decided, recorded.
 
-No connection is held while the task runs, but the one of a job session that the task asked for.
+Its one asyncio task is the job's own. What follows its end is done in callbacks: the outcome is decided, the slot is
+free, and the outcome goes to the row together with others. Only what has to wait is a task of its own: the commit of a
+job session, the last lines of the job's log, an outcome that the database refuses. No connection is held while the task
+runs, but the one of a job session that it asked for.
 """
 
 import asyncio
-import inspect
 import logging
+import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, Protocol
@@ -15,42 +19,48 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from jobtrail import logs
 from jobtrail.db.engine import Database
-from jobtrail.db.group_commit import recorded
-from jobtrail.errors import CommitFailedError, ContextError, NotStorableError
+from jobtrail.errors import CommitFailedError, ContextError, LeftBehindError, NotStorableError
 from jobtrail.jobs import session as job_session
-from jobtrail.jobs.finish import OutcomeRecord, Recorded, record_of
+from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, record_of, released
 from jobtrail.jobs.renew import AttemptRef
-from jobtrail.jobs.session import JobSession, abandon, open_job_session
-from jobtrail.logs import bind
-from jobtrail.records import AttemptEnd, Claimed, Failure
-from jobtrail.status import Status
-from jobtrail.task.context import TASK_LOGGER, JobContext, Progress
+from jobtrail.jobs.session import JobSession, open_job_session
+from jobtrail.records import Claimed
+from jobtrail.task.context import JobContext, Progress
 from jobtrail.task.outcome import (
     Again,
     Cancelled,
-    Failed,
+    Ended,
+    Interrupted,
+    NotBegun,
     Outcome,
     Performance,
-    Released,
+    Raised,
+    Returned,
     Succeeded,
-    exception_of,
+    TimedOut,
     in_ascii,
     judge,
     raised,
+    returned,
 )
 from jobtrail.task.task import Task
-from jobtrail.worker.execution import Execution
-from jobtrail.worker.executors import Assignment, Executor, LoopExecutor, ProcessExecutor, ThreadExecutor
+from jobtrail.worker.executors import Executor, LoopExecutor, ProcessExecutor, ThreadExecutor
 from jobtrail.worker.processes.pool import Processes
 from jobtrail.worker.reports import Report, Reports
 from jobtrail.worker.threads import Threads
 
 log = logging.getLogger(__name__)
-of_tasks = logging.getLogger(TASK_LOGGER)
 
+JOB: Final = "job-"
+"""The name of an asyncio task that runs a job begins with it; the job's id follows."""
 
-_ENDED: Final = "this attempt has ended: nothing that it does counts any more"
+_OPENING: Final = threading.RLock()
+"""Reentrant: a garbage collection may log from within."""
+
+_OVER: Final = "this attempt has ended: nothing that it does counts any more"
+_ABANDONED: Final = "it is left behind; its end will not count, and until then its slot stays taken"
 
 
 class Submit(Protocol):
@@ -61,70 +71,335 @@ class Submit(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunnerDeps:
-    """The dependencies that all attempts of a node share. `grace`: how long a task may go on after a cancel;
-    `max_result` in bytes of JSON.
+    """The dependencies that all attempts of a node share. `grace`, in seconds: how long a task may go on that was told
+    to end; `max_result` in bytes of JSON; `context` is of no job.
     """
 
+    node_id: UUID
     database: Database
+    recorder: OutcomeRecorder
+    reports: Reports
     submit: Submit
     threads: Threads
     processes: Processes
     lease: timedelta
-    grace: timedelta
+    grace: float
     max_result: int
+    context: Context
+
+
+class Owner(Protocol):
+    """The node of an attempt."""
+
+    def keep(self, coroutine: Coroutine[Any, Any, None], context: Context) -> None:
+        """Run it as a part of what the node waits for when it stops."""
+
+    def abandoned(self, attempt: "Attempt") -> None:
+        """Hear of a task that goes on."""
+
+    def freed(self, attempt: "Attempt") -> None:
+        """Hear that nothing of the task runs any more."""
+
+    def recorded(self, attempt: "Attempt", found: Recorded, outcome: Outcome) -> None:
+        """Hear that the outcome is in the row, or that it is stale."""
+
+    def gone(self, attempt: "Attempt", *, is_recorded: bool) -> None:
+        """Forget it."""
 
 
 class Attempt:
-    """The node's side of one attempt: its task's context asks it for progress, child jobs and a session."""
+    """One attempt, which its task's context asks for progress, child jobs and a session. `record`: the outcome that was
+    offered, once there is one. `seconds` that the task took.
+    """
 
-    def __init__(self, claimed: Claimed, task: Task[..., Any], report: Report, deps: RunnerDeps) -> None:
-        self.claimed: Final = claimed
-        self.task: Final = task
-        self.words: Final = report
+    def __init__(self, claimed: Claimed, task: Task[..., Any], deps: RunnerDeps, owner: Owner) -> None:
+        self.claimed = claimed
+        self.task = task
+        self.ref: Final = AttemptRef(claimed.id, claimed.attempt)
         self.finishing = False
+        self.is_abandoned = False
+        self.cancelled = False
+        self.record: OutcomeRecord | None = None
+        self.seconds = 0.0
         self._deps = deps
-        self._opening = asyncio.Lock()
+        self._owner = owner
+        self._executor: Executor = self._executor_of(task.runs_in)
+        self._context = deps.context.copy()
+        self._running: asyncio.Task[Ended] | None = None
+        self._began: float | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._is_late = False
+        self._was_killed = False
+        self._cancel_requested = False
+        self._report: Report | None = None
+        self._opening: asyncio.Lock | None = None
         self._session: JobSession | None = None
-        assignment = Assignment(claimed, task, JobContext.of(claimed, self), deps.max_result)
-        executor = _executor(assignment, deps)
-        self.execution: Final = Execution(assignment, executor, grace=deps.grace.total_seconds())
+
+    def _executor_of(self, runs_in: str) -> Executor:
+        match runs_in:
+            case "loop":
+                return LoopExecutor(self)
+            case "thread":
+                return ThreadExecutor(self, self._deps.threads)
+            case _:
+                return ProcessExecutor(self, self._deps.processes)
+
+    # Executed.
+
+    def start(self) -> None:
+        """Run the task, in a context that has the ids of the job for every line that is logged there."""
+        self._context.run(self._bind)
+        loop = asyncio.get_running_loop()
+        running = self._running = loop.create_task(
+            self._executor.run(), name=f"{JOB}{self.claimed.id}", context=self._context
+        )
+        # A loop that is closed would cancel it, and wait for ever for one that swallows that; see `Attempts.guard`.
+        asyncio._unregister_task(running)  # noqa: SLF001 - documented (Python, "Extending asyncio")
+        running.add_done_callback(self._ended, context=self._context)
+
+    def _bind(self) -> None:
+        claimed = self.claimed
+        ids = {
+            "trace_id": claimed.trace_id,
+            "job_id": str(claimed.id),
+            "task": claimed.task,
+            "attempt": claimed.attempt,
+        }
+        logs.set_fields(ids)
+        logs.keep_with(self._keep_line)
+
+    def begin(self) -> None:
+        self._began = time.monotonic()
+        if (limit := self.claimed.timeout) is not None:
+            self._alarm = asyncio.get_running_loop().call_later(limit.total_seconds(), self._time_out)
+
+    def call(self) -> Callable[[], Any]:
+        signature = self.task.signature
+        arguments = signature.bind(self.claimed.args)
+        first = (JobContext.of(self.claimed, self),) if signature.takes_context else ()
+        return lambda: self.task.function(*first, **arguments)
+
+    def returned(self, value: object) -> Ended:
+        return returned(value, self.claimed.attempt, self._deps.max_result)
+
+    def raised(self, error: BaseException) -> Raised:
+        return raised(error, self.claimed.attempt, self.task.retry)
+
+    def cancel(self) -> None:
+        """Tell the task to end because somebody asked for it. What has not begun never will."""
+        if self._running is not None and (self._is_late or not self.cancelled):
+            self._cancel_requested = True
+            self._tell_to_end()
+
+    def interrupt(self) -> None:
+        """Tell the task to end because the node ends, or because the attempt is no longer this node's."""
+        self._tell_to_end()
+
+    def _time_out(self) -> None:
+        self._is_late = True
+        self._tell_to_end()
+
+    def _tell_to_end(self) -> None:
+        if self.cancelled or self._running is None or self._running.done():
+            return
+        self.cancelled = True
+        if self._began is None:
+            self._running.cancel()
+        else:
+            self._executor.cancel(self._running)
+        # a cancel waits even for a task that cannot hear: it may be about to succeed
+        patience = self._deps.grace if self._executor.hears or self._cancel_requested else 0
+        self._wake_after(patience, self._abandon)
+
+    def _wake_after(self, seconds: float, step: Callable[[], None]) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_later(seconds, step, context=self._context)
+
+    def _abandon(self) -> None:
+        """Its grace is over: end it where that is possible, else decide without it."""
+        if self._running is None or self._running.done():
+            return
+        if self._executor.kill():
+            self._was_killed = True
+        else:
+            self.is_abandoned = True
+            # asyncio would say so at the end of the process
+            vars_of: Any = self._running
+            vars_of._log_destroy_pending = False  # noqa: SLF001 - as asyncio's own gather does
+            self._owner.abandoned(self)
+            self._decide(self._performance(self._no_end(_ABANDONED)))
+
+    def _no_end(self, what: str) -> Raised:
+        error = LeftBehindError(f"{self.claimed.task} did not end when told to: {what}")
+        log.warning("%s", error)
+        return self.raised(error)
+
+    def _ended(self, running: "asyncio.Task[Ended]") -> None:
+        self._running = None  # it would keep the task's exception, and with that all that the task held
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if not self.is_abandoned:
+            self._decide(self._performance(self._end_of(running)))
+        self._owner.freed(self)
+
+    # Decided.
+
+    def _end_of(self, running: "asyncio.Task[Ended]") -> Ended | NotBegun:
+        if running.cancelled():
+            if self._began is None and not self._cancel_requested:
+                return NotBegun()
+            return self.raised(asyncio.CancelledError("cancelled before it began"))
+        error = running.exception()
+        ended = running.result() if error is None else self.raised(error)
+        if self._was_killed and not isinstance(ended, Returned):
+            return self._no_end("its process was killed")
+        return ended
+
+    def _performance(self, ended: Ended | NotBegun) -> Performance:
+        """A normal return counts, whatever the task was told meanwhile."""
+        if isinstance(ended, Returned | NotBegun) or self._cancel_requested or not self.cancelled:
+            return ended
+        limit = self.claimed.timeout
+        return TimedOut(limit.total_seconds(), ended) if self._is_late and limit is not None else Interrupted(ended)
+
+    def _judge(self, performance: Performance) -> Outcome:
+        return judge(performance, self.claimed, self.task.retry, cancel_requested=self._cancel_requested)
+
+    def _decide(self, performance: Performance) -> None:
+        self.finishing = True
+        self.seconds = 0.0 if self._began is None else time.monotonic() - self._began
+        outcome = self._judge(performance)
+        if self._report is not None:
+            self._report.close()
+        if self._session is None and (self._report is None or not self._report.waiting):
+            self._offer(outcome)
+        else:
+            self._owner.keep(self._record_alone(outcome), self._context)
+
+    # Recorded.
+
+    def _offer(self, outcome: Outcome) -> None:
+        """Together with those of others; what the group could not record goes alone."""
+
+        def answered(answer: "asyncio.Future[Recorded]") -> None:
+            failure = None if answer.cancelled() else answer.exception()
+            if answer.cancelled() or failure is not None or (found := answer.result()) is Recorded.UNKNOWN:
+                log.debug("the outcome goes alone now", exc_info=failure)
+                self._owner.keep(self._record_alone(outcome), self._context)
+            else:
+                self._tell(found, outcome)
+
+        self.record = self._record_of(outcome)
+        self._deps.recorder.offer(self.record).add_done_callback(answered, context=self._context)
+
+    async def _record_alone(self, outcome: Outcome) -> None:
+        """With all that takes time: the last lines, the job session, and what the database refuses."""
+        try:
+            if self._report is not None:
+                await self._deps.reports.close(self._report)
+            await self._record(outcome)
+        except asyncio.CancelledError:  # the loop is being closed, and this goes on while it waits for us
+            self._owner.keep(self.record_as_lost(), self._context)
+            raise
+        except Exception:
+            # the lease is no longer renewed, so rescue will see to the row
+            log.exception("attempt %d of job %s could not be recorded", self.ref.attempt, self.ref.id)
+            self._owner.gone(self, is_recorded=False)
+
+    async def _record(self, outcome: Outcome) -> None:
+        """A success commits with its effects, in their transaction; any other outcome after they are undone."""
+        deps, session = self._deps, self._session
+        if session is not None and isinstance(outcome, Succeeded):
+            try:
+                record = self._record_of(outcome)
+                self._tell(await job_session.complete(deps.database, session, record, node=deps.node_id), outcome)
+            except CommitFailedError as error:
+                outcome = self._judge(self.raised(error))
+            else:
+                return
+        elif session is not None:
+            await job_session.abandon(session)
+        self.record = self._record_of(outcome)
+        try:
+            found = await deps.recorder.finish(self.record)
+        except NotStorableError as error:
+            outcome = in_ascii(outcome, error, self.ref.attempt)
+            self.record = self._record_of(outcome)
+            found = await deps.recorder.finish(self.record)
+        self._tell(found, outcome)
+
+    async def record_as_lost(self) -> None:
+        """Where its own outcome was cut off: what was offered so far, or that the attempt is lost."""
+        if self._session is not None:
+            await job_session.abandon(self._session)
+        await self._deps.recorder.finish_alone(self.record or self.lost())
+        self._owner.gone(self, is_recorded=True)
+
+    def lost(self) -> OutcomeRecord:
+        """The outcome of an attempt whose own is never known."""
+        if self._began is None:
+            return released(self.ref)
+        ended = raised(asyncio.CancelledError("the process ended"), self.ref.attempt, None)
+        return record_of(self.claimed, judge(Interrupted(ended), self.claimed, None, cancel_requested=False))
+
+    def _record_of(self, outcome: Outcome) -> OutcomeRecord:
+        """With the last progress, if that is not written yet."""
+        record = record_of(self.claimed, outcome)
+        news = None if self._report is None else self._report.news()
+        return record if news is None else replace(record, progress=news[1].progress)
+
+    def _tell(self, found: Recorded, outcome: Outcome) -> None:
+        if self._report is not None:
+            self._deps.reports.forget(self._report)
+        if found is Recorded.CANCELLED and isinstance(outcome, Again):
+            outcome = Cancelled(outcome.failure)
+        self._owner.recorded(self, found, outcome)
+
+    # The task's context.
 
     @property
-    def held(self) -> AttemptRef:
-        return AttemptRef(self.claimed.id, self.claimed.attempt)
-
-    @property
-    def cancelled(self) -> bool:
-        return self.execution.told
+    def max_result(self) -> int:
+        return self._deps.max_result
 
     def report(self, progress: Progress) -> None:
-        self.words.progress(progress)
+        self._opened_report().progress(progress)
+
+    def _keep_line(self, record: logging.LogRecord) -> None:
+        if not self.finishing:
+            self._opened_report().line(record)
+
+    def _opened_report(self) -> Report:
+        """Callable from any thread. Once the attempt is over it takes nothing."""
+        with _OPENING:
+            if self._report is None:
+                self._report = self._deps.reports.open(self.ref)
+        if self.finishing:
+            self._report.close()
+        return self._report
 
     def submit(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any]) -> Awaitable[UUID]:
         self._refuse_outside_of_the_loop("submit")
         if self.finishing:
-            raise ContextError(_ENDED)
+            raise ContextError(_OVER)
         return self._deps.submit(parent, task, args)
 
     def session(self) -> Awaitable[AsyncSession]:
         self._refuse_outside_of_the_loop("session")
         return self._open_session()
 
-    def closed_session(self) -> JobSession | None:
-        """The session that the task opened, if it did; it gets no other one from now on."""
-        self.finishing = True
-        return self._session
-
     async def _open_session(self) -> AsyncSession:
+        if self._opening is None:
+            self._opening = asyncio.Lock()
         async with self._opening:
             if self._session is None and not self.finishing:
                 session = await open_job_session(self._deps.database, lease=self._deps.lease)
                 if not self.finishing:
                     self._session = session
                 else:  # the attempt ended while it waited for a connection
-                    await abandon(session)
+                    await job_session.abandon(session)
             if self._session is None or self.finishing:
-                raise ContextError(_ENDED)
+                raise ContextError(_OVER)
             return self._session
 
     def _refuse_outside_of_the_loop(self, name: str) -> None:
@@ -133,168 +408,3 @@ class Attempt:
                 f"context.{name}() is awaited, which a def cannot do: make {self.task.name!r} an async def, and hand "
                 "what blocks to asyncio.to_thread"
             )
-
-
-def _executor(assignment: Assignment, deps: RunnerDeps) -> Executor:
-    match assignment.task.runs_in:
-        case "loop":
-            return LoopExecutor(assignment)
-        case "thread":
-            return ThreadExecutor(assignment, deps.threads)
-        case "process":
-            return ProcessExecutor(assignment, deps.processes)
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """`seconds` that the task took."""
-
-    claimed: Claimed
-    outcome: Outcome
-    recorded: Recorded
-    seconds: float
-
-
-class Run:
-    """One attempt, executed, decided and recorded. `record` offers an outcome until the database says whose it was."""
-
-    def __init__(
-        self,
-        attempt: Attempt,
-        reports: Reports,
-        database: Database,
-        node_id: UUID,
-        record: Callable[[OutcomeRecord], Awaitable[Recorded]],
-    ) -> None:
-        self._attempt = attempt
-        self._claimed = attempt.claimed
-        self._reports = reports
-        self._database = database
-        self._node_id = node_id
-        self._record = record
-        self._progress: str | None = None
-        self._is_closed = False
-
-    async def run(self) -> Ran:
-        """Never raises for what the task did. A stale outcome is logged where it is found."""
-        log.debug("started")
-        began = time.monotonic()
-        performance = await self._attempt.execution.perform()
-        took = time.monotonic() - began
-        landing, outcome = await recorded(self._finish(self._judge(performance)))
-        return Ran(self._claimed, outcome, landing, took)
-
-    async def abandon(self) -> None:
-        """Undo what the task wrote through its job session."""
-        if (session := self._attempt.closed_session()) is not None:
-            await job_session.abandon(session)
-
-    def _judge(self, performance: Performance) -> Outcome:
-        delivered = self._attempt.execution.cancel_requested
-        return judge(performance, self._claimed, self._attempt.task.retry, cancel_requested=delivered)
-
-    async def _finish(self, outcome: Outcome) -> tuple[Recorded, Outcome]:
-        """A success commits with its effects, in their transaction; any other outcome after they are undone."""
-        if not isinstance(outcome, Succeeded):
-            await self.abandon()
-        elif (session := self._attempt.closed_session()) is not None:
-            record = await self._with_progress(record_of(self._claimed, outcome))
-            try:
-                return await job_session.complete(self._database, session, record, node=self._node_id), outcome
-            except CommitFailedError as error:
-                outcome = self._judge(raised(error, self._claimed.attempt, self._attempt.task.retry))
-        try:
-            landing = await self._offer(outcome)
-        except NotStorableError as error:
-            outcome = in_ascii(outcome, error, self._claimed.attempt)
-            landing = await self._offer(outcome)
-        if landing is Recorded.CANCELLED and isinstance(outcome, Again):
-            outcome = Cancelled(outcome.failure)
-        return landing, outcome
-
-    async def _offer(self, outcome: Outcome) -> Recorded:
-        self._attempt.finishing = True
-        return await self._record(await self._with_progress(record_of(self._claimed, outcome)))
-
-    async def _with_progress(self, record: OutcomeRecord) -> OutcomeRecord:
-        """With the last progress, if that is not written yet."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._progress = await self._reports.close(self._attempt.words)
-        return record if self._progress is None else replace(record, progress=self._progress)
-
-
-def tell(ran: Ran) -> None:
-    """Log a recorded end. In a host the line may be shown without any field, so it says by itself what it is about.
-
-    A failure goes with its exception to the logger of tasks, as ERROR when it is final and WARNING when another attempt
-    follows: error trackers that listen to logging have it from there.
-    """
-    claimed, outcome = ran.claimed, ran.outcome
-    of = claimed.task, claimed.attempt, claimed.id
-    facts: dict[str, object] = {"seconds": round(ran.seconds, 3)}
-    match outcome:
-        case Succeeded():
-            log.info("%s: attempt %d of job %s succeeded", *of, extra=facts)
-        case Released():
-            log.info("%s: attempt %d of job %s released", *of, extra=facts)
-        case Cancelled(failure):
-            told = failure.type, failure.message
-            log.warning("%s: attempt %d of job %s was cancelled: %s: %s", *of, *told, extra=facts)
-        case Failed(failure):
-            _tell_failure(logging.ERROR, "%s: attempt %d of job %s failed: %s: %s", of, failure, facts)
-        case Again(failure):
-            _tell_failure(logging.WARNING, _ANOTHER, of, failure, facts)
-
-
-def _tell_failure(
-    level: int, words: str, of: tuple[object, ...], failure: Failure, facts: Mapping[str, object]
-) -> None:
-    """An exception is shown by its own `__str__`, which may do anything, SystemExit included."""
-    told = failure.type, failure.message
-    try:
-        of_tasks.log(level, words, *of, *told, extra=facts, exc_info=exception_of(failure))
-    except BaseException:  # noqa: BLE001 - nothing is awaited here: it is the exception's own doing, or a handler's
-        of_tasks.log(level, words, *of, *told, extra=facts)
-
-
-_ANOTHER: Final = "%s: attempt %d of job %s failed, another one follows: %s: %s"
-
-
-def end_of(ran: Ran) -> AttemptEnd:
-    claimed, outcome = ran.claimed, ran.outcome
-    failure = None if isinstance(outcome, Succeeded | Released) else outcome.failure
-    return AttemptEnd(
-        job_id=claimed.id,
-        task=claimed.task,
-        attempt=claimed.attempt,
-        trace_id=claimed.trace_id,
-        status=Status.CANCELLED if ran.recorded is Recorded.CANCELLED else _STATUSES[type(outcome)],
-        error=None if failure is None else failure.as_json(),
-        exception=None if failure is None else exception_of(failure),
-        seconds=ran.seconds,
-    )
-
-
-_STATUSES: Final[Mapping[type[Outcome], Status]] = {
-    Succeeded: Status.SUCCEEDED,
-    Failed: Status.FAILED,
-    Cancelled: Status.CANCELLED,
-    Again: Status.PENDING,
-    Released: Status.PENDING,
-}
-
-
-Hook = Callable[[AttemptEnd], Awaitable[object] | object]
-"""A `def` is called on the event loop; what it returns is awaited if it can be."""
-
-
-async def call(hook: Hook, end: AttemptEnd) -> None:
-    """Whatever it raises is logged: the end of the attempt stands."""
-    with bind(job_id=str(end.job_id), task=end.task, attempt=end.attempt, trace_id=end.trace_id):
-        try:
-            result = hook(end)
-            if inspect.isawaitable(result):
-                await result
-        except (Exception, SystemExit):
-            log.exception("on_attempt_end raised after attempt %d of job %s", end.attempt, end.job_id)

@@ -1,214 +1,318 @@
-"""The attempts that a node holds: each from its claim to its recorded end."""
+"""The attempts that a node holds: each from its claim to its recorded outcome."""
 
 import asyncio
 import contextvars
+import inspect
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextvars import Context
 from typing import Any, Final
 from uuid import UUID
 
-from jobtrail.db.group_commit import recorded
-from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, record_of, released
+from jobtrail.db.group_commit import MOST_ROWS, recorded
+from jobtrail.jobs.finish import OutcomeRecord, Recorded, released
 from jobtrail.jobs.renew import AttemptRef, RunningAttempt
-from jobtrail.jobs.services import Services
-from jobtrail.logs import bind, collect
-from jobtrail.records import Claimed
-from jobtrail.task.outcome import Interrupted, judge, raised
+from jobtrail.records import AttemptEnd, Claimed, Failure
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
+from jobtrail.task.context import TASK_LOGGER
+from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded, exception_of
 from jobtrail.task.task import RunsIn
-from jobtrail.worker.attempt import Attempt, Hook, Run, RunnerDeps, call, end_of, tell
-from jobtrail.worker.reports import Reports
+from jobtrail.worker.attempt import Attempt, RunnerDeps
 
 log = logging.getLogger(__name__)
+of_tasks = logging.getLogger(TASK_LOGGER)
+
+Hook = Callable[[AttemptEnd], Awaitable[object] | object]
+"""A `def` is called on the event loop; what it returns is awaited if it can be."""
 
 _FOREVER: Final = float("inf")
 
+_BEHIND: Final = 2 * MOST_ROWS
+"""Outcomes that wait: a group that is on its way, and the next. More of them only where the database refuses."""
+
 _LAST_WORDS: Final = 5.0
-"""Seconds that a stopping node waits for its ends to be recorded, should the database be away."""
+"""Seconds that a stopping node waits for its outcomes to be recorded, should the database be away."""
 
 _LOOK: Final = 0.1
 """Seconds between two looks of a stopping node: a second signal may have shortened the grace."""
 
 
 class Attempts:
-    """`freed` is called when a slot is free again; for a task that was left behind that is later than its outcome."""
+    """`free` is called when a slot is free again: when the task has ended, also one that was left behind; `caught_up`
+    when it is no longer behind.
+    """
 
     def __init__(
         self,
-        services: Services,
-        node_id: UUID,
+        catalog: Catalog,
         deps: RunnerDeps,
-        reports: Reports,
         *,
-        freed: Callable[[RunsIn], None],
+        free: Callable[[RunsIn], None],
+        caught_up: Callable[[], None],
         hook: Hook | None = None,
     ) -> None:
-        self._services = services
-        self._node_id = node_id
+        self._catalog = catalog
         self._deps = deps
-        self._reports = reports
-        self._freed = freed
+        self._free = free
+        self._caught_up = caught_up
         self._hook = hook
-        self._endings = OutcomeRecorder(services.database, node_id)
-        self._held: dict[UUID, Attempt] = {}
-        self._running: set[Attempt] = set()
-        self._context = contextvars.copy_context()
-        self._runs: set[asyncio.Task[None]] = set()
+        self._by_id: dict[UUID, Attempt] = {}
+        self._all: set[Attempt] = set()
+        self._ended: set[Attempt] = set()
+        self._abandoned: set[Attempt] = set()
         self._open: dict[AttemptRef, OutcomeRecord] = {}
+        self._kept: set[asyncio.Future[Any]] = set()
+        self._idle = asyncio.Event()
+        self._guard: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()
         self._until = _FOREVER
-        self._gave_up = False
-        self.left_behind = 0
+        self.is_closing = False
         self.stale_ends = 0
 
-    def knows(self, held: AttemptRef) -> bool:
+    def start(self) -> None:
+        self._guard = asyncio.create_task(self._end_with_the_loop(), name="jobtrail-guard")
+
+    @property
+    def left_behind(self) -> int:
+        """Tasks that did not end when told to, and still take a slot."""
+        return len(self._abandoned)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so many outcomes wait to be recorded that nothing more should be claimed."""
+        return len(self._ended) >= _BEHIND
+
+    @property
+    def unfinished(self) -> int:
+        """Attempts whose outcome is not recorded, or that are not given back yet."""
+        return len(self._all) + len(self._open)
+
+    def knows(self, ref: AttemptRef) -> bool:
         """Whether it was begun or is given back here: a claim that is not known is one whose answer was lost."""
-        return held.id in self._held or held in self._open
+        return ref.id in self._by_id or ref in self._open
 
     def held(self) -> Sequence[AttemptRef]:
         """Callable from any thread."""
-        return [each.held for each in list(self._held.values())]
+        return [each.ref for each in list(self._by_id.values())]
 
     def task_of(self, job_id: UUID) -> str | None:
         """Callable from any thread."""
-        attempt = self._held.get(job_id)
+        attempt = self._by_id.get(job_id)
         return None if attempt is None else attempt.claimed.task
 
     def begin(self, claimed: Claimed) -> None:
         """Run it. Its slot is taken already."""
-        if (older := self._held.get(claimed.id)) is not None:
-            self.lose(older.held)  # its job was taken away, and came back here before a beat noticed
-        held = AttemptRef(claimed.id, claimed.attempt)
-        attempt = Attempt(claimed, self._services.catalog[claimed.task], self._reports.open(held), self._deps)
-        self._held[claimed.id] = attempt
-        self._running.add(attempt)
-        self._open[held] = _lost(claimed)
-        self.keep(self._run(attempt))
+        if (older := self._by_id.get(claimed.id)) is not None:
+            self.lose(older.ref)  # its job was taken away, and came back here before a beat noticed
+        attempt = Attempt(claimed, self._catalog[claimed.task], self._deps, self)
+        self._by_id[claimed.id] = attempt
+        self._all.add(attempt)
+        self._idle.clear()
+        attempt.start()
 
-    def keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def keep(self, coroutine: Coroutine[Any, Any, None], context: Context | None = None) -> None:
         """Run it as a part of what `stop` waits for, without the context variables of whoever asks: a job that another
         node runs would not have them either.
         """
-        task = asyncio.create_task(coroutine, context=self._context.copy())
-        self._runs.add(task)
-        task.add_done_callback(self._runs.discard)
+        self.wait_for(asyncio.create_task(coroutine, context=context or self._deps.context.copy()))
+
+    def wait_for(self, future: "asyncio.Future[Any]") -> None:
+        """Let `stop` wait for it too."""
+        self._kept.add(future)
+        self._idle.clear()
+        future.add_done_callback(self._drop)
+
+    def _drop(self, future: "asyncio.Future[Any]") -> None:
+        self._kept.discard(future)
+        self._look()
+
+    def _look(self) -> None:
+        if not (self._all or self._kept):
+            self._idle.set()
 
     def obey(self, running: Sequence[RunningAttempt]) -> None:
         """Tell those to end whose cancel was requested."""
         for each in running:
-            attempt = self._held.get(each.id)
-            if each.cancel_requested and attempt is not None and attempt.claimed.attempt == each.attempt:
-                attempt.execution.cancel()
+            attempt = self._by_id.get(each.id) if each.cancel_requested else None
+            if attempt is not None and attempt.claimed.attempt == each.attempt:
+                attempt.cancel()
 
-    def lose(self, held: AttemptRef) -> None:
+    def lose(self, ref: AttemptRef) -> None:
         """The database says that this attempt is no longer ours: it is stopped."""
-        attempt = self._held.get(held.id)
-        if attempt is None or attempt.held != held or attempt.finishing:
+        attempt = self._by_id.get(ref.id)
+        if attempt is None or attempt.ref != ref or attempt.finishing:
             return
-        log.warning("job %s: attempt %d is no longer this node's; it is stopped, its end will not count", *held)
+        log.warning("job %s: attempt %d is no longer this node's; it is stopped, its end will not count", *ref)
         attempt.finishing = True
-        attempt.execution.interrupt()
+        attempt.interrupt()
 
-    async def give_back(self, held: AttemptRef) -> None:
+    async def give_back(self, ref: AttemptRef) -> None:
         """An attempt that never began here is given back unused."""
-        await recorded(self._record(released(held)))
+        await recorded(self._record(released(ref)))
+
+    async def _record(self, outcome: OutcomeRecord) -> None:
+        ref = AttemptRef(outcome.id, outcome.attempt)
+        self._open[ref] = outcome
+        await self._deps.recorder.finish(outcome)
+        self._open.pop(ref, None)
+
+    # An attempt tells.
+
+    def abandoned(self, attempt: Attempt) -> None:
+        self._abandoned.add(attempt)
+
+    def freed(self, attempt: Attempt) -> None:
+        self._abandoned.discard(attempt)
+        if attempt in self._all:
+            self._ended.add(attempt)
+        self._free(attempt.task.runs_in)
+
+    def recorded(self, attempt: Attempt, found: Recorded, outcome: Outcome) -> None:
+        if found is Recorded.STALE:  # that was logged where it was found
+            self.stale_ends += 1
+        else:
+            _tell(attempt, outcome)
+            if self._hook is not None:
+                self.keep(_call(self._hook, _end_of(attempt, found, outcome)), contextvars.copy_context())
+        self.gone(attempt, is_recorded=True)
+
+    def gone(self, attempt: Attempt, *, is_recorded: bool) -> None:
+        if not is_recorded:
+            self._open[attempt.ref] = attempt.record or attempt.lost()
+        self._all.discard(attempt)
+        was_behind = self.is_behind
+        self._ended.discard(attempt)
+        if was_behind and not self.is_behind:
+            self._caught_up()
+        if self._by_id.get(attempt.ref.id) is attempt:
+            del self._by_id[attempt.ref.id]
+        self._look()
+
+    # The end.
 
     def limit(self, grace: float) -> None:
         """Give what runs `grace` seconds from now, or an earlier limit. Callable from a signal handler."""
         self._until = min(self._until, time.monotonic() + grace)
 
-    @property
-    def unrecorded(self) -> int:
-        """Attempts whose end is not recorded, or that are not given back yet."""
-        return len(self._open)
-
     async def stop(self) -> bool:
-        """Wait for what runs until its limit, then tell it to end, and wait until every end is recorded.
+        """Wait for what runs until its limit, then tell it to end, and wait until every outcome is recorded.
 
         Whether they are: a database that stays away keeps nobody from stopping.
         """
-        patience = self._deps.grace.total_seconds() + _LAST_WORDS
-        while self._runs and (now := time.monotonic()) < self._until + patience:
+        patience = self._deps.grace + _LAST_WORDS
+        while (self._all or self._kept) and (now := time.monotonic()) < self._until + patience:
             if now >= self._until:
-                for attempt in list(self._running):
-                    attempt.execution.interrupt()
-            await asyncio.wait(self._runs, timeout=min(_LOOK, self._until - now) if now < self._until else _LOOK)
-        self._gave_up = bool(self._running)
-        return not self._gave_up
+                self._interrupt()
+            await self._until_idle(min(_LOOK, self._until - now) if now < self._until else _LOOK)
+        self._over.set()
+        return not self._all
 
     async def give_up(self, said: Sequence[RunningAttempt]) -> None:
         """Nothing runs here any more. What the database still says that this node runs is ended: as it was offered
         before, or unused if its claim was never answered.
         """
         left = [AttemptRef(each.id, each.attempt) for each in said]
-        self._open = {each: ending for each, ending in self._open.items() if each in left}
+        self._open = {ref: record for ref, record in self._open.items() if ref in left}
         await asyncio.gather(*(self._record(self._open.get(each) or released(each)) for each in left))
 
-    async def _run(self, attempt: Attempt) -> None:
-        claimed = attempt.claimed
-        run = Run(attempt, self._reports, self._services.database, self._node_id, self._record)
-        try:
-            ids = bind(job_id=str(claimed.id), task=claimed.task, attempt=claimed.attempt, trace_id=claimed.trace_id)
-            with ids:
-                with collect(attempt.words.line):
-                    ran = await run.run()
-                if ran.recorded is not Recorded.STALE:  # that was logged where it was found
-                    tell(ran)
-                    if self._hook is not None:
-                        self.keep(call(self._hook, end_of(ran)))
-            self.stale_ends += ran.recorded is Recorded.STALE
-            self._open.pop(attempt.held, None)
-        except asyncio.CancelledError:
-            await self._cut_off(run, attempt)
-            raise
-        except Exception:
-            # the lease is no longer renewed, so rescue will see to the row
-            log.exception("attempt %d of job %s could not be recorded", claimed.attempt, claimed.id)
-        finally:
-            self._running.discard(attempt)
-            if self._held.get(claimed.id) is attempt:
-                del self._held[claimed.id]
-            self._free(attempt)
-
-    async def _cut_off(self, run: Run, attempt: Attempt) -> None:
+    async def _end_with_the_loop(self) -> None:
         """A loop that is closed cancels all that is on it: a server that was told to hurry does so, without the end of
-        its lifespan. What had been cancelled of this is made anew, and the closing loop waits for it.
+        its lifespan. It waits for this, which ends what runs as a node does that stops.
         """
-        if self._gave_up:
-            return
-        attempt.finishing = True
         try:
-            async with asyncio.timeout(self._deps.grace.total_seconds() + _LAST_WORDS):
-                had_begun = await attempt.execution.cut_off()
-                await run.abandon()
-                if (ending := self._open.get(attempt.held)) is not None:
-                    await self._endings.finish_alone(ending if had_begun else released(attempt.held))
-        except TimeoutError:
-            log.warning(
-                "the outcome of job %s could not be recorded; another node rescues it when its lease expires",
-                attempt.held.id,
-            )
+            await self._over.wait()
+        except asyncio.CancelledError:
+            self.is_closing = True
+            self._interrupt()
+            await self._until_idle(self._deps.grace + _LAST_WORDS)
+            for attempt in self._all:
+                log.warning(
+                    "the outcome of job %s could not be recorded; another node rescues it when its lease expires",
+                    attempt.ref.id,
+                )
+            raise
 
-    async def _record(self, ending: OutcomeRecord) -> Recorded:
-        """Offer the end of an attempt until the database says whose it was."""
-        held = AttemptRef(ending.id, ending.attempt)
-        self._open[held] = ending
-        landing = await self._endings.finish(ending)
-        self._open.pop(held, None)
-        return landing
+    def _interrupt(self) -> None:
+        for attempt in list(self._all):
+            attempt.interrupt()
 
-    def _free(self, attempt: Attempt) -> None:
-        if attempt.execution.left_behind:
-            self.left_behind += 1
-        attempt.execution.when_free(partial(self._give_back, attempt))
-
-    def _give_back(self, attempt: Attempt) -> None:
-        self.left_behind -= attempt.execution.left_behind
-        self._freed(attempt.task.runs_in)
+    async def _until_idle(self, seconds: float) -> None:
+        self._look()
+        if self._all or self._kept:
+            self._idle.clear()
+        waiting = asyncio.ensure_future(self._idle.wait())
+        await asyncio.wait({waiting}, timeout=seconds)
+        waiting.cancel()
 
 
-def _lost(claimed: Claimed) -> OutcomeRecord:
-    """The outcome of an attempt whose own outcome is never known."""
-    error = asyncio.CancelledError("the process ended")
-    unheard = Interrupted(raised(error, claimed.attempt, None))
-    return record_of(claimed, judge(unheard, claimed, None, cancel_requested=False))
+def _tell(attempt: Attempt, outcome: Outcome) -> None:
+    """Log a recorded outcome. In a host the line may be shown without any field, so it says by itself what it is about.
+
+    A failure goes with its exception to the logger of tasks, as ERROR when it is final and WARNING when another attempt
+    follows: error trackers that listen to logging have it from there. Successes are DEBUG: the history has them all.
+    """
+    of = attempt.claimed.task, attempt.ref.attempt, attempt.ref.id
+    facts: dict[str, object] = {"seconds": round(attempt.seconds, 3)}
+    match outcome:
+        case Succeeded():
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("%s: attempt %d of job %s succeeded", *of, extra=facts)
+        case Released():
+            log.info("%s: attempt %d of job %s released", *of, extra=facts)
+        case Cancelled(failure):
+            told = failure.type, failure.message
+            log.warning("%s: attempt %d of job %s was cancelled: %s: %s", *of, *told, extra=facts)
+        case Failed(failure):
+            _tell_failure(logging.ERROR, "%s: attempt %d of job %s failed: %s: %s", of, failure, facts)
+        case Again(failure):
+            _tell_failure(logging.WARNING, _ANOTHER, of, failure, facts)
+
+
+def _tell_failure(
+    level: int, words: str, of: tuple[object, ...], failure: Failure, facts: Mapping[str, object]
+) -> None:
+    """An exception is shown by its own `__str__`, which may do anything, SystemExit included."""
+    told = failure.type, failure.message
+    try:
+        of_tasks.log(level, words, *of, *told, extra=facts, exc_info=exception_of(failure))
+    except BaseException:  # noqa: BLE001 - nothing is awaited here: it is the exception's own doing, or a handler's
+        of_tasks.log(level, words, *of, *told, extra=facts)
+
+
+_ANOTHER: Final = "%s: attempt %d of job %s failed, another one follows: %s: %s"
+
+
+def _end_of(attempt: Attempt, found: Recorded, outcome: Outcome) -> AttemptEnd:
+    claimed = attempt.claimed
+    failure = None if isinstance(outcome, Succeeded | Released) else outcome.failure
+    return AttemptEnd(
+        job_id=claimed.id,
+        task=claimed.task,
+        attempt=claimed.attempt,
+        trace_id=claimed.trace_id,
+        status=Status.CANCELLED if found is Recorded.CANCELLED else _STATUSES[type(outcome)],
+        error=None if failure is None else failure.as_json(),
+        exception=None if failure is None else exception_of(failure),
+        seconds=attempt.seconds,
+    )
+
+
+_STATUSES: Final[Mapping[type[Outcome], Status]] = {
+    Succeeded: Status.SUCCEEDED,
+    Failed: Status.FAILED,
+    Cancelled: Status.CANCELLED,
+    Again: Status.PENDING,
+    Released: Status.PENDING,
+}
+
+
+async def _call(hook: Hook, end: AttemptEnd) -> None:
+    """In the context of the job. Whatever it raises is logged: the end of the attempt stands."""
+    try:
+        result = hook(end)
+        if inspect.isawaitable(result):
+            await result
+    except (Exception, SystemExit):
+        log.exception("on_attempt_end raised after attempt %d of job %s", end.attempt, end.job_id)

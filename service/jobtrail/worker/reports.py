@@ -161,12 +161,16 @@ class Reports:
         self.loop: Final = Loop("reports", self._tick, every=every / 0.9)
 
     def open(self, held: AttemptRef) -> Report:
+        """Callable from any thread."""
         opened = Report(held)
         self._open.add(opened)
         return opened
 
-    async def close(self, closed: Report) -> str | None:
-        """Hear no more of it, and write its last lines; its last progress as JSON text, if that is not written yet.
+    def forget(self, closed: Report) -> None:
+        self._open.discard(closed)
+
+    async def close(self, closed: Report) -> None:
+        """Hear no more of it, and write its last lines.
 
         Lines for which the database has no answer within two seconds are dropped, and the log says how many.
         """
@@ -180,16 +184,14 @@ class Reports:
             log.debug("jobtrail: lines were not stored", exc_info=error)
         finally:
             self._open.discard(closed)
-        news = closed.news()
-        return None if news is None else news[1].progress
 
     async def _tick(self) -> None:
         await self._write_progress()
-        await asyncio.gather(*(self._write_lines(each) for each in self._open if each.waiting))
+        await asyncio.gather(*(self._write_lines(each) for each in list(self._open) if each.waiting))
         await self._trim()
 
     async def _write_progress(self) -> None:
-        told = [(each, *news) for each in self._open if (news := each.news()) is not None]
+        told = [(each, *news) for each in list(self._open) if (news := each.news()) is not None]
         if not told:
             return
         async with self._database.autocommit() as connection:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from jobtrail.logs import bound_in
-from jobtrail.worker.execution import JOB
+from jobtrail.worker.attempt import JOB
 from jobtrail.worker.periodic import Loop
 
 log = logging.getLogger(__name__)

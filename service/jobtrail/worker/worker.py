@@ -1,6 +1,7 @@
 """Claims jobs for the slots that are free, and starts their attempts."""
 
 import asyncio
+import contextvars
 import logging
 import math
 import secrets
@@ -9,18 +10,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 from jobtrail.db.errors import FAILURES, reason
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.jobs.claim import claim_next, claim_these, held_by, is_any_due
+from jobtrail.jobs.finish import OutcomeRecorder
 from jobtrail.jobs.renew import AttemptRef, RunningAttempt, running_of
 from jobtrail.jobs.services import Services
 from jobtrail.records import Claimed
 from jobtrail.task.task import RunsIn
-from jobtrail.worker.attempt import Hook, RunnerDeps, Submit
-from jobtrail.worker.attempts import Attempts
+from jobtrail.worker.attempt import RunnerDeps, Submit
+from jobtrail.worker.attempts import Attempts, Hook
 from jobtrail.worker.periodic import Loop
 from jobtrail.worker.processes.pool import Processes
 from jobtrail.worker.reports import Reports
@@ -64,7 +67,7 @@ class WorkerConfig:
     """
 
     queues: Sequence[str] = ()
-    slots: int = 32
+    slots: int = 100
     threads: int = 8
     processes: int = 2
     lease: timedelta = timedelta(seconds=30)
@@ -91,10 +94,23 @@ class Worker:
         self._threads = Threads()
         self._processes = Processes(services.catalog.modules)
         self._reports = Reports(services.database, node_id)
+        self._context = contextvars.copy_context()
         deps = RunnerDeps(
-            services.database, submit, self._threads, self._processes, work.lease, work.cancel_grace, work.max_result
+            node_id=node_id,
+            database=services.database,
+            recorder=OutcomeRecorder(services.database, node_id),
+            reports=self._reports,
+            submit=submit,
+            threads=self._threads,
+            processes=self._processes,
+            lease=work.lease,
+            grace=work.cancel_grace.total_seconds(),
+            max_result=work.max_result,
+            context=self._context,
         )
-        self._attempts = Attempts(services, node_id, deps, self._reports, freed=self._free, hook=work.on_attempt_end)
+        self._attempts = Attempts(
+            services.catalog, deps, free=self._free, caught_up=self.claim_loop.wake, hook=work.on_attempt_end
+        )
         self._claims = GroupCommit(self._claim_group, patience=0)
         self._nothing_waits = dict.fromkeys(KINDS, False)
         self._passed_by = 0
@@ -119,6 +135,7 @@ class Worker:
         self.claim_loop.start()
         self.watch_loop.start()
         self._reports.loop.start()
+        self._attempts.start()
 
     def launch(self, job_id: UUID, task: str, queue: str) -> None:
         """Start a job that was just committed, unless older or more urgent work waits for the same slot.
@@ -132,9 +149,11 @@ class Worker:
         ):
             return
         kind = self._services.catalog[task].runs_in
-        if self._slots.free(kind) > 0 and self._nothing_waits[kind]:
+        if self._slots.free(kind) > 0 and self._nothing_waits[kind] and not self._attempts.is_behind:
             self._slots.take(kind)
-            self._attempts.keep(self._claim_and_run(job_id, kind))
+            claim = self._claims.offer(job_id)
+            claim.add_done_callback(partial(self._claimed, job_id, kind), context=self._context)
+            self._attempts.wait_for(claim)
         else:
             self._passed_by += 1
             self._nothing_waits[kind] = False
@@ -174,7 +193,7 @@ class Worker:
         self._attempts.keep(self.claim_loop.stop())  # a claim under way is no reason for others to go on longer
         if await self._attempts.stop():
             await self._look_back()
-        if unrecorded := self._attempts.unrecorded:
+        if unrecorded := self._attempts.unfinished:
             log.error(
                 "%d outcomes could not be recorded; other nodes rescue these jobs when their leases expire", unrecorded
             )
@@ -193,16 +212,13 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - whatever it is, other nodes rescue the jobs when their leases expire
             log.warning("jobtrail: the jobs that this node still holds could not be read: %s", reason(error))
 
-    async def _claim(self) -> bool:
-        """One tick of the claim loop: as many due jobs of each kind as have a slot; again if one came in between."""
-        again = False
+    async def _claim(self) -> None:
+        """One tick of the claim loop: due jobs of each kind, for as long as they wait and there are slots."""
         kinds = [kind for kind in self._slots.free_kinds() if self._tasks[kind]]
         if await self._is_idle(kinds):
-            return False
-        for kind in kinds:
-            if not self.draining:
-                again |= await self._claim_kind(kind)
-        return again
+            return
+        while kinds and not self.draining and not self._attempts.is_behind:
+            kinds = [kind for kind in kinds if await self._claim_kind(kind)]
 
     async def _is_idle(self, kinds: Sequence[RunsIn]) -> bool:
         """Whether nothing has come in: where nothing waited, one look for all kinds does for a claim of each."""
@@ -214,9 +230,12 @@ class Worker:
         )
 
     async def _claim_kind(self, kind: RunsIn) -> bool:
-        free, passed_by = self._slots.free(kind), self._passed_by
+        """Claim for half of the slots at most, so that the next claim is on its way while these run. Whether more may
+        wait, and there is room for it.
+        """
+        asked, passed_by = min(self._slots.free(kind), -(-self._slots.total[kind] // 2)), self._passed_by
         claimed: Sequence[Claimed] = ()
-        self._slots.take(kind, free)
+        self._slots.take(kind, asked)
         try:
             with self._a_claim():
                 claimed = await claim_next(
@@ -225,15 +244,15 @@ class Worker:
                     lease=self._work.lease,
                     tasks=self._tasks[kind],
                     queues=self._work.queues,
-                    free=free,
+                    free=asked,
                     salt=secrets.token_hex(4),
                 )
         finally:
-            self._slots.give_back(kind, free - len(claimed))
+            self._slots.give_back(kind, asked - len(claimed))
         for each in claimed:
             self._start(each)
-        self._nothing_waits[kind] = len(claimed) < free and passed_by == self._passed_by
-        return passed_by != self._passed_by and self._slots.free(kind) > 0
+        self._nothing_waits[kind] = len(claimed) < asked and passed_by == self._passed_by
+        return not self._nothing_waits[kind] and self._slots.free(kind) > 0
 
     async def _claim_group(self, ids: Sequence[UUID]) -> Sequence[Claimed | None]:
         with self._a_claim():
@@ -250,22 +269,20 @@ class Worker:
         finally:
             self._claiming.remove(began)
 
-    async def _claim_and_run(self, job_id: UUID, kind: RunsIn) -> None:
-        claimed: Claimed | None = None
-        try:
-            claimed = await self._claims.put(job_id)
-        except Exception as error:  # the row is committed: the claim loop will find it
+    def _claimed(self, job_id: UUID, kind: RunsIn, claim: "asyncio.Future[Claimed | None]") -> None:
+        error = None if claim.cancelled() else claim.exception()
+        if error is not None:  # the row is committed: the claim loop will find it
             log.warning("jobtrail: launch of job %s: %s; it is claimed later", job_id, reason(error))
             log.debug("jobtrail: launch failed", exc_info=error)
-        finally:
-            if claimed is None:
-                self._free(kind)
-        if claimed is not None:
-            self._start(claimed)
+        found = None if claim.cancelled() or error is not None else claim.result()
+        if found is None:
+            self._free(kind)
+        else:
+            self._start(found)
 
     def _start(self, claimed: Claimed) -> None:
         """Run it; or give it back if the node began to stop meanwhile, as it would not have the whole grace."""
-        if self.draining:
+        if self.draining or self._attempts.is_closing:
             self._attempts.keep(self._give_back(claimed))
         else:
             self._attempts.begin(claimed)

@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from jobtrail.errors import ProcessDiedError
-from jobtrail.task.context import Ties
+from jobtrail.task.context import JobRuntime
 from jobtrail.task.outcome import Ended, Raised, raised
 from jobtrail.task.retry import Retry
 from jobtrail.worker.processes.messages import Done, Order, Reported, Said, Tell, Unfound
@@ -90,7 +90,7 @@ class Child:
         self._told = False
         self._over = False
 
-    async def run(self, order: Order, ties: Ties, retry: Retry | None) -> Ended:
+    async def run(self, order: Order, ties: JobRuntime, retry: Retry | None) -> Ended:
         """Never raises for what the task did. `retry` is the task's, for a process that dies under it."""
         try:
             ended = await self._listen(ties) if self._begin(order) else None
@@ -128,7 +128,7 @@ class Child:
             self._spawned.send(replace(order, claimed=claimed))
         return self._begun
 
-    async def _listen(self, ties: Ties) -> Ended | Unfound:
+    async def _listen(self, ties: JobRuntime) -> Ended | Unfound:
         """In the context of who runs it: what the task logs gets the ids that are bound here."""
         while True:
             match await self._spawned.receive():
