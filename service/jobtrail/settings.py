@@ -123,7 +123,7 @@ class Settings(_WithSchema):
 
     tasks: Words = ()
     queues: Words = ()
-    slots: int = Field(default=32, ge=0, le=10_000)
+    slots: int = Field(default=100, ge=0, le=10_000)
     threads: int = Field(default_factory=lambda found: 8 if found["slots"] else 0, ge=0, le=1000)
     processes: int = Field(default_factory=lambda found: (os.cpu_count() or 1) if found["slots"] else 0, ge=0, le=1000)
     max_result: Size = ByteSize(1024 * 1024)

@@ -3,14 +3,15 @@ import contextvars
 import logging
 import logging.config
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from jobtrail.ids import new_job_id
-from jobtrail.logs import attach, collect, configure, detach, words_of
+from jobtrail.logs import attach, configure, detach, keep_with, words_of
 from jobtrail.records import Claimed
 from jobtrail.status import Status
 from jobtrail.task.context import TASK_LOGGER, JobContext
@@ -31,6 +32,15 @@ class Shown(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.messages.append(record.getMessage())
+
+
+@contextmanager
+def collect(sink: Callable[[logging.LogRecord], object]) -> Iterator[None]:
+    keep_with(sink)
+    try:
+        yield
+    finally:
+        keep_with(None)
 
 
 def said_within(act: Callable[[], object]) -> list[str]:

@@ -33,5 +33,5 @@ def context_of(task: str = "a task", *, attempt: int = 1, ties: Any = None) -> J
         trace_id=job_id.hex,
         task=task,
         log=logging.getLogger("test"),
-        ties=ties or Untied(),
+        runtime=ties or Untied(),
     )

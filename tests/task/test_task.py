@@ -158,7 +158,7 @@ def test_the_tasks_of_modules_are_those_at_their_top() -> None:
 def test_a_context_gives_tokens_that_are_the_same_in_every_attempt() -> None:
     job_id = UUID(int=7)
     first, second = (
-        JobContext(job_id=job_id, attempt=n, trace_id="0" * 32, task="t", log=None, ties=None)  # type: ignore[arg-type]
+        JobContext(job_id=job_id, attempt=n, trace_id="0" * 32, task="t", log=None, runtime=None)  # type: ignore[arg-type]
         for n in (1, 2)
     )
     assert first.idempotency_token == second.idempotency_token == str(job_id)

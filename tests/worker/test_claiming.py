@@ -2,10 +2,8 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
@@ -16,6 +14,7 @@ from jobtrail.status import Status
 from jobtrail.task.submission import Submission
 from jobtrail.worker.node import Node
 from support import tasks, world
+from support.statements import statements
 from support.until import until
 from support.world import Place, submitted
 
@@ -112,16 +111,10 @@ async def test_an_idle_poll_is_one_statement_whatever_the_kinds(place: Place, se
     async with world.node_at(services, place, threads=2, processes=1) as node:
         await node.worker.claim_loop.ticked()
         begun = node.worker.claim_loop.ticks
-        polls: list[str] = []
-
-        def heard(_: Any, __: Any, statement: str, *___: Any) -> None:
-            if "WITH RECURSIVE spots" in statement:
-                polls.append(statement)
-
-        event.listen(services.database.grouped.sync_engine, "before_cursor_execute", heard)
-        ticks = await node.worker.claim_loop.ticked(begun + 5) - begun
+        with statements(place) as sent:
+            ticks = await node.worker.claim_loop.ticked(begun + 5) - begun
+        polls = [each for each in sent if "WITH RECURSIVE spots" in each]
         assert 5 <= len(polls) <= ticks + 1
-        event.remove(services.database.grouped.sync_engine, "before_cursor_execute", heard)
         await succeeded(services, await submitted(services, "noop"), await submitted(services, "in_thread", n=1))
 
 

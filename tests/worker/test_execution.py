@@ -1,123 +1,85 @@
-"""One attempt by itself: told to end before it began, while it runs, and when it does not listen."""
+"""One attempt: told to end before it began, while it runs, and when it does not listen."""
 
-import asyncio
-import logging
 from datetime import timedelta
-from typing import Any
 
-import pytest
-
+from jobtrail.jobs.cancel import cancel
+from jobtrail.jobs.claim import claim_next
+from jobtrail.jobs.history import read_history
+from jobtrail.jobs.query import read
+from jobtrail.jobs.renew import RunningAttempt
+from jobtrail.jobs.services import Services
 from jobtrail.records import Claimed
-from jobtrail.task.outcome import Interrupted, NotBegun, Raised, Returned, TimedOut
-from jobtrail.task.task import Task
-from jobtrail.worker.execution import Execution
-from jobtrail.worker.executors import Assignment, LoopExecutor, ThreadExecutor
-from jobtrail.worker.threads import Threads
-from support import kinds, stubborn, tasks
-from support.contexts import Untied, context_of
+from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
+from jobtrail.worker.node import Node
+from support import stubborn, tasks, world
+from support.until import until
+from support.world import Place
+
+MINUTE = timedelta(minutes=1)
 
 
-class Told(Untied):
-    """The ties of an attempt: its own execution says whether it was told."""
-
-    execution: Execution
-
-    @property  # type: ignore[override]
-    def cancelled(self) -> bool:
-        return self.execution.told
-
-
-def executed(task: Task[..., Any], *, timeout: float | None = None, grace: float = 0.05, **args: Any) -> Execution:
-    limit = None if timeout is None else timedelta(seconds=timeout)
-    ties = Told.__new__(Told)
-    context = context_of(task.name, ties=ties)
-    claimed = Claimed(context.job_id, 1, task.name, args, context.trace_id, 1, limit, "ann")
-    assignment = Assignment(claimed, task, context, 1000)
-    place = LoopExecutor(assignment) if task.runs_in == "loop" else ThreadExecutor(assignment, Threads())
-    ties.execution = Execution(assignment, place, grace=grace)
-    return ties.execution
+async def begun(node: Node, place: Place, services: Services) -> Claimed:
+    """It has had no step yet."""
+    await node.worker.claim_loop.ticked(after=0)
+    await world.submitted(services, "noop", max_attempts=2)
+    [claimed] = await claim_next(
+        place.database, node=node.id, lease=MINUTE, tasks=["noop"], queues=(), free=1, salt=""
+    )  # fmt: skip
+    node.worker._attempts.begin(claimed)
+    return claimed
 
 
-async def begun(attempt: Execution) -> "asyncio.Task[Any]":
-    performing = asyncio.create_task(attempt.perform())
-    while attempt._performing is None:
-        await asyncio.sleep(0)
-    return performing
+async def test_a_cancel_before_the_first_step(place: Place, services: Services) -> None:
+    async with world.node_at(services, place, poll_every=MINUTE) as node:
+        claimed = await begun(node, place, services)
+        node.worker._attempts.obey([RunningAttempt(claimed.id, claimed.attempt, cancel_requested=True)])
+        job = await world.ended(services, claimed.id)
+    assert job.status is Status.CANCELLED
+    assert (job.error or {})["message"] == "cancelled before it began"
 
 
-async def test_a_cancel_before_the_first_step() -> None:
-    attempt = executed(tasks.sleep_long)
-    performing = await begun(attempt)
-    attempt.cancel()
-    performance = await performing
-    assert isinstance(performance, Raised)
-    assert performance.failure.type == "CancelledError"
-    assert attempt.cancel_requested
+async def test_an_interrupt_before_the_first_step_uses_up_nothing(place: Place, services: Services) -> None:
+    async with world.node_at(services, place, poll_every=MINUTE) as node:
+        claimed = await begun(node, place, services)
+        node.drain(0)
+        node.worker._attempts._interrupt()
+    job = await read(services, claimed.id)
+    assert (job.status, job.attempt, job.max_attempts) == (Status.PENDING, 1, 3)
+    assert [move.reason for move in await read_history(services, claimed.id)] == ["submitted", "claimed", "released"]
 
 
-async def test_a_cancel_before_it_has_a_place_lets_it_never_begin() -> None:
-    attempt = executed(tasks.noop)
-    attempt.cancel()
-    performance = await attempt.perform()
-    assert isinstance(performance, Raised)
-    assert performance.failure.message == "cancelled before it began"
+async def test_a_task_that_does_not_listen_is_left_behind_at_its_timeout(place: Place) -> None:
+    services = Services(place.database, Catalog.from_modules([stubborn]))
+    async with world.node_at(services, place, cancel_grace=timedelta(seconds=0.05)) as node:
+        job = await world.ran(services, "never_ends", timeout=0.05, seconds=0.4)
+        assert (job.error or {})["type"] == "timeout"
+        assert "never_ends did not end when told to: it is left behind" in str((job.error or {})["traceback"])
+
+        async def is_over() -> bool:
+            return node.worker.left_behind == 0
+
+        await until(is_over)
 
 
-async def test_an_interrupt_before_it_has_a_place_uses_up_nothing() -> None:
-    attempt = executed(tasks.noop)
-    attempt.interrupt()
-    assert await attempt.perform() == NotBegun()
+async def test_a_thread_that_cannot_hear_is_left_at_once_at_its_timeout(place: Place, services: Services) -> None:
+    async with world.node_at(services, place, cancel_grace=timedelta(hours=1)) as node:
+        job = await world.ran(services, "hold_in_thread", timeout=0.05, seconds=600)
+        assert (job.error or {})["type"] == "timeout"
+        assert node.worker.left_behind == 1
+        tasks.GATE.set()
 
 
-async def test_a_task_that_does_not_listen_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
-    slow = executed(stubborn.never_ends, timeout=0.05, seconds=0.4)
-    ended = executed(stubborn.never_ends, seconds=0.4)
-    performing = asyncio.create_task(ended.perform())
-    performance = await slow.perform()
-    ended.interrupt()
-    assert isinstance(performance, TimedOut)
-    assert isinstance(await performing, Interrupted)
-    assert caplog.text.count("never_ends did not end when told to: it is left behind") == 2
-    assert (slow.left_behind, ended.left_behind) == (True, True)
-    free = asyncio.Event()
-    slow.when_free(free.set)
-    assert not free.is_set()
-    await asyncio.wait_for(free.wait(), 60)
-    await asyncio.gather(*(each for each in asyncio.all_tasks() if each.get_name().startswith("job-")))
-
-
-@pytest.mark.parametrize("how", ["cancel", "interrupt"])
-async def test_a_thread_with_a_context_hears_and_cleans_up(how: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    attempt = executed(kinds.in_thread, how="wait", grace=5.0)
-    performing = await begun(attempt)
-    getattr(attempt, how)()
-    performance = await performing
-    ended = performance.raised if isinstance(performance, Interrupted) else performance
-    assert (ended.failure.type, ended.failure.message) == ("InterruptedError", "told to end")
-    assert isinstance(performance, Interrupted) is (how == "interrupt")
-    assert "cleaned up: True" in caplog.text
-    assert not attempt.left_behind
-
-
-async def test_a_thread_that_cannot_hear_is_left_at_once_at_its_timeout() -> None:
-    attempt = executed(tasks.hold_in_thread, timeout=0.05, seconds=600, grace=600)
-    performance = await asyncio.wait_for(attempt.perform(), 60)
-    tasks.GATE.set()
-    assert isinstance(performance, TimedOut)
-    assert performance.raised.failure.type == "left-behind"
-
-
-async def test_a_cancel_waits_for_a_thread_that_cannot_hear() -> None:
+async def test_a_cancel_waits_for_a_thread_that_cannot_hear(place: Place, services: Services) -> None:
     """It may be about to succeed, and then what it did is told as it was."""
-    attempt = executed(tasks.hold_in_thread, seconds=0.2, grace=5)
-    performing = await begun(attempt)
-    attempt.cancel()
-    assert await performing == Returned('"released"')
-    assert attempt.cancel_requested
+    async with world.node_at(services, place, cancel_grace=timedelta(hours=1)):
+        job = await world.running(services, "hold_in_thread")
+        await cancel(services, job.id, by="ann")
+        tasks.GATE.set()
+        assert (await world.ended(services, job.id)).status is Status.SUCCEEDED
 
 
-async def test_a_def_that_returns_a_coroutine_is_told_so() -> None:
-    performance = await executed(tasks.forgot_async).perform()
-    assert isinstance(performance, Raised)
-    assert "write async def" in performance.failure.message
+async def test_a_def_that_returns_a_coroutine_is_told_so(place: Place, services: Services) -> None:
+    async with world.node_at(services, place):
+        job = await world.ran(services, "forgot_async")
+    assert "write async def" in (job.error or {})["message"]

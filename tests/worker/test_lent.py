@@ -60,7 +60,7 @@ async def test_any_host_s_engine(place: Place, kind: str) -> None:
         ours = {**OWN, "lock_timeout": "3s", "transaction_isolation": "read committed"}
         assert found == [(Status.SUCCEEDED, {"n": LARGE}, ours)] * 3
         assert ended[0].progress["note"] == str({"n": LARGE})
-        assert node.slots["loop"] == 32
+        assert node.slots["loop"] == 100
         assert [await settings_of(engine) for _ in range(3)] == [before] * 3
         await database.dispose()
         assert await settings_of(engine) == before

@@ -5,13 +5,11 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import event
 
 from jobtrail.db.engine import open_database
 from jobtrail.jobs.log import NewLine, read_log
@@ -23,6 +21,7 @@ from jobtrail.task.context import Progress
 from jobtrail.worker import reports as reports_module
 from jobtrail.worker.reports import Report, Reports
 from support import rows, world
+from support.statements import statements
 from support.world import Place
 
 NODE = uuid4()
@@ -45,20 +44,11 @@ async def ticking(reports: Reports) -> AsyncIterator[None]:
         await reports.loop.stop()
 
 
-@contextmanager
-def statements(place: Place) -> Iterator[list[str]]:
-    """Everything that is sent meanwhile by way of the groups' pool."""
-    sent: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        sent.append(" ".join(statement.split()))
-
-    engine = place.database.grouped.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield sent
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
+async def closed(reports: Reports, report: Report) -> str | None:
+    """The progress that is left to be written with the end."""
+    await reports.close(report)
+    news = report.news()
+    return None if news is None else news[1].progress
 
 
 def say(report: Report, text: object, *args: object, **more: object) -> None:
@@ -117,8 +107,8 @@ async def test_a_quiet_job_costs_nothing(place: Place) -> None:
                 busy.progress(Progress(1))
                 await reports.loop.ticked()
                 assert len(sent) == 1
-        assert await reports.close(quiet) is None
-        assert await reports.close(busy) is None
+        assert await closed(reports, quiet) is None
+        assert await closed(reports, busy) is None
     assert len(sent) == 1
 
 
@@ -138,7 +128,7 @@ async def test_last_words(place: Place, reports: Reports) -> None:
     await reports._tick()
     report.progress(Progress(2, 2))
     say(report, "done")
-    assert await reports.close(report) == '{"done":2,"total":2,"note":null}'
+    assert await closed(reports, report) == '{"done":2,"total":2,"note":null}'
     assert [line.message for line in await kept(place, report.held)] == ["done"]
     say(report, "a thread that was left behind")
     report.progress(Progress(3))
@@ -173,7 +163,7 @@ async def test_a_stale_attempt_writes_nothing(place: Place, wrong: str) -> None:
     assert await progress(place, held) is None
     written = await place.rows("SELECT job_id FROM jobtrail.log_lines")
     assert [row["job_id"] for row in written] == ([ours.held.id] if ours else [])
-    assert await reports.close(stale) == '{"done":1,"total":null,"note":null}'
+    assert await closed(reports, stale) == '{"done":1,"total":null,"note":null}'
 
 
 async def test_a_row_that_somebody_holds_keeps_only_itself_waiting(place: Place, reports: Reports) -> None:
@@ -292,7 +282,7 @@ async def test_a_database_that_is_away_holds_up_no_end(
     async with ticking(reports):
         await reports.loop.ticked()
         assert report.waiting == 2
-        assert await reports.close(report) is not None
+        assert await closed(reports, report) is not None
     told = f"the last 2 lines of the log of job {report.held.id} were not stored: the database does not answer ("
     assert f"jobtrail: {told}" in caplog.text
     assert "jobtrail: reports: the database does not answer ([Errno 111]" in caplog.text

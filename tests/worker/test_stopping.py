@@ -83,7 +83,7 @@ async def test_a_claim_that_hangs_does_not_lengthen_the_grace(place: Place, serv
         job = await world.running(services, "sleep_long")
         async with place.psql.transaction():
             await place.psql.execute("LOCK TABLE jobtrail.pauses")  # a claim reads it, so it waits
-            await until(lambda: place.value(WAITING + "wait_event_type = 'Lock' AND query LIKE '%claimed%'"))
+            await until(lambda: place.value(WAITING + "wait_event_type = 'Lock' AND query LIKE '%spots%'"))
             stopping = asyncio.create_task(node.stop(0.2))
             await world.reached(services, job.id, Status.FAILED)
         await asyncio.wait_for(stopping, 60)
@@ -183,10 +183,9 @@ async def test_a_loop_that_is_closed_leaves_nothing_running(place: Place, servic
     async with world.node_at(services, place, cancel_grace=timedelta(seconds=0.2), processes=1) as node:
         jobs = [await world.running(services, task, max_attempts=2) for task in ("sleep_long", "hold_in_thread")]
         node.drain(60)  # so that it does not take them again
-        runs = list(node.worker._attempts._runs)
-        for run in runs:
-            run.cancel()
-        await asyncio.wait(runs, timeout=5)
+        (guard,) = [each for each in asyncio.all_tasks() if each.get_name() == "jobtrail-guard"]
+        guard.cancel()
+        await asyncio.wait({guard})
         for job in jobs:
             found = await read(services, job.id)
             assert (found.status, (found.error or {})["type"]) == (Status.PENDING, "lost")

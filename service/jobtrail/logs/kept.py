@@ -13,7 +13,7 @@ from typing import Final
 
 from jobtrail.task.context import TASK_LOGGER
 
-Sink = Callable[[logging.LogRecord], None]
+Sink = Callable[[logging.LogRecord], object]
 
 _sink: Final[ContextVar[Sink | None]] = ContextVar("jobtrail_log_sink", default=None)
 _nodes: Final[set[object]] = set()
@@ -33,7 +33,7 @@ def detach(node: object) -> None:
             _ON_TASKS.remove()
 
 
-def keep_with(sink: Sink) -> None:
+def keep_with(sink: Sink | None) -> None:
     """Give `sink` every record that is made from here on in this context, also in threads that run in a copy of it.
 
     It is called where the record is made. When it raises, logging tells it as it does of any handler.
