@@ -45,8 +45,12 @@ def collect(sink: Callable[[logging.LogRecord], object]) -> Iterator[None]:
 
 def said_within(act: Callable[[], object]) -> list[str]:
     records: list[logging.LogRecord] = []
-    with collect(records.append):
+
+    def run() -> None:
+        keep_with(records.append)
         act()
+
+    contextvars.copy_context().run(run)
     return [record.getMessage() for record in records]
 
 

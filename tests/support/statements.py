@@ -13,7 +13,7 @@ from support.world import Place
 
 @contextmanager
 def statements(place: Place) -> Iterator[list[str]]:
-    """Single statements that are sent meanwhile, whitespace folded, by the driver directly or through the groups' pool."""
+    """Single statements that are sent meanwhile, whitespace folded: by the driver, or through the groups' pool."""
     sent: list[str] = []
     fetch = asyncpg.Connection.fetch
 

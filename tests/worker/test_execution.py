@@ -19,20 +19,20 @@ from support.world import Place
 MINUTE = timedelta(minutes=1)
 
 
-async def begun(node: Node, place: Place, services: Services) -> Claimed:
-    """It has had no step yet."""
+async def claimed_by(node: Node, place: Place, services: Services) -> Claimed:
     await node.worker.claim_loop.ticked(after=0)
     await world.submitted(services, "noop", max_attempts=2)
     [claimed] = await claim_next(
         place.database, node=node.id, lease=MINUTE, tasks=["noop"], queues=(), free=1, salt=""
     )  # fmt: skip
-    node.worker._attempts.begin(claimed)
     return claimed
 
 
 async def test_a_cancel_before_the_first_step(place: Place, services: Services) -> None:
     async with world.node_at(services, place, poll_every=MINUTE) as node:
-        claimed = await begun(node, place, services)
+        claimed = await claimed_by(node, place, services)
+        await cancel(services, claimed.id, by="ann")
+        node.worker._attempts.begin(claimed)
         node.worker._attempts.obey([RunningAttempt(claimed.id, claimed.attempt, cancel_requested=True)])
         job = await world.ended(services, claimed.id)
     assert job.status is Status.CANCELLED
@@ -41,7 +41,8 @@ async def test_a_cancel_before_the_first_step(place: Place, services: Services) 
 
 async def test_an_interrupt_before_the_first_step_uses_up_nothing(place: Place, services: Services) -> None:
     async with world.node_at(services, place, poll_every=MINUTE) as node:
-        claimed = await begun(node, place, services)
+        claimed = await claimed_by(node, place, services)
+        node.worker._attempts.begin(claimed)
         node.drain(0)
         node.worker._attempts._interrupt()
     job = await read(services, claimed.id)

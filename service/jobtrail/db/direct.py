@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, cast
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from jobtrail.db.errors import NotConnectedError, connecting, hide_row, is_lost
+from jobtrail.db.errors import NotConnectedError, Primary, connecting, hide_row, is_lost
 from jobtrail.db.tables import SCHEMA, of_schema
 
 CONNECTING: Final = 8.0
@@ -59,8 +59,9 @@ class _Kept(NamedTuple):
 class DirectConnections:
     """`engine` makes them and pools none. What is broken, cancelled or read-only is closed and never used again."""
 
-    def __init__(self, engine: AsyncEngine, schema: str) -> None:
+    def __init__(self, engine: AsyncEngine, schema: str, primary: Primary) -> None:
         self._engine = engine
+        self._primary = primary
         self._schema = schema
         self._idle: list[_Kept] = []
         self._room = asyncio.Semaphore(_MOST)
@@ -98,7 +99,8 @@ class DirectConnections:
     def _take(self) -> _Kept | None:
         while self._idle:
             kept = self._idle.pop()
-            if not kept.driver.is_closed() and time.monotonic() - kept.since < RECYCLE:
+            oldest = max(self._primary.moved, time.monotonic() - RECYCLE)
+            if not kept.driver.is_closed() and kept.since > oldest:
                 return kept
             kept.driver.terminate()
         return None
@@ -132,8 +134,8 @@ class DirectConnections:
         return rows
 
     def _give_back(self, kept: _Kept, error: Exception | None = None) -> None:
-        if error is not None and is_lost(error):  # then so are the others, or they lead to the old primary
-            for each in (kept, *self._idle):
+        if error is not None and (self._primary.note(error) or is_lost(error)):
+            for each in (kept, *self._idle):  # where one is lost, so are the others
                 each.driver.terminate()
             self._idle.clear()
         elif self._is_closed:

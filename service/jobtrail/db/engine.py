@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.pool import NullPool
 
 from jobtrail.db.direct import CONNECTING, RECYCLE, DirectConnections, Statement, fetch_on
-from jobtrail.db.errors import NotConnectedError, follow_the_primary, quote_no_row
+from jobtrail.db.errors import NotConnectedError, Primary, quote_no_row
 from jobtrail.db.job_connection import watch
 from jobtrail.db.tables import SCHEMA, keep_to
 from jobtrail.db.url import POOLER
@@ -142,12 +142,12 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10, 
     # Whatever the database's default is: above READ COMMITTED a renewal of the lease would fail the end of the job.
     jobs = _connect(url, FOR_JOBS, connect_timeout, **pinged, pool_timeout=None, isolation_level=ISOLATION)
     watch(jobs)
-    take_for_ours(schema, grouped, engine)
+    primary = take_for_ours(schema, grouped, engine)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
     direct = None
     if not is_pooled(url):
         unpooled = _connect(url, FOR_GROUPS, connect_timeout, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-        direct = DirectConnections(unpooled, schema)
+        direct = DirectConnections(unpooled, schema, primary)
     return Database(grouped, engine, sessions, jobs, own=(grouped, engine, jobs), schema=schema, direct=direct)
 
 
@@ -160,14 +160,16 @@ def open_single(url: str, schema: str = SCHEMA) -> AsyncEngine:
     return single
 
 
-def take_for_ours(schema: str, *engines: AsyncEngine) -> None:
+def take_for_ours(schema: str, *engines: AsyncEngine) -> Primary:
     """Send the statements of these engines to the tables of `schema`, show no rows in their errors, and leave old
     connections after a failover.
     """
     for engine in engines:
         quote_no_row(engine)
         keep_to(engine, schema)
-    follow_the_primary(*engines)
+    primary = Primary()
+    primary.follow(*engines)
+    return primary
 
 
 def _connect(url: str, limits: Limits, connect_timeout: float = 10, **options: Any) -> AsyncEngine:

@@ -160,31 +160,40 @@ def hide_row(error: BaseException, wrapped: BaseException | None = None) -> None
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the connection that raised it is of no more use, nor are those that were made before it."""
-    is_answer = isinstance(error, asyncpg.PostgresError)
-    return not is_answer or fault_of(error) is Fault.CONNECTION or _state_of(error) == _READ_ONLY
+    """Whether the connection that raised it is of no more use."""
+    return not isinstance(error, asyncpg.PostgresError) or fault_of(error) is Fault.CONNECTION
 
 
-def follow_the_primary(*engines: AsyncEngine) -> None:
-    """Take a connection that says 25006 for lost, and every older one of these engines when it is used next: after a
-    failover they lead to the old primary, which answers as if all were well but for the writing.
+class Primary:
+    """Knows since when the server that takes writes may be another one: a connection said 25006. After a failover older
+    connections lead to the old primary, which answers as if all were well but for the writing.
     """
-    ours = {engine.sync_engine for engine in engines}
-    moved = 0.0
 
-    def lose(context: ExceptionContext) -> None:
-        nonlocal moved
-        if context.engine in ours and _state_of(context.original_exception) == _READ_ONLY:
-            context.is_disconnect = True
-            moved = time.monotonic()
+    def __init__(self) -> None:
+        self.moved = 0.0
 
-    def look(connection: Connection) -> None:
-        while connection.info.setdefault(_SEEN, time.monotonic()) < moved:
-            connection.invalidate()  # it then takes another one of the pool, which may be as old
+    def note(self, error: BaseException) -> bool:
+        """Whether the connection that raised it is to be given up."""
+        is_read_only = _state_of(error) == _READ_ONLY
+        if is_read_only:
+            self.moved = time.monotonic()
+        return is_read_only
 
-    for engine in ours:
-        event.listen(engine, "handle_error", lose)
-        event.listen(engine, "engine_connect", look)
+    def follow(self, *engines: AsyncEngine) -> None:
+        """Take such a connection of these engines for lost, and every older one when it is used next."""
+        ours = {engine.sync_engine for engine in engines}
+
+        def lose(context: ExceptionContext) -> None:
+            if context.engine in ours and self.note(context.original_exception):
+                context.is_disconnect = True
+
+        def look(connection: Connection) -> None:
+            while connection.info.setdefault(_SEEN, time.monotonic()) < self.moved:
+                connection.invalidate()  # it then takes another one of the pool, which may be as old
+
+        for engine in ours:
+            event.listen(engine, "handle_error", lose)
+            event.listen(engine, "engine_connect", look)
 
 
 _SEEN: Final = "jobtrail_seen"
