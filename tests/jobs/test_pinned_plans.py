@@ -8,11 +8,14 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from sqlalchemy import TextClause, TextualSelect
+from sqlalchemy import TextClause, TextualSelect, text
 from sqlalchemy.dialects.postgresql import asyncpg as dialect
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from jobtrail.db.engine import FOR_GROUPS
+from jobtrail.db.engine import BY_INDEX, FOR_GROUPS, connected, open_single
+from jobtrail.db.host_engine import lend_single
 from jobtrail.jobs import cancel, claim, finish, log, renew, rescue, retry, submit
+from support.lent import lent
 from support.world import LEASE, Place
 
 NODE = uuid4()
@@ -155,3 +158,19 @@ async def run(connection: asyncpg.Connection, free: int) -> list[dict[str, Any]]
     assert len(await connection.fetch(sql, *(ends[name] for name in names))) == free
     connection.remove_log_listener(hear)
     return plans
+
+
+async def test_the_settings_reach_each_connection_of_groups_and_leave_none(place: Place) -> None:
+    async with lent(place) as (engine, database):
+        singles = open_single(place.url.sqlalchemy), lend_single(engine)
+        for pool in (place.database.grouped, database.grouped, *singles):
+            assert await settings_of(pool) == BY_INDEX
+        for pool in (place.database.engine, place.database.jobs, database.engine, database.jobs, engine):
+            assert (await settings_of(pool))["enable_seqscan"] == "on"
+        for single in singles:
+            await single.dispose()
+
+
+async def settings_of(engine: AsyncEngine) -> dict[str, str]:
+    async with connected(engine, 10) as connection:
+        return {name: (await connection.execute(text(f"SHOW {name}"))).scalar_one() for name in BY_INDEX}
