@@ -14,10 +14,11 @@ takes all that are older for lost too.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from opentelemetry import context
@@ -47,28 +48,40 @@ LONGEST: Final = 15.0
 ISOLATION: Final = "READ COMMITTED"
 
 
+BY_INDEX: Final = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "jit": "off",
+}
+"""For statements whose text leaves one index: planned once for a connection, which may be when the table is small or
+its statistics are old. Triggers inherit it, so it must leave them their hash joins.
+"""
+
+
 class Limits(NamedTuple):
     """In seconds; None leaves the server's own. `zone`: of the session; None leaves what the database, the role or the
     host says. Sessions of ours are in UTC: `timestamptz + interval` goes by the days of the session's zone, and where
-    its clock changes a day has 23 hours.
+    its clock changes a day has 23 hours. `planner`: more settings.
     """
 
     lock: float
     statement: float | None = STATEMENT_TIMEOUT
     zone: str | None = "UTC"
+    planner: Mapping[str, str] = MappingProxyType({})
 
     @property
     def settings(self) -> dict[str, str]:
-        found = {"lock_timeout": f"{int(self.lock * 1000)}ms"}
+        found = {"lock_timeout": f"{int(self.lock * 1000)}ms", **self.planner}
         if self.statement is not None:
             found["statement_timeout"] = f"{int(self.statement * 1000)}ms"
         return found if self.zone is None else {**found, "TimeZone": self.zone}
 
 
-FOR_LEASES: Final = Limits(0.1)
+FOR_LEASES: Final = Limits(0.1, planner=BY_INDEX)
 """A renewal has no time for a row that somebody locked, and goes round it."""
 
-FOR_GROUPS: Final = Limits(0.5)
+FOR_GROUPS: Final = Limits(0.5, planner=BY_INDEX)
 """A row that somebody locked must not hold up the others of its group."""
 
 FOR_TRANSACTIONS: Final = Limits(LOCK_TIMEOUT)

@@ -61,11 +61,15 @@ UPDATE jobtrail.jobs j
        cancel_reason = CASE WHEN j.cancel_requested_at IS NULL THEN u.reason ELSE j.cancel_reason END
   FROM unnest(CAST(:id AS uuid[]), CAST(:actor AS text[]), CAST(:reason AS text[]), CAST(:only_of AS text[]))
        AS u(id, actor, reason, only_of)
- WHERE j.id = u.id AND j.status IN ('pending', 'running') AND j.created_by = coalesce(u.only_of, j.created_by)
+ WHERE j.id = ANY(ARRAY[u.id]) AND j.status || '' IN ('pending', 'running')
+   AND j.created_by = coalesce(u.only_of, j.created_by)
 RETURNING j.id, j.status, j.created_by
 """)
 
-_STATUS: Final = text("SELECT id, status, created_by FROM jobtrail.jobs WHERE id = ANY(:ids)")
+_STATUS: Final = text("""
+SELECT j.id, j.status, j.created_by
+  FROM unnest(CAST(:ids AS uuid[])) AS u(id) JOIN jobtrail.jobs j ON j.id = ANY(ARRAY[u.id])
+""")
 
 
 async def cancel_group(database: Database, rows: Sequence[Cancellation]) -> Sequence[Status | None]:

@@ -11,17 +11,19 @@ from sqlalchemy import text
 from jobtrail.db.direct import Statement
 from jobtrail.db.engine import LONGEST, Database
 from jobtrail.db.tables import Json
-from jobtrail.jobs.renew import AttemptRef
+from jobtrail.jobs.renew import FENCE, AttemptRef
 from jobtrail.records import Claimed
 
-# greatest: a row that was set back to pending in SQL was allowed one more attempt by hand
+# From `picked`, ids in the order of the claim. greatest: a row that was set back to pending in SQL was allowed one more
+# attempt by hand
 _START: Final = """
 UPDATE jobtrail.jobs j
    SET status = 'running', attempt = j.attempt + 1, seq = j.seq + 1, moved_by = 'node', move_reason = 'claimed',
        node_id = :node, lease_until = clock_timestamp() + CAST(:lease AS interval),
        started_at = statement_timestamp(), error = NULL, progress = NULL,
        max_attempts = greatest(j.max_attempts, j.attempt + 1)
- WHERE j.id = ANY(ARRAY({picked})) AND j.status = 'pending'
+  FROM picked
+ WHERE j.id = ANY(ARRAY[picked.id]) AND j.status || '' = 'pending'
 RETURNING j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_attempts, j.timeout, j.created_by,
           j.priority, j.run_at
 """
@@ -53,17 +55,15 @@ _OF_SPOT: Final = f"""
                   SELECT unnest(CAST(:tasks AS text[])) EXCEPT {_PAUSED_TASKS}))"""
 
 _NEXT: Final = Statement(
-    _SPOTS
-    + _START.format(
-        picked=f"""
-    SELECT picked.id
+    f"""{_SPOTS}, picked AS MATERIALIZED (
+    SELECT due.id
       FROM (SELECT queue, priority FROM served
              ORDER BY priority DESC, hashtext(queue || CAST(:salt AS text))) s
      CROSS JOIN LATERAL (
            SELECT id FROM jobtrail.jobs {_OF_SPOT}
-            ORDER BY run_at, id LIMIT :free FOR UPDATE SKIP LOCKED) picked
-     LIMIT :free"""
-    )
+            ORDER BY run_at, id LIMIT :free FOR UPDATE SKIP LOCKED) due
+     LIMIT :free)
+{_START}"""
 )
 
 _DUE: Final = Statement(
@@ -75,14 +75,14 @@ SELECT EXISTS (
 )
 
 _THESE: Final = Statement(
-    _START.format(
-        picked=f"""
-    SELECT id FROM jobtrail.jobs
-     WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'pending' AND run_at <= statement_timestamp()
-       AND queue <> ALL(ARRAY({_PAUSED_QUEUES})) AND task <> ALL(ARRAY({_PAUSED_TASKS}))
-       FOR UPDATE SKIP LOCKED"""
-    )
-)
+    f"""
+WITH picked AS MATERIALIZED (
+    SELECT j.id FROM unnest(CAST(:ids AS uuid[])) AS u(id) JOIN jobtrail.jobs j ON j.id = ANY(ARRAY[u.id])
+     WHERE j.status || '' = 'pending' AND j.run_at <= statement_timestamp()
+       AND j.queue <> ALL(ARRAY({_PAUSED_QUEUES})) AND j.task <> ALL(ARRAY({_PAUSED_TASKS}))
+       FOR UPDATE OF j SKIP LOCKED)
+{_START}"""
+).columns(args=Json)
 
 
 async def claim_next(
@@ -130,16 +130,15 @@ def answering_within(lease: timedelta) -> float:
     return min(max(lease.total_seconds() / 3, 0.5), LONGEST)
 
 
-_HELD: Final = text("""
+_HELD: Final = text(f"""
 SELECT j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_attempts, j.timeout, j.created_by
-  FROM jobtrail.jobs j
-  JOIN unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) AS u(id, attempt) ON j.id = u.id AND j.attempt = u.attempt
- WHERE j.node_id = :node AND j.status = 'running'
+  FROM unnest(CAST(:id AS uuid[]), CAST(:attempt AS int[])) AS u(id, attempt)
+  JOIN jobtrail.jobs j ON j.{FENCE.format(row="j.")}
 """).columns(args=Json)
 
 
 async def held_by(database: Database, held: Sequence[AttemptRef], *, node: UUID, lease: timedelta) -> Sequence[Claimed]:
     """Those of these attempts that the database still says this node runs: claims whose answer was lost."""
-    parameters = {"ids": [each.id for each in held], "attempts": [each.attempt for each in held], "node": node}
+    parameters = {"id": [each.id for each in held], "attempt": [each.attempt for each in held], "node": node}
     async with database.autocommit(answering_within(lease)) as connection:
         return [Claimed(*row) for row in await connection.execute(_HELD, parameters)]

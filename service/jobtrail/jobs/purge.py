@@ -58,16 +58,19 @@ async def purge(database: Database, *, by: str, history_ttl: timedelta | None) -
     return Purged(jobs=gone[0], transitions=gone[1])
 
 
-# A session variable is enough here: one purge has one actor. It holds for this transaction only.
-_ACTOR: Final = text("SELECT set_config('jobtrail.actor', :actor, true)")
+# A session variable is enough here: one purge has one actor. It holds for this transaction only. So does the other
+# setting, for plans that were made when the table was small.
+_ACTOR: Final = text("SELECT set_config('jobtrail.actor', :actor, true), set_config('enable_seqscan', 'off', true)")
 
 _EXPIRED: Final = text("""
 SELECT id FROM jobtrail.jobs WHERE expires_at <= statement_timestamp() AND id <> ALL(CAST(:but AS uuid[]))
  ORDER BY expires_at LIMIT :most FOR UPDATE SKIP LOCKED
 """)
 
+# By primary key, as in `renew`. `expires_at` is not asked again: its index would be read from end to end. The rows are
+# locked as they were picked, and the guard of the table asks.
 _PURGE: Final = text("""
-DELETE FROM jobtrail.jobs WHERE id = ANY(CAST(:ids AS uuid[])) AND expires_at <= statement_timestamp()
+DELETE FROM jobtrail.jobs j USING unnest(CAST(:ids AS uuid[])) AS u(id) WHERE j.id = ANY(ARRAY[u.id])
 """)
 
 # Rows are counted, not jobs: one may have any number of moves. They go in the order of `seq`, so that the last one, by
@@ -81,7 +84,7 @@ WITH old AS MATERIALIZED (
    CROSS JOIN LATERAL (
          SELECT job_id, seq FROM jobtrail.transitions WHERE job_id = purged.job_id ORDER BY seq LIMIT :most) AS m
    LIMIT :most)
-DELETE FROM jobtrail.transitions t USING old WHERE t.job_id = old.job_id AND t.seq = old.seq
+DELETE FROM jobtrail.transitions t USING old WHERE t.job_id = ANY(ARRAY[old.job_id]) AND t.seq = old.seq
 """)
 
 _FORGET_NODES: Final = text("""

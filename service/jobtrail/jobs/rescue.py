@@ -50,7 +50,8 @@ async def rescue(database: Database, *, node: UUID, by: str) -> Sequence[Rescued
     return found
 
 
-# One statement with the fence checked again under the lock: an end that arrives in between wins.
+# One statement with the fence checked again under the lock: an end that arrives in between wins. Ordered by what no
+# index has: else the primary key would give the order, and all rows would be read for the few that run.
 #
 # `judge`: only a node that was heard of without a gap for a lease may say that others were silent, and PostgreSQL must
 # have been up for as long; else all of them may be reconnecting. It is the lease of the node that is judged, if that is
@@ -79,8 +80,8 @@ UPDATE jobtrail.jobs j
                   AND greatest(judge.steady_since, pg_postmaster_start_time())
                       <= statement_timestamp() - coalesce((
                           SELECT lease FROM jobtrail.nodes WHERE id = jobtrail.jobs.node_id), judge.lease))
-         ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED) r
- WHERE j.id = r.id AND j.attempt = r.attempt AND j.node_id = r.node_id AND j.status = 'running'
+         ORDER BY lease_until LIMIT :most FOR UPDATE SKIP LOCKED) r
+ WHERE j.id = ANY(ARRAY[r.id]) AND j.attempt = r.attempt AND j.node_id = r.node_id AND j.status || '' = 'running'
    AND j.lease_until < statement_timestamp()
 RETURNING j.id, j.task, j.attempt, j.status
 """)

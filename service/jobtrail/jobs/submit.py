@@ -190,7 +190,10 @@ ON CONFLICT DO NOTHING
 RETURNING id, created_at, run_at
 """)
 
-_BIRTHS: Final = Statement("SELECT id, created_at, run_at FROM jobtrail.jobs WHERE id = ANY(:ids)")
+_BIRTHS: Final = Statement("""
+SELECT j.id, j.created_at, j.run_at
+  FROM unnest(CAST(:ids AS uuid[])) AS u(id) JOIN jobtrail.jobs j ON j.id = ANY(ARRAY[u.id])
+""")
 
 _BY_KEY: Final = text("""
 SELECT id, request_hash FROM jobtrail.jobs WHERE created_by = :created_by AND idempotency_key = :key
