@@ -18,8 +18,7 @@ from uuid import UUID, uuid4
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sqlalchemy.dialects.postgresql import asyncpg
-
+from jobtrail.db.direct import Statement
 from jobtrail.jobs import claim, finish
 from support import world
 
@@ -39,10 +38,9 @@ UPDATE jobtrail.jobs SET status = 'succeeded', attempt = 1, node_id = gen_random
 """
 
 
-def bare(statement: Any) -> tuple[str, list[str]]:
+def bare(statement: Statement) -> tuple[str, list[str]]:
     """The text for the driver, and the names of its arguments in their order."""
-    compiled = statement.compile(dialect=asyncpg.dialect())
-    return str(compiled), list(compiled.positiontup)
+    return statement.of("jobtrail"), list(statement.names)
 
 
 def cpu_of(pid: int) -> float:

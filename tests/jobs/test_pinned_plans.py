@@ -12,8 +12,10 @@ from sqlalchemy import TextClause, TextualSelect, text
 from sqlalchemy.dialects.postgresql import asyncpg as dialect
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from jobtrail.db.direct import Statement
 from jobtrail.db.engine import BY_INDEX, FOR_GROUPS, connected, open_single
 from jobtrail.db.host_engine import lend_single
+from jobtrail.db.tables import SCHEMA
 from jobtrail.jobs import cancel, claim, finish, log, renew, rescue, retry, submit
 from support.lent import lent
 from support.world import LEASE, Place
@@ -82,7 +84,7 @@ async def test_every_grouped_statement_has_one_plan(place: Place, rows: int, sta
         await place.psql.execute("VACUUM ANALYZE jobtrail.jobs")
 
 
-async def indexes(connection: asyncpg.Connection, statement: TextClause | TextualSelect) -> set[str]:
+async def indexes(connection: asyncpg.Connection, statement: Statement | TextClause | TextualSelect) -> set[str]:
     """Those of the jobs, each by a condition; nothing but an index is read."""
     sql, names = bare(statement)
     await connection.execute(f"PREPARE planned AS {sql}")
@@ -95,8 +97,10 @@ async def indexes(connection: asyncpg.Connection, statement: TextClause | Textua
     return {scan["Index Name"] for scan in scans if "Index Name" in scan}
 
 
-def bare(statement: TextClause | TextualSelect) -> tuple[str, list[str]]:
+def bare(statement: Statement | TextClause | TextualSelect) -> tuple[str, list[str]]:
     """The text that the driver gets, and the names of its parameters."""
+    if isinstance(statement, Statement):
+        return statement.of(SCHEMA), list(statement.names)
     compiled = statement.compile(dialect=dialect.dialect())
     return str(compiled), list(compiled.positiontup or ())
 

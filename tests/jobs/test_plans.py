@@ -11,7 +11,9 @@ import pytest
 from sqlalchemy import Select, text
 from sqlalchemy.dialects.postgresql import asyncpg
 
+from jobtrail.db.direct import Statement
 from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.db.tables import SCHEMA
 from jobtrail.jobs import bulk, claim, finish, renew
 from jobtrail.jobs.query import Filter, Page, list_statement
 from jobtrail.status import Status
@@ -77,15 +79,16 @@ async def fill(place: Place) -> tuple[UUID, list[UUID]]:
 
 async def plan_of(place: Place, statement: Any, parameters: dict[str, Any]) -> list[dict[str, Any]]:
     """The nodes of the plan that PostgreSQL really chose, executed and rolled back."""
-    if isinstance(statement, Select):
-        compiled = statement.compile(dialect=asyncpg.dialect(), compile_kwargs={"literal_binds": True})
-        sql = str(compiled).replace(":", "\\:").replace("\\:\\:", "::")
-    else:
-        sql = getattr(statement, "element", statement).text
+    explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)"
     async with place.database.engine.connect() as connection:
-        found = (
-            await connection.execute(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}"), parameters)
-        ).scalar_one()
+        if isinstance(statement, Statement):
+            sql, arguments = statement.of(SCHEMA), statement.arguments(parameters)
+            found = (await connection.exec_driver_sql(f"{explain} {sql}", arguments)).scalar_one()
+        elif isinstance(statement, Select):
+            compiled = statement.compile(dialect=asyncpg.dialect(), compile_kwargs={"literal_binds": True})
+            found = (await connection.exec_driver_sql(f"{explain} {compiled}")).scalar_one()
+        else:
+            found = (await connection.execute(text(f"{explain} {statement.text}"), parameters)).scalar_one()
         await connection.rollback()
     plan = json.loads(found) if isinstance(found, str) else found
     return list(_nodes(plan[0]["Plan"]))

@@ -82,7 +82,7 @@ WITH picked AS MATERIALIZED (
        AND j.queue <> ALL(ARRAY({_PAUSED_QUEUES})) AND j.task <> ALL(ARRAY({_PAUSED_TASKS}))
        FOR UPDATE OF j SKIP LOCKED)
 {_START}"""
-).columns(args=Json)
+)
 
 
 async def claim_next(
