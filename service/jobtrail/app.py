@@ -35,6 +35,7 @@ from jobtrail.wiring import (
     require_access,
     require_ends,
     require_schema,
+    spare_collections,
 )
 from jobtrail.worker.node import Node
 from jobtrail.worker.shutdown_signals import ShutdownSignals
@@ -131,6 +132,7 @@ class _Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started and sockets:
+            spare_collections()
             host, port = sockets[0].getsockname()[:2]
             self._ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Annotated, Final
 
 import typer
+import uvloop
 
 from jobtrail import wiring
 from jobtrail.cli.command import Json, configured_to_stay, opened, require_tasks
@@ -81,8 +82,8 @@ def work(
                 "JOBTRAIL_SLOTS, JOBTRAIL_THREADS, JOBTRAIL_PROCESSES: no task has a place to run in: say --slots 4 "
                 'for async def, --threads 4 for def, --processes 2 for runs_in="process"'
             )
-        with wiring.reach(settings) as url:
-            asyncio.run(_work(settings, url, catalog, ready=ready))
+        with wiring.reach(settings) as url, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_work(settings, url, catalog, ready=ready))
 
 
 async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready: Callable[[Node], None]) -> None:
@@ -98,6 +99,7 @@ async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready
         with _signals_ask(stop, ShutdownSignals(node, settings.grace)):
             node.start()
             try:
+                wiring.spare_collections()
                 ready(node)
                 await stop.wait()
             finally:
