@@ -177,7 +177,7 @@ class ProcessExecutor:
         return await self._entered.run(self._order, self._assignment.context.ties, self._assignment.task.retry)
 
     def cancel(self, _performing: "asyncio.Task[Ended]", /) -> None:
-        self._entered.tell()
+        self._entered.cancel()
 
     async def kill(self, performing: "asyncio.Task[Ended]", /) -> None:
         self._entered.kill()
