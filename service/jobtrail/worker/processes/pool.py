@@ -182,19 +182,20 @@ class ProcessHandle:
         self._reason: str | None = None
         self._death: Final[asyncio.Future[ProcessDiedError]] = asyncio.get_running_loop().create_future()
         self.gone: Final = asyncio.create_task(self._end(), name=f"jobtrail-process-{process.pid}")
+        self.gone.add_done_callback(self._release)
 
     @classmethod
     async def start(cls, modules: Sequence[str]) -> Self:
         """A process that is not ready yet. Raises OSError, RuntimeError when there can be none."""
-        (ours, theirs), (crash, crash_writer) = socket.socketpair(), socket.socketpair()
-        with theirs, crash_writer:
+        ours, theirs = socket.socketpair()
+        with theirs, contextlib.ExitStack() as undo:
             transport, pipe = await asyncio.get_running_loop().create_unix_connection(_Pipe, sock=ours)
-            try:
+            undo.callback(transport.close)
+            crash, crash_writer = socket.socketpair()
+            undo.callback(crash.close)
+            with crash_writer:
                 process, greeting = _spawn(theirs.fileno(), crash_writer.fileno(), modules)
-            except BaseException:
-                transport.close()
-                crash.close()
-                raise
+            undo.pop_all()
         transport.write(greeting)
         return cls(process, crash, transport, pipe)
 
@@ -240,26 +241,27 @@ class ProcessHandle:
                 os.killpg(self._process.pid, signal.SIGTERM)
 
     async def _end(self) -> None:
-        try:
-            while not (await asyncio.wait({self._pipe.closed}, timeout=_LOOK))[0]:
-                if self._process.poll() is not None:
-                    self._kill_group()
-                    self._transport.abort()
-            self._kill_group()
-            for pause in _PAUSES:
-                if self._process.poll() is not None:
-                    break
-                await asyncio.sleep(pause)
-            self._death.set_result(self._described())
-        finally:
-            self._crash.close()
-            self._death.cancel()  # if the loop is being closed
+        while not (await asyncio.wait({self._pipe.closed}, timeout=_LOOK))[0]:
+            if self._process.poll() is not None:
+                self._kill_group()
+                self._transport.abort()
+        self._kill_group()
+        for pause in _PAUSES:
+            if self._process.poll() is not None:
+                break
+            await asyncio.sleep(pause)
+        self._death.set_result(self._described())
         # while anything of the group lives, nobody else can have its number
         with contextlib.suppress(OSError):
             for _ in range(20):
                 os.killpg(self._process.pid, 0)
                 await asyncio.sleep(0.05)
             os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _release(self, _gone: "asyncio.Task[None]") -> None:
+        """A loop that is being closed cancels the wait for the end: then there will be no answer."""
+        self._death.cancel()
+        self._crash.close()
 
     def _described(self) -> ProcessDiedError:
         code = self._process.returncode
