@@ -1,6 +1,8 @@
 """Messages between a node and a process for its tasks: pickled, and framed for the one socket that the two share."""
 
+import asyncio
 import pickle
+import socket
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,24 +69,45 @@ _HEADER: Final = struct.Struct("!4sI")
 _MARK: Final = b"jobt"
 """Before each length, so that what a task writes to a file number that is not its own is found out at once."""
 
-HEADER_SIZE: Final = _HEADER.size
-
 
 def framed(message: object) -> bytes:
     body = pickle.dumps(message)
     return _HEADER.pack(_MARK, len(body)) + body
 
 
-def length_of(header: bytes) -> int:
-    """The length in bytes of the message that follows. Raises ProtocolError."""
+async def read(reader: asyncio.StreamReader) -> object:
+    """The next message, for a node. Raises EOFError when the process hung up, ProtocolError."""
+    try:
+        length = _length_of(await reader.readexactly(_HEADER.size))
+        return _message_of(await reader.readexactly(length))
+    except asyncio.IncompleteReadError as error:
+        raise EOFError from error
+
+
+def receive(connection: socket.socket) -> object:
+    """The next message, for a process: blocks. Raises EOFError when the node hung up, ProtocolError."""
+    length = _length_of(_exactly(connection, _HEADER.size))
+    return _message_of(_exactly(connection, length))
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < count:
+        part = connection.recv(count - len(parts))
+        if not part:
+            raise EOFError
+        parts += part
+    return bytes(parts)
+
+
+def _length_of(header: bytes) -> int:
     mark, length = _HEADER.unpack(header)
     if mark != _MARK:
         raise ProtocolError(header)
     return int(length)
 
 
-def message_of(body: bytes) -> object:
-    """Raises ProtocolError."""
+def _message_of(body: bytes) -> object:
     try:
         return pickle.loads(body)  # noqa: S301 - from a process that runs the same code as the same user
     except Exception as error:

@@ -18,18 +18,7 @@ from jobtrail.errors import ProcessDiedError
 from jobtrail.task.context import Progress, Ties
 from jobtrail.task.outcome import Ended, Raised, Returned, raised
 from jobtrail.task.retry import Retry
-from jobtrail.worker.processes.messages import (
-    HEADER_SIZE,
-    Cancel,
-    ImportFailed,
-    Logged,
-    Order,
-    ProtocolError,
-    Setup,
-    framed,
-    length_of,
-    message_of,
-)
+from jobtrail.worker.processes.messages import Cancel, ImportFailed, Logged, Order, ProtocolError, Setup, framed, read
 
 __all__ = ["Child", "Order", "Processes"]
 
@@ -210,10 +199,7 @@ class ProcessHandle:
     async def receive(self) -> object:
         """The next message. Raises EOFError when there will be none: then `death` says why."""
         try:
-            header = await self._pipe.reader.readexactly(HEADER_SIZE)
-            return message_of(await self._pipe.reader.readexactly(length_of(header)))
-        except asyncio.IncompleteReadError as error:
-            raise EOFError from error
+            return await read(self._pipe.reader)
         except ProtocolError as error:
             self.kill("was killed since it sent what is no message of ours")
             raise EOFError from error
@@ -288,8 +274,7 @@ class _Pipe(asyncio.StreamReaderProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - a reset would hide what was sent
         super().connection_lost(None)
-        if not self.closed.done():
-            self.closed.set_result(None)
+        self.closed.set_result(None)
 
 
 _BOOT: Final = """
@@ -310,10 +295,9 @@ finally:
 
 
 def _spawn(pipe: int, crash_writer: int, modules: Sequence[str]) -> tuple["subprocess.Popen[bytes]", bytes]:
-    """A fresh interpreter, and the greeting that it waits for. Raises OSError, RuntimeError when there can be none.
+    """A fresh interpreter, prepared as multiprocessing does it, and the greeting that it waits for.
 
-    It is prepared as multiprocessing does it. A `multiprocessing.Process` has no group of its own while it starts,
-    keeps its errors from us, and shares a resource tracker with all others.
+    Raises OSError, RuntimeError when there can be none.
     """
     preparation = spawn.get_preparation_data("jobtrail")
     preparation.pop("authkey", None)  # it refuses to be written down, and is for connections that there are none of

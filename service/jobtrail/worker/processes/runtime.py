@@ -16,7 +16,7 @@ from jobtrail.errors import ContextError
 from jobtrail.logs import words_of
 from jobtrail.task.context import Progress
 from jobtrail.task.storable import clip
-from jobtrail.worker.processes.messages import HEADER_SIZE, Logged, Order, framed, length_of, message_of
+from jobtrail.worker.processes.messages import Logged, Order, framed, receive
 
 _TICK: Final = 0.5
 _EVERY: Final = 0.1
@@ -74,8 +74,8 @@ class ChildPipe:
     interrupt a message waits for that.
     """
 
-    def __init__(self, line: socket.socket, sent: Callable[[], None]) -> None:
-        self._socket = line
+    def __init__(self, connection: socket.socket, sent: Callable[[], None]) -> None:
+        self._connection = connection
         self._sent = sent
         self._lock = threading.Lock()
         self._waiting: Final[deque[bytes]] = deque()
@@ -104,10 +104,10 @@ class ChildPipe:
         Raises EOFError when the node is gone, ProtocolError for what is no message.
         """
         poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
+        poll.register(self._connection, select.POLLIN)
         while True:
             if poll.poll(_TICK * 1000):
-                yield message_of(self._exactly(length_of(self._exactly(HEADER_SIZE))))
+                yield receive(self._connection)
             else:
                 tick()
 
@@ -117,7 +117,7 @@ class ChildPipe:
         self._lock = threading.Lock()
         self._sender = None
         self._waiting.clear()
-        self._socket.close()
+        self._connection.close()
 
     def _send_waiting(self) -> None:
         self._sender = threading.get_ident()
@@ -125,18 +125,9 @@ class ChildPipe:
             # without a node there is no reader, and the thread that listens is about to end the process
             with contextlib.suppress(OSError):
                 while self._waiting:
-                    self._socket.sendall(self._waiting.popleft())
+                    self._connection.sendall(self._waiting.popleft())
         finally:
             self._sender = None
-
-    def _exactly(self, count: int) -> bytes:
-        parts = bytearray()
-        while len(parts) < count:
-            part = self._socket.recv(count - len(parts))
-            if not part:
-                raise EOFError
-            parts += part
-        return bytes(parts)
 
 
 class NodeLogHandler(logging.Handler):
