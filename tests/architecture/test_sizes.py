@@ -67,9 +67,9 @@ LOOPS = {
     # these have an end of their own
     "worker/attempts.py": 1,  # a node that stops tells what runs to end, and gives up after a while
     "worker/processes/child.py": 1,  # a process waits for its next job
-    "worker/processes/messages.py": 3,  # a process reads and writes its line
-    "worker/processes/pool.py": 1,  # what a process says, to the end of its job
-    "worker/processes/spawned.py": 1,  # until the process has ended
+    "worker/processes/messages.py": 1,  # a socket gives a message in parts
+    "worker/processes/pool.py": 2,  # what a process sends, to the end of its job; until it has ended
+    "worker/processes/runtime.py": 2,  # a process reads and writes its pipe
     "worker/reports.py": 1,  # the oldest lines are dropped
     "worker/threads.py": 1,  # a thread waits for its next call
     "worker/watchdog.py": 1,  # the frames of a stack

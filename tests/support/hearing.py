@@ -19,6 +19,10 @@ def told(context: JobContext, how: str = "sleep") -> str:
     try:
         context.progress(1, note=str(os.getpid()))
         _WAITS[how](context)
+    except asyncio.CancelledError:
+        if how != "deaf":
+            raise
+        _end_deaf(context)
     finally:
         context.log.warning("cleaned up: %s", context.cancelled)
     return "slept"
@@ -53,12 +57,9 @@ def _poll(context: JobContext) -> None:
             continue
 
 
-def _go_deaf(context: JobContext) -> None:
-    """And end with words unread: then the system resets the line."""
-    try:
-        time.sleep(60)
-    except asyncio.CancelledError:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _end_deaf(context: JobContext) -> None:
+    """With words unread: then the system resets the line."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     context.log.warning("last words")
     os._exit(7)
 
@@ -95,6 +96,6 @@ _WAITS: dict[str, Callable[[JobContext], Any]] = {
     "talk": _talk,
     "miss": _miss,
     "swallow": _swallow,
-    "deaf": _go_deaf,
+    "deaf": lambda _: time.sleep(60),
     "poll": _poll,
 }

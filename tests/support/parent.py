@@ -42,7 +42,7 @@ async def wait() -> None:
     processes = Processes([__name__])
     busy, idle = await processes.child(), await processes.child()
     job = asyncio.create_task(run(busy, forever))
-    found = [json_pid(await run(idle, here, n=0)), busy._spawned._process.pid]
+    found = [json_pid(await run(idle, here, n=0)), busy._process._process.pid]
     print(*found, forked_sleeper(), flush=True)
     await job
 

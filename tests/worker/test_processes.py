@@ -82,12 +82,12 @@ async def test_it_is_where_the_node_is(
 
 async def test_a_large_order_does_not_block_the_loop(processes: Processes) -> None:
     child = await processes.child()
-    os.kill(child._spawned._process.pid, signal.SIGSTOP)
+    os.kill(child._process._process.pid, signal.SIGSTOP)
     job = asyncio.create_task(child.run(order(heavy.length, text="x" * 2**20), Untied(), None))
     for _ in range(10):
         await asyncio.sleep(0)  # returns, though the child does not read
     assert not job.done()
-    os.kill(child._spawned._process.pid, signal.SIGCONT)
+    os.kill(child._process._process.pid, signal.SIGCONT)
     assert await asyncio.wait_for(job, 60) == Returned(str(2**20))
 
 

@@ -149,7 +149,7 @@ class ProcessExecutor:
 
     def cancel(self, running: "asyncio.Task[Ended]", /) -> None:  # noqa: ARG002 - the process is asked
         if self._child is not None:
-            self._child.tell()
+            self._child.cancel()
 
     def kill(self) -> bool:
         if self._child is not None:

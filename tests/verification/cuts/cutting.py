@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-_SHIELDED: Final = frozenset({"leave", "ProcessHandle._end", "ProcessHandle._bury"})
+_SHIELDED: Final = frozenset({"leave", "ProcessHandle._end"})
 """How a connection takes its leave and a process is buried: nothing but a loop that is being closed cancels them."""
 
 

@@ -1,32 +1,24 @@
-"""The messages between a node and a process for tasks: each in a frame, on a socket that only they have."""
+"""Messages between a node and a process for its tasks: pickled, and framed for the one socket that the two share."""
 
-import contextlib
+import asyncio
 import pickle
-import select
 import socket
 import struct
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from jobtrail.records import Claimed, Failure
-from jobtrail.task.context import Progress
-from jobtrail.task.outcome import Ended
 
-_HEADER: Final = struct.Struct("!4sI")
-_MARK: Final = b"jobt"
-"""Before each length: what a task writes to a file number that is not its own is found out at once."""
-
-HEADER_SIZE: Final = _HEADER.size
+# A process also sends Progress, and Returned or Raised at the end of an attempt, as they are.
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a process takes over from its node. `modules`: of tasks; `main`: how multiprocessing would run the main
-    module; `levels`: of loggers by name, "" the root; `node`: its process id; `crash_writer`: a file descriptor for the
-    traceback of a crash.
+    """First message: what a process takes over from its node.
+
+    `modules`: names of those that declare tasks; `main`: how multiprocessing would import the main module; `levels`: of
+    loggers by name, "" is the root; `node`: process id; `crash_writer`: file descriptor for the traceback of a crash.
     """
 
     modules: Sequence[str]
@@ -38,7 +30,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An attempt that is to be run. `module`: of the task's function; `max_result` in bytes of JSON."""
+    """Attempt to be run. `module`: of the task's function; `max_result` in bytes of JSON."""
 
     claimed: Claimed
     module: str
@@ -46,41 +38,36 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
-    """The task of the order before it is to end."""
+class Cancel:
+    """Request to end the task of the latest order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The process is up and has imported what it could."""
+    """Answer to the setup: the process has imported what it could."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reported:
-    progress: Progress
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A log record, its values plain."""
+class Logged:
+    """Attributes of a log record, their values plain: neither side needs the other's classes."""
 
     record: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Unfound:
-    """The task could not be imported, so nothing of it ran; its Retry was not there to be asked."""
+class ImportFailed:
+    """End of an attempt whose task could not be imported: nothing of it ran, and the process has not seen its Retry."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    ended: Ended | Unfound
-
-
-class NonsenseError(Exception):
+class ProtocolError(Exception):
     """The bytes are no message."""
+
+
+_HEADER: Final = struct.Struct("!4sI")
+_MARK: Final = b"jobt"
+"""Before each length, so that what a task writes to a file number that is not its own is found out at once."""
 
 
 def framed(message: object) -> bytes:
@@ -88,88 +75,40 @@ def framed(message: object) -> bytes:
     return _HEADER.pack(_MARK, len(body)) + body
 
 
-def length_of(header: bytes) -> int:
-    """The length in bytes of the message that follows. Raises NonsenseError."""
+async def read(reader: asyncio.StreamReader) -> object:
+    """The next message, for a node. Raises EOFError when the process hung up, ProtocolError."""
+    try:
+        length = _length_of(await reader.readexactly(_HEADER.size))
+        return _message_of(await reader.readexactly(length))
+    except asyncio.IncompleteReadError as error:
+        raise EOFError from error
+
+
+def receive(connection: socket.socket) -> object:
+    """The next message, for a process: blocks. Raises EOFError when the node hung up, ProtocolError."""
+    length = _length_of(_exactly(connection, _HEADER.size))
+    return _message_of(_exactly(connection, length))
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < count:
+        part = connection.recv(count - len(parts))
+        if not part:
+            raise EOFError
+        parts += part
+    return bytes(parts)
+
+
+def _length_of(header: bytes) -> int:
     mark, length = _HEADER.unpack(header)
     if mark != _MARK:
-        raise NonsenseError(header)
+        raise ProtocolError(header)
     return int(length)
 
 
-def message_of(body: bytes) -> object:
-    """Raises NonsenseError."""
+def _message_of(body: bytes) -> object:
     try:
         return pickle.loads(body)  # noqa: S301 - from a process that runs the same code as the same user
     except Exception as error:
-        raise NonsenseError(body[:100]) from error
-
-
-_TICK: Final = 0.5
-
-
-class ChildLine:
-    """`written` is called after each message, where it was written: what may not interrupt a write waits for that."""
-
-    def __init__(self, line: socket.socket, written: Callable[[], None]) -> None:
-        self._line = line
-        self._written = written
-        self._lock = threading.Lock()
-        self._waiting: Final[deque[bytes]] = deque()
-        self._writer: int | None = None
-        self.is_cut = False
-
-    @property
-    def is_written_here(self) -> bool:
-        """Whether the thread that asks is in the midst of a message."""
-        return self._writer == threading.get_ident()
-
-    def send(self, message: object) -> None:
-        """Written when this returns, so that a crash right after it takes nothing back."""
-        if self.is_cut:
-            return
-        self._waiting.append(framed(message))
-        # a finaliser that logs may run in the midst of the writing: then whoever writes goes on with this one
-        if not self.is_written_here:
-            with self._lock:
-                self._write()
-            self._written()
-
-    def receive(self, tick: Callable[[], None]) -> Iterator[object]:
-        """Messages as they come; between them `tick` is called about twice a second.
-
-        Raises EOFError when the node is gone, NonsenseError for what is no message.
-        """
-        poll = select.poll()
-        poll.register(self._line, select.POLLIN)
-        while True:
-            if poll.poll(_TICK * 1000):
-                yield message_of(self._exactly(length_of(self._exactly(HEADER_SIZE))))
-            else:
-                tick()
-
-    def cut(self) -> None:
-        """For a fork of the process: its words must not get between those of this one."""
-        self.is_cut = True
-        self._lock = threading.Lock()
-        self._writer = None
-        self._waiting.clear()
-        self._line.close()
-
-    def _write(self) -> None:
-        self._writer = threading.get_ident()
-        try:
-            # without a node nobody hears it, and the thread that listens is about to end the process
-            with contextlib.suppress(OSError):
-                while self._waiting:
-                    self._line.sendall(self._waiting.popleft())
-        finally:
-            self._writer = None
-
-    def _exactly(self, count: int) -> bytes:
-        parts = bytearray()
-        while len(parts) < count:
-            part = self._line.recv(count - len(parts))
-            if not part:
-                raise EOFError
-            parts += part
-        return bytes(parts)
+        raise ProtocolError(body[:100]) from error

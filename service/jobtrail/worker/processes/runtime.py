@@ -1,10 +1,14 @@
 """Child side of the channel to the node: sends progress and log records, receives the cancel request."""
 
+import contextlib
 import json
 import logging
+import select
+import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, NoReturn
 from uuid import UUID
 
@@ -12,35 +16,29 @@ from jobtrail.errors import ContextError
 from jobtrail.logs import words_of
 from jobtrail.task.context import Progress
 from jobtrail.task.storable import clip
-from jobtrail.worker.processes.messages import ChildLine, Order, Reported, Said
+from jobtrail.worker.processes.messages import Logged, Order, framed, receive
 
+_TICK: Final = 0.5
 _EVERY: Final = 0.1
-"""Seconds between two words about progress: a task may say it in its innermost loop."""
-
-_LONGEST: Final = 64 * 1024
-_PLAIN: Final = (type(None), bool, int, float, str)
+"""Seconds between two messages about progress: a task may report it in its innermost loop."""
 
 
 class ChildRuntime:
-    """One order. `hears`: the task's own code is running, and may be interrupted once it was `told` to end."""
+    """The node as the context of one order sees it. `interruptible`: code of the task itself is running."""
 
-    def __init__(self, order: Order, line: ChildLine) -> None:
+    def __init__(self, order: Order, pipe: "ChildPipe") -> None:
         self.order: Final = order
-        self.told = False
-        self.hears = False
-        self._line = line
+        self.cancelled = False
+        self.interruptible = False
+        self.closed = False
+        self._pipe = pipe
         self._lock = threading.RLock()
         self._latest: Progress | None = None
-        self._closed = False
         self._next = 0.0
-
-    @property
-    def cancelled(self) -> bool:
-        return self.told
 
     def report(self, progress: Progress) -> None:
         with self._lock:
-            self._latest = None if self._closed else progress
+            self._latest = None if self.closed else progress
             if time.monotonic() >= self._next:
                 self.flush()
 
@@ -50,13 +48,13 @@ class ChildRuntime:
             if self._latest is not None:
                 latest, self._latest = self._latest, None
                 self._next = time.monotonic() + _EVERY
-                self._line.send(Reported(latest))
+                self._pipe.send(latest)
 
     def close(self) -> None:
         """Send what is left, and drop what threads of the task report from now on."""
         with self._lock:
             self.flush()
-            self._closed = True
+            self.closed = True
 
     def submit(self, *_: object) -> Awaitable[UUID]:
         self._refuse("submit")
@@ -71,45 +69,99 @@ class ChildRuntime:
         )
 
 
-class ToNode(logging.Handler):
-    """Sends records to the node, which handles them as its own. `current` gives what is running."""
+class ChildPipe:
+    """The process's end of its socket. `sent` is called after each message, in the thread that sent it: what may not
+    interrupt a message waits for that.
+    """
 
-    def __init__(self, line: ChildLine, current: Callable[[], ChildRuntime | None]) -> None:
+    def __init__(self, connection: socket.socket, sent: Callable[[], None]) -> None:
+        self._connection = connection
+        self._sent = sent
+        self._lock = threading.Lock()
+        self._waiting: Final[deque[bytes]] = deque()
+        self._sender: int | None = None
+        self.is_cut = False
+
+    @property
+    def is_sending_here(self) -> bool:
+        """Whether the thread that asks is in the midst of a message."""
+        return self._sender == threading.get_ident()
+
+    def send(self, message: object) -> None:
+        """Written when this returns, so that a crash right after it takes nothing back."""
+        if self.is_cut:
+            return
+        self._waiting.append(framed(message))
+        # a finaliser that logs may run in the midst of a message: then its own is sent after that
+        if not self.is_sending_here:
+            with self._lock:
+                self._send_waiting()
+            self._sent()
+
+    def receive(self, tick: Callable[[], None]) -> Iterator[object]:
+        """Messages as they come; between them `tick` is called about twice a second.
+
+        Raises EOFError when the node is gone, ProtocolError for what is no message.
+        """
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        while True:
+            if poll.poll(_TICK * 1000):
+                yield receive(self._connection)
+            else:
+                tick()
+
+    def cut(self) -> None:
+        """For a fork of the process: its messages must not get between those of this one."""
+        self.is_cut = True
+        self._lock = threading.Lock()
+        self._sender = None
+        self._waiting.clear()
+        self._connection.close()
+
+    def _send_waiting(self) -> None:
+        self._sender = threading.get_ident()
+        try:
+            # without a node there is no reader, and the thread that listens is about to end the process
+            with contextlib.suppress(OSError):
+                while self._waiting:
+                    self._connection.sendall(self._waiting.popleft())
+        finally:
+            self._sender = None
+
+
+class NodeLogHandler(logging.Handler):
+    """Sends records to the node, which handles them as its own. `current` gives the order that is being run."""
+
+    def __init__(self, pipe: ChildPipe, current: Callable[[], ChildRuntime | None]) -> None:
         super().__init__()
-        self._line = line
+        self._pipe = pipe
         self._current = current
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._current() is None or self._line.is_cut:
-            _tell_standard_error(record)
+        runtime, last = self._current(), logging.lastResort
+        if self._pipe.is_cut or runtime is None or runtime.closed:
+            # from a fork, or from a thread that outlived its job: to standard error
+            if last is not None and record.levelno >= last.level:
+                last.handle(record)
             return
         try:
-            said = Said(_portable(record))
+            logged = Logged(_portable(record))
         except Exception:  # noqa: BLE001 - what a task hands to a logger may fail in any way
             self.handleError(record)
         else:
-            self._line.send(said)
+            self._pipe.send(logged)
 
 
-def _tell_standard_error(record: logging.LogRecord) -> None:
-    """From a thread that outlived its job, or a fork: it is nobody's line any more."""
-    last = logging.lastResort
-    if last is not None and record.levelno >= last.level:
-        last.handle(record)
+_LONGEST: Final = 64 * 1024
+_PLAIN: Final = (type(None), bool, int, float, str)
 
 
 def _portable(record: logging.LogRecord) -> dict[str, Any]:
-    """Its fields as plain values; what was raised is in the message."""
+    """Its attributes as plain values; what was raised is in the message."""
     kept = {
-        name: value
+        name: value if type(value) in _PLAIN else json.loads(json.dumps(value, default=str))
         for name, value in vars(record).items()
         if name not in {"msg", "args", "exc_info", "exc_text", "stack_info"}
     }
-    return {name: _plain(value) for name, value in kept.items()} | {
-        "msg": clip(words_of(record), _LONGEST),
-        "args": None,
-    }
-
-
-def _plain(value: object) -> Any:
-    return value if type(value) in _PLAIN else json.loads(json.dumps(value, default=str))
+    return kept | {"msg": clip(words_of(record), _LONGEST), "args": None}
