@@ -3,7 +3,7 @@
 With the id, the first could stand in for the primary key, by reading all of it: which of the two PostgreSQL takes was a
 matter of cost, and in a small table of chance, but a plan lasts while the table grows. Lists sort by id themselves,
 among jobs of the same moment. It is a fifth of the size. Without the status, a list of the cancelled read each row that
-had failed. Writes wait for about two seconds for each million jobs.
+had failed. The table is locked for about two seconds for each million jobs.
 """
 
 from alembic import op
