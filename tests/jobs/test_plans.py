@@ -216,6 +216,13 @@ async def test_lists_have_an_index(filled: Filled, wanted: Filter, index: str) -
     assert index in indexes(plan)
 
 
+async def test_a_list_of_the_cancelled_reads_none_that_failed(filled: Filled) -> None:
+    wanted = Filter(status=(Status.CANCELLED,))
+    plan = await plan_of(filled.place, list_statement(Page(limit=50, filter=wanted)), {})
+    assert indexes(plan) == {"ix_jobs_ended_badly"}
+    assert not any(node.get("Rows Removed by Filter") for node in plan)
+
+
 @pytest.mark.parametrize(
     ("scope", "found"),
     [

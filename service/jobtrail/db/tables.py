@@ -137,7 +137,13 @@ jobs = Table(
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     Index("ix_jobs_created", "created_at"),
-    Index("ix_jobs_ended_badly", "created_at", "id", postgresql_where=text("status IN ('failed', 'cancelled')")),
+    Index(
+        "ix_jobs_ended_badly",
+        "created_at",
+        "id",
+        "status",
+        postgresql_where=text("status IN ('failed', 'cancelled')"),
+    ),
     Index("ix_jobs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     Index("ix_jobs_trace", "trace_id", postgresql_where=text("trace_id <> replace(id::text, '-', '')")),
     Index(
