@@ -9,7 +9,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobtrail.api import problems
 from jobtrail.api.headers import complete, let_page_run
-from jobtrail.api.problem_types import TooManyConnectionsError
 
 _ALWAYS: Final = "/health/live"
 """Answered however many connections are open: to restart a busy process makes it no less busy."""
@@ -45,7 +44,7 @@ class SecurityHeadersMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif self._connections() > self._most and scope["path"] != _ALWAYS:
-            refusal = problems.answer(Request(scope), TooManyConnectionsError(self._most))
+            refusal = problems.answer(Request(scope), problems.TooManyConnectionsError(self._most))
             await refusal(scope, receive, send)
         else:
             await self._app(scope, receive, send_completed)

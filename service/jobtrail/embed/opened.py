@@ -16,13 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
 from jobtrail import wiring
+from jobtrail.callers import SCOPES, Caller
 from jobtrail.db.engine import open_single
 from jobtrail.db.host_engine import lend_single
 from jobtrail.db.url import normalize
 from jobtrail.errors import AlreadyRunningError, NotRunningError
 from jobtrail.jobs.services import Services, look_at_start
 from jobtrail.limits import MAX_NAME
-from jobtrail.ops.access import SCOPES, Caller
 from jobtrail.redaction import Redaction
 from jobtrail.settings import Settings, load, unknown_variables
 from jobtrail.task.catalog import Catalog

@@ -20,17 +20,18 @@ from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import Field
-from sqlalchemy import Row, text
+from sqlalchemy import Column, LargeBinary, Row, Table, Text, Uuid, text
 
 from jobtrail import errors
+from jobtrail.callers import SCOPES, Caller, Scope
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import unavailable
 from jobtrail.db.group_commit import GroupCommit
+from jobtrail.db.tables import TEXTS, TIME, metadata
 from jobtrail.errors import FieldError
 from jobtrail.ids import new_job_id
 from jobtrail.jobs.services import PATIENCE, SILENCE, Services
 from jobtrail.limits import MAX_TTL
-from jobtrail.ops.access import SCOPES, Caller, Scope
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,23 @@ class KeyRecord:
     revoked_by: str | None
     last_used_at: Annotated[datetime | None, Field(description="To the minute; null: never.")]
 
+
+TABLE: Final = Table(
+    "keys",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("prefix", Text, nullable=False, unique=True),
+    Column("hash", LargeBinary, nullable=False),
+    Column("scopes", TEXTS, nullable=False),
+    Column("created_at", TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("created_by", Text, nullable=False, server_default=text("session_user")),
+    Column("expires_at", TIME),
+    Column("revoked_at", TIME),
+    Column("revoked_by", Text),
+    Column("last_used_at", TIME),
+    info={"rights": "SELECT, INSERT, UPDATE"},
+)
 
 _RECORD: Final = """
 id, name, prefix, scopes,

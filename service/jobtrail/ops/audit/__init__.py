@@ -1,15 +1,17 @@
 """The questions of `sql/`, asked from Python with the parameters, defaults and words of the files themselves."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from pydantic import Field
 from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -46,8 +48,9 @@ QUERY_CANCELED: Final = "57014"
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """`default` and every given value are texts, as psql has them; the SQL casts them."""
+    """What a question can be narrowed by, as `?name=value`."""
 
+    # the default and every given value are texts, as psql has them; the SQL casts them
     name: str
     default: str
     description: str
@@ -55,22 +58,32 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`title` is the question, `note` what to know about its answer; `sql` refers to a parameter as `:'name'`; `file`
-    is the whole, for psql.
-    """
+    """Something an operator asks the database."""
 
+    # `sql` refers to a parameter as `:'name'`; `file` is the whole, for psql
     name: str
-    title: str
-    note: str
+    title: Annotated[str, Field(description="The question.")]
+    note: Annotated[str, Field(description="What to know about its answer.")]
     parameters: tuple[Parameter, ...]
     sql: str
-    file: str = ""
+    file: Annotated[str, Field(exclude=True)] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
+
+    def items(self) -> Sequence[dict[str, Any]]:
+        """The rows by column, for JSON."""
+        return [dict(zip(self.columns, map(json_value, row), strict=True)) for row in self.rows]
+
+
+def json_value(value: Any) -> Any:
+    """Numbers of any precision become JSON numbers."""
+    if not isinstance(value, Decimal):
+        return value
+    return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
 
 
 @cache
