@@ -1,4 +1,4 @@
-"""A noun brings its own table: it must be known to the look for missing rights, to the migrations and to the test kit."""
+"""A noun brings its table: rights, migrations and the test kit must know it."""
 
 import re
 import subprocess
