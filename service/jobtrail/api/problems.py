@@ -18,11 +18,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from jobtrail import errors
+from jobtrail import errors, ids
 from jobtrail.api import links
 from jobtrail.api.headers import complete, trace_of
-from jobtrail.errors import FieldError
-from jobtrail.ids import new_trace_id
 from jobtrail.task.storable import MAX_FLAWS, clip, step, visible
 
 log = logging.getLogger(__name__)
@@ -216,7 +214,7 @@ def is_for_the_host(request: Request, error: Exception) -> bool:
 
 def answer(request: Request, error: Exception) -> Response:
     """The problem that the caller gets. An unexpected error goes to the log, and only there, with its traceback."""
-    kind, trace_id = type_of(error), trace_of(request) or new_trace_id()
+    kind, trace_id = type_of(error), trace_of(request) or ids.new_trace_id()
     if kind is INTERNAL:
         log.error("%s %s failed", request.method, request.scope["path"], exc_info=error, extra={"trace_id": trace_id})
     flaws = _flaws(error)
@@ -237,7 +235,7 @@ def answer(request: Request, error: Exception) -> Response:
     return response
 
 
-def _detail(error: Exception, kind: ProblemType, flaws: Sequence[FieldError]) -> str:
+def _detail(error: Exception, kind: ProblemType, flaws: Sequence[errors.FieldError]) -> str:
     match error:
         case errors.InvalidInputError() | RequestValidationError():
             first, more = flaws[0], len(flaws) - 1
@@ -251,7 +249,7 @@ def _detail(error: Exception, kind: ProblemType, flaws: Sequence[FieldError]) ->
             return kind.meaning if kind is INTERNAL else clip(str(error)) or kind.meaning
 
 
-def _flaws(error: Exception) -> Sequence[FieldError]:
+def _flaws(error: Exception) -> Sequence[errors.FieldError]:
     match error:
         case errors.JobtrailError():
             return error.flaws
@@ -261,19 +259,19 @@ def _flaws(error: Exception) -> Sequence[FieldError]:
             return ()
 
 
-def _flaw(found: Mapping[str, Any]) -> FieldError:
+def _flaw(found: Mapping[str, Any]) -> errors.FieldError:
     """An error of pydantic, at the place where the caller wrote it."""
     where, *steps = found["loc"]
     detail = str(found["msg"]).removeprefix("Value error, ")
     match where, steps:
         case "body", _:
-            return FieldError("".join(map(step, steps)), detail)
+            return errors.FieldError("".join(map(step, steps)), detail)
         case "query", [name, *_]:
-            return FieldError(f"?{visible(str(name))}", detail)
+            return errors.FieldError(f"?{visible(str(name))}", detail)
         case "path", [name, *_]:
-            return FieldError(f"{{{name}}}", detail)
+            return errors.FieldError(f"{{{name}}}", detail)
         case _:
-            return FieldError(f"{visible(str(steps[0] if steps else where))}:", detail)
+            return errors.FieldError(f"{visible(str(steps[0] if steps else where))}:", detail)
 
 
 def _headers(request: Request, error: Exception) -> Mapping[str, str]:
