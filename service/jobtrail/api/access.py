@@ -45,7 +45,13 @@ class ApiKeyAuth:
     async def admit(self, request: Request, needs: Collection[Scope]) -> None:
         if not needs:
             return
-        caller = await self._identify(request)
+        if self._loopback and not await self._verifier.needed():
+            _refuse_other_machines(request)
+            caller: Caller | None = ANONYMOUS
+        else:
+            caller = await self._verifier.identify(key_of(request))
+        if caller is None:
+            raise UnauthorizedError("an access key is needed, sent as `Authorization: Bearer KEY`")
         if not caller.may(needs):
             raise ForbiddenError(caller.name, tuple(needs))
         request.scope[CALLER] = caller
@@ -56,15 +62,6 @@ class ApiKeyAuth:
     def caller(self, request: Request) -> Caller:
         found: Caller = request.scope.get(CALLER, _NOBODY)
         return found
-
-    async def _identify(self, request: Request) -> Caller:
-        if self._loopback and not await self._verifier.needed():
-            _refuse_other_machines(request)
-            return ANONYMOUS
-        caller = await self._verifier.identify(key_of(request))
-        if caller is None:
-            raise UnauthorizedError("an access key is needed, sent as `Authorization: Bearer KEY`")
-        return caller
 
 
 def key_of(request: Request) -> str | None:

@@ -144,7 +144,12 @@ def audit(
     if name is None:
         if sql:
             raise typer.BadParameter("--sql prints one question: name it, such as `jobtrail audit lost_jobs --sql`")
-        _list_questions(as_json=as_json)
+        known = list(audits.questions().values())
+        if as_json:
+            output.print_json({"items": [output.document(each) for each in known]})
+            return
+        rows = [(each.name, each.title, [f"{one.name}={one.default}" for one in each.parameters]) for each in known]
+        output.print_table(("name", "question", "parameters"), rows)
         return
     question, given = audits.question(name), read_pairs(pairs)
     if sql:
@@ -160,12 +165,3 @@ def audit(
         output.print_json({"name": name, "columns": found.columns, "items": found.items()})
     else:
         output.print_table(found.columns, found.rows)
-
-
-def _list_questions(*, as_json: bool) -> None:
-    known = list(audits.questions().values())
-    if as_json:
-        output.print_json({"items": [output.document(each) for each in known]})
-        return
-    rows = [(each.name, each.title, [f"{one.name}={one.default}" for one in each.parameters]) for each in known]
-    output.print_table(("name", "question", "parameters"), rows)

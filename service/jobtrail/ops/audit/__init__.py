@@ -27,19 +27,18 @@ _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 def settle(defaults: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """A value for each parameter. Raises InvalidInputError with a pointer for each name or value that is refused."""
-    flaws = [flaw for name, value in given.items() for flaw in _flaws(name, value, defaults)]
+    flaws: list[FieldError] = []
+    for name, value in given.items():
+        if name not in defaults:
+            known = f"there is no such parameter; there are: {', '.join(defaults)}"
+            flaws.append(FieldError(step(name), known))
+        elif name == "limit" and not (_NUMBER.fullmatch(value) and 1 <= int(value) <= MOST_ROWS):
+            flaws.append(FieldError(step(name), f"a whole number from 1 to {MOST_ROWS}"))
+        else:
+            flaws += [flaw.under(step(name)) for flaw in check(value)]
     if flaws:
         raise InvalidInputError(flaws)
     return {**defaults, **given}
-
-
-def _flaws(name: str, value: str, known: Mapping[str, str]) -> list[FieldError]:
-    pointer = step(name)
-    if name not in known:
-        return [FieldError(pointer, f"there is no such parameter; there are: {', '.join(known)}")]
-    if name == "limit" and not (_NUMBER.fullmatch(value) and 1 <= int(value) <= MOST_ROWS):
-        return [FieldError(pointer, f"a whole number from 1 to {MOST_ROWS}")]
-    return [flaw.under(pointer) for flaw in check(value)]
 
 
 QUERY_CANCELED: Final = "57014"
