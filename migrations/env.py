@@ -13,6 +13,7 @@ from sqlalchemy import Connection, MetaData
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+import jobtrail.ops  # noqa: F401 - its nouns have tables too
 from jobtrail.db.engine import connect_once
 from jobtrail.db.tables import SCHEMA, Xid8, keep_to, metadata, of_schema
 

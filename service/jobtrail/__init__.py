@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jobtrail.ops.access import Caller
+from jobtrail.callers import Caller
 from jobtrail.records import AttemptEnd
 from jobtrail.task.context import JobContext
 from jobtrail.task.retry import Again, Fail, Retry

@@ -1,4 +1,5 @@
-"""The records: rows of SQL, answers of the API and lines of the command line, each defined once.
+"""The records of a job: rows of SQL, answers of the API and lines of the command line, each defined once. Those of an
+operator's nouns are in `ops`.
 
 The description of a field is that of the API. A field with `exclude` stays inside.
 """
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from functools import cache
 from operator import attrgetter
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 from uuid import UUID
 
 from pydantic import Field
@@ -174,39 +175,6 @@ class LogLine:
     level: str
     logger: str
     message: Annotated[str, Field(description="With its traceback; at most 8 KiB.")]
-
-
-PauseKind = Literal["queue", "task"]
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """A queue or a task of which no job is started for now."""
-
-    kind: PauseKind
-    name: str
-    paused_at: datetime
-    paused_by: str
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRecord:
-    """One process that runs jobs; a fresh id per start."""
-
-    id: UUID
-    host: str
-    pid: int
-    version: str
-    queues: Annotated[Sequence[str], Field(description="Empty: all of them.")]
-    tasks: Annotated[Sequence[str], Field(description="Those that it has slots for.")]
-    slots: Annotated[Mapping[str, int], Field(description="How many jobs at once, in the loop, a thread or a process.")]
-    started_at: datetime
-    heartbeat_at: datetime
-    running: int = 0
-    left_behind: Annotated[int, Field(description="Tasks that did not end when told to, and still take a slot.")] = 0
-    stale_ends: Annotated[int, Field(description="Ends of attempts that were refused, since its start.")] = 0
-    lease: Annotated[timedelta, Field(exclude=True)] = timedelta(seconds=30)
 
 
 @cache

@@ -90,7 +90,12 @@ class Redaction:
 
     def of_flaws(self, flaws: Sequence[FieldError]) -> Sequence[FieldError]:
         """Hides details that may quote a secret, as a validator of the task may."""
-        return [self._of_flaw(flaw) for flaw in flaws]
+        found = []
+        for flaw in flaws:
+            quotes_nothing = flaw.detail == MISSING or flaw.detail.startswith(UNKNOWN)
+            is_hidden = any(self.hides(name) for name in (*flaw.pointer.split("/"), *flaw.names))
+            found.append(FieldError(flaw.pointer, _UNTOLD) if is_hidden and not quotes_nothing else flaw)
+        return found
 
     def _of_keyword(self, key: str, said: Any, name: str, depth: int) -> Any:
         if key in _SCHEMAS and isinstance(said, Mapping):
@@ -98,12 +103,6 @@ class Redaction:
         if key in ("default", "examples"):
             return REDACTED if self.hides(name) else self.of(said)
         return self.of_schema(said, name, depth)
-
-    def _of_flaw(self, flaw: FieldError) -> FieldError:
-        quotes_nothing = flaw.detail == MISSING or flaw.detail.startswith(UNKNOWN)
-        if quotes_nothing or not any(self.hides(name) for name in (*flaw.pointer.split("/"), *flaw.names)):
-            return flaw
-        return FieldError(flaw.pointer, _UNTOLD)
 
 
 def _plain(name: str) -> str:

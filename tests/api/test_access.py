@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.routes import install
-from jobtrail.ops.access import SCOPES
+from jobtrail.callers import SCOPES
 from jobtrail.ops.keys import KeyVerifier, create_key, make, revoke_key
 from support.service import Service
 from support.world import Place, services_at, submitted

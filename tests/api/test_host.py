@@ -8,7 +8,7 @@ from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Header, HTTPEx
 from fastapi.responses import JSONResponse
 
 from jobtrail.api.routes import install, routes
-from jobtrail.ops.access import SCOPES
+from jobtrail.callers import SCOPES
 from support.service import OPEN, Service, client_of
 from support.world import Place, services_at
 

@@ -12,9 +12,9 @@ from fastapi import FastAPI
 
 from jobtrail.api import schemas
 from jobtrail.api.access import ApiKeyAuth
+from jobtrail.api.ops import AccessKeyList, NewAccessKey
 from jobtrail.api.routes import install, routes
-from jobtrail.api.schemas import AccessKeyList, NewAccessKey
-from jobtrail.ops.access import SCOPES, Scope
+from jobtrail.callers import SCOPES, Scope
 from jobtrail.ops.keys import KeyVerifier, create_key, digest, make
 from support.service import OPEN, Service, client_of
 from support.world import Place, services_at

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from jobtrail.api import schemas
+from jobtrail.api import ops, schemas
 from jobtrail.status import Status
 from support import rows
 from support.service import Service
@@ -198,7 +198,7 @@ async def test_a_process_that_shuts_down_cancels_but_takes_nothing(service: Serv
 async def test_pausing_twice_and_resuming_twice(service: Service, path: str) -> None:
     async def listed() -> list[dict[str, Any]]:
         answer = await service.client.get("/v1/pauses")
-        assert schemas.PauseList.model_validate_json(answer.content, strict=True)
+        assert ops.PauseList.model_validate_json(answer.content, strict=True)
         return list(answer.json()["items"])
 
     kind, name = path.split("/")

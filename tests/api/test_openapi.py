@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from jobtrail.api.bodies import Batch, BulkBody, KeyBody, PauseBody
+from jobtrail.api.bodies import Batch, BulkBody
+from jobtrail.api.ops import KeyBody, PauseBody
 from jobtrail.api.routes import install, routes
 from jobtrail.db.engine import open_database
 from jobtrail.jobs.services import Services

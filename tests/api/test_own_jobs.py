@@ -10,9 +10,9 @@ import pytest
 from starlette.requests import Request
 
 from jobtrail.api.routes import install
+from jobtrail.callers import Caller, Scope
 from jobtrail.errors import JobNotFoundError
 from jobtrail.jobs.cancel import cancel
-from jobtrail.ops.access import Caller, Scope
 from jobtrail.status import Status
 from support import rows
 from support.service import NoAuth, Service

@@ -6,8 +6,8 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from jobtrail import errors
-from jobtrail.api import problem_types, schemas
-from jobtrail.api.problem_types import BY_SLUG, INTERNAL, PROBLEM_TYPES
+from jobtrail.api import problems, schemas
+from jobtrail.api.problems import BY_SLUG, INTERNAL, PROBLEM_TYPES
 from jobtrail.jobs.services import Services
 from support.service import Service, client_of
 
@@ -35,7 +35,7 @@ NEVER_OVER_HTTP = {
 def test_every_error_has_its_row() -> None:
     found = {
         each
-        for module in (errors, problem_types)
+        for module in (errors, problems)
         for _, each in inspect.getmembers(module, inspect.isclass)
         if issubclass(each, errors.JobtrailError)
     }

@@ -6,14 +6,13 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from jobtrail.api import representation, schemas
+from jobtrail.api import ops, representation, schemas
 from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import install
-from jobtrail.api.service import json_value
 from jobtrail.db.engine import open_database
 from jobtrail.db.url import normalize
 from jobtrail.jobs.services import Services
-from jobtrail.ops.audit import questions
+from jobtrail.ops.audit import json_value, questions
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
 from jobtrail.task.task import task
@@ -62,7 +61,7 @@ async def test_nodes_say_how_full_they_are(running: Service) -> None:
 
     async def entered() -> list[Any]:
         answer = await running.client.get("/v1/nodes")
-        return schemas.NodeList.model_validate_json(answer.content, strict=True).items
+        return ops.NodeList.model_validate_json(answer.content, strict=True).items
 
     (node,) = await until(entered)
     assert (node.running, node.slots["loop"], node.version, node.queues) == (1, 32, "test", [])
@@ -72,7 +71,7 @@ async def test_nodes_say_how_full_they_are(running: Service) -> None:
 
 async def test_questions_are_listed_with_their_parameters(service: Service) -> None:
     answer = await service.client.get("/v1/audit")
-    listed = schemas.QuestionList.model_validate_json(answer.content, strict=True).items
+    listed = ops.QuestionList.model_validate_json(answer.content, strict=True).items
     assert {each.name for each in listed} >= {"history_of_job", "failures_by_task", "slowest_jobs", "stuck_jobs"}
     assert all(each.title and each.parameters and "SELECT" in each.sql for each in listed)
 
@@ -84,7 +83,7 @@ async def test_every_question_has_an_answer(service: Service, place: Place, name
     needed = {"history_of_job": "id", "by_trace": "trace_id"}
     job_id = await place.value("SELECT id FROM jobtrail.jobs WHERE status = 'failed'")
     answer = await service.client.get(f"/v1/audit/{name}", params={needed[name]: str(job_id)} if name in needed else {})
-    told = schemas.Answer.model_validate_json(answer.content, strict=True)
+    told = ops.Answer.model_validate_json(answer.content, strict=True)
     assert answer.status_code == 200
     assert all(list(row) == told.columns for row in told.items)
 

@@ -13,7 +13,8 @@ from jobtrail.cli.doctor import Finding, Found
 from jobtrail.db.migrate import Schema
 from jobtrail.db.rights import Lack
 from jobtrail.ops.doctor import Lapsed, Server, Stranded
-from jobtrail.records import NodeRecord, Pause
+from jobtrail.ops.nodes import NodeRecord
+from jobtrail.ops.pauses import Pause
 from jobtrail.settings import Settings
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog, Namesakes

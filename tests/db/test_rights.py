@@ -15,7 +15,7 @@ import pytest
 
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.engine import open_database, open_single
-from jobtrail.db.rights import TO_RUN
+from jobtrail.db.rights import to_run
 from jobtrail.db.url import normalize
 from jobtrail.jobs.purge import purge
 from jobtrail.jobs.rescue import rescue
@@ -157,8 +157,7 @@ async def test_an_auditor_asks_everything_and_changes_nothing(roles: Roles) -> N
     assert changed.err.startswith("jobtrail: the database refuses: permission denied for table jobs; `jobtrail doctor`")
 
 
-RIGHTS = [("SCHEMA jobtrail", "USAGE")]
-RIGHTS += [(f"jobtrail.{table}", right) for table, rights in TO_RUN.items() for right in rights.split(", ")]
+RIGHTS = [(f"jobtrail.{table}" if table else "SCHEMA jobtrail", right) for table, right in to_run()]
 
 
 async def test_each_right_that_is_missing_is_named_until_it_is_granted(roles: Roles) -> None:

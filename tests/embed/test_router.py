@@ -11,8 +11,8 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.security import APIKeyQuery
 
 from jobtrail import Caller, Jobtrail
+from jobtrail.callers import SCOPES, Scope
 from jobtrail.embed.router import Guard
-from jobtrail.ops.access import SCOPES, Scope
 from support.host import Host
 from support.tasks import fail
 from support.world import Place

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from jobtrail.callers import SCOPES, Caller, Scope
 from jobtrail.db.engine import open_database
 from jobtrail.errors import AccessKeyNotFoundError, UnavailableError
 from jobtrail.jobs.services import Services
 from jobtrail.ops import keys as module
-from jobtrail.ops.access import SCOPES, Caller, Scope
 from jobtrail.ops.keys import KeyRecord, KeyVerifier, create_key, list_keys, make, revoke_key
 from support.world import Place
 

@@ -14,8 +14,7 @@ from jobtrail.errors import UnknownQueueError, UnknownTaskError
 from jobtrail.jobs.claim import claim_next, claim_these
 from jobtrail.jobs.services import Services
 from jobtrail.ops import pauses
-from jobtrail.ops.pauses import pause, read_pauses, resume
-from jobtrail.records import PauseKind
+from jobtrail.ops.pauses import PauseKind, pause, read_pauses, resume
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
 from support.rows import born, in_status

@@ -15,7 +15,8 @@ from jobtrail.jobs.rescue import rescue_batch as rescue
 from jobtrail.jobs.retry import retry_these
 from jobtrail.jobs.submit import insert_group
 from jobtrail.ops import nodes
-from jobtrail.records import Claimed, Failure, NewJob, PauseKind
+from jobtrail.ops.pauses import PauseKind
+from jobtrail.records import Claimed, Failure, NewJob
 from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Succeeded
 from support.world import JUDGE, Place, judge
 

@@ -13,8 +13,8 @@ from starlette.requests import Request
 from jobtrail.api.access import Access
 from jobtrail.api.context import ServiceContext
 from jobtrail.api.routes import Guards, install
+from jobtrail.callers import ANONYMOUS, SCOPES, Caller, Scope
 from jobtrail.jobs.services import Services
-from jobtrail.ops.access import ANONYMOUS, SCOPES, Caller, Scope
 from support.until import until
 from support.world import Place, node_at, services_at
 

@@ -8,8 +8,7 @@ import pytest
 
 from jobtrail.jobs.services import Services
 from jobtrail.ops import doctor
-from jobtrail.ops.nodes import read_nodes
-from jobtrail.records import NodeRecord
+from jobtrail.ops.nodes import NodeRecord, read_nodes
 from jobtrail.task.catalog import Catalog, Known, modules_of, namesakes
 from jobtrail.task.task import Task
 from support import stubborn, tasks, world

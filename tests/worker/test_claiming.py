@@ -8,8 +8,8 @@ import pytest
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit_batch
-from jobtrail.ops.pauses import pause, resume
-from jobtrail.records import Job, PauseKind
+from jobtrail.ops.pauses import PauseKind, pause, resume
+from jobtrail.records import Job
 from jobtrail.status import Status
 from jobtrail.task.submission import Submission
 from jobtrail.worker.node import Node

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from jobtrail.api.problem_types import NotThisMachineError
+from jobtrail.api import problems
+from jobtrail.callers import ANONYMOUS, Caller, Scope
 from jobtrail.errors import ForbiddenError, UnauthorizedError
-from jobtrail.ops.access import ANONYMOUS, Caller, Scope
 from jobtrail.ops.keys import KeyVerifier
 
 CALLER: Final = "jobtrail.caller"
@@ -45,7 +45,13 @@ class ApiKeyAuth:
     async def admit(self, request: Request, needs: Collection[Scope]) -> None:
         if not needs:
             return
-        caller = await self._identify(request)
+        if self._loopback and not await self._verifier.needed():
+            _refuse_other_machines(request)
+            caller: Caller | None = ANONYMOUS
+        else:
+            caller = await self._verifier.identify(key_of(request))
+        if caller is None:
+            raise UnauthorizedError("an access key is needed, sent as `Authorization: Bearer KEY`")
         if not caller.may(needs):
             raise ForbiddenError(caller.name, tuple(needs))
         request.scope[CALLER] = caller
@@ -57,15 +63,6 @@ class ApiKeyAuth:
         found: Caller = request.scope.get(CALLER, _NOBODY)
         return found
 
-    async def _identify(self, request: Request) -> Caller:
-        if self._loopback and not await self._verifier.needed():
-            _refuse_other_machines(request)
-            return ANONYMOUS
-        caller = await self._verifier.identify(key_of(request))
-        if caller is None:
-            raise UnauthorizedError("an access key is needed, sent as `Authorization: Bearer KEY`")
-        return caller
-
 
 def key_of(request: Request) -> str | None:
     """The text after `Bearer` (RFC 6750, section 2.1) of the one header Authorization, else None."""
@@ -76,14 +73,6 @@ def key_of(request: Request) -> str | None:
     return text.strip(" ") if scheme.lower() == "bearer" else None
 
 
-def challenge(request: Request, error: UnauthorizedError | ForbiddenError) -> str:
-    """RFC 6750, section 3: an error is named to who sent a key, and never which part of it is wrong."""
-    if isinstance(error, ForbiddenError):
-        return f'Bearer realm="jobtrail", error="insufficient_scope", scope="{error.needs[0]}"'
-    sent = any(each.lower().startswith("bearer") for each in request.headers.getlist("authorization"))
-    return 'Bearer realm="jobtrail", error="invalid_token"' if sent else 'Bearer realm="jobtrail"'
-
-
 def _refuse_other_machines(request: Request) -> None:
     """A page from elsewhere may be led to this address by its own name (DNS rebinding), or post to it unread; the
     browser tells both.
@@ -91,7 +80,7 @@ def _refuse_other_machines(request: Request) -> None:
     for name in ("host", "origin"):
         for said in request.headers.getlist(name) or ([""] if name == "host" else []):
             if not _is_this_machine(said if name == "origin" else f"//{said}"):
-                raise NotThisMachineError(name.capitalize(), said)
+                raise problems.NotThisMachineError(name.capitalize(), said)
 
 
 _HOST: Final = re.compile(r"([a-z][a-z0-9+.-]*:)?//([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)

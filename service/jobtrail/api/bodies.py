@@ -1,19 +1,14 @@
-"""The bodies that calls take, each with the examples that the documentation shows."""
+"""The bodies that calls about jobs take, each with the examples that the documentation shows."""
 
 from typing import Annotated, Any, Final
 
-from fastapi.openapi.models import Example
 from pydantic import ConfigDict, Field, StrictBool, field_validator
 
 from jobtrail.api.query import Filters, Reason
-from jobtrail.api.schemas import AnyAction
+from jobtrail.api.schemas import AnyAction, Examples
 from jobtrail.jobs.bulk import Action
 from jobtrail.limits import MAX_BATCH
-from jobtrail.ops.access import SCOPES, Scope
-from jobtrail.ops.keys import MAX_LIFE, MIN_LIFE, NAME_PATTERN
-from jobtrail.task.submission import WHOLE, Documented, Moment, Seconds, Submission
-
-Examples = dict[str, Example]
+from jobtrail.task.submission import WHOLE, Documented, Submission
 
 _LEAST: Final = {"task": "send_email", "args": {"to": "ann@example.org"}}
 
@@ -128,50 +123,4 @@ BULKS: Final[Examples] = {
         "summary": "Cancel what waits in a queue",
         "value": {"action": "cancel", "filter": {"status": ["pending"], "queue": ["mail"]}, "reason": "sent by hand"},
     },
-}
-
-
-class PauseBody(Documented):
-    """Why; the whole body may be left out."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reason: Annotated[Reason | None, Field(description="For whoever wonders why nothing runs.")] = None
-
-
-PAUSES: Final[Examples] = {"why": {"summary": "With a reason", "value": {"reason": "the provider is down"}}}
-
-
-class KeyBody(Documented):
-    """A key that is wanted. Without an end it lives until it is revoked."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "not": {
-                "properties": {"expires_in": {"type": "number"}, "expires_at": {"type": "string"}},
-                "required": ["expires_in", "expires_at"],
-            }
-        },
-    )
-
-    name: Annotated[
-        str, Field(strict=True, pattern=NAME_PATTERN, description="Of the caller, which will be `key:NAME`.")
-    ]
-    scopes: Annotated[
-        list[Scope], Field(min_length=1, max_length=len(SCOPES), description="What it may do: any of these.")
-    ]
-    expires_in: Annotated[
-        Annotated[Seconds, Field(ge=MIN_LIFE, le=MAX_LIFE)] | None, Field(description="Seconds from now.")
-    ] = None
-    expires_at: Annotated[
-        Moment | None, Field(description="Instead: a time in the next ten years (RFC 3339 with a zone).")
-    ] = None
-
-
-KEYS: Final[Examples] = {
-    "submit": {
-        "summary": "For a program that submits, for 90 days",
-        "value": {"name": "shop", "scopes": ["submit"], "expires_in": 7_776_000},
-    }
 }

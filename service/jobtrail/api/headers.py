@@ -7,15 +7,13 @@ from typing import Final
 
 from starlette.requests import Request
 
-from jobtrail.errors import FieldError, InvalidInputError
-from jobtrail.ids import new_trace_id, parse_traceparent
-from jobtrail.limits import MAX_KEY
+from jobtrail import errors, ids, limits
 
 RawHeaders = list[tuple[bytes, bytes]]
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
-IDEMPOTENCY_PATTERN: Final = rf'^("([ !#-\[\]-~]|\\["\\]){{1,{MAX_KEY}}}"|[!#-~]{{1,{MAX_KEY}}})$'
+IDEMPOTENCY_PATTERN: Final = rf'^("([ !#-\[\]-~]|\\["\\]){{1,{limits.MAX_KEY}}}"|[!#-~]{{1,{limits.MAX_KEY}}})$'
 """The form of a key that `idempotency_key_of` takes, for the documentation."""
 
 # RFC 8941, section 3.3.3; and bare: visible ASCII without a quote.
@@ -40,7 +38,7 @@ _INLINE: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 def trace_of(request: Request) -> str | None:
     """The trace id of the one valid `traceparent`, else None."""
     found = request.headers.getlist("traceparent")
-    return parse_traceparent(found[0]) if len(found) == 1 else None
+    return ids.parse_traceparent(found[0]) if len(found) == 1 else None
 
 
 def idempotency_key_of(request: Request) -> str | None:
@@ -59,8 +57,8 @@ def idempotency_key_of(request: Request) -> str | None:
         key = found[0]
     else:
         raise _refused('write visible ASCII, bare or as an RFC 8941 string: "k"')
-    if not 1 <= len(key) <= MAX_KEY:
-        raise _refused(f"a key has 1 to {MAX_KEY} characters, this one {len(key)}")
+    if not 1 <= len(key) <= limits.MAX_KEY:
+        raise _refused(f"a key has 1 to {limits.MAX_KEY} characters, this one {len(key)}")
     return key
 
 
@@ -92,7 +90,7 @@ def complete(headers: RawHeaders, request: Request) -> None:
     there = {name for name, _ in headers}
     headers += [each for each in _SECURITY if each[0] not in there]
     if b"x-trace-id" not in there:
-        headers.append((b"x-trace-id", (trace_of(request) or new_trace_id()).encode()))
+        headers.append((b"x-trace-id", (trace_of(request) or ids.new_trace_id()).encode()))
 
 
 def let_page_run(headers: RawHeaders, page: bytes) -> None:
@@ -109,8 +107,8 @@ def let_page_run(headers: RawHeaders, page: bytes) -> None:
     headers.append((b"content-security-policy", policy % hashes))
 
 
-def _refused(detail: str) -> InvalidInputError:
-    return InvalidInputError([FieldError(f"{IDEMPOTENCY_KEY}:", detail)])
+def _refused(detail: str) -> errors.InvalidInputError:
+    return errors.InvalidInputError([errors.FieldError(f"{IDEMPOTENCY_KEY}:", detail)])
 
 
 def _matches(found: list[str], etag: str, *, weak: bool) -> bool:

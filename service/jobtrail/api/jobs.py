@@ -14,9 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobtrail import errors
-from jobtrail.api import bodies, headers, links, query, representation
+from jobtrail.api import bodies, headers, links, query, representation, schemas
 from jobtrail.api.context import ApiContext
+from jobtrail.api.openapi import OF_BODY, OF_DATABASE
 from jobtrail.api.representation import View
+from jobtrail.api.route import CANCEL, OPERATE, SEE, SUBMIT, Row
 from jobtrail.jobs.amend import amend
 from jobtrail.jobs.bulk import Action, bulk
 from jobtrail.jobs.cancel import cancel
@@ -232,3 +234,39 @@ def _next(request: Request, following: str) -> str:
     """The same list from the cursor on (RFC 8288)."""
     kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
     return f'<{links.url(request, links.JOBS)}?{urlencode([*kept, ("cursor", following)])}>; rel="next"'
+
+
+def rows(context: ApiContext) -> Sequence[Row]:
+    calls = JobRoutes(context)
+    submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, errors.OverloadedError, *OF_DATABASE)
+    finds = (errors.JobNotFoundError, errors.InvalidInputError, *OF_DATABASE)
+    cancels = (*finds, errors.JobFinishedError)
+    asked = (202, "The job is running: its node was asked to stop it, and it may still succeed.")
+    unchanged = (304, "Nothing has changed.")
+    return [
+        Row(SUBMIT, "POST", "/jobs", calls.submit_job, 202, schemas.Job, "jobs", "Submit a job",
+            (*submits, errors.IdempotencyKeyReusedError),
+            ("Location", "Retry-After", "Idempotency-Replayed"), ("Idempotency-Key", "traceparent")),
+        Row(SUBMIT, "POST", "/jobs/batch", calls.submit_jobs, 202, schemas.SubmittedJobs, "jobs",
+            "Submit several jobs, all or none", submits, ("Retry-After",), ("traceparent",)),
+        Row(OPERATE, "POST", "/jobs/bulk", calls.move_jobs, 200, schemas.Bulk, "jobs", "Cancel or retry many jobs",
+            (*OF_BODY, *OF_DATABASE)),
+        Row(SEE, "GET", "/jobs", calls.list_jobs, 200, schemas.JobList, "jobs", "List jobs",
+            (errors.InvalidInputError, *OF_DATABASE), ("Link",)),
+        Row(SEE, "GET", "/jobs/{job_id}", calls.get_job, 200, schemas.Job, "jobs", "Read a job", finds,
+            ("ETag", "Retry-After"), ("If-None-Match",), unchanged),
+        Row(OPERATE, "PATCH", "/jobs/{job_id}", calls.amend_job, 200, schemas.Job, "jobs", "Change a job",
+            (*OF_BODY, errors.JobNotFoundError, errors.JobConflictError, errors.PreconditionError, *OF_DATABASE),
+            ("ETag", "Retry-After"), ("If-Match",)),
+        Row(CANCEL, "DELETE", "/jobs/{job_id}", calls.delete_job, 200, schemas.Job, "jobs",
+            "Cancel a job, without a body",
+            cancels, ("Retry-After",), (), asked),
+        Row(SEE, "GET", "/jobs/{job_id}/transitions", calls.get_transitions, 200, schemas.TransitionList, "jobs",
+            "Read the history of a job", finds),
+        Row(SEE, "GET", "/jobs/{job_id}/log", calls.get_log, 200, schemas.JobLog, "jobs",
+            "Read the log of a job", finds),
+        Row(CANCEL, "POST", "/jobs/{job_id}/cancel", calls.cancel_job, 200, schemas.Job, "jobs", "Cancel a job",
+            (*OF_BODY, *cancels), ("Retry-After",), (), asked),
+        Row(OPERATE, "POST", "/jobs/{job_id}/retry", calls.retry_job, 202, schemas.Job, "jobs", "Retry a job by hand",
+            (*OF_BODY, *finds, errors.JobConflictError), ("Retry-After",)),
+    ]  # fmt: skip

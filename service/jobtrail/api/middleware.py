@@ -9,7 +9,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobtrail.api import problems
 from jobtrail.api.headers import complete, let_page_run
-from jobtrail.api.problem_types import TooManyConnectionsError
 
 _ALWAYS: Final = "/health/live"
 """Answered however many connections are open: to restart a busy process makes it no less busy."""
@@ -45,7 +44,7 @@ class SecurityHeadersMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif self._connections() > self._most and scope["path"] != _ALWAYS:
-            refusal = problems.answer(Request(scope), TooManyConnectionsError(self._most))
+            refusal = problems.answer(Request(scope), problems.TooManyConnectionsError(self._most))
             await refusal(scope, receive, send)
         else:
             await self._app(scope, receive, send_completed)
@@ -63,20 +62,16 @@ class SilentConnections:
 
     def close(self, connections: Iterable[Any], now: float) -> None:
         """`connections` are uvicorn's protocols: each has the `cycle` of its last request. `now` is in seconds."""
-        silent = {each: each.cycle for each in connections if _is_silent(each)}
-        self._since = {each: self._seen(each, request, now) for each, request in silent.items()}
-        for each, (_, since) in self._since.items():
+        silent: dict[Any, tuple[object, float]] = {}
+        for each in connections:
+            request: Any = getattr(each, "cycle", _NONE)  # None: there was none yet
+            is_answering = request is not None and request is not _NONE and not request.response_complete
+            if request is _NONE or is_answering or each.transport.get_write_buffer_size():
+                continue
+            # since when it has waited after the same request: another one may have come and gone unseen
+            seen = self._since.get(each)
+            silent[each] = seen if seen is not None and seen[0] is request else (request, now)
+        self._since = silent
+        for each, (_, since) in silent.items():
             if now - since >= self._patience:
                 each.transport.close()
-
-    def _seen(self, connection: Any, request: object, now: float) -> tuple[object, float]:
-        """Since when it has waited after the same request: another one may have come and gone unseen."""
-        seen = self._since.get(connection)
-        return seen if seen is not None and seen[0] is request else (request, now)
-
-
-def _is_silent(connection: Any) -> bool:
-    request: Any = getattr(connection, "cycle", _NONE)  # None: there was none yet
-    if request is _NONE or connection.transport.get_write_buffer_size():
-        return False
-    return request is None or bool(request.response_complete)

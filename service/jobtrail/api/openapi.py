@@ -5,28 +5,25 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
+from jobtrail import errors
+from jobtrail.api import problems
 from jobtrail.api.headers import IDEMPOTENCY_KEY, IDEMPOTENCY_PATTERN
-from jobtrail.api.problem_types import (
-    PROBLEM_TYPES,
-    BodyTooLargeError,
-    BodyTooSlowError,
-    ContentTypeError,
-    NotThisMachineError,
-    ProblemType,
-    TooManyConnectionsError,
-)
-from jobtrail.api.problems import MEDIA_TYPE
-from jobtrail.errors import ForbiddenError, InvalidInputError, NotJsonError, UnauthorizedError, UnavailableError
-from jobtrail.ops.access import Scope
+from jobtrail.callers import Scope
 
 Responses = dict[int | str, dict[str, Any]]
 
-OF_BODY: Final = (NotJsonError, BodyTooSlowError, BodyTooLargeError, ContentTypeError, InvalidInputError)
+OF_BODY: Final = (
+    errors.NotJsonError,
+    problems.BodyTooSlowError,
+    problems.BodyTooLargeError,
+    problems.ContentTypeError,
+    errors.InvalidInputError,
+)
 """Refusals of a call with a body."""
 
-OF_DATABASE: Final = (UnavailableError,)
+OF_DATABASE: Final = (errors.UnavailableError,)
 
-_OF_KEYS: Final = (UnauthorizedError, ForbiddenError, NotThisMachineError)
+_OF_KEYS: Final = (errors.UnauthorizedError, errors.ForbiddenError, problems.NotThisMachineError)
 
 _NEVER_CLOSED: Final = "/health/live"
 
@@ -93,7 +90,7 @@ def security(needs: Sequence[Scope]) -> dict[str, Any]:
 
 def refuses_alone(needs: Sequence[Scope], path: str) -> Sequence[type[Exception]]:
     """Refusals of the stand-alone service before a call is looked at."""
-    return (*(_OF_KEYS if needs else ()), *(() if path == _NEVER_CLOSED else (TooManyConnectionsError,)))
+    return (*(_OF_KEYS if needs else ()), *(() if path == _NEVER_CLOSED else (problems.TooManyConnectionsError,)))
 
 
 def tell_of_keys(app: FastAPI) -> None:
@@ -108,18 +105,18 @@ def tell_of_keys(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # the documented way to say more
 
 
-def refusals(errors: Sequence[type[Exception]]) -> Responses:
+def refusals(of: Sequence[type[Exception]]) -> Responses:
     """One entry for each status, naming the kinds of problem that come with it."""
-    found: dict[int, list[ProblemType]] = {}
-    for error in errors:
-        kind = PROBLEM_TYPES[error]
+    found: dict[int, list[problems.ProblemType]] = {}
+    for error in of:
+        kind = problems.PROBLEM_TYPES[error]
         found.setdefault(kind.status, []).append(kind)
     return {status: _refusal(status, kinds) for status, kinds in sorted(found.items())}
 
 
-def _refusal(status: int, kinds: Sequence[ProblemType]) -> dict[str, Any]:
+def _refusal(status: int, kinds: Sequence[problems.ProblemType]) -> dict[str, Any]:
     return {
         "description": "; ".join(f"{kind.title} (`{kind.slug}`)" for kind in dict.fromkeys(kinds)),
         "headers": headers(_WITH_STATUS.get(status, ())),
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/JobtrailProblem"}}},
+        "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/JobtrailProblem"}}},
     }

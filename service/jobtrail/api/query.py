@@ -12,9 +12,8 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, Field
 from starlette.requests import Request
 
-from jobtrail import limits
+from jobtrail import errors, limits
 from jobtrail.api.schemas import AnyStatus
-from jobtrail.errors import FieldError, InvalidInputError
 from jobtrail.jobs.query import Cursor, Filter, Page
 from jobtrail.status import Status
 from jobtrail.task.storable import MAX_FLAWS, check, visible
@@ -115,18 +114,20 @@ def once(request: Request, known: Collection[str], *, but: Collection[str] = ())
     Raises InvalidInputError, also for what the database cannot hold.
     """
     found: dict[str, str] = {}
-    flaws: list[FieldError] = []
+    flaws: list[errors.FieldError] = []
     for name, value in request.query_params.multi_items():
         if name not in known:
             if OTHER_NAMES in request.scope:
                 continue
-            flaws.append(FieldError(f"?{visible(name)}", f"there is no such parameter; there are: {', '.join(known)}"))
+            flaws.append(
+                errors.FieldError(f"?{visible(name)}", f"there is no such parameter; there are: {', '.join(known)}")
+            )
         if name in found and name not in but:
-            flaws.append(FieldError(f"?{visible(name)}", "given more than once"))
-        flaws += [FieldError(f"?{visible(name)}", flaw.detail) for text in (name, value) for flaw in check(text)]
+            flaws.append(errors.FieldError(f"?{visible(name)}", "given more than once"))
+        flaws += [errors.FieldError(f"?{visible(name)}", flaw.detail) for text in (name, value) for flaw in check(text)]
         found[name] = value
     if flaws:
-        raise InvalidInputError(flaws[:MAX_FLAWS])
+        raise errors.InvalidInputError(flaws[:MAX_FLAWS])
     return found
 
 
@@ -147,6 +148,6 @@ def read_cursor(text: str) -> Cursor:
             return cursor
     except (ValueError, struct.error, OverflowError):
         pass
-    raise InvalidInputError(
-        [FieldError("?cursor", "this is no cursor of this list: take next_cursor as it was given")]
+    raise errors.InvalidInputError(
+        [errors.FieldError("?cursor", "this is no cursor of this list: take next_cursor as it was given")]
     ) from None

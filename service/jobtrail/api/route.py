@@ -1,11 +1,12 @@
-"""The route class of every call: reads the body, makes problems of errors, completes the headers of the answer."""
+"""One call: its row, and its route, which reads the body, makes problems of errors, completes an answer's headers."""
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import Any, ClassVar, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
@@ -15,15 +16,41 @@ from jobtrail.api import problems
 from jobtrail.api.context import ApiContext
 from jobtrail.api.headers import complete
 from jobtrail.api.links import HOSTED, Hosted
-from jobtrail.api.problem_types import BodyTooLargeError, BodyTooSlowError, ContentTypeError
+from jobtrail.callers import Scope
 from jobtrail.errors import FieldError, InvalidInputError
-from jobtrail.ops.access import Scope
 from jobtrail.task.storable import parse
 
 _CONCRETE: Final = frozenset({"batch", "bulk"})
 """Words that stand in the path of other calls where the id of a job would be."""
 
 _JSON: Final = "application/json"
+
+
+SUBMIT: Final[Sequence[Scope]] = ("submit",)
+READ: Final[Sequence[Scope]] = ("read",)
+SEE: Final[Sequence[Scope]] = ("read", "submit")  # who may only submit sees its own
+CANCEL: Final[Sequence[Scope]] = ("operate", "submit")  # the same
+OPERATE: Final[Sequence[Scope]] = ("operate",)
+NOTHING: Final[Sequence[Scope]] = ()
+
+
+class Row(NamedTuple):
+    """One call. `needs`: one of these scopes, and among a host's routes the guard of the first. `sends` and `reads` are
+    headers; `also` is another status that it may answer with the same body.
+    """
+
+    needs: Sequence[Scope]
+    method: str
+    path: str
+    endpoint: Callable[..., Any]
+    status: int
+    model: type[BaseModel] | None
+    tag: str
+    summary: str
+    refuses: Sequence[type[Exception]] = ()
+    sends: Sequence[str] = ()
+    reads: Sequence[str] = ()
+    also: tuple[int, str] | None = None
 
 
 class ProblemRoute(APIRoute):
@@ -116,7 +143,7 @@ async def _read(request: Request, context: ApiContext, *, required: bool) -> _Re
         async with asyncio.timeout(within):
             raw = await _take(request, context.max_body)
     except TimeoutError:
-        raise BodyTooSlowError(within) from None
+        raise problems.BodyTooSlowError(within) from None
     if not required:
         if not raw:
             return _ReadRequest(request, b"", None)
@@ -131,14 +158,14 @@ def _require_json(request: Request) -> None:
         return
     media = (said or "").partition(";")[0].strip().lower()
     if media != _JSON and not (media.startswith("application/") and media.endswith("+json")):
-        raise ContentTypeError(said)
+        raise problems.ContentTypeError(said)
 
 
 async def _take(request: Request, limit: int) -> bytes:
     """The bytes, or BodyTooLargeError as soon as the limit is passed: by the announcement, else while reading."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and (len(announced) > len(str(limit)) + 20 or int(announced) > limit):
-        raise BodyTooLargeError(limit)
+        raise problems.BodyTooLargeError(limit)
     taken, more = bytearray(), True
     while more:
         message = await request.receive()
@@ -146,6 +173,6 @@ async def _take(request: Request, limit: int) -> bytes:
             raise ClientDisconnect
         taken += message.get("body", b"")
         if len(taken) > limit:
-            raise BodyTooLargeError(limit)
+            raise problems.BodyTooLargeError(limit)
         more = message.get("more_body", False)
     return bytes(taken)

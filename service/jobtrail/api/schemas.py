@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from uuid import UUID
 
+from fastapi.openapi.models import Example
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from jobtrail import records
-from jobtrail.ops.keys import KeyRecord
 from jobtrail.records import shown_fields
 from jobtrail.status import Status
 from jobtrail.task.submission import Documented
@@ -18,6 +18,10 @@ from jobtrail.task.submission import Documented
 # an enumeration would be a schema of its own, under a name that a host may have too
 AnyStatus = Literal["pending", "running", "succeeded", "failed", "cancelled"]
 AnyAction = Literal["cancel", "retry"]
+
+
+Examples = dict[str, Example]
+"""Of a body, for the documentation."""
 
 
 class Shape(Documented):
@@ -31,7 +35,7 @@ _IN_JSON: Final[dict[Any, Any]] = {Status: AnyStatus, timedelta | None: float | 
 _NEXT: Final = Annotated[str | None, Field(description="For the next page; null on the last.")]
 
 
-def _of_record(record: type, name: str, **others: Any) -> type[Shape]:
+def of_record(record: type, name: str, **others: Any) -> type[Shape]:
     """The response model of a record. `others` are the types of fields that hold more than their record says."""
     types: dict[str, Any] = {}
     for field, hint in shown_fields(record).items():
@@ -40,7 +44,7 @@ def _of_record(record: type, name: str, **others: Any) -> type[Shape]:
     return create_model(name, __base__=Shape, __doc__=record.__doc__, **types)
 
 
-def _list(item: type[BaseModel], name: str, doc: str, **more: Any) -> type[Shape]:
+def list_of(item: type[BaseModel], name: str, doc: str, **more: Any) -> type[Shape]:
     items: Any = list.__class_getitem__(item)
     return create_model(name, __base__=Shape, __doc__=doc, items=items, **more)
 
@@ -62,7 +66,7 @@ class Progress(Shape):
     note: str | None
 
 
-Job: Final = _of_record(records.Job, "Job", error=JobError | None, progress=Progress | None)
+Job: Final = of_record(records.Job, "Job", error=JobError | None, progress=Progress | None)
 ListedJob: Final = create_model(
     "ListedJob",
     __base__=Job,
@@ -70,35 +74,19 @@ ListedJob: Final = create_model(
     args=Annotated[dict[str, Any] | None, Field(None, description="Only with include=args.")],
     result=Annotated[Any, Field(None, description="Only with include=result.")],
 )
-JobList: Final = _list(
+JobList: Final = list_of(
     ListedJob,
     "JobList",
     "Newest first. A page of large args, results or tracebacks is shorter than its limit.",
     next_cursor=_NEXT,
 )
-SubmittedJobs: Final = _list(Job, "SubmittedJobs", "In the order of the request.")
+SubmittedJobs: Final = list_of(Job, "SubmittedJobs", "In the order of the request.")
 
-Transition: Final = _of_record(records.Transition, "Transition", error=JobError | None)
-TransitionList: Final = _list(
+Transition: Final = of_record(records.Transition, "Transition", error=JobError | None)
+TransitionList: Final = list_of(
     Transition, "TransitionList", "The history, by `seq`; it outlives the job.", next_cursor=_NEXT
 )
-JobLog: Final = _list(_of_record(records.LogLine, "LogLine"), "JobLog", "Oldest first.")
-
-Node: Final = _of_record(records.NodeRecord, "Node")
-NodeList: Final = _list(Node, "NodeList", "By their start.")
-Pause: Final = _of_record(records.Pause, "Pause")
-PauseList: Final = _list(Pause, "PauseList", "Queues first, then tasks, by name.")
-
-AccessKey: Final = _of_record(KeyRecord, "AccessKey")
-AccessKeyList: Final = _list(
-    AccessKey, "AccessKeyList", "In the order in which they were made, revoked and expired ones too."
-)
-
-
-class NewAccessKey(AccessKey):  # type: ignore[misc, valid-type] # made from the record
-    """With the key itself, this once."""
-
-    key: Annotated[str, Field(description="Send it as `Authorization: Bearer KEY`. It is never shown again.")]
+JobLog: Final = list_of(of_record(records.LogLine, "LogLine"), "JobLog", "Oldest first.")
 
 
 class Bulk(Shape):
@@ -134,36 +122,7 @@ class Task(Shape):
     defaults: TaskDefaults
 
 
-TaskList: Final = _list(Task, "TaskList", "The tasks of this process.")
-
-
-class QuestionParameter(Shape):
-    """What a question can be narrowed by, as `?name=value`."""
-
-    name: str
-    default: str
-    description: str
-
-
-class Question(Shape):
-    """Something an operator asks the database."""
-
-    name: str
-    title: Annotated[str, Field(description="The question.")]
-    note: Annotated[str, Field(description="What to know about its answer.")]
-    parameters: list[QuestionParameter]
-    sql: str
-
-
-QuestionList: Final = _list(Question, "QuestionList", "All the audit questions.")
-
-
-class Answer(Shape):
-    """Rows as objects, their keys in the order of `columns`."""
-
-    name: str
-    columns: list[str]
-    items: list[dict[str, Any]]
+TaskList: Final = list_of(Task, "TaskList", "The tasks of this process.")
 
 
 class Health(Shape):
@@ -208,4 +167,4 @@ class ProblemKind(Shape):
     example: JobtrailProblem
 
 
-ProblemKindList: Final = _list(ProblemKind, "ProblemKindList", "Every kind of problem that this service knows.")
+ProblemKindList: Final = list_of(ProblemKind, "ProblemKindList", "Every kind of problem that this service knows.")

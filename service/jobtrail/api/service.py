@@ -1,31 +1,21 @@
-"""The calls about the service itself: tasks, nodes, pauses, audit questions, access keys, types of problems, health."""
+"""The calls about the service itself: tasks, types of problems, health."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from http import HTTPStatus
-from typing import Annotated, Any, Final
-from uuid import UUID
+from typing import Any, Final
 
-from fastapi import Body
 from starlette.requests import Request
 from starlette.responses import Response
 
 from jobtrail import errors
-from jobtrail.api import bodies, links, schemas
+from jobtrail.api import links, problems, schemas
 from jobtrail.api.context import ApiContext
-from jobtrail.api.problem_types import BY_SLUG, ProblemNotFoundError, ProblemType, TaskNotFoundError
-from jobtrail.api.query import once
+from jobtrail.api.openapi import OF_DATABASE
 from jobtrail.api.representation import answer
+from jobtrail.api.route import NOTHING, SEE, Row
 from jobtrail.db import migrate
 from jobtrail.jobs.services import PATIENCE, missing_rights
-from jobtrail.ops import keys
-from jobtrail.ops.audit import ask, question, questions
-from jobtrail.ops.nodes import read_nodes
-from jobtrail.ops.pauses import pause, read_pauses, resume
-from jobtrail.records import PauseKind, shown
-from jobtrail.task.submission import seconds
 from jobtrail.task.task import Task
 
 _UNUSABLE: Final = {
@@ -35,9 +25,38 @@ _UNUSABLE: Final = {
 }
 
 
+def rows_of_tasks(context: ApiContext) -> Sequence[Row]:
+    calls = ServiceRoutes(context)
+    unknown = (problems.TaskNotFoundError, errors.InvalidInputError)
+    return [
+        Row(SEE, "GET", "/tasks", calls.list_tasks, 200, schemas.TaskList, "tasks", "List the tasks"),
+        Row(SEE, "GET", "/tasks/{name}", calls.get_task, 200, schemas.Task, "tasks", "Read a task", unknown),
+    ]
+
+
+def rows_of_problems(context: ApiContext) -> Sequence[Row]:
+    calls = ServiceRoutes(context)
+    return [
+        Row(NOTHING, "GET", "/problems", calls.list_problems, 200, schemas.ProblemKindList, "problems",
+            "List the kinds of problems"),
+        Row(NOTHING, "GET", "/problems/{slug}", calls.get_problem, 200, schemas.ProblemKind, "problems",
+            "Explain a kind of problem", (problems.ProblemNotFoundError, errors.InvalidInputError)),
+    ]  # fmt: skip
+
+
+def rows_of_health(context: ApiContext) -> Sequence[Row]:
+    calls = ServiceRoutes(context)
+    return [
+        Row(NOTHING, "GET", "/health", calls.health, 200, schemas.Health, "health", "Ready?", OF_DATABASE),
+        Row(NOTHING, "GET", "/health/live", calls.live, 200, schemas.Health, "health", "Does the process answer?"),
+        Row(NOTHING, "GET", "/health/ready", calls.ready, 200, schemas.Health, "health", "Can it do its work?",
+            OF_DATABASE),
+    ]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class ServiceRoutes:
-    """All calls but those about jobs."""
+    """/tasks, /problems and /health."""
 
     context: ApiContext
 
@@ -47,7 +66,7 @@ class ServiceRoutes:
 
     async def get_task(self, name: str) -> Response:
         """One task: what it does, the JSON Schema of its arguments, and its defaults."""
-        with _task_not_found():
+        with problems.task_in_path():
             return answer(self._task(self.context.services.catalog[name]))
 
     def _task(self, task: Task[..., Any]) -> dict[str, Any]:
@@ -67,91 +86,15 @@ class ServiceRoutes:
             },
         }
 
-    async def list_nodes(self) -> Response:
-        """The processes that run jobs: since when, which tasks and queues, how full."""
-        return answer({"items": [shown(node) for node in await read_nodes(self.context.services)]})
-
-    async def list_pauses(self) -> Response:
-        """What is paused: by whom, since when and why."""
-        return answer({"items": await read_pauses(self.context.services)})
-
-    async def put_pause(
-        self,
-        request: Request,
-        kind: PauseKind,
-        name: str,
-        wanted: Annotated[bodies.PauseBody | None, Body(openapi_examples=bodies.PAUSES)] = None,
-    ) -> Response:
-        """No more jobs of the queue or the task are started, on any node; those that run go on.
-
-        What is paused already stays as it is, with who did it first and why.
-        """
-        reason, by = (wanted.reason or None) if wanted else None, self.context.access.caller(request).name
-        with _task_not_found():
-            return answer(await pause(self.context.services, kind, name, by=by, reason=reason))
-
-    async def delete_pause(self, request: Request, kind: PauseKind, name: str) -> Response:
-        """Its jobs are started again, within about a second. The same for what was not paused."""
-        with _task_not_found():
-            await resume(self.context.services, kind, name, by=self.context.access.caller(request).name)
-        return Response(status_code=204)
-
-    async def list_questions(self) -> Response:
-        """What can be asked, with its parameters and its SQL."""
-        names = schemas.Question.model_fields
-        items = [{name: getattr(each, name) for name in names} for each in questions().values()]
-        return answer({"items": items})
-
-    async def ask(self, request: Request, name: str) -> Response:
-        """The answer to one question, read only and within a time limit. Parameters are given as `?name=value`."""
-        asked = question(name)
-        given = once(request, [each.name for each in asked.parameters])
-        async with self.context.services.session() as session:
-            try:
-                found = await ask(session, asked, given)
-            except errors.InvalidInputError as error:
-                flaws = [errors.FieldError(f"?{flaw.pointer[1:]}", flaw.detail) for flaw in error.flaws]
-                raise errors.InvalidInputError(flaws) from None
-        items = [dict(zip(found.columns, map(json_value, row), strict=True)) for row in found.rows]
-        return answer({"name": name, "columns": found.columns, "items": items})
-
-    async def list_keys(self) -> Response:
-        """Every key that was ever made, and who made and revoked it; never a key itself."""
-        return answer({"items": await keys.list_keys(self.context.services)})
-
-    async def create_key(
-        self, request: Request, wanted: Annotated[bodies.KeyBody, Body(openapi_examples=bodies.KEYS)]
-    ) -> Response:
-        """The answer holds the key, this once. A caller gives no scope that it lacks, and no end later than its own."""
-        caller = self.context.access.caller(request)
-        for scope in wanted.scopes:  # else who may operate could make itself a key to submit with
-            if not caller.may((scope,)):
-                raise errors.ForbiddenError(caller.name, (scope,))
-        record, text = await keys.create_key(
-            self.context.services,
-            wanted.name,
-            wanted.scopes,
-            by=caller.name,
-            expires_at=wanted.expires_at,
-            lives_for=seconds(wanted.expires_in),
-            no_longer=seconds(caller.lives_for),
-        )
-        return answer({**shown(record), "key": text}, 201)
-
-    async def revoke_key(self, request: Request, key_id: UUID) -> Response:
-        """It is refused everywhere within a second; its row stays. The same for one that is revoked already."""
-        await keys.revoke_key(self.context.services, key_id, by=self.context.access.caller(request).name)
-        return Response(status_code=204)
-
     async def list_problems(self, request: Request) -> Response:
         """Every kind of problem that this service knows."""
-        return answer({"items": [_explained(request, each) for each in BY_SLUG.values()]})
+        return answer({"items": [_explained(request, each) for each in problems.BY_SLUG.values()]})
 
     async def get_problem(self, request: Request, slug: str) -> Response:
         """One kind of problem: what it means and what to do about it."""
-        if slug not in BY_SLUG:
-            raise ProblemNotFoundError(slug)
-        return answer(_explained(request, BY_SLUG[slug]))
+        if slug not in problems.BY_SLUG:
+            raise problems.ProblemNotFoundError(slug)
+        return answer(_explained(request, problems.BY_SLUG[slug]))
 
     async def live(self) -> Response:
         """The process answers. The database is not asked: a restart would not mend it."""
@@ -189,23 +132,7 @@ class ServiceRoutes:
             raise errors.UnavailableError(f"the database refuses: {type(error).__name__}") from error
 
 
-@contextmanager
-def _task_not_found() -> Iterator[None]:
-    """A task that the path names, and not the body."""
-    try:
-        yield
-    except errors.UnknownTaskError as error:
-        raise TaskNotFoundError(error.name, error.near) from None
-
-
-def json_value(value: Any) -> Any:
-    """Numbers of any precision become JSON numbers."""
-    if not isinstance(value, Decimal):
-        return value
-    return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
-
-
-def _explained(request: Request, kind: ProblemType) -> dict[str, Any]:
+def _explained(request: Request, kind: problems.ProblemType) -> dict[str, Any]:
     what = {"type": links.path(request, links.PROBLEM, slug=kind.slug), "status": kind.status, "title": kind.title}
     example = {
         **what,

@@ -15,11 +15,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from jobtrail import limits, logs, wiring
+from jobtrail import durations, errors, limits, logs, wiring
 from jobtrail.db import engine
 from jobtrail.db.url import DatabaseUrl
-from jobtrail.durations import parse_duration
-from jobtrail.errors import SettingsError
 from jobtrail.jobs.query import Filter
 from jobtrail.jobs.services import Services
 from jobtrail.settings import Settings, load, unknown_variables
@@ -78,7 +76,7 @@ async def opened(settings: Settings, url: DatabaseUrl, catalog: Catalog | None =
 def require_tasks(catalog: Catalog) -> None:
     """Raises SettingsError."""
     if not catalog:
-        raise SettingsError(
+        raise errors.SettingsError(
             "JOBTRAIL_TASKS names no module with a task: write the modules that hold your tasks, separated by commas, "
             "such as JOBTRAIL_TASKS=myapp.jobs"
         )
@@ -172,7 +170,7 @@ def _moment(option: str, text: str | None, now: datetime) -> datetime | None:
         found = datetime.fromisoformat(text)
     except ValueError:
         try:
-            return now - parse_duration(text)
+            return now - durations.parse_duration(text)
         except (ValueError, OverflowError):
             raise typer.BadParameter(f"{option}: {text!r:.60} is no time: write 30m, 2h, 7d or 2030-01-31") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
@@ -196,7 +194,7 @@ def read_duration(option: str, text: str | None, word: str | None = None) -> tim
     if text is None or text == word:
         return None
     try:
-        return parse_duration(text)
+        return durations.parse_duration(text)
     except ValueError as error:
         raise typer.BadParameter(f"{option}: {error}{f', or {word}' if word else ''}") from None
 

@@ -6,14 +6,13 @@ from typing import Annotated
 import typer
 from alembic.util import CommandError
 
-from jobtrail import wiring
+from jobtrail import errors, wiring
 from jobtrail.cli import output
 from jobtrail.cli.command import Json, configured, opened
 from jobtrail.db import migrate as schema
 from jobtrail.db import rights
 from jobtrail.db.errors import READ_ONLY, STANDBY
 from jobtrail.db.url import DatabaseUrl
-from jobtrail.errors import SettingsError, UnavailableError
 from jobtrail.settings import EMBEDDED, Settings
 
 
@@ -42,7 +41,7 @@ async def _migrate(settings: Settings, url: DatabaseUrl, target: str) -> tuple[s
             elif found in (schema.Schema.MISSING, schema.Schema.OLDER):  # only then there is something to do
                 obstacle = await rights.to_migrate(session)
         if obstacle is not None:
-            raise SettingsError(f"JOBTRAIL_DATABASE_URL: {url.shown}: {obstacle}")
+            raise errors.SettingsError(f"JOBTRAIL_DATABASE_URL: {url.shown}: {obstacle}")
         if found is not schema.Schema.LATER:
             try:
                 with wiring.answering(url):
@@ -66,8 +65,8 @@ async def _require_running(settings: Settings, url: DatabaseUrl) -> None:
     try:
         async with opened(settings, url) as command:
             await wiring.find_schema(command.services, url)
-    except UnavailableError as error:
+    except errors.UnavailableError as error:
         folder = wiring.embedded(settings).folder
-        raise UnavailableError(
+        raise errors.UnavailableError(
             f"the embedded PostgreSQL in {folder} is not running: start it with `jobtrail serve`"
         ) from error

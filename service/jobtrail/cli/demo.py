@@ -16,9 +16,8 @@ from typing import Final
 
 import typer
 
-from jobtrail import app, logs, settings, wiring
+from jobtrail import app, errors, logs, settings, wiring
 from jobtrail.cli import output
-from jobtrail.errors import SettingsError
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.task.context import TASK_LOGGER
 
@@ -34,7 +33,7 @@ def demo() -> None:
     how they move, and what to try; serve until Ctrl-C.
     """
     if not (find_spec("aiosmtpd") and find_spec("httpx")):
-        raise SettingsError('the demo is not installed: pip install "jobtrail[embedded,demo]"')
+        raise errors.SettingsError('the demo is not installed: pip install "jobtrail[embedded,demo]"')
     from jobtrail.demo.tour import Tour  # noqa: PLC0415 - what it imports belongs to the extra
 
     chosen = choose()

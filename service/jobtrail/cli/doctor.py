@@ -21,7 +21,8 @@ from jobtrail.durations import format_duration
 from jobtrail.errors import DeclarationError, SettingsError, UnavailableError
 from jobtrail.ops import doctor as questions
 from jobtrail.ops import nodes, pauses
-from jobtrail.records import NodeRecord, Pause
+from jobtrail.ops.nodes import NodeRecord
+from jobtrail.ops.pauses import Pause
 from jobtrail.settings import EMBEDDED, Settings, unknown_variables
 from jobtrail.task.catalog import HOW_TO_PART, Catalog, Namesakes, namesakes
 
@@ -64,15 +65,13 @@ def doctor(as_json: Json = False) -> bool:
     is_well = all(each.level != "fault" for each in findings)
     if as_json:
         output.print_json({"ok": is_well, "checks": [asdict(each) for each in findings]})
-    else:
-        output.print_table(("level", "check", "finding"), [row for each in findings for row in _rows(each)])
+        return is_well
+    rows: list[tuple[str, str, str]] = []
+    for each in findings:
+        rows.append((each.level, each.check, each.detail))
+        rows += [("", "", f"fix: {each.fix}")] if each.fix else []
+    output.print_table(("level", "check", "finding"), rows)
     return is_well
-
-
-def _rows(finding: Finding) -> Iterator[tuple[str, str, str]]:
-    yield finding.level, finding.check, finding.detail
-    if finding.fix:
-        yield "", "", f"fix: {finding.fix}"
 
 
 def _examine() -> Iterator[Finding]:

@@ -1,8 +1,8 @@
 """`jobtrail ls` and `jobtrail show`: many jobs, one job, and one job as it goes on."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, NamedTuple
@@ -158,11 +158,21 @@ async def _follow(command: Command, job_id: UUID, *, with_log: bool, silent: boo
     """
     job = await read(command.services, job_id)
     last = (0, 0)
-    view = _silence() if silent else _bar(await command.now()) if output.can_redraw() else _lines()
+    view = (
+        nullcontext((lambda _job: None, lambda _line: None))
+        if silent
+        else _bar(await command.now())
+        if output.can_redraw()
+        else _lines()
+    )
     with view as (show_job, show_line):
         while True:
             # the lines after the job: an attempt's are all there before its end is
-            for line in await _log_after(command, job_id, last) if with_log else ():
+            lines: Sequence[LogLine] = ()
+            if with_log:
+                with suppress(JobNotFoundError):
+                    lines = await read_log(command.services, job_id, after=last)
+            for line in lines:
                 show_line(output.log_line(line))
                 last = (line.attempt, line.number)
             show_job(job)
@@ -170,13 +180,6 @@ async def _follow(command: Command, job_id: UUID, *, with_log: bool, silent: boo
                 return job
             await asyncio.sleep(_LOOK_EVERY)
             job = await _again(command, job)
-
-
-async def _log_after(command: Command, job_id: UUID, last: tuple[int, int]) -> list[LogLine]:
-    try:
-        return list(await read_log(command.services, job_id, after=last))
-    except JobNotFoundError:
-        return []
 
 
 async def _again(command: Command, job: Job) -> Job:
@@ -192,11 +195,6 @@ async def _again(command: Command, job: Job) -> Job:
 
 _View = Iterator[tuple[Callable[[Job], None], Callable[[str], None]]]
 """Shows a job, at each look, and shows a line of its log."""
-
-
-@contextmanager
-def _silence() -> _View:
-    yield lambda _job: None, lambda _line: None
 
 
 @contextmanager

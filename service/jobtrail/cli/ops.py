@@ -1,20 +1,18 @@
 """An operator's nouns: `jobtrail pause`, `resume`, `keys` and `audit`."""
 
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Annotated, Final, cast
 
 import typer
 
+from jobtrail.callers import Scope
 from jobtrail.cli import output
 from jobtrail.cli.command import Command, Json, caller, configured, read_duration, read_pairs, read_reason, run
 from jobtrail.db.tables import of_schema
 from jobtrail.ops import audit as audits
 from jobtrail.ops import keys as access_keys
 from jobtrail.ops import pauses
-from jobtrail.ops.access import Scope
 from jobtrail.ops.keys import KeyRecord, flaws_of
-from jobtrail.records import PauseKind
 
 Queue = Annotated[str | None, typer.Option(metavar="NAME", help="All jobs of this queue.")]
 Task = Annotated[str | None, typer.Option(metavar="NAME", help="All jobs of this task, in any queue.")]
@@ -61,7 +59,7 @@ def resume(queue: Queue = None, task: Task = None, as_json: Json = False) -> Non
     output.answer({"kind": kind, "name": name, "was_paused": was_paused}, text, as_json=as_json)
 
 
-def _one_of(queue: str | None, task: str | None) -> tuple[PauseKind, str]:
+def _one_of(queue: str | None, task: str | None) -> tuple[pauses.PauseKind, str]:
     match queue, task:
         case str(), None:
             return "queue", queue
@@ -146,7 +144,12 @@ def audit(
     if name is None:
         if sql:
             raise typer.BadParameter("--sql prints one question: name it, such as `jobtrail audit lost_jobs --sql`")
-        _list_questions(as_json=as_json)
+        known = list(audits.questions().values())
+        if as_json:
+            output.print_json({"items": [output.document(each) for each in known]})
+            return
+        rows = [(each.name, each.title, [f"{one.name}={one.default}" for one in each.parameters]) for each in known]
+        output.print_table(("name", "question", "parameters"), rows)
         return
     question, given = audits.question(name), read_pairs(pairs)
     if sql:
@@ -159,23 +162,6 @@ def audit(
 
     found = run(act)
     if as_json:
-        items = [dict(zip(found.columns, map(_plain, row), strict=True)) for row in found.rows]
-        output.print_json({"name": name, "columns": found.columns, "items": items})
+        output.print_json({"name": name, "columns": found.columns, "items": found.items()})
     else:
         output.print_table(found.columns, found.rows)
-
-
-def _list_questions(*, as_json: bool) -> None:
-    known = list(audits.questions().values())
-    if as_json:
-        output.print_json({"items": [output.document(each, "file") for each in known]})
-        return
-    rows = [(each.name, each.title, [f"{one.name}={one.default}" for one in each.parameters]) for each in known]
-    output.print_table(("name", "question", "parameters"), rows)
-
-
-def _plain(value: object) -> object:
-    """Numbers of any precision become JSON numbers, as over HTTP."""
-    if not isinstance(value, Decimal):
-        return value
-    return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)

@@ -11,11 +11,10 @@ from typing import Annotated, Final
 import typer
 import uvloop
 
-from jobtrail import wiring
+from jobtrail import errors, wiring
 from jobtrail.cli.command import Json, configured_to_stay, opened, require_tasks
 from jobtrail.db.engine import open_single
 from jobtrail.db.url import DatabaseUrl
-from jobtrail.errors import SettingsError
 from jobtrail.jobs.services import require_rights_at_start
 from jobtrail.settings import Settings
 from jobtrail.task.catalog import Catalog
@@ -78,7 +77,7 @@ def work(
         require_tasks(catalog)
         available = {"loop": settings.slots, "thread": settings.threads, "process": settings.processes}
         if not any(available[task.runs_in] for task in catalog):
-            raise SettingsError(
+            raise errors.SettingsError(
                 "JOBTRAIL_SLOTS, JOBTRAIL_THREADS, JOBTRAIL_PROCESSES: no task has a place to run in: say --slots 4 "
                 'for async def, --threads 4 for def, --processes 2 for runs_in="process"'
             )

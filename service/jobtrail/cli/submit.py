@@ -7,13 +7,12 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from jobtrail import errors, limits
 from jobtrail.cli import output
 from jobtrail.cli.command import Command, Json, caller, read_duration, read_pairs, run
-from jobtrail.errors import InvalidArgumentsError, InvalidInputError, NotJsonError
 from jobtrail.jobs.query import read
 from jobtrail.jobs.submit import submit as store
 from jobtrail.jobs.submit import submit_keyed
-from jobtrail.limits import MAX_KEY
 from jobtrail.ops.nodes import read_nodes
 from jobtrail.records import Job
 from jobtrail.status import Status
@@ -55,8 +54,8 @@ def submit(
     if run_at is not None and delay is not None:
         raise typer.BadParameter("say only one of --run-at and --delay")
     later = read_duration("--delay", delay)
-    if idempotency_key is not None and not 1 <= len(idempotency_key) <= MAX_KEY:
-        raise typer.BadParameter(f"--idempotency-key: 1 to {MAX_KEY} characters")
+    if idempotency_key is not None and not 1 <= len(idempotency_key) <= limits.MAX_KEY:
+        raise typer.BadParameter(f"--idempotency-key: 1 to {limits.MAX_KEY} characters")
     texts = read_pairs(pairs)
 
     async def act(command: Command) -> Job:
@@ -84,7 +83,7 @@ def merge_args(task: Task[..., Any], written: str | None, texts: Mapping[str, st
     """
     try:
         args = {} if written is None else storable.parse(written.encode())
-    except (NotJsonError, InvalidInputError) as error:
+    except (errors.NotJsonError, errors.InvalidInputError) as error:
         raise typer.BadParameter(f"--args: {error}") from None
     if not isinstance(args, dict):
         raise typer.BadParameter("--args: write a JSON object, such as '{\"n\": 5}'")
@@ -100,7 +99,7 @@ def merge_args(task: Task[..., Any], written: str | None, texts: Mapping[str, st
 def _json_or_text(text: str) -> object:
     try:
         return storable.parse(text.encode())
-    except (NotJsonError, InvalidInputError):
+    except (errors.NotJsonError, errors.InvalidInputError):
         return text
 
 
@@ -108,7 +107,7 @@ def _misfits(task: Task[..., Any], args: Mapping[str, Any]) -> set[str]:
     """The names whose values do not fit the signature."""
     try:
         task.signature.check(args)
-    except InvalidArgumentsError as error:
+    except errors.InvalidArgumentsError as error:
         names = (flaw.pointer.split("/")[1] for flaw in error.flaws if flaw.pointer)
         return {name.replace("~1", "/").replace("~0", "~") for name in names}
     return set()

@@ -9,20 +9,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from jobtrail.db.tables import NAME
-
-# The history is written by triggers that have the rights of its owner; DELETE is for what is older than history_ttl.
-TO_RUN: Final = {
-    "alembic_version": "SELECT",
-    "jobs": "SELECT, INSERT, UPDATE, DELETE",
-    "transitions": "SELECT, DELETE",
-    "app_keys": "SELECT, INSERT",
-    "log_lines": "SELECT, INSERT, DELETE",
-    "nodes": "SELECT, INSERT, UPDATE, DELETE",
-    "pauses": "SELECT, INSERT, UPDATE, DELETE",
-    "keys": "SELECT, INSERT, UPDATE",
-}
-
+from jobtrail.db.tables import NAME, metadata
 
 POLICY: Final = "a policy for row level security"
 """Missing where row level security shows the role no row."""
@@ -61,13 +48,19 @@ SELECT quote_ident(n.nspname) || '.' || c.relname, '{POLICY}', quote_ident(curre
  ORDER BY number
 """)
 
-_WANTED: Final = [("", "USAGE"), *((name, right) for name, rights in TO_RUN.items() for right in rights.split(", "))]
-_PARAMETERS: Final = {"names": [name for name, _ in _WANTED], "privileges": [right for _, right in _WANTED]}
+
+def to_run() -> Sequence[tuple[str, str]]:
+    """Each table with each right that it takes to accept and run jobs; the schema is the one without a name."""
+    wanted = {"": "USAGE", "alembic_version": "SELECT"}
+    wanted |= {table.name: table.info["rights"] for table in metadata.tables.values()}
+    return [(name, right) for name, rights in wanted.items() for right in rights.split(", ")]
 
 
 async def lacking(session: AsyncSession) -> Sequence[Lack]:
     """Rights missing to accept and run jobs; none where there is no schema."""
-    return [Lack(*row[:3]) for row in await session.execute(_LACKING, _PARAMETERS)]
+    names, privileges = zip(*to_run(), strict=True)
+    found = await session.execute(_LACKING, {"names": list(names), "privileges": list(privileges)})
+    return [Lack(*row[:3]) for row in found]
 
 
 def told(lacks: Sequence[Lack]) -> str:

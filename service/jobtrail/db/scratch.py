@@ -63,9 +63,17 @@ async def empty(session: AsyncSession, scratch: Scratch) -> None:
     """
     if (await session.execute(_MARK)).scalar_one_or_none() != scratch.mark:
         raise SettingsError(f"the database is not {scratch.name} as it was made for tests: nothing of it is removed")
-    await session.execute(_LOCK)
-    filled = {row.name: row.size for row in await session.execute(_FILLED)}
-    for table in _TABLES:
+    tables: Sequence[TableClause] = metadata.sorted_tables
+    # rows of a transaction that is still open would be there after all
+    locked = ", ".join(table.fullname for table in tables)
+    await session.execute(text(f"LOCK TABLE {locked} IN SHARE ROW EXCLUSIVE MODE"))
+    sizes = " UNION ALL ".join(
+        f"SELECT '{table.name}' AS name, pg_relation_size('{table.fullname}') AS size"
+        f" WHERE EXISTS (SELECT FROM {table.fullname})"
+        for table in tables
+    )
+    filled = {row.name: row.size for row in await session.execute(text(sizes))}
+    for table in tables:
         if table.name in filled:
             # the guards refuse this to everybody who does not switch them off
             await session.execute(text(f"ALTER TABLE {table.fullname} DISABLE TRIGGER USER"))
@@ -112,20 +120,7 @@ async def _connected(server: DatabaseUrl) -> AsyncIterator[AsyncConnection]:
         await engine.dispose()
 
 
-_TABLES: Final[Sequence[TableClause]] = metadata.sorted_tables
-
 _MARK: Final = text("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()")
-
-_LOCK: Final = text(f"LOCK TABLE {', '.join(table.fullname for table in _TABLES)} IN SHARE ROW EXCLUSIVE MODE")
-"""Rows of a transaction that is still open would be there after all."""
-
-_FILLED: Final = text(
-    " UNION ALL ".join(
-        f"SELECT '{table.name}' AS name, pg_relation_size('{table.fullname}') AS size"
-        f" WHERE EXISTS (SELECT FROM {table.fullname})"
-        for table in _TABLES
-    )
-)
 
 _UNSETTLED: Final = text("""
 SELECT id, task, queue, status, attempt, clock_timestamp() - coalesce(started_at, run_at)

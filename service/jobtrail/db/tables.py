@@ -1,5 +1,6 @@
-"""The tables as SQLAlchemy sees them, and their schema. The migrations make them, and alone have the CHECKs; a
-test compares the rest.
+"""The tables of jobs as SQLAlchemy sees them, and their schema; those of an operator's nouns are in `ops`.
+
+The migrations make them, and alone have the CHECKs; a test compares the rest. `rights`: what a node's role must have.
 
 One schema is one app's world. Every statement names `jobtrail`, so that it can be found by its words and runs
 in psql as it is; for another schema its qualifier is rewritten as the statement is sent. Not by `search_path`: behind
@@ -95,8 +96,8 @@ metadata = MetaData(
     },
 )
 
-_TIME = DateTime(timezone=True)
-_TEXTS: ARRAY[str] = ARRAY(Text)
+TIME = DateTime(timezone=True)
+TEXTS: ARRAY[str] = ARRAY(Text)
 
 jobs = Table(
     "jobs",
@@ -110,29 +111,29 @@ jobs = Table(
     Column("error", Json(none_as_null=True)),
     Column("trace_id", Text, nullable=False, server_default=text("replace(gen_random_uuid()::text, '-', '')")),
     Column("priority", SmallInteger, nullable=False, server_default=text("5")),
-    Column("tags", _TEXTS, nullable=False, server_default=text("'{}'")),
+    Column("tags", TEXTS, nullable=False, server_default=text("'{}'")),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("max_attempts", Integer, nullable=False, server_default=text("1")),
     Column("timeout", Interval),
-    Column("run_at", _TIME, server_default=text("clock_timestamp()")),
+    Column("run_at", TIME, server_default=text("clock_timestamp()")),
     Column("progress", Json(none_as_null=True)),
     Column("idempotency_key", Text),
     Column("request_hash", LargeBinary),
     Column("created_by", Text, nullable=False, server_default=text("session_user")),
     Column("node_id", Uuid),
-    Column("lease_until", _TIME),
-    Column("cancel_requested_at", _TIME),
+    Column("lease_until", TIME),
+    Column("cancel_requested_at", TIME),
     Column("cancel_requested_by", Text),
     Column("cancel_reason", Text),
     Column("seq", Integer, nullable=False, server_default=text("1")),
     Column("moved_by", Text, nullable=False, server_default=text("session_user")),
     Column("move_reason", Text, server_default="sql"),
-    Column("created_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
-    Column("started_at", _TIME),
-    Column("finished_at", _TIME),
+    Column("created_at", TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("started_at", TIME),
+    Column("finished_at", TIME),
     Column("ttl", Interval, server_default=text("'7 days'")),
     Column("ttl_failed", Interval, server_default=text("'30 days'")),
-    Column("expires_at", _TIME),
+    Column("expires_at", TIME),
     Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
@@ -153,6 +154,7 @@ jobs = Table(
         unique=True,
         postgresql_where=text("idempotency_key IS NOT NULL"),
     ),
+    info={"rights": "SELECT, INSERT, UPDATE, DELETE"},
 )
 
 app_keys = Table(
@@ -161,6 +163,7 @@ app_keys = Table(
     Column("key", Text, primary_key=True),
     Column("job_id", Uuid, nullable=False, unique=True),
     Column("request_hash", LargeBinary, nullable=False),
+    info={"rights": "SELECT, INSERT"},
 )
 
 transitions = Table(
@@ -171,7 +174,7 @@ transitions = Table(
     Column("attempt", Integer, nullable=False),
     Column("from_status", Text),
     Column("to_status", Text, nullable=False),
-    Column("at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("at", TIME, nullable=False, server_default=text("clock_timestamp()")),
     Column("actor", Text, nullable=False),
     Column("node_id", Uuid),
     Column("reason", Text),
@@ -181,25 +184,8 @@ transitions = Table(
     Column("xact", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
     Index("ix_transitions_at", "at", postgresql_using="brin"),
     Index("ix_transitions_purged", "at", postgresql_where=text("to_status = 'purged'")),
-)
-
-nodes = Table(
-    "nodes",
-    metadata,
-    Column("id", Uuid, primary_key=True),
-    Column("host", Text, nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("queues", _TEXTS, nullable=False),
-    Column("tasks", _TEXTS, nullable=False),
-    Column("slots", Json, nullable=False),
-    Column("started_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
-    Column("heartbeat_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
-    Column("left_behind", Integer, nullable=False, server_default=text("0")),
-    Column("stale_ends", Integer, nullable=False, server_default=text("0")),
-    Column("lease", Interval, nullable=False, server_default=text("'30 seconds'")),
-    Column("steady_since", _TIME, nullable=False, server_default=text("clock_timestamp()")),
-    Column("modules", Json(none_as_null=True)),
+    # triggers write it, with the rights of its owner; DELETE is for what is older than history_ttl
+    info={"rights": "SELECT, DELETE"},
 )
 
 log_lines = Table(
@@ -208,34 +194,9 @@ log_lines = Table(
     Column("job_id", Uuid, primary_key=True),
     Column("attempt", Integer, primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("at", _TIME, nullable=False),
+    Column("at", TIME, nullable=False),
     Column("level", Text, nullable=False),
     Column("logger", Text, nullable=False),
     Column("message", Text, nullable=False),
-)
-
-pauses = Table(
-    "pauses",
-    metadata,
-    Column("kind", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("paused_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
-    Column("paused_by", Text, nullable=False, server_default=text("session_user")),
-    Column("reason", Text),
-)
-
-keys = Table(
-    "keys",
-    metadata,
-    Column("id", Uuid, primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("prefix", Text, nullable=False, unique=True),
-    Column("hash", LargeBinary, nullable=False),
-    Column("scopes", _TEXTS, nullable=False),
-    Column("created_at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
-    Column("created_by", Text, nullable=False, server_default=text("session_user")),
-    Column("expires_at", _TIME),
-    Column("revoked_at", _TIME),
-    Column("revoked_by", Text),
-    Column("last_used_at", _TIME),
+    info={"rights": "SELECT, INSERT, DELETE"},
 )

@@ -23,16 +23,13 @@ import typer
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import text
 
-from jobtrail import wiring
+from jobtrail import durations, errors, limits, wiring
 from jobtrail.db import engine
 from jobtrail.db.programs import installed_programs
-from jobtrail.durations import format_duration
-from jobtrail.errors import SettingsError, UnavailableError
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.query import Filter, Page, read, read_page
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit
-from jobtrail.limits import DEFAULT_SCHEMA
 from jobtrail.ops.nodes import read_nodes
 from jobtrail.records import Job
 from jobtrail.settings import EMBEDDED, Settings
@@ -107,7 +104,7 @@ class Tour:
         found = (await read_page(services, Page(20, filter=Filter(status=[Status.RUNNING])))).jobs
         running = [job for job in found if job.started_at and job.started_at < self.since]
         processes: dict[UUID | None, str] = {node.id: f"process {node.pid}" for node in await read_nodes(services)}
-        lease = format_duration(self.settings.lease)
+        lease = durations.format_duration(self.settings.lease)
         for job in running:
             ran = f"{name_of(job.id, job.task)} ran in {processes.get(job.node_id, 'another process')}"
             self.show(f"{ran}: if that is gone, it waits for the end of its lease, {lease}")
@@ -206,7 +203,7 @@ class Trail:
 
     async def until(self, fact: Callable[[], bool]) -> None:
         while not fact():
-            with suppress(UnavailableError):
+            with suppress(errors.UnavailableError):
                 await self.look()
             await asyncio.sleep(EVERY)
 
@@ -312,11 +309,11 @@ def hints(url: str, settings: Settings, *, samples: str, failed: UUID) -> str:
         command = "jobtrail" if shutil.which("jobtrail") == str(ours) else shlex.quote(str(ours))
     psql = "psql"
     if not shutil.which(psql):  # one came with the embedded PostgreSQL
-        with suppress(SettingsError):
+        with suppress(errors.SettingsError):
             psql = shlex.quote(str(installed_programs().where / "psql"))
     same_database = "# (with the same JOBTRAIL_DATABASE_URL)"
     if settings.database_url == EMBEDDED:
-        schema = "" if settings.schema == DEFAULT_SCHEMA else f" JOBTRAIL_SCHEMA={settings.schema}"
+        schema = "" if settings.schema == limits.DEFAULT_SCHEMA else f" JOBTRAIL_SCHEMA={settings.schema}"
         folder = shlex.quote(str(wiring.embedded(settings).folder))
         same_database = f"export JOBTRAIL_DATABASE_URL={EMBEDDED} JOBTRAIL_DATA_DIR={folder}{schema}"
     return _HINTS.format(
@@ -331,5 +328,5 @@ def hints(url: str, settings: Settings, *, samples: str, failed: UUID) -> str:
         schema=settings.schema,
         pid=os.getpid(),
         again="make run" if "MAKELEVEL" in os.environ else f"{command} demo",
-        lease=format_duration(settings.lease),
+        lease=durations.format_duration(settings.lease),
     )

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, object_session, scoped_session
 from starlette.requests import Request
 
-from jobtrail import errors
+from jobtrail import errors, limits
 from jobtrail.api.headers import trace_of
 from jobtrail.db.errors import FAILURES, unavailability
 from jobtrail.embed.handle import JobHandle
@@ -29,7 +29,6 @@ from jobtrail.embed.opened import Opened, current
 from jobtrail.jobs.query import are_there
 from jobtrail.jobs.row import AnySession, JobRow, add
 from jobtrail.jobs.submit import app_keyed, prepare, submit_together
-from jobtrail.limits import MAX_KEY
 from jobtrail.records import NewJob
 from jobtrail.task.arguments import name_of
 from jobtrail.task.storable import step
@@ -272,9 +271,9 @@ def _check(session: object, key: object) -> None:
             "idempotency_key= and session= do not go together: a key that is there already would have to undo your "
             "transaction; make a row of your own unique instead"
         )
-    if key is not None and not (isinstance(key, str) and 1 <= len(key) <= MAX_KEY and key.isprintable()):
+    if key is not None and not (isinstance(key, str) and 1 <= len(key) <= limits.MAX_KEY and key.isprintable()):
         raise errors.InvalidInputError(
-            [errors.FieldError("/idempotency_key", f"a key is a text of 1 to {MAX_KEY} printable characters")]
+            [errors.FieldError("/idempotency_key", f"a key is a text of 1 to {limits.MAX_KEY} printable characters")]
         )
 
 

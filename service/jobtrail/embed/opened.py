@@ -15,14 +15,12 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
-from jobtrail import wiring
+from jobtrail import errors, limits, wiring
+from jobtrail.callers import SCOPES, Caller
 from jobtrail.db.engine import open_single
 from jobtrail.db.host_engine import lend_single
 from jobtrail.db.url import normalize
-from jobtrail.errors import AlreadyRunningError, NotRunningError
 from jobtrail.jobs.services import Services, look_at_start
-from jobtrail.limits import MAX_NAME
-from jobtrail.ops.access import SCOPES, Caller
 from jobtrail.redaction import Redaction
 from jobtrail.settings import Settings, load, unknown_variables
 from jobtrail.task.catalog import Catalog
@@ -86,9 +84,9 @@ class Parts:
             return unnamed
         found = self.who(request)
         name: object = found.name if isinstance(found, Caller) else found
-        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+        if not isinstance(name, str) or not 1 <= len(name) <= limits.MAX_NAME or not name.isprintable():
             raise TypeError(
-                f"Jobtrail(who=…) gave {name!r:.300}: it gives a name of 1 to {MAX_NAME} printable characters"
+                f"Jobtrail(who=…) gave {name!r:.300}: it gives a name of 1 to {limits.MAX_NAME} printable characters"
             )
         return found if isinstance(found, Caller) else Caller(name, unnamed.scopes)
 
@@ -109,7 +107,7 @@ class Opened:
     def still(self) -> Services:
         """Raises NotRunningError once it is closed: its pool would open connections that are never closed."""
         if self.is_closed:
-            raise NotRunningError(
+            raise errors.NotRunningError(
                 "the Jobtrail that submitted this job has ended; ask another one for the job, by its id"
             )
         return self.services
@@ -139,7 +137,7 @@ _process: Final = _Process()
 def current() -> Opened:
     """The one that is open in this process. Raises NotRunningError."""
     if _process.opened is None:
-        raise NotRunningError(f"no Jobtrail is running in this process: {HOW_TO_START}")
+        raise errors.NotRunningError(f"no Jobtrail is running in this process: {HOW_TO_START}")
     return _process.opened
 
 
@@ -148,7 +146,7 @@ async def opening(parts: Parts, *, made_at: str, runs: bool) -> AsyncIterator[Op
     """Raises AlreadyRunningError, SettingsError, DeclarationError, UnavailableError before anything runs."""
     settings = parts.load()
     if _process.made_at is not None:
-        raise AlreadyRunningError(
+        raise errors.AlreadyRunningError(
             f"a Jobtrail, made at {_process.made_at}, runs in this process: use that one instead of the one made "
             f"at {made_at}, since a process has one"
         )

@@ -12,10 +12,10 @@ from jobtrail.api.access import CALLER, Access
 from jobtrail.api.context import Launch
 from jobtrail.api.query import OTHER_NAMES
 from jobtrail.api.routes import routes
+from jobtrail.callers import SCOPES, Caller, Scope
 from jobtrail.embed.opened import Opened, Parts
 from jobtrail.errors import ForbiddenError
 from jobtrail.jobs.services import Services
-from jobtrail.ops.access import SCOPES, Caller, Scope
 from jobtrail.redaction import Redaction
 
 Guard = params.Depends | Sequence[params.Depends] | Literal["open"] | None

@@ -12,6 +12,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from jobtrail.callers import Scope
 from jobtrail.embed.handle import JobHandle, ended
 from jobtrail.embed.jobs import JobBatch, Options, task_of
 from jobtrail.embed.opened import APP, HOW_TO_START, Opened, Parts, Who, opening
@@ -20,7 +21,6 @@ from jobtrail.errors import AlreadyRunningError, NotRunningError
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.query import Cursor, Filter, Page, read, read_page
 from jobtrail.jobs.retry import retry
-from jobtrail.ops.access import Scope
 from jobtrail.records import Job
 from jobtrail.settings import Settings
 from jobtrail.status import Status

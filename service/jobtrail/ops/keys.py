@@ -20,23 +20,21 @@ from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import Field
-from sqlalchemy import Row, text
+from sqlalchemy import Column, LargeBinary, Row, Table, Text, Uuid, text
 
-from jobtrail import errors
+from jobtrail import errors, ids, limits
+from jobtrail.callers import SCOPES, Caller, Scope
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import unavailable
 from jobtrail.db.group_commit import GroupCommit
-from jobtrail.errors import FieldError
-from jobtrail.ids import new_job_id
+from jobtrail.db.tables import TEXTS, TIME, metadata
 from jobtrail.jobs.services import PATIENCE, SILENCE, Services
-from jobtrail.limits import MAX_TTL
-from jobtrail.ops.access import SCOPES, Caller, Scope
 
 log = logging.getLogger(__name__)
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,99}$"
 MIN_LIFE: Final = 1
-MAX_LIFE: Final = MAX_TTL
+MAX_LIFE: Final = limits.MAX_TTL
 """Seconds; longer is for ever, or a mistake."""
 
 
@@ -56,6 +54,23 @@ class KeyRecord:
     revoked_by: str | None
     last_used_at: Annotated[datetime | None, Field(description="To the minute; null: never.")]
 
+
+TABLE: Final = Table(
+    "keys",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("prefix", Text, nullable=False, unique=True),
+    Column("hash", LargeBinary, nullable=False),
+    Column("scopes", TEXTS, nullable=False),
+    Column("created_at", TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("created_by", Text, nullable=False, server_default=text("session_user")),
+    Column("expires_at", TIME),
+    Column("revoked_at", TIME),
+    Column("revoked_by", Text),
+    Column("last_used_at", TIME),
+    info={"rights": "SELECT, INSERT, UPDATE"},
+)
 
 _RECORD: Final = """
 id, name, prefix, scopes,
@@ -95,7 +110,7 @@ async def create_key(
     new = make()
     in_order = [scope for scope in SCOPES if scope in scopes]
     parameters = {
-        "id": new_job_id(), "name": name, "prefix": new.prefix, "hash": new.hash, "scopes": in_order, "actor": by,
+        "id": ids.new_job_id(), "name": name, "prefix": new.prefix, "hash": new.hash, "scopes": in_order, "actor": by,
         "expires_at": expires_at, "lives_for": lives_for, "no_longer": no_longer,
         "longest": timedelta(seconds=MAX_LIFE),
     }  # fmt: skip
@@ -103,7 +118,7 @@ async def create_key(
         row = (await session.execute(_PUT, parameters)).one_or_none()
     if row is None:
         how = "write a time that is to come, at most ten years ahead"
-        raise errors.InvalidInputError([FieldError("/expires_at", how)])
+        raise errors.InvalidInputError([errors.FieldError("/expires_at", how)])
     services.has_keys.set()
     log.info("access key made", extra={"prefix": new.prefix, "key_name": name, "scopes": in_order, "by": by})
     return KeyRecord(*row), new.text
@@ -111,18 +126,20 @@ async def create_key(
 
 def flaws_of(
     name: str, scopes: Collection[str], expires_at: datetime | None, lives_for: timedelta | None
-) -> list[FieldError]:
+) -> list[errors.FieldError]:
     """All that is wrong with a wish for a key, except for what only the database's clock can tell."""
     found = []
     if not re.fullmatch(NAME_PATTERN, name):
-        found.append(FieldError("/name", "write 1 to 100 letters, digits and _ . : @ -, a letter or digit first"))
+        found.append(
+            errors.FieldError("/name", "write 1 to 100 letters, digits and _ . : @ -, a letter or digit first")
+        )
     if not scopes or not set(scopes) <= set(SCOPES):
         how = "write what the key may do: read, submit, operate, or several of them"
-        found.append(FieldError("/scopes", how))
+        found.append(errors.FieldError("/scopes", how))
     if expires_at is not None and lives_for is not None:
-        found.append(FieldError("/expires_at", "say it once: a time or a duration"))
+        found.append(errors.FieldError("/expires_at", "say it once: a time or a duration"))
     if lives_for is not None and not timedelta(seconds=MIN_LIFE) <= lives_for <= timedelta(seconds=MAX_LIFE):
-        found.append(FieldError("/expires_in", "a key lives for 1 second to ten years"))
+        found.append(errors.FieldError("/expires_in", "a key lives for 1 second to ten years"))
     return found
 
 

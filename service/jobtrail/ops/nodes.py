@@ -1,17 +1,59 @@
 """Nodes, the processes that run jobs: since when, which tasks and queues, how full."""
 
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import text
+from pydantic import Field
+from sqlalchemy import Column, Integer, Interval, Table, Text, Uuid, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from jobtrail.db.tables import Json
+from jobtrail.db.tables import TEXTS, TIME, Json, metadata
 from jobtrail.jobs.services import Services
-from jobtrail.records import NodeRecord
 from jobtrail.task.catalog import Known
 from jobtrail.task.storable import dump
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """One process that runs jobs; a fresh id per start."""
+
+    id: UUID
+    host: str
+    pid: int
+    version: str
+    queues: Annotated[Sequence[str], Field(description="Empty: all of them.")]
+    tasks: Annotated[Sequence[str], Field(description="Those that it has slots for.")]
+    slots: Annotated[Mapping[str, int], Field(description="How many jobs at once, in the loop, a thread or a process.")]
+    started_at: datetime
+    heartbeat_at: datetime
+    running: int = 0
+    left_behind: Annotated[int, Field(description="Tasks that did not end when told to, and still take a slot.")] = 0
+    stale_ends: Annotated[int, Field(description="Ends of attempts that were refused, since its start.")] = 0
+    lease: Annotated[timedelta, Field(exclude=True)] = timedelta(seconds=30)
+
+
+TABLE: Final = Table(
+    "nodes",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("queues", TEXTS, nullable=False),
+    Column("tasks", TEXTS, nullable=False),
+    Column("slots", Json, nullable=False),
+    Column("started_at", TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("heartbeat_at", TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("left_behind", Integer, nullable=False, server_default=text("0")),
+    Column("stale_ends", Integer, nullable=False, server_default=text("0")),
+    Column("lease", Interval, nullable=False, server_default=text("'30 seconds'")),
+    Column("steady_since", TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("modules", Json(none_as_null=True)),
+    info={"rights": "SELECT, INSERT, UPDATE, DELETE"},
+)
 
 
 class Counts(NamedTuple):

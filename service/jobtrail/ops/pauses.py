@@ -6,17 +6,44 @@ A row that was written in psql counts as one of ours: a claim looks at the table
 import difflib
 import logging
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
 
-from sqlalchemy import text
+from sqlalchemy import Column, Table, Text, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from jobtrail.db.tables import TIME, metadata
 from jobtrail.errors import UnknownQueueError, UnknownTaskError
 from jobtrail.jobs.services import Services
-from jobtrail.records import Pause, PauseKind
 from jobtrail.task.storable import check
 
 log = logging.getLogger(__name__)
+
+PauseKind = Literal["queue", "task"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A queue or a task of which no job is started for now."""
+
+    kind: PauseKind
+    name: str
+    paused_at: datetime
+    paused_by: str
+    reason: str | None
+
+
+TABLE: Final = Table(
+    "pauses",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("paused_at", TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("paused_by", Text, nullable=False, server_default=text("session_user")),
+    Column("reason", Text),
+    info={"rights": "SELECT, INSERT, UPDATE, DELETE"},
+)
 
 # The update changes nothing: it makes the row that is there already the answer, in the same statement.
 _PUT: Final = text("""

@@ -1,15 +1,17 @@
 """The questions of `sql/`, asked from Python with the parameters, defaults and words of the files themselves."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from pydantic import Field
 from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,19 +27,18 @@ _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 def settle(defaults: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """A value for each parameter. Raises InvalidInputError with a pointer for each name or value that is refused."""
-    flaws = [flaw for name, value in given.items() for flaw in _flaws(name, value, defaults)]
+    flaws: list[FieldError] = []
+    for name, value in given.items():
+        if name not in defaults:
+            known = f"there is no such parameter; there are: {', '.join(defaults)}"
+            flaws.append(FieldError(step(name), known))
+        elif name == "limit" and not (_NUMBER.fullmatch(value) and 1 <= int(value) <= MOST_ROWS):
+            flaws.append(FieldError(step(name), f"a whole number from 1 to {MOST_ROWS}"))
+        else:
+            flaws += [flaw.under(step(name)) for flaw in check(value)]
     if flaws:
         raise InvalidInputError(flaws)
     return {**defaults, **given}
-
-
-def _flaws(name: str, value: str, known: Mapping[str, str]) -> list[FieldError]:
-    pointer = step(name)
-    if name not in known:
-        return [FieldError(pointer, f"there is no such parameter; there are: {', '.join(known)}")]
-    if name == "limit" and not (_NUMBER.fullmatch(value) and 1 <= int(value) <= MOST_ROWS):
-        return [FieldError(pointer, f"a whole number from 1 to {MOST_ROWS}")]
-    return [flaw.under(pointer) for flaw in check(value)]
 
 
 QUERY_CANCELED: Final = "57014"
@@ -46,8 +47,9 @@ QUERY_CANCELED: Final = "57014"
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """`default` and every given value are texts, as psql has them; the SQL casts them."""
+    """What a question can be narrowed by, as `?name=value`."""
 
+    # the default and every given value are texts, as psql has them; the SQL casts them
     name: str
     default: str
     description: str
@@ -55,22 +57,32 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`title` is the question, `note` what to know about its answer; `sql` refers to a parameter as `:'name'`; `file`
-    is the whole, for psql.
-    """
+    """Something an operator asks the database."""
 
+    # `sql` refers to a parameter as `:'name'`; `file` is the whole, for psql
     name: str
-    title: str
-    note: str
+    title: Annotated[str, Field(description="The question.")]
+    note: Annotated[str, Field(description="What to know about its answer.")]
     parameters: tuple[Parameter, ...]
     sql: str
-    file: str = ""
+    file: Annotated[str, Field(exclude=True)] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
+
+    def items(self) -> Sequence[dict[str, Any]]:
+        """The rows by column, for JSON."""
+        return [dict(zip(self.columns, map(json_value, row), strict=True)) for row in self.rows]
+
+
+def json_value(value: Any) -> Any:
+    """Numbers of any precision become JSON numbers."""
+    if not isinstance(value, Decimal):
+        return value
+    return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
 
 
 @cache
