@@ -1,6 +1,6 @@
 """Jobtrail's own claim and finish in a loop, two at a time, without a node: what is left to win in Python.
 
-`python -m benchmarks.bare` empties the database of DATABASE_URL.
+`python -m benchmarks.bare` drains the database of DATABASE_URL.
 """
 
 import asyncio

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from benchmarks.bare import GROUP
-from benchmarks.lab import HAS_PGQUEUER, Database, Figure, Lab, said
+from benchmarks.lab import HAS_PGQUEUER, Database, Figure, Lab
 
 FROM_CLAIM_TO_END = """
 SELECT count(*) FILTER (WHERE to_status = 'succeeded') / extract(epoch FROM
@@ -66,12 +66,12 @@ def by_peer(lab: Lab, database: Database, peer: str) -> dict[str, float]:
             stack.enter_context(prepared(lab, database))
             database.resume()
         process = stack.enter_context(lab.started(f"benchmarks.{peer}", str(lab.size.backlog), url=database.url))
-        assert said(process) == "begins\n", (lab.folder / "stderr").read_text()
+        assert lab.said(process) == "begins"
         before = lab.spent(database=database)
         assert process.stdin
         process.stdin.write("go\n")
         process.stdin.flush()
-        seconds, python = json.loads(said(process))
+        seconds, python = json.loads(lab.said(process))
         spent = lab.spent(database=database).per_job(before, lab.size.backlog)
     return {**spent, "rate": lab.size.backlog / seconds, "python": python / lab.size.backlog * 1e6}
 

@@ -45,7 +45,7 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "tiny": Size(2, 0.3, 4, 100, 2_000, 1_000),
+    "tiny": Size(1, 0.3, 4, 100, 2_000, 1_000),
     "default": Size(5, 4, 32, 20_000, 500_000, 200_000),
     "full": Size(7, 8, 32, 20_000, 10_000_000, 1_000_000),
 }
@@ -152,11 +152,18 @@ class Lab:
             process.terminate()
             process.communicate(timeout=60)
 
+    def said(self, process: subprocess.Popen[str]) -> str:
+        """The next line of its standard output; an assertion that there is one."""
+        assert process.stdout
+        line = process.stdout.readline()
+        assert line, (self.folder / "stderr").read_text()
+        return line.strip()
+
     @contextmanager
     def jobtrail(self, *words: str, url: str, **settings: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
         """`jobtrail serve` or `work`, and what it said once it was ready."""
         with self.started("jobtrail", *words, "--json", url=url, JOBTRAIL_PORT="0", **settings) as process:
-            yield process, json.loads(said(process))
+            yield process, json.loads(self.said(process))
 
     @contextmanager
     def app(self, name: str, url: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
@@ -177,9 +184,9 @@ class Lab:
         """What the client found; `then` is asked the moment the window is over, and gives `then`."""
         many, long = connections or self.size.connections, seconds or self.size.seconds
         with self.started("benchmarks.client", url, method, body, str(many), str(long)) as client:
-            assert said(client) == "ended\n", (self.folder / "stderr").read_text()
+            assert self.said(client) == "ended"
             found = then()
-            figures: dict[str, float] = json.loads(said(client))
+            figures: dict[str, float] = json.loads(self.said(client))
             client.wait()
         assert not figures["refused"], f"{url} refused {figures['refused']} of {figures['count']}"
         return {**figures, "then": found, "rate": figures["count"] / figures["seconds"]}
@@ -220,11 +227,6 @@ class Lab:
             f"PostgreSQL's own settings: {', '.join(told)}",
             f"sizes: {self.size}",
         )
-
-
-def said(process: subprocess.Popen[str]) -> str:
-    assert process.stdout
-    return process.stdout.readline()
 
 
 def _answers(port: int) -> bool:

@@ -19,7 +19,7 @@ def line(figure: Figure) -> str:
 
 
 def spread(values: Sequence[float], unit: str) -> str:
-    around = f" ({number(min(values))}–{number(max(values))})" if len(values) > 1 else ""
+    around = f" ({number(min(values))} to {number(max(values))})" if len(values) > 1 else ""
     return f"{number(statistics.median(values))}{' ' * (unit[:1] not in ('', '/'))}{unit}{around}"
 
 

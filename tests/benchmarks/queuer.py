@@ -1,4 +1,7 @@
-"""PgQueuer on the database of DATABASE_URL: an app that accepts, and `python -m benchmarks.queuer COUNT`, which drains."""
+"""PgQueuer on the database of DATABASE_URL: an app that accepts, and a backlog that is drained.
+
+python -m benchmarks.queuer COUNT
+"""
 
 import asyncio
 import os

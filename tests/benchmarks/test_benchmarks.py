@@ -17,7 +17,7 @@ TOP = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with embedded_server({}) as server:
+    with embedded_server() as server:
         yield Lab(server, tmp_path_factory.mktemp("lab"), SIZES["tiny"])
 
 
