@@ -67,8 +67,8 @@ floor: .venv-floor/made ## what another FastAPI could answer differently, on the
 chaos: .venv/dev  ## kill everything, in full size, and write what was left of it into docs/chaos.md (half an hour)
 	PYTHONPATH=tests:tests/verification $(BIN)/python -m chaos --page
 
-bench: .venv/bench ## what it costs, beside FastAPI without it and PgQueuer; SIZE=tiny, default or full, MEASURE=http
-	PYTHONPATH=tests $(BIN)/python -m benchmarks --size $(SIZE)$(MEASURE:%= %)
+bench: .venv/bench ## what it costs, beside FastAPI without it and PgQueuer; SIZE=tiny|default|full ARGS="http drain"
+	PYTHONPATH=tests $(BIN)/python -m benchmarks --size $(SIZE) $(ARGS)
 
 mutants: .venv/dev ## break the promise in thirteen ways, and see its tests go red for each
 	$(PYTEST) -m '' -rP tests/verification/mutants

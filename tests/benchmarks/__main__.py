@@ -7,11 +7,16 @@ from pathlib import Path
 
 from benchmarks import page
 from benchmarks.drains import drain
-from benchmarks.lab import SIZES, Figure, Lab
+from benchmarks.growth import auditor, growth, pending
+from benchmarks.lab import SERVER, SIZES, Figure, Lab
+from benchmarks.reads import batch, job, lists, purge
 from benchmarks.submits import endpoint, http
+from benchmarks.traced import calls
+from benchmarks.waits import idle, start
 from jobtrail.testing.server import embedded_server
 
-MEASURES: dict[str, Callable[[Lab], Iterable[Figure]]] = {each.__name__: each for each in (http, endpoint, drain)}
+ALL = (http, endpoint, drain, start, job, batch, lists, purge, growth, pending, auditor, idle, calls)
+MEASURES: dict[str, Callable[[Lab], Iterable[Figure]]] = {each.__name__: each for each in ALL}
 
 
 def main() -> None:
@@ -24,12 +29,16 @@ def main() -> None:
     if unknown := set(given.measures) - set(MEASURES):
         parser.error(f"no such measure: {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
     size = SIZES[given.size]._replace(**({"rounds": given.rounds} if given.rounds else {}))
-    with embedded_server({}) as server, tempfile.TemporaryDirectory() as folder:
+    with embedded_server(SERVER) as server, tempfile.TemporaryDirectory() as folder:
         lab = Lab(server, Path(folder), size)
-        print("\n".join(lab.setting()), flush=True)
+        setting = "".join(f"- {each}\n" for each in lab.setting())
+        print(setting, flush=True)
         for name in given.measures or MEASURES:
             figures = list(MEASURES[name](lab))
-            print(f"\n{page.table(figures)}", flush=True)
+            print(page.table(figures), flush=True)
+            if given.page:
+                page.replace("setting", setting)
+                page.write(name, figures, f"`make bench ARGS={name} SIZE={given.size}`, {size.rounds} rounds.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A backlog of pending jobs, from the first claim to the last recorded end."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -10,20 +11,20 @@ from benchmarks.lab import HAS_PGQUEUER, Database, Figure, Lab
 
 FROM_CLAIM_TO_END = """
 SELECT count(*) FILTER (WHERE to_status = 'succeeded') / extract(epoch FROM
-       max(at) FILTER (WHERE to_status = 'succeeded') - min(at) FILTER (WHERE to_status = 'running'))::float8
+       max(at) FILTER (WHERE to_status = 'succeeded') - min(at) FILTER (WHERE to_status = 'running'))::float8,
+       count(*) FILTER (WHERE to_status = 'succeeded')
   FROM jobtrail.transitions WHERE at > %s
 """
-SLOTS = (200, 1000)
-NODES = (2, 4)
+SLOTS = 200
 
 
 def drain(lab: Lab) -> Iterator[Figure]:
     """By `jobtrail work`."""
     with ExitStack() as stack:
         database = stack.enter_context(lab.database("drain"))
-        ways = {f"{slots} slots": partial(worked, lab, database, slots) for slots in SLOTS}
-        ways |= {f"{nodes} nodes": partial(worked, lab, database, SLOTS[0], nodes) for nodes in NODES}
-        ways["stale"] = partial(worked, lab, database, SLOTS[0], analyzed=False)
+        ways = {f"{slots} slots": partial(worked, lab, database, slots) for slots in lab.size.slots}
+        ways |= {f"{nodes} nodes": partial(worked, lab, database, SLOTS, nodes) for nodes in lab.size.nodes}
+        ways["stale"] = partial(worked, lab, database, SLOTS, analyzed=False)
         ways["bare"] = partial(by_peer, lab, database, "bare")
         if HAS_PGQUEUER:
             theirs = stack.enter_context(lab.database("drain_pgqueuer", migrated=False))
@@ -32,31 +33,41 @@ def drain(lab: Lab) -> Iterator[Figure]:
     bare = f"our claim and finish in a bare loop, groups of {GROUP}"
     peers = {"pgqueuer": "PgQueuer", "bare": bare}
     for name in (each for each in found if each not in peers):
-        text = "200 slots, statistics of an empty table" if name == "stale" else name
+        text = f"{SLOTS} slots, statistics of an empty table" if name == "stale" else name
         for peer in (each for each in peers if each in found):
             beside = (peers[peer], found[peer])
             yield Figure(f"drain, {text}", "/s", found[name]["rate"], beside[0], beside[1]["rate"])
-            if name == "200 slots":
+            if name == f"{SLOTS} slots":
                 for part, what in (("python", "Python"), ("postgres", "PostgreSQL")):
                     yield Figure(f"{what} per drained job", "µs", found[name][part], beside[0], beside[1][part])
-    yield Figure("WAL per drained job", "bytes", found["200 slots"]["wal"])
+    yield Figure("WAL per drained job", "bytes", found[f"{SLOTS} slots"]["wal"])
 
 
-def worked(lab: Lab, database: Database, slots: int, nodes: int = 1, *, analyzed: bool = True) -> dict[str, float]:
+def worked(
+    lab: Lab, database: Database, slots: int = SLOTS, nodes: int = 1, *, analyzed: bool = True, kept: bool = False,
+    pending: int = 0,
+) -> dict[str, float]:  # fmt: skip
     """New processes each time; what they need to start is not counted.
 
-    `analyzed`: as autovacuum does within a minute; otherwise PostgreSQL believes in an empty table.
+    `analyzed`: as autovacuum does within a minute; otherwise PostgreSQL believes in an empty table. `kept` rows stay.
+    With `pending`, so many wait when it begins, and it is looked at for some seconds.
     """
-    database.empty()
+    if not kept:
+        database.empty()
     with ExitStack() as stack:
         words = ("work", "--slots", str(slots))
         processes = [stack.enter_context(lab.jobtrail(*words, url=database.url))[0] for _ in range(nodes)]
-        with prepared(lab, database, analyzed=analyzed):
-            began, before = database.value("SELECT clock_timestamp()"), lab.spent(*processes, database=database)
+        with prepared(lab, database, analyzed=analyzed, pending=pending):
+            began, before = database.now(), lab.spent(*processes, database=database)
             database.resume()
-            database.settle()
-        spent = lab.spent(*processes, database=database).per_job(before, lab.size.backlog)
-    return {"rate": database.value(FROM_CLAIM_TO_END, began), **spent}
+            if pending:
+                time.sleep(lab.size.seconds)
+            else:
+                database.settle()
+                assert database.succeeded(began) == lab.size.backlog
+            after = lab.spent(*processes, database=database)
+            rate, done = database.sql.execute(FROM_CLAIM_TO_END, [began]).fetchone() or (0, 0)
+    return {"rate": rate or 0.0, **after.per_job(before, done)}
 
 
 def by_peer(lab: Lab, database: Database, peer: str) -> dict[str, float]:
@@ -77,12 +88,13 @@ def by_peer(lab: Lab, database: Database, peer: str) -> dict[str, float]:
 
 
 @contextmanager
-def prepared(lab: Lab, database: Database, *, analyzed: bool = True) -> Iterator[None]:
-    """The backlog, which nothing claims until the queue is resumed."""
+def prepared(lab: Lab, database: Database, *, analyzed: bool = True, pending: int = 0) -> Iterator[None]:
+    """The backlog, which nothing claims until the queue is resumed; `pending` is how many there are together."""
     if not analyzed:
         database.sql.execute("ANALYZE jobtrail.jobs, jobtrail.transitions")
     database.pause()
-    database.prepare(lab.size.backlog)
+    waiting = database.value("SELECT count(*) FROM jobtrail.jobs WHERE status = 'pending'") if pending else 0
+    database.prepare(max(pending - waiting, 0) if pending else lab.size.backlog)
     if analyzed:
         database.sql.execute("ANALYZE jobtrail.jobs, jobtrail.transitions")
     database.sql.execute("CHECKPOINT")

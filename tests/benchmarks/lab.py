@@ -11,20 +11,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from http.client import HTTPConnection
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from jobtrail.db.embedded import EmbeddedPostgres
 from support.servers import environment
 
 TOP = Path(__file__).parents[2]
 HAS_PGQUEUER = find_spec("pgqueuer") is not None
+SERVER = {"shared_preload_libraries": "pg_stat_statements"}
+"""PostgreSQL's own durability; what the extension costs, it costs all of them."""
+
 BODY = '{"task":"noop","args":{"a":1}}'
 PREPARED = """
 INSERT INTO jobtrail.jobs (id, task, queue, args, trace_id)
@@ -33,8 +39,34 @@ SELECT id, 'noop', 'default', '{{"a": 1}}', replace(id::text, '-', '')
 """
 
 
+FINISHED = """
+INSERT INTO jobtrail.jobs (id, task, queue, args, status, result, error, trace_id, tags, attempt, node_id, seq,
+    moved_by, move_reason, created_at, run_at, started_at, finished_at, ttl, ttl_failed, expires_at)
+SELECT id, 'noop', 'default', '{{"a": 1}}', CASE WHEN is_bad THEN 'failed' ELSE 'succeeded' END,
+       CASE WHEN NOT is_bad THEN '{{"ok": 1}}'::jsonb END, CASE WHEN is_bad THEN '{{"type": "ValueError"}}'::jsonb END,
+       replace(id::text, '-', ''), CASE WHEN is_bad THEN '{{rare}}' ELSE '{{}}' END::text[], 1, gen_random_uuid(), 3,
+       'node', 'ended', at, at, at, at, '7 days', '7 days', at + interval '{kept}'
+  FROM (SELECT uuidv7(at - clock_timestamp()) AS id, at, number % 100 = 0 AS is_bad
+          FROM (SELECT number, clock_timestamp() - interval '6 days' * (1 - number / {count}.0) AS at
+                  FROM generate_series(1, {count}) AS number) AS numbered) AS ended
+"""
+MOVED = """
+INSERT INTO jobtrail.transitions (job_id, seq, attempt, from_status, to_status, at, actor, reason, trace_id, task)
+SELECT j.id, m.seq, j.attempt, m.before, coalesce(m.after, j.status), j.created_at, 'node', 'moved', j.trace_id, j.task
+  FROM jobtrail.jobs j CROSS JOIN (VALUES (1, NULL, 'pending'), (2, 'pending', 'running'), (3, 'running', NULL))
+       AS m(seq, before, after)
+"""
+UNFINISHED = """
+SELECT EXISTS (SELECT FROM jobtrail.jobs WHERE status = 'pending')
+    OR EXISTS (SELECT FROM jobtrail.jobs WHERE status = 'running')
+"""
+SUCCEEDED = "SELECT count(*) FROM jobtrail.transitions WHERE to_status = 'succeeded' AND at > %s"
+
+
 class Size(NamedTuple):
-    """`rounds` of each way in turn; `seconds` of load; a `backlog` to drain; up to `finished` and `pending` rows."""
+    """`rounds` of each way in turn; `seconds` of load, `opened` of them with a query that stays open; a `backlog` to
+    drain with so many `slots` and `nodes`; up to `finished` and `pending` rows; `singles` jobs one after the other.
+    """
 
     rounds: int
     seconds: float
@@ -42,12 +74,16 @@ class Size(NamedTuple):
     backlog: int
     finished: int
     pending: int
+    opened: float
+    singles: int
+    slots: Sequence[int] = (200, 1000)
+    nodes: Sequence[int] = (2, 4)
 
 
 SIZES = {
-    "tiny": Size(1, 0.3, 4, 100, 2_000, 1_000),
-    "default": Size(5, 4, 32, 20_000, 500_000, 200_000),
-    "full": Size(7, 8, 32, 20_000, 10_000_000, 1_000_000),
+    "tiny": Size(1, 0.3, 4, 100, 2_000, 1_000, 0.3, 3, (200,), (2,)),
+    "default": Size(5, 4, 32, 20_000, 500_000, 200_000, 20, 100),
+    "full": Size(7, 8, 32, 20_000, 10_000_000, 1_000_000, 60, 300),
 }
 
 
@@ -72,6 +108,9 @@ class Figure:
     ours: Sequence[float]
     beside: str = ""
     theirs: Sequence[float] = ()
+    curve: str = ""
+    """The picture in which this is a point, at `x`."""
+    x: float = 0
 
     @property
     def ratio(self) -> float | None:
@@ -80,7 +119,6 @@ class Figure:
 
 @dataclass(frozen=True)
 class Database:
-    name: str
     url: str
     sql: psycopg.Connection[Any] = field(repr=False)
 
@@ -91,11 +129,30 @@ class Database:
         """Pending jobs, as clients would have submitted them."""
         self.sql.execute(PREPARED.format(count=count))
 
+    def fill(self, count: int, kept: str = "7 days") -> None:
+        """Finished jobs of the last days and their history, as if they had been run; each hundredth has failed."""
+        if count:
+            with self._unguarded():
+                self.sql.execute(FINISHED.format(count=count, kept=kept))
+                self.sql.execute(MOVED)
+        self.sql.execute("VACUUM ANALYZE jobtrail.jobs, jobtrail.transitions")
+        self.sql.execute("CHECKPOINT")
+
     def empty(self) -> None:
-        for table in ("jobs", "transitions"):
-            self.sql.execute(f"ALTER TABLE jobtrail.{table} DISABLE TRIGGER USER")
-            self.sql.execute(f"TRUNCATE jobtrail.{table}")
-            self.sql.execute(f"ALTER TABLE jobtrail.{table} ENABLE TRIGGER USER")
+        with self._unguarded():
+            self.sql.execute("TRUNCATE jobtrail.jobs, jobtrail.transitions")
+
+    @contextmanager
+    def _unguarded(self) -> Iterator[None]:
+        for word in ("DISABLE", "ENABLE"):
+            for table in ("jobs", "transitions"):
+                self.sql.execute(f"ALTER TABLE jobtrail.{table} {word} TRIGGER USER")
+            if word == "DISABLE":
+                yield
+
+    def now(self) -> datetime:
+        found: datetime = self.value("SELECT clock_timestamp()")
+        return found
 
     def pause(self) -> None:
         self.sql.execute("INSERT INTO jobtrail.pauses (kind, name) VALUES ('queue', 'default')")
@@ -104,13 +161,12 @@ class Database:
         self.sql.execute("DELETE FROM jobtrail.pauses")
 
     def settle(self) -> None:
-        """Wait until no job is left to run, which all have to have succeeded."""
-        while self.value("SELECT EXISTS (SELECT FROM jobtrail.jobs WHERE status IN ('pending', 'running'))"):
+        """Wait until no job is left to run."""
+        while self.value(UNFINISHED):
             time.sleep(0.05)
-        assert not self.value("SELECT EXISTS (SELECT FROM jobtrail.jobs WHERE status IN ('failed', 'cancelled'))")
 
-    def succeeded(self) -> int:
-        return int(self.value("SELECT count(*) FROM jobtrail.transitions WHERE to_status = 'succeeded'"))
+    def succeeded(self, since: datetime) -> int:
+        return int(self.value(SUCCEEDED, since))
 
 
 @dataclass
@@ -122,16 +178,22 @@ class Lab:
     @contextmanager
     def database(self, name: str, *, migrated: bool = True) -> Iterator[Database]:
         with psycopg.connect(self.server.url, autocommit=True) as admin:
-            admin.execute(f"CREATE DATABASE {name}")
-            url = make_conninfo(self.server.url, dbname=name)
-            host = psycopg.conninfo.conninfo_to_dict(url)["host"]
-            url = f"postgresql://postgres@/{name}?host={host}&port=5432"
-            if migrated:
-                command = [sys.executable, "-m", "jobtrail", "migrate"]
-                subprocess.run(command, cwd=self.folder, env=self.environ(url), check=True, stdout=subprocess.DEVNULL)
-            with psycopg.connect(url, autocommit=True) as connection:
-                yield Database(name, url, connection)
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE {self._migrated if migrated else 'template0'}")
+            with psycopg.connect(self._url(name), autocommit=True) as connection:
+                yield Database(self._url(name), connection)
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @cached_property
+    def _migrated(self) -> str:
+        with psycopg.connect(self.server.url, autocommit=True) as admin:
+            admin.execute("CREATE DATABASE migrated")
+        command = [sys.executable, "-m", "jobtrail", "migrate"]
+        environ = self.environ(self._url("migrated"))
+        subprocess.run(command, cwd=self.folder, env=environ, check=True, stdout=subprocess.DEVNULL)
+        return "migrated"
+
+    def _url(self, name: str) -> str:
+        return self.server.url.replace("/jobtrail?", f"/{name}?")
 
     def environ(self, url: str = "", **more: str) -> dict[str, str]:
         own = {"PYTHONPATH": f"{TOP / 'service'}:{TOP / 'tests'}", "PYTHONWARNINGS": "ignore"}
@@ -227,6 +289,19 @@ class Lab:
             f"PostgreSQL's own settings: {', '.join(told)}",
             f"sizes: {self.size}",
         )
+
+
+def asked(method: str, url: str, body: str | None = None) -> Any:
+    """The answer, which has to be a success, of a single request."""
+    at = urlsplit(url)
+    connection = HTTPConnection(at.netloc)
+    headers = {"Content-Type": "application/json"} if body else {}
+    connection.request(method, f"{at.path}?{at.query}".rstrip("?"), body, headers)
+    answer = connection.getresponse()
+    said = answer.read()
+    connection.close()
+    assert answer.status < 300, said
+    return json.loads(said)
 
 
 def _answers(port: int) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from subprocess import Popen
+from typing import Any
 
 from benchmarks.lab import HAS_PGQUEUER, Database, Figure, Lab
 
@@ -74,15 +75,16 @@ def measured(lab: Lab, ways: dict[str, Callable[..., dict[str, float]]]) -> dict
 def whole_jobs(lab: Lab, database: Database, url: str, serve: Popen[str], seconds: float = 0) -> dict[str, float]:
     """What is recorded after the window is not counted, but what it costs is."""
     database.settle()
-    before, done = lab.spent(serve, database=database), database.succeeded()
-    load = lab.load(url, seconds=seconds, then=database.succeeded)
+    began, before = database.now(), lab.spent(serve, database=database)
+    load = lab.load(url, seconds=seconds, then=partial(database.succeeded, began))
     database.settle()
-    whole, accepted = load["then"] - done, database.succeeded() - done
-    spent = lab.spent(serve, database=database).per_job(before, accepted)
-    return {**load, **spent, "whole": whole / load["seconds"], "share": whole / load["count"]}
+    after, ended = lab.spent(serve, database=database), database.succeeded(began)
+    assert ended >= load["count"], f"of {load['count']} accepted jobs {ended} have succeeded"
+    whole = {"whole": load["then"] / load["seconds"], "share": load["then"] / load["count"]}
+    return {**load, **after.per_job(before, ended), **whole}
 
 
-def answers(lab: Lab, url: str, server: Popen[str], seconds: float = 0) -> dict[str, float]:
+def answers(lab: Lab, url: str, server: Popen[str], **request: Any) -> dict[str, float]:
     before = lab.spent(server)
-    load = lab.load(url, seconds=seconds)
+    load = lab.load(url, **request)
     return {**load, **lab.spent(server).per_job(before, load["count"])}
