@@ -5,6 +5,8 @@ import json
 import shutil
 import ssl
 import subprocess
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -50,8 +52,13 @@ async def test_an_older_revision_names_the_command(bare: Command, empty_url: str
         shutil.copytree(TOP / name, newer / name, ignore=shutil.ignore_patterns("__pycache__"))
     script = "revision = 'next'\ndown_revision = {}\n\ndef upgrade():\n    pass\n\ndef downgrade():\n    pass\n"
     (newer / "migrations" / "versions" / "2099-01-01-0000_next.py").write_text(script.format(json.dumps(head())))
+    environ = bare.environ(PYTHONPATH=str(newer / "service"), JOBTRAIL_DATABASE_URL=empty_url)
     listed, doctor, migrated = [
-        await ended(await bare.start(*words, package=newer, JOBTRAIL_DATABASE_URL=empty_url))
+        await ended(
+            await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "jobtrail", *words, cwd=tmp_path, env=environ, stdout=PIPE, stderr=PIPE
+            )
+        )
         for words in (("ls",), ("doctor", "--json"), ("migrate", "--json"))
     ]
     told = "JOBTRAIL_DATABASE_URL: the database has an older revision of the schema: run `jobtrail migrate`"
