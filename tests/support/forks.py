@@ -188,14 +188,14 @@ def serve(path: str) -> None:
 
 
 def _import_all() -> None:
-    for name in ("jobtrail.cli", "jobtrail.demo", "jobtrail.worker", "jobtrail.embed"):
+    for name in ("jobtrail.cli", "jobtrail.worker", "jobtrail.embed"):
         package = importlib.import_module(name)
         for each in pkgutil.walk_packages(package.__path__, f"{name}."):
             importlib.import_module(each.name)
     for name in (
-        "jobtrail.app", "alembic.command", "asyncpg", "httptools", "sqlalchemy.dialects.postgresql.asyncpg",
-        "uvicorn.main", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl",
-        "uvicorn.protocols.websockets.auto", "uvloop",
+        "jobtrail.app", "aiosmtpd.smtp", "alembic.command", "asyncpg", "httptools", "httpx", "uvicorn.lifespan.on",
+        "uvicorn.main", "uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.websockets.auto", "uvloop",
+        "sqlalchemy.dialects.postgresql.asyncpg",
     ):  # fmt: skip
         importlib.import_module(name)
 
