@@ -16,6 +16,7 @@ import pytest
 
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.programs import installed_programs
+from support import forks
 from support.demo import Demo, answers, demo_folder, free_port
 from support.readme import Block, Shell, blocks, differences, last_json, table
 from support.servers import environment
@@ -43,8 +44,11 @@ def folder() -> Iterator[Path]:
             (folder / name).symlink_to(TOP / name)
         programs = folder / ".venv" / "bin"
         programs.mkdir(parents=True)
+        (folder / "client.py").write_text(forks.CLIENT)
+        quick = f"{sys.executable} -IS {folder}/client.py {forks.address()}"
         for name in ("jobtrail", "alembic", "uvicorn", "aiosmtpd", "pytest"):
-            (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} -m {name} "$@"\n')
+            python = sys.executable if name == "pytest" else quick
+            (programs / name).write_text(f'#!/bin/sh\nexec {python} -m {name} "$@"\n')
             (programs / name).chmod(0o755)
         for block in BLOCKS:
             if block.language == "python":
