@@ -14,9 +14,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.migrate import head
 from support.command import TOP, Command, ended
+from support.embedded import used_before
 from support.servers import reachable_folder
 from support.world import Place
 
@@ -84,10 +84,8 @@ async def test_url_is_what_psql_takes(jobtrail: Command, place: Place) -> None:
 def standby() -> Iterator[str]:
     """The URL of a server that waits for a primary which never comes."""
     with reachable_folder() as folder:
-        server = EmbeddedPostgres(folder)
-        server.start()
-        server.stop()
-        (folder / "data" / "standby.signal").touch()
+        server = used_before(folder / "standby")
+        (server.folder / "data" / "standby.signal").touch()
         try:
             yield server.start()
         finally:

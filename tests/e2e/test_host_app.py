@@ -18,7 +18,7 @@ from jobtrail.db.url import normalize
 from jobtrail.demo.tour import catch
 from support import forks
 from support.demo import free_port
-from support.embedded import postmaster_of
+from support.embedded import postmaster_of, used_before
 from support.readme import blocks
 from support.servers import environment
 from support.until import until
@@ -45,7 +45,7 @@ class App:
 @pytest.fixture
 async def server(folder: Path) -> AsyncIterator[EmbeddedPostgres]:
     """Of this test alone, which stops it."""
-    running = EmbeddedPostgres(folder / "postgres")
+    running = used_before(folder / "postgres")
     url = await asyncio.to_thread(running.start)
     await migrate(normalize(url).sqlalchemy)
     connection = await asyncpg.connect(url)

@@ -34,7 +34,7 @@ PIPE: Final = asyncio.subprocess.PIPE
 ADDRESS: Final = "JOBTRAIL_TESTS_FORK_AT"
 """Of the environment: the socket that a process which started this one has for both."""
 
-CLIENT: Final = """\
+_CLIENT: Final = """\
 import json, os, signal, socket, sys
 line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 line.connect(sys.argv[1])
@@ -48,7 +48,6 @@ if code < 0:
     os.kill(os.getpid(), -code)
 os._exit(code)
 """
-"""A program for a shell: `python -IS CLIENT SOCKET WORDS…`. It passes on signals and the exit code."""
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -75,6 +74,13 @@ def address() -> str:
     for each in (server.stdin, server.stdout):
         atexit.register(each.close)
     return path
+
+
+def quick() -> list[str]:
+    """How the command of a program begins, in place of `python`, for a shell and for who waits without a loop. It is a
+    process between, which passes on signals and the exit code.
+    """
+    return [sys.executable, "-IS", "-c", _CLIENT, address()]
 
 
 class Process:
@@ -193,7 +199,7 @@ def _import_all() -> None:
         for each in pkgutil.walk_packages(package.__path__, f"{name}."):
             importlib.import_module(each.name)
     for name in (
-        "jobtrail.app", "aiosmtpd.smtp", "alembic.command", "asyncpg", "httptools", "httpx", "uvicorn.lifespan.on",
+        "jobtrail.app", "aiosmtpd.smtp", "alembic.config", "asyncpg", "httptools", "httpx", "uvicorn.lifespan.on",
         "uvicorn.main", "uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.websockets.auto", "uvloop",
         "sqlalchemy.dialects.postgresql.asyncpg",
     ):  # fmt: skip
