@@ -11,7 +11,7 @@ from jobtrail.settings import PREFIX
 from support import forks, world
 from support.bouncer import pgbouncer
 
-_LONGEST = {"verification", "e2e", "demo", "cli", "test_readme.py"}
+_LONGEST = {"verification", "e2e", "embedded", "types", "test_readme.py"}
 _SERVER = pytest.StashKey[EmbeddedPostgres]()
 
 
