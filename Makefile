@@ -31,7 +31,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SIZE ?= default
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-system test-pgbouncer test-floor verify system pgbouncer floor chaos bench mutants check format pictures clean
+.PHONY: help run test test-all test-system test-pgbouncer test-floor verify system pgbouncer floor chaos bench mutants check format pictures clean
 
 help:            ## what can be made
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -39,9 +39,11 @@ help:            ## what can be made
 run: .venv/run    ## the service with sample jobs, on an embedded PostgreSQL, until Ctrl-C
 	@exec $(BIN)/jobtrail demo
 
-test: .venv/dev   ## every test; then some on the system's PostgreSQL and PgBouncer if it has them, and on the oldest FastAPI
+test: .venv/dev   ## every test; beside it some on the system's PostgreSQL and PgBouncer if it has them, and on the oldest FastAPI
+	$(MAKE) --jobs=4 test-all test-system test-pgbouncer test-floor
+
+test-all: .venv/dev
 	$(PYTEST) $(PARALLEL)
-	$(MAKE) --jobs=3 test-system test-pgbouncer test-floor
 
 test-system: .venv/dev
 	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then $(MAKE) system ON_THE_SYSTEM="$(FIRST_ON_THE_SYSTEM)"; fi

@@ -8,10 +8,10 @@ import pytest
 
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.settings import PREFIX
-from support import world
+from support import forks, world
 from support.bouncer import pgbouncer
 
-_LONGEST = {"verification", "e2e", "demo", "cli", "test_readme.py"}
+_LONGEST = {"verification", "e2e", "embedded", "types", "test_readme.py"}
 _SERVER = pytest.StashKey[EmbeddedPostgres]()
 
 
@@ -35,8 +35,14 @@ def _server_of(config: pytest.Config) -> EmbeddedPostgres:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """All workers of a parallel run share one server, which the process that started them stops."""
+    """All workers of a parallel run share one server, and one process to fork from; who started them stops both."""
     node.workerinput["postgres"] = str(_server_of(node.config).folder)
+    node.workerinput["forks"] = forks.address()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if shared := getattr(config, "workerinput", {}).get("forks"):
+        os.environ[forks.ADDRESS] = shared
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

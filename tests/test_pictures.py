@@ -15,7 +15,6 @@ import pytest
 from jobtrail.cli.jobs import MOVES as HEADS
 from jobtrail.demo.tour import lines_of
 from jobtrail.status import Status
-from support.command import _environment
 from support.rows import in_status
 from support.servers import environment
 from support.world import Place
@@ -53,7 +52,7 @@ async def test_they_have_the_form_that_the_script_gives_today(place: Place, tmp_
 def draw(folder: Path, **settings: str) -> tuple[dict[str, str], str]:
     """Titles by name, and a picture of `jobtrail ls`."""
     command = [sys.executable, "-c", DRAW, str(folder)]
-    environ = {**_environment(settings), "PYTHONPATH": f"{TOP / 'service'}:{PICTURES}"}
+    environ = environment(**settings, PYTHONPATH=f"{TOP / 'service'}:{PICTURES}")
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     named, drawn = json.loads(done.stdout)

@@ -6,6 +6,7 @@ Of the addresses only the ports and the database are changed.
 import asyncio
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ import pytest
 
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.programs import installed_programs
+from support import forks
 from support.demo import Demo, answers, demo_folder, free_port
+from support.embedded import used_before
 from support.readme import Block, Shell, blocks, differences, last_json, table
 from support.servers import environment
 from support.until import until
@@ -39,12 +42,14 @@ cat work.log; kill -TERM $working; wait $working; echo "stopped with $?"
 def folder() -> Iterator[Path]:
     """What a reader has: a checkout with its virtual environment, and the modules that the README writes."""
     with demo_folder() as folder:
+        used_before(folder / "postgres")
         for name in ("alembic.ini", "migrations", "service"):
             (folder / name).symlink_to(TOP / name)
         programs = folder / ".venv" / "bin"
         programs.mkdir(parents=True)
         for name in ("jobtrail", "alembic", "uvicorn", "aiosmtpd", "pytest"):
-            (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} -m {name} "$@"\n')
+            python = sys.executable if name == "pytest" else shlex.join(forks.quick())
+            (programs / name).write_text(f'#!/bin/sh\nexec {python} -m {name} "$@"\n')
             (programs / name).chmod(0o755)
         for block in BLOCKS:
             if block.language == "python":

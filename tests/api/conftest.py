@@ -8,11 +8,19 @@ from support.service import Service, client_of, idle, working
 from support.world import Place, services_at
 
 
-@pytest.fixture
-async def service(place: Place) -> AsyncIterator[Service]:
-    """Without a node: jobs stay pending."""
-    async with idle(place) as made:
+@pytest.fixture(scope="session")
+async def kept_service(kept_place: Place) -> AsyncIterator[Service]:
+    """Its routes take a tenth of a second to make."""
+    async with idle(kept_place) as made:
         yield made
+
+
+@pytest.fixture
+def service(place: Place, kept_service: Service) -> Service:  # noqa: ARG001 - the database is empty
+    """Without a node: jobs stay pending."""
+    kept_service.launched.clear()
+    kept_service.accepting = True
+    return kept_service
 
 
 @pytest.fixture

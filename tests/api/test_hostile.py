@@ -110,6 +110,11 @@ async def caller(service: Service) -> Caller:
     return Caller(service)
 
 
+def pairs(names: list[str], *, whole: bool) -> Iterator[tuple[str, str]]:
+    """Each name with each text; else each text once."""
+    yield from itertools.product(names, TEXTS) if whole else zip(itertools.cycle(names), TEXTS, strict=False)
+
+
 def bodies(path: str) -> Iterator[bytes]:
     """One thing wrong at a time."""
     yield from RAW
@@ -138,7 +143,7 @@ async def test_bodies(caller: Caller, service: Service, method: str, path: str) 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/audit/slowest_jobs", "/v1/jobs/{}", "/health"])
 async def test_queries(caller: Caller, service: Service, path: str) -> None:
     path = path.format((await service.submitted())["id"])
-    for name, text in itertools.product(FILTERS, TEXTS):
+    for name, text in pairs(FILTERS, whole=path == "/v1/jobs"):
         await caller.send("GET", path, query=name.encode() + b"=" + percent(text))
     for query in (b"\xff", b"=", b"&&&", b"%f", b"=%00", b"a=\xc3\xa4", b"?" * 100, b"&".join([b"tag=a"] * 2000)):
         await caller.send("GET", path, query=query)
@@ -158,10 +163,11 @@ async def test_paths(caller: Caller, service: Service) -> None:
 async def test_headers(caller: Caller, service: Service) -> None:
     job = f"/v1/jobs/{(await service.submitted())['id']}"
     calls = [("POST", "/v1/jobs", b'{"task":"noop"}'), ("GET", job, b""), ("PATCH", job, b"{}")]
-    for (method, path, body), name, text in itertools.product(calls, HEADERS, TEXTS):
-        header = (name.encode(), text.encode("latin-1", errors="replace"))
-        rest = [] if name == "content-type" else [(b"content-type", b"application/json")]
-        await caller.send(method, path, headers=[header, *rest], body=body)
-        if method == "POST":
-            await caller.send(method, path, headers=[header, *rest, header], body=body)
+    for method, path, body in calls:
+        for name, text in pairs(HEADERS, whole=method == "POST"):
+            header = (name.encode(), text.encode("latin-1", errors="replace"))
+            rest = [] if name == "content-type" else [(b"content-type", b"application/json")]
+            await caller.send(method, path, headers=[header, *rest], body=body)
+            if method == "POST":
+                await caller.send(method, path, headers=[header, *rest, header], body=body)
     assert {200, 202, 412, 415, 422} <= set(caller.statuses)

@@ -27,9 +27,9 @@ class Told(NoAuth):
         return Caller(request.headers["name"], frozenset(scopes))
 
 
-@pytest.fixture
-async def service(place: Place) -> AsyncIterator[Service]:
-    made = Service(services_at(place), access=Told())
+@pytest.fixture(scope="module")
+async def kept_service(kept_place: Place) -> AsyncIterator[Service]:
+    made = Service(services_at(kept_place), access=Told())
     install(made.app, made.context)
     async with made.client:
         yield made

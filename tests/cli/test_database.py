@@ -5,6 +5,8 @@ import json
 import shutil
 import ssl
 import subprocess
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +14,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.migrate import head
 from support.command import TOP, Command, ended
+from support.embedded import used_before
 from support.servers import reachable_folder
 from support.world import Place
 
@@ -50,8 +52,13 @@ async def test_an_older_revision_names_the_command(bare: Command, empty_url: str
         shutil.copytree(TOP / name, newer / name, ignore=shutil.ignore_patterns("__pycache__"))
     script = "revision = 'next'\ndown_revision = {}\n\ndef upgrade():\n    pass\n\ndef downgrade():\n    pass\n"
     (newer / "migrations" / "versions" / "2099-01-01-0000_next.py").write_text(script.format(json.dumps(head())))
+    environ = bare.environ(PYTHONPATH=str(newer / "service"), JOBTRAIL_DATABASE_URL=empty_url)
     listed, doctor, migrated = [
-        await ended(await bare.start(*words, package=newer, JOBTRAIL_DATABASE_URL=empty_url))
+        await ended(
+            await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "jobtrail", *words, cwd=tmp_path, env=environ, stdout=PIPE, stderr=PIPE
+            )
+        )
         for words in (("ls",), ("doctor", "--json"), ("migrate", "--json"))
     ]
     told = "JOBTRAIL_DATABASE_URL: the database has an older revision of the schema: run `jobtrail migrate`"
@@ -77,10 +84,8 @@ async def test_url_is_what_psql_takes(jobtrail: Command, place: Place) -> None:
 def standby() -> Iterator[str]:
     """The URL of a server that waits for a primary which never comes."""
     with reachable_folder() as folder:
-        server = EmbeddedPostgres(folder)
-        server.start()
-        server.stop()
-        (folder / "data" / "standby.signal").touch()
+        server = used_before(folder / "standby")
+        (server.folder / "data" / "standby.signal").touch()
         try:
             yield server.start()
         finally:

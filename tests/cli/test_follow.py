@@ -13,8 +13,7 @@ import pytest
 
 from jobtrail.status import Status
 from support import rows
-from support.command import Command, ended
-from support.terminal import terminal
+from support.command import Command, ended, terminal
 from support.until import until
 from support.world import Place
 

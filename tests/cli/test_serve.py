@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.command import Command, Forks, ended
+from support.command import Command, ended
 from support.embedded import servers_in
 from support.served import CHECKOUT, Served
 from support.until import until
@@ -61,9 +61,9 @@ async def test_a_second_signal_does_not_wait_and_loses_nothing(folder: Path, pla
     assert last["from_status"] == "running"
 
 
-async def test_the_embedded_database_lives_with_its_users(forked: Forks, folder: Path) -> None:
+async def test_the_embedded_database_lives_with_its_users(folder: Path) -> None:
     variables = {"JOBTRAIL_DATABASE_URL": "embedded", "JOBTRAIL_DATA_DIR": str(folder / "data"), "JOBTRAIL_PORT": "0"}
-    jobtrail = Command(forked, folder, variables)
+    jobtrail = Command(folder, variables)
     before = await jobtrail("url")
     listed = await jobtrail("ls", "--json")
     assert (listed.code, listed.json) == (0, {"items": []})

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -24,7 +23,7 @@ from jobtrail.ops.audit import ask, questions
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
 from support import tasks, world
-from support.command import Command, forks
+from support.command import Command
 from support.readme import blocks
 from support.rows import in_status
 from support.served import CHECKOUT, Served
@@ -61,28 +60,27 @@ def _as(url: str, role: str) -> str:
 async def roles(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Roles]:
     there, folder = await create(postgres), tmp_path_factory.mktemp("roles")
     psql, owner = await asyncpg.connect(there), None
-    async with AsyncExitStack() as stack:
-        await psql.execute(FIRST)
-        url = normalize(_as(there, "jobtrail_app"))
-        database = open_database(url.sqlalchemy)
-        try:
-            command = Command(await stack.enter_async_context(forks()), folder, {"JOBTRAIL_TASKS": "support.tasks"})
-            made = Roles(Place(url, database, psql, None), command)  # type: ignore[arg-type]
-            for words in (("migrate",), ("migrate",)):
-                done = await made.run("jobtrail_owner", *words)
-                assert (done.code, done.err) == (0, "")
-            owner = await asyncpg.connect(_as(there, "jobtrail_owner"))
-            await owner.execute(APP)
-            await owner.execute(AUDITOR)
-            yield made
-        finally:
-            await database.dispose()
-            if owner is not None:
-                await owner.close()
-            for role in ROLES:
-                await psql.execute(f"DROP OWNED BY {role} CASCADE")
-                await psql.execute(f"DROP ROLE {role}")
-            await psql.close()
+    await psql.execute(FIRST)
+    url = normalize(_as(there, "jobtrail_app"))
+    database = open_database(url.sqlalchemy)
+    try:
+        command = Command(folder, {"JOBTRAIL_TASKS": "support.tasks"})
+        made = Roles(Place(url, database, psql, None), command)  # type: ignore[arg-type]
+        for words in (("migrate",), ("migrate",)):
+            done = await made.run("jobtrail_owner", *words)
+            assert (done.code, done.err) == (0, "")
+        owner = await asyncpg.connect(_as(there, "jobtrail_owner"))
+        await owner.execute(APP)
+        await owner.execute(AUDITOR)
+        yield made
+    finally:
+        await database.dispose()
+        if owner is not None:
+            await owner.close()
+        for role in ROLES:
+            await psql.execute(f"DROP OWNED BY {role} CASCADE")
+            await psql.execute(f"DROP ROLE {role}")
+        await psql.close()
 
 
 async def test_a_whole_life_by_a_role_that_only_runs(roles: Roles) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.migrate import migrate
 from jobtrail.db.url import normalize
+from support.embedded import used_before
 from support.hosting import Unfinished, ends, never_ending, nobody_is_in, running, submitted
 from support.served import CHECKOUT, Served, Started, Working
 from support.until import until
@@ -96,7 +96,7 @@ async def test_a_sigterm_after_ctrl_c_is_no_second_one(
 
 async def test_a_database_that_is_away_meanwhile_is_told(folder: Path) -> None:
     """Both kinds of node at once, since each waits some seconds for it."""
-    server = EmbeddedPostgres(folder / "postgres")
+    server = used_before(folder / "postgres")
     here = {**QUICK, "JOBTRAIL_GRACE": "0.2s", "JOBTRAIL_QUEUES": ""}
     try:
         await migrate(normalize(await asyncio.to_thread(server.start)).sqlalchemy)

@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from email.message import EmailMessage
@@ -17,8 +16,9 @@ from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.migrate import migrate
 from jobtrail.db.url import normalize
 from jobtrail.demo.tour import catch
+from support import forks
 from support.demo import free_port
-from support.embedded import postmaster_of
+from support.embedded import postmaster_of, used_before
 from support.readme import blocks
 from support.servers import environment
 from support.until import until
@@ -30,7 +30,7 @@ MAIL_PORT = "1025"
 class App:
     """One of the README's, and who calls it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+    def __init__(self, process: forks.Process, port: int) -> None:
         self.process = process
         self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=20)
 
@@ -45,7 +45,7 @@ class App:
 @pytest.fixture
 async def server(folder: Path) -> AsyncIterator[EmbeddedPostgres]:
     """Of this test alone, which stops it."""
-    running = EmbeddedPostgres(folder / "postgres")
+    running = used_before(folder / "postgres")
     url = await asyncio.to_thread(running.start)
     await migrate(normalize(url).sqlalchemy)
     connection = await asyncpg.connect(url)
@@ -62,9 +62,9 @@ async def started(
     write_apps(folder, mail_port)
     port = free_port()
     with (folder / "app.log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "uvicorn", f"myapp.{module}:app", "--port", str(port), *more,
-            cwd=folder, stdout=log, stderr=log, start_new_session=True,
+        process = await forks.start(
+            "-m", "uvicorn", f"myapp.{module}:app", "--port", str(port), *more,
+            cwd=folder, stdout=log.fileno(), stderr=log.fileno(),
             env=environment(
                 PYTHONPATH=str(TOP / "service"), DATABASE_URL=normalize(server.url).sqlalchemy, JOBTRAIL_LEASE="2s"
             ),

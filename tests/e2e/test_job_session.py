@@ -2,12 +2,12 @@
 
 import asyncio
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Self
 from uuid import UUID
 
@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from jobtrail.jobs.rescue import rescue_batch
-from support import world
+from support import forks, world
 from support.gates import Gate, gate
 from support.job_session_worker import work
 from support.proxy import Loss, Proxy
@@ -32,16 +32,14 @@ NONE, BOTH = ("running", 0), ("succeeded", 1)
 
 @dataclass
 class Worker:
-    process: asyncio.subprocess.Process
+    process: forks.Process
 
     @classmethod
     @asynccontextmanager
     async def start(cls, url: str) -> AsyncIterator[Self]:
         """It has claimed the job and written its effect when this returns."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "support.job_session_worker", url, str(LEASE), env=environment(**CHECKOUT),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+        words = ("-m", "support.job_session_worker", url, str(LEASE))
+        process = await forks.start(*words, cwd=Path.cwd(), env=environment(**CHECKOUT), stdin=forks.PIPE, stderr=2)
         try:
             made = cls(process)
             assert await made.said() == "wrote"

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from support.demo import Demo, demo_folder
-from support.embedded import servers_in
+from support.embedded import servers_in, used_before
 from support.servers import environment
 from support.until import until
 
@@ -174,6 +174,7 @@ async def check_the_commands(client: httpx.AsyncClient, demo: Demo, folder: Path
 
 
 async def test_what_a_killed_demo_was_doing_ends_or_begins_again(folder: Path, client: httpx.AsyncClient) -> None:
+    used_before(folder / "postgres")
     async with Demo.start(folder, JOBTRAIL_LEASE="2s", DATABASE_URL=THEIRS) as demo:
         assert "the embedded PostgreSQL" in await demo.says("Jobtrail demo on")
         await demo.answers()

@@ -23,7 +23,7 @@ from jobtrail.db.url import normalize
 from jobtrail.jobs.row import JobRow
 from jobtrail.ops.audit import questions
 from support.bouncer import PROGRAM, pgbouncer, through
-from support.command import Command, forks
+from support.command import Command
 from support.host import TASKS, Host, settings_at
 from support.psql import run_file
 from support.served import CHECKOUT, started
@@ -195,11 +195,10 @@ async def test_two_apps_in_one_database_run_their_own_jobs_only(empty_url: str, 
     variables = {"JOBTRAIL_DATABASE_URL": empty_url, "JOBTRAIL_TASKS": "support.tasks"}
     other = {"JOBTRAIL_SCHEMA": OTHER, "JOBTRAIL_POLL_EVERY": "0.05"}
     async with (
-        forks() as forked,
         Jobtrail(settings_at(empty_url, poll_every=0.05), tasks=TASKS).lifespan(),
         started(tmp_path, empty_url, "work", **{**CHECKOUT, **variables, **other}) as (_, worker),
     ):
-        here, there = (Command(forked, tmp_path, {**variables, **more}) for more in ({}, other))
+        here, there = (Command(tmp_path, {**variables, **more}) for more in ({}, other))
         born = "INSERT INTO {} (id, task) VALUES (gen_random_uuid(), 'noop') RETURNING id::text"
         for name, jobs in worlds.items():
             ids[name] = {await psql.fetchval(born.format(jobs)) for _ in range(4)}
@@ -238,10 +237,9 @@ async def test_rows_of_two_schemas_in_one_session_of_a_host(psql: asyncpg.Connec
 
 @pytest.mark.usefixtures("psql")
 async def test_a_question_for_psql_names_the_schema(empty_url: str, tmp_path: Path) -> None:
-    async with forks() as forked:
-        command = Command(forked, tmp_path, {"JOBTRAIL_SCHEMA": OTHER})
-        for name in questions():
-            (tmp_path / "question.sql").write_text((await command("audit", name, "--sql")).out)
-            columns, _ = run_file(empty_url, tmp_path / "question.sql", {"id": str(uuid4()), "trace_id": "ab" * 16})
-            assert len(columns) > 1
-        assert (await command("audit", "--sql")).code == 2
+    command = Command(tmp_path, {"JOBTRAIL_SCHEMA": OTHER})
+    for name in questions():
+        (tmp_path / "question.sql").write_text((await command("audit", name, "--sql")).out)
+        columns, _ = run_file(empty_url, tmp_path / "question.sql", {"id": str(uuid4()), "trace_id": "ab" * 16})
+        assert len(columns) > 1
+    assert (await command("audit", "--sql")).code == 2

@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.migrate import migrate
 from jobtrail.db.url import normalize
-from support.embedded import servers_in
+from support.embedded import servers_in, used_before
 from support.served import CHECKOUT, Served
 from support.until import until
 from support.world import Place
@@ -70,7 +69,7 @@ async def test_kill_9_in_the_middle_of_a_job(folder: Path, place: Place) -> None
 
 
 async def test_a_database_that_goes_away_and_comes_back(folder: Path) -> None:
-    gate, server = folder / "gate", EmbeddedPostgres(folder / "postgres")
+    gate, server = folder / "gate", used_before(folder / "postgres")
     try:
         await migrate(normalize(await asyncio.to_thread(server.start)).sqlalchemy)
         async with Served.start(folder, server.url, **CHECKOUT) as service:

@@ -2,7 +2,6 @@
 
 import asyncio
 import subprocess
-import sys
 from pathlib import Path
 
 import asyncpg
@@ -15,7 +14,7 @@ from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.engine import open_database
 from jobtrail.db.tables import metadata
 from jobtrail.db.url import normalize
-from support import psql, servers, world
+from support import forks, psql, servers, world
 
 TOP = Path(__file__).parents[2]
 
@@ -54,7 +53,7 @@ async def definitions(url: str, name: str = "jobtrail") -> set[str]:
 
 def alembic(*arguments: str, url: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments],
+        [*forks.quick(), "-m", "alembic", *arguments],
         cwd=TOP,
         env=servers.environment(JOBTRAIL_DATABASE_URL=url, **settings),
         capture_output=True,
@@ -184,7 +183,7 @@ asyncio.run(main())
 
 def host_alembic(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments],
+        [*forks.quick(), "-m", "alembic", *arguments],
         cwd=folder,
         env=servers.environment(),
         capture_output=True,

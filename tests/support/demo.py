@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,6 +12,7 @@ from typing import Self
 import httpx
 
 from jobtrail.db.embedded import EmbeddedPostgres
+from support import forks
 from support.embedded import servers_in
 from support.servers import environment, reachable_folder
 from support.until import until
@@ -21,7 +21,7 @@ from support.until import until
 class Demo:
     """`said` and `complained` are the lines of its standard output and error so far."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+    def __init__(self, process: forks.Process, port: int) -> None:
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
         self.said: list[str] = []
@@ -38,11 +38,7 @@ class Demo:
         port = port or free_port()
         (folder / "tmp").mkdir(exist_ok=True)
         own = {"JOBTRAIL_DATA_DIR": str(folder / "postgres"), "JOBTRAIL_PORT": str(port), "TMPDIR": str(folder / "tmp")}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "jobtrail", "demo",
-            cwd=folder, env=environment(**own, **settings), start_new_session=True,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+        process = await forks.start("-m", "jobtrail", "demo", cwd=folder, env=environment(**own, **settings))
         demo = cls(process, port)
         try:
             yield demo

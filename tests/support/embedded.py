@@ -1,5 +1,7 @@
 """Processes around an embedded PostgreSQL: other users of it, and the server's own."""
 
+import atexit
+import functools
 import subprocess
 import sys
 import threading
@@ -9,8 +11,9 @@ from pathlib import Path
 
 import psutil
 
+from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.programs import installed_programs
-from support.servers import environment, system_binaries
+from support.servers import environment, reachable_folder, system_binaries
 
 SERVICE = Path(__file__).parents[2] / "service"
 BINARIES = [installed_programs().where, *system_binaries()]
@@ -59,6 +62,22 @@ def start_user(folder: Path, binaries: Path, then: str = "") -> subprocess.Popen
 def said_url(user: subprocess.Popen[str]) -> str:
     assert user.stdout
     return user.stdout.readline().strip()
+
+
+@functools.cache
+def _model(binaries: Path) -> Path:
+    opened = reachable_folder()
+    folder = opened.__enter__() / "model"
+    atexit.register(opened.__exit__, None, None, None)
+    with EmbeddedPostgres(folder, binaries=binaries):
+        pass
+    return folder
+
+
+def used_before(folder: Path, binaries: Path = BINARIES[0]) -> EmbeddedPostgres:
+    """One that was started in this folder before, so that nobody has to wait for initdb, and that does not run."""
+    subprocess.run(["cp", "-a", _model(binaries), folder], check=True)
+    return EmbeddedPostgres(folder, binaries=binaries)
 
 
 def servers_in(folder: Path) -> list[psutil.Process]:

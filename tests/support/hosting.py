@@ -4,12 +4,12 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+from support import forks
 from support.demo import free_port
 from support.errands import DEAF
 from support.served import CHECKOUT, Started, nothing_is_left
@@ -26,7 +26,7 @@ app = FastAPI()
 app.include_router(trail.router(read="open", submit="open"), prefix="/trail")
 """
 
-UVICORN = (sys.executable, "-m", "uvicorn", "hosted:app", "--port", "{port}")
+UVICORN = ("-m", "uvicorn", "hosted:app", "--port", "{port}")
 
 KINDS = ("wait_for", "wait_in_thread", "wait_in_process")
 
@@ -61,7 +61,7 @@ class Unfinished:
 class Hosted(Started):
     """`log` is all that it said."""
 
-    def __init__(self, process: asyncio.subprocess.Process, folder: Path, port: int) -> None:
+    def __init__(self, process: forks.Process, folder: Path, port: int) -> None:
         super().__init__(process)
         self.port = port
         self.log = folder / "hosted.log"
@@ -88,10 +88,14 @@ class Hosted(Started):
             **settings,
         }
         with (folder / "hosted.log").open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(word.format(port=port) for word in command), *options, cwd=folder, stdout=log, stderr=log,
-                start_new_session=True, env=environment(**variables),
-            )  # fmt: skip
+            process = await forks.start(
+                *(word.format(port=port) for word in command),
+                *options,
+                cwd=folder,
+                env=environment(**variables),
+                stdout=log.fileno(),
+                stderr=log.fileno(),
+            )
         hosted = cls(process, folder, port)
         try:
             await until(lambda: hosted.serves(place, nodes))

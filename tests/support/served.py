@@ -4,8 +4,8 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import time
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,6 +14,7 @@ from uuid import UUID
 
 import httpx
 
+from support.forks import Process, start
 from support.servers import environment
 from support.until import until
 
@@ -22,23 +23,26 @@ CHECKOUT = {
     "PYTHONPATH": ":".join(str(TOP / each) for each in ("service", "tests", "tests/verification")),
     "JOBTRAIL_TASKS": "support.errands",
 }
-MODULE = (sys.executable, "-m", "jobtrail")
+MODULE = ("-m", "jobtrail")
 
 
 @asynccontextmanager
 async def started(
     folder: Path, url: str, *words: str, command: Sequence[str] = MODULE, **settings: str
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, Any]]]:
+) -> AsyncIterator[tuple[Process | asyncio.subprocess.Process, dict[str, Any]]]:
     """A process and what it said first, which it says when it is ready; its log goes to `VERB.log`.
 
     Killed at the end, should it still be there. What it began must be gone with it.
     """
     variables = {"JOBTRAIL_PORT": "0", "JOBTRAIL_DATABASE_URL": url, **settings}
     with (folder / f"{words[0]}.log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *command, *words, "--json", cwd=folder, env=environment(**variables), start_new_session=True,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
-        )  # fmt: skip
+        where: dict[str, Any] = {"cwd": folder, "env": environment(**variables), "stderr": log.fileno()}
+        if command is MODULE:
+            process: Process | asyncio.subprocess.Process = await start(*command, *words, "--json", **where)
+        else:
+            process = await asyncio.create_subprocess_exec(
+                *command, *words, "--json", **where, stdin=DEVNULL, stdout=PIPE, start_new_session=True
+            )
     try:
         assert process.stdout
         said = await asyncio.wait_for(process.stdout.readline(), 60)
@@ -54,7 +58,7 @@ async def started(
 class Started:
     """A process that stays until it is told to end."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Process | asyncio.subprocess.Process) -> None:
         self.process = process
 
     def signal(self, which: signal.Signals) -> None:
@@ -69,7 +73,7 @@ class Started:
 class Working(Started):
     """`jobtrail work`; `said` is what it told of itself."""
 
-    def __init__(self, process: asyncio.subprocess.Process, said: dict[str, Any]) -> None:
+    def __init__(self, process: Process | asyncio.subprocess.Process, said: dict[str, Any]) -> None:
         super().__init__(process)
         self.said = said
         self.node = UUID(said["node"])
@@ -84,7 +88,7 @@ class Working(Started):
 class Served(Started):
     """`client` begins at the service's address."""
 
-    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
+    def __init__(self, process: Process | asyncio.subprocess.Process, url: str) -> None:
         super().__init__(process)
         self.client = httpx.AsyncClient(base_url=url, trust_env=False, timeout=20)
 

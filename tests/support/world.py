@@ -41,9 +41,12 @@ LEASE: Final = timedelta(seconds=2)
 
 @contextmanager
 def server(which: str) -> Iterator[EmbeddedPostgres]:
-    """A server of its own; `which` is `system`, or else the embedded one. Its durability is PostgreSQL's own."""
+    """A server of its own; `which` is `system`, or else the embedded one. What is committed need not outlive the
+    machine; it outlives the server.
+    """
     binaries = system_binaries()[0] if which == "system" else None
-    with embedded_server({"max_connections": "200"}, binaries=binaries) as running:
+    quick = {"fsync": "off", "full_page_writes": "off"}
+    with embedded_server({"max_connections": "200", **quick}, binaries=binaries) as running:
         yield running
 
 

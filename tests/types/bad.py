@@ -31,6 +31,11 @@ def of_dict(context: JobContext, /, payload: dict[str, Any]) -> dict[str, Any]:
     return {"by": context.task, **payload}
 
 
+@Retry()
+def patient(n: int) -> str:
+    return str(n)
+
+
 def count(number: int) -> None: ...
 
 
@@ -84,6 +89,9 @@ Jobtrail(who=staff)  # error
 Jobtrail("postgresql://localhost/app")  # error
 Jobtrail(tasks=[undecorated])  # error
 Retry(factor="2")  # error
+Retry()(1)  # error
+Retry().call(patient, "1")  # error
+patient("1")  # error
 other: Task[[str], str] = resize  # error
 
 

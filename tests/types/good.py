@@ -69,6 +69,30 @@ async def patient(n: int) -> str:
     return str(n)
 
 
+@Retry(base=0.1, on=(OSError,))
+async def called(n: int, *, x: str = "a") -> list[int]:
+    return [n, len(x)]
+
+
+@Retry()
+def called_sync(n: int) -> str:
+    return str(n)
+
+
+class Shop:
+    @Retry()
+    async def find(self, n: int) -> str:
+        return str(n)
+
+
+async def again() -> None:
+    assert_type(await called(1, x="b"), list[int])
+    assert_type(called_sync(1), str)
+    assert_type(await Shop().find(1), str)
+    assert_type(Retry().call(called_sync, 1), str)
+    assert_type(await Retry().call(called, 1, x="b"), list[int])
+
+
 settings = Settings(database_url="postgresql://localhost/app", slots=4, tasks=("app.tasks",))
 trail = Jobtrail(settings, engine=create_async_engine("postgresql+asyncpg://localhost/app"), tasks=[fetch, resize])
 

