@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -87,6 +88,7 @@ _HOST: Final = re.compile(r"([a-z][a-z0-9+.-]*:)?//([\w.-]+|\[[0-9a-f:.]+\])(:\d
 """A host, maybe with its scheme and port, and nothing by which it could be read in two ways, such as `@` and `#`."""
 
 
+@lru_cache(maxsize=32)
 def _is_this_machine(url: str) -> bool:
     """RFC 6761, section 6.3: `localhost` and all names below it are this machine."""
     if not _HOST.fullmatch(url):

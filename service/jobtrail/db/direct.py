@@ -22,8 +22,8 @@ CONNECTING: Final = 8.0
 RECYCLE: Final = 1800
 """Seconds after which a connection is made anew, so that none leads for ever to where the URL once led."""
 
-_MOST: Final = 6
-"""Connections: two for inserts, one each for ends and the two claims, one for reading."""
+_MOST: Final = 8
+"""Connections: two for inserts, one each for ends and the two claims, the others for reading."""
 
 
 class Statement:

@@ -3,6 +3,7 @@
 `only_of` is a caller's name: the jobs of others are then not found, as if they were not there.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,11 +11,14 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Boolean, ColumnElement, Select, and_, case, func, literal_column, or_, select, text, true, tuple_
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from jobtrail.db.direct import Statement
+from jobtrail.db.errors import unavailable
 from jobtrail.db.tables import Json, jobs
 from jobtrail.errors import JobNotFoundError
-from jobtrail.jobs.services import Services
+from jobtrail.jobs.services import SILENCE, Services
 from jobtrail.records import Job
 from jobtrail.status import Status
 
@@ -25,6 +29,15 @@ _LIGHT: Final = tuple(
     func.jsonb_build_object().label(name) if name == "args" else column
     for name, column in zip(Job.__dataclass_fields__, _COLUMNS, strict=True)
     if name != "result"
+)
+
+
+_JSON: Final = tuple(column.name for column in jobs.c if isinstance(column.type, Json))
+
+_DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
+_READ: Final = Statement(
+    str(select(*_COLUMNS).compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
+    + " WHERE jobtrail.jobs.id = :id AND (CAST(:only_of AS text) IS NULL OR jobtrail.jobs.created_by = :only_of)"
 )
 
 
@@ -85,8 +98,14 @@ async def get(session: AsyncSession, job_id: UUID, *, lock: bool = False, only_o
 
 async def read(services: Services, job_id: UUID, *, only_of: str | None = None) -> Job:
     """Raises JobNotFoundError, UnavailableError."""
-    async with services.session() as session:
-        return await get(session, job_id, only_of=only_of)
+    with unavailable():
+        rows = await services.database.fetch(_READ, SILENCE, id=job_id, only_of=only_of)
+    if not rows:
+        raise JobNotFoundError(job_id)
+    found = dict(zip(Job.__dataclass_fields__, rows[0], strict=True))
+    for name in _JSON:
+        found[name] = None if found[name] is None else json.loads(found[name])
+    return _job(found)
 
 
 async def are_there(services: Services, ids: Collection[UUID]) -> set[UUID]:

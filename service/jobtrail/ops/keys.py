@@ -4,6 +4,7 @@ A key is `jt_PREFIX_SECRET`. The prefix finds its row and may be shown; of the r
 written in psql counts as one of ours.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -16,14 +17,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import Field
-from sqlalchemy import Column, LargeBinary, Row, Table, Text, Uuid, text
+from sqlalchemy import Column, LargeBinary, Table, Text, Uuid, text
 
 from jobtrail import errors, ids, limits
 from jobtrail.callers import SCOPES, Caller, Scope
+from jobtrail.db.direct import Statement
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import unavailable
 from jobtrail.db.group_commit import GroupCommit
@@ -255,21 +257,36 @@ class KeyVerifier:
         self._database = services.database
         self._has_keys = services.has_keys
         # in groups, so that a storm of forged keys has one connection and not all
-        self._lookups: GroupCommit[str, Row[Any]] = GroupCommit(
+        self._lookups: GroupCommit[str, _Found] = GroupCommit(
             partial(_look_up, services.database), patience=PATIENCE, longest=SILENCE, reads=True
         )
         self._clock = clock
         self._verified: dict[bytes, tuple[Caller, float]] = {}
         self._warned: dict[str, float] = {}
         self._asked_at = float("-inf")
+        self._asking: asyncio.Future[_Found] | None = None
 
     async def needed(self) -> bool:
         """True if there is any key, be it revoked or expired. Raises UnavailableError."""
+        if self._has_keys.is_set():
+            return True
         now = self._clock()
-        if not self._has_keys.is_set() and now - self._asked_at >= REMEMBERED_FOR:
-            await self._find("")
-            self._asked_at = now
+        age = now - self._asked_at
+        if (
+            age >= REMEMBERED_FOR / 2 and self._asking is None
+        ):  # early, so that in the middle of work nobody waits for it
+            self._asking = self._lookups.offer("")
+            self._asking.add_done_callback(partial(self._answered, now))
+        if age >= REMEMBERED_FOR and self._asking is not None:
+            await asyncio.shield(self._asking)
         return self._has_keys.is_set()
+
+    def _answered(self, asked_at: float, answer: "asyncio.Future[_Found]") -> None:
+        self._asking = None
+        if not answer.cancelled() and answer.exception() is None:
+            self._asked_at = asked_at
+            if answer.result().any_keys:
+                self._has_keys.set()
 
     async def identify(self, text: str | None) -> Caller | None:
         """The caller whose key this is; None where there is no such key, or it is revoked or expired by the database's
@@ -304,7 +321,7 @@ class KeyVerifier:
         self._verified[hashed] = caller, began + min(REMEMBERED_FOR, key.lives_for or REMEMBERED_FOR)
         return caller
 
-    async def _find(self, prefix: str) -> Row[Any]:
+    async def _find(self, prefix: str) -> "_Found":
         found = await self._lookups.put(prefix)
         if found.any_keys:
             self._has_keys.set()
@@ -318,9 +335,22 @@ class KeyVerifier:
             log.warning("access key refused", extra={"why": why, "prefix": prefix})
 
 
-# A row for each prefix, also where there is no such key. `lives_for` in seconds, NULL: for ever; `is_stale`: last used
-# more than a minute ago.
-_LOOK_UP: Final = text("""
+class _Found(NamedTuple):
+    """`lives_for` in seconds, None: for ever; `is_stale`: last used more than a minute ago. Without a key but for
+    `any_keys` where there is none with this prefix.
+    """
+
+    any_keys: bool
+    id: UUID | None
+    name: str
+    hash: bytes | None
+    scopes: Sequence[Scope]
+    is_revoked: bool
+    lives_for: float | None
+    is_stale: bool
+
+
+_LOOK_UP: Final = Statement("""
 SELECT EXISTS (SELECT FROM jobtrail.keys) AS any_keys, k.id, k.name, k.hash, k.scopes,
        k.revoked_at IS NOT NULL AS is_revoked,
        CAST(extract(epoch FROM k.expires_at - clock_timestamp()) AS float8) AS lives_for,
@@ -339,6 +369,6 @@ UPDATE jobtrail.keys SET last_used_at = clock_timestamp()
 """)
 
 
-async def _look_up(database: Database, prefixes: Sequence[str]) -> Sequence[Row[Any]]:
-    async with database.autocommit() as connection:
-        return (await connection.execute(_LOOK_UP, {"prefixes": list(prefixes)})).all()
+async def _look_up(database: Database, prefixes: Sequence[str]) -> Sequence[_Found]:
+    """For each prefix, in their order."""
+    return [_Found(*row) for row in await database.fetch(_LOOK_UP, prefixes=prefixes)]
