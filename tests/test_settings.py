@@ -37,7 +37,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         ),
         "tasks": (),
         "queues": (),
-        "slots": 32,
+        "slots": 100,
         "threads": 8,
         "processes": os.cpu_count(),
         "max_result": 1048576,
@@ -155,7 +155,7 @@ def test_the_database_of_the_host_app_is_taken_when_none_of_our_own_is_named(
         ({"SLOTS": "0"}, {"threads": 1}, (0, 1, 0)),
         ({"SLOTS": "0"}, {"slots": 4}, (4, 8, os.cpu_count())),
         ({}, {"slots": 0}, (0, 0, 0)),
-        ({"THREADS": "0"}, {}, (32, 0, os.cpu_count())),
+        ({"THREADS": "0"}, {}, (100, 0, os.cpu_count())),
     ],
 )
 def test_a_process_without_slots_only_accepts_unless_it_is_told_more(

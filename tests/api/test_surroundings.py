@@ -64,7 +64,7 @@ async def test_nodes_say_how_full_they_are(running: Service) -> None:
         return ops.NodeList.model_validate_json(answer.content, strict=True).items
 
     (node,) = await until(entered)
-    assert (node.running, node.slots["loop"], node.version, node.queues) == (1, 32, "test", [])
+    assert (node.running, node.slots["loop"], node.version, node.queues) == (1, 100, "test", [])
     assert str(node.id) == (await running.job(job_id))["node_id"]
     assert "noop" in node.tasks
 

@@ -73,6 +73,7 @@ LOOPS = {
     "worker/reports.py": 1,  # the oldest lines are dropped
     "worker/threads.py": 1,  # a thread waits for its next call
     "worker/watchdog.py": 1,  # the frames of a stack
+    "worker/worker.py": 1,  # it claims while jobs wait and there are slots
 }
 
 

@@ -66,6 +66,7 @@ class DirectConnections:
         self._idle: list[_Kept] = []
         self._room = asyncio.Semaphore(_MOST)
         self._is_closed = False
+        self.in_use = 0
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any], seconds: float) -> Sequence[Any]:
         """The rows of a statement. The connection is broken after `seconds`.
@@ -77,10 +78,12 @@ class DirectConnections:
             await self._wait(seconds)
         else:
             await self._room.acquire()
+        self.in_use += 1
         try:
             kept = self._take() or await self._connect(seconds)
             return await self._fetch(kept, text, args, seconds)
         finally:
+            self.in_use -= 1
             self._room.release()
 
     async def close(self) -> None:
@@ -88,7 +91,6 @@ class DirectConnections:
         self._is_closed = True
         idle, self._idle = self._idle, []
         await asyncio.gather(*(each.driver.close() for each in idle), return_exceptions=True)
-        await self._engine.dispose()
 
     async def _wait(self, seconds: float) -> None:
         try:

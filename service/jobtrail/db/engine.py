@@ -157,11 +157,11 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10, 
     watch(jobs)
     primary = take_for_ours(schema, grouped, engine)
     sessions = async_sessionmaker(engine, expire_on_commit=False)
-    direct = None
+    own, direct = [grouped, engine, jobs], None
     if not is_pooled(url):
         unpooled = _connect(url, FOR_GROUPS, connect_timeout, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-        direct = DirectConnections(unpooled, schema, primary)
-    return Database(grouped, engine, sessions, jobs, own=(grouped, engine, jobs), schema=schema, direct=direct)
+        own, direct = [*own, unpooled], DirectConnections(unpooled, schema, primary)
+    return Database(grouped, engine, sessions, jobs, own=own, schema=schema, direct=direct)
 
 
 def open_single(url: str, schema: str = SCHEMA) -> AsyncEngine:

@@ -8,26 +8,19 @@ runs, but the one of a job session that it asked for.
 
 import asyncio
 import logging
-import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
 from typing import Any, Final, Protocol
-from uuid import UUID
-
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail import logs
-from jobtrail.db.engine import Database
-from jobtrail.errors import CommitFailedError, ContextError, LeftBehindError, NotStorableError
+from jobtrail.errors import CommitFailedError, LeftBehindError, NotStorableError
 from jobtrail.jobs import session as job_session
-from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, record_of, released
+from jobtrail.jobs.finish import OutcomeRecord, Recorded, record_of, released
 from jobtrail.jobs.renew import AttemptRef
-from jobtrail.jobs.session import JobSession, open_job_session
 from jobtrail.records import Claimed
-from jobtrail.task.context import JobContext, Progress
+from jobtrail.task.context import JobContext
 from jobtrail.task.outcome import (
     Again,
     Cancelled,
@@ -47,45 +40,14 @@ from jobtrail.task.outcome import (
 )
 from jobtrail.task.task import Task
 from jobtrail.worker.executors import Executor, LoopExecutor, ProcessExecutor, ThreadExecutor
-from jobtrail.worker.processes.pool import Processes
-from jobtrail.worker.reports import Report, Reports
-from jobtrail.worker.threads import Threads
+from jobtrail.worker.runtime import RunnerDeps, Runtime
 
 log = logging.getLogger(__name__)
 
 JOB: Final = "job-"
 """The name of an asyncio task that runs a job begins with it; the job's id follows."""
 
-_OPENING: Final = threading.RLock()
-"""Reentrant: a garbage collection may log from within."""
-
-_OVER: Final = "this attempt has ended: nothing that it does counts any more"
 _ABANDONED: Final = "it is left behind; its end will not count, and until then its slot stays taken"
-
-
-class Submit(Protocol):
-    """Stores a job whose parent is the running one."""
-
-    def __call__(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any]) -> Awaitable[UUID]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerDeps:
-    """The dependencies that all attempts of a node share. `grace`, in seconds: how long a task may go on that was told
-    to end; `max_result` in bytes of JSON; `context` is of no job.
-    """
-
-    node_id: UUID
-    database: Database
-    recorder: OutcomeRecorder
-    reports: Reports
-    submit: Submit
-    threads: Threads
-    processes: Processes
-    lease: timedelta
-    grace: float
-    max_result: int
-    context: Context
 
 
 class Owner(Protocol):
@@ -107,21 +69,16 @@ class Owner(Protocol):
         """Forget it."""
 
 
-class Attempt:
-    """One attempt, which its task's context asks for progress, child jobs and a session. `record`: the outcome that was
-    offered, once there is one. `seconds` that the task took.
-    """
+class Attempt(Runtime):
+    """One attempt. `record`: the outcome that was offered, once there is one. `seconds` that the task took."""
 
     def __init__(self, claimed: Claimed, task: Task[..., Any], deps: RunnerDeps, owner: Owner) -> None:
+        super().__init__(task, AttemptRef(claimed.id, claimed.attempt), deps)
         self.claimed = claimed
-        self.task = task
-        self.ref: Final = AttemptRef(claimed.id, claimed.attempt)
-        self.finishing = False
+        self.max_result = deps.max_result
         self.is_abandoned = False
-        self.cancelled = False
         self.record: OutcomeRecord | None = None
         self.seconds = 0.0
-        self._deps = deps
         self._owner = owner
         self._executor: Executor = self._executor_of(task.runs_in)
         self._context = deps.context.copy()
@@ -131,9 +88,6 @@ class Attempt:
         self._is_late = False
         self._was_killed = False
         self._cancel_requested = False
-        self._report: Report | None = None
-        self._opening: asyncio.Lock | None = None
-        self._session: JobSession | None = None
 
     def _executor_of(self, runs_in: str) -> Executor:
         match runs_in:
@@ -180,7 +134,7 @@ class Attempt:
         return lambda: self.task.function(*first, **arguments)
 
     def returned(self, value: object) -> Ended:
-        return returned(value, self.claimed.attempt, self._deps.max_result)
+        return returned(value, self.claimed.attempt, self.max_result)
 
     def raised(self, error: BaseException) -> Raised:
         return raised(error, self.claimed.attempt, self.task.retry)
@@ -355,56 +309,3 @@ class Attempt:
         if found is Recorded.CANCELLED and isinstance(outcome, Again):
             outcome = Cancelled(outcome.failure)
         self._owner.recorded(self, found, outcome)
-
-    # The task's context.
-
-    @property
-    def max_result(self) -> int:
-        return self._deps.max_result
-
-    def report(self, progress: Progress) -> None:
-        self._opened_report().progress(progress)
-
-    def _keep_line(self, record: logging.LogRecord) -> None:
-        if not self.finishing:
-            self._opened_report().line(record)
-
-    def _opened_report(self) -> Report:
-        """Callable from any thread. Once the attempt is over it takes nothing."""
-        with _OPENING:
-            if self._report is None:
-                self._report = self._deps.reports.open(self.ref)
-        if self.finishing:
-            self._report.close()
-        return self._report
-
-    def submit(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any]) -> Awaitable[UUID]:
-        self._refuse_outside_of_the_loop("submit")
-        if self.finishing:
-            raise ContextError(_OVER)
-        return self._deps.submit(parent, task, args)
-
-    def session(self) -> Awaitable[AsyncSession]:
-        self._refuse_outside_of_the_loop("session")
-        return self._open_session()
-
-    async def _open_session(self) -> AsyncSession:
-        if self._opening is None:
-            self._opening = asyncio.Lock()
-        async with self._opening:
-            if self._session is None and not self.finishing:
-                session = await open_job_session(self._deps.database, lease=self._deps.lease)
-                if not self.finishing:
-                    self._session = session
-                else:  # the attempt ended while it waited for a connection
-                    await job_session.abandon(session)
-            if self._session is None or self.finishing:
-                raise ContextError(_OVER)
-            return self._session
-
-    def _refuse_outside_of_the_loop(self, name: str) -> None:
-        if self.task.runs_in != "loop":
-            raise ContextError(
-                f"context.{name}() is awaited, which a def cannot do: make {self.task.name!r} an async def, and hand "
-                "what blocks to asyncio.to_thread"
-            )

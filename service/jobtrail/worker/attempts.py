@@ -19,7 +19,8 @@ from jobtrail.task.catalog import Catalog
 from jobtrail.task.context import TASK_LOGGER
 from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded, exception_of
 from jobtrail.task.task import RunsIn
-from jobtrail.worker.attempt import Attempt, RunnerDeps
+from jobtrail.worker.attempt import Attempt
+from jobtrail.worker.runtime import RunnerDeps
 
 log = logging.getLogger(__name__)
 of_tasks = logging.getLogger(TASK_LOGGER)

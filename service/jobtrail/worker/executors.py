@@ -20,9 +20,7 @@ class Assigned(JobRuntime, Protocol):
 
     claimed: Claimed
     task: Task[..., Any]
-
-    @property
-    def max_result(self) -> int: ...
+    max_result: int
 
     def begin(self) -> None:
         """Say that the task begins now: its time runs."""

@@ -22,11 +22,11 @@ from jobtrail.jobs.renew import AttemptRef, RunningAttempt, running_of
 from jobtrail.jobs.services import Services
 from jobtrail.records import Claimed
 from jobtrail.task.task import RunsIn
-from jobtrail.worker.attempt import RunnerDeps, Submit
 from jobtrail.worker.attempts import Attempts, Hook
 from jobtrail.worker.periodic import Loop
 from jobtrail.worker.processes.pool import Processes
 from jobtrail.worker.reports import Reports
+from jobtrail.worker.runtime import RunnerDeps, Submit
 from jobtrail.worker.threads import Threads
 
 log = logging.getLogger(__name__)

@@ -35,14 +35,18 @@ JOBS: Final = (
 )  # fmt: skip
 
 
+TO_RECORD_ALONE: Final = JOBS[1:4]
+"""What is more than one statement: the last lines, a job session."""
+
+
 @pytest.mark.parametrize(
     ("where", "below", "wanted"),
     [
-        ("Worker._claim_and_run", False, JOBS[:1]),
-        pytest.param("Attempts._run", False, JOBS, marks=pytest.mark.verify),
-        pytest.param("Attempts._run", True, JOBS, marks=pytest.mark.verify),
+        ("GroupCommit._write_all", False, JOBS[:1]),
+        pytest.param("Attempt._record_alone", False, TO_RECORD_ALONE, marks=pytest.mark.verify),
+        pytest.param("Attempt._record_alone", True, TO_RECORD_ALONE, marks=pytest.mark.verify),
     ],
-    ids=["launch", "run", "run and what it starts"],
+    ids=["claim", "record", "record and what it starts"],
 )
 async def test_a_runner_that_is_cancelled(
     place: Place, where: str, below: bool, wanted: Sequence[tuple[str, str]]
@@ -103,9 +107,9 @@ async def _cut_at_each_await(
     kind = services.catalog[task].runs_in
     for cut in cuts:
         await until(lambda: _nothing_waits(node, kind))
+        job = await world.submitted(services, task, how=how)
+        jobs.append(job.id)
         with cut.armed():
-            job = await world.submitted(services, task, how=how)
-            jobs.append(job.id)
             node.launch(job.id, task, job.queue)
             await until(partial(_is_cut_or_ended, cut, services, job.id), every=0.005)
         if cut.hit is None:
@@ -160,10 +164,12 @@ async def _is_cut_or_ended(cut: Cut, services: Services, job_id: UUID) -> bool:
 
 
 async def _is_over(cut: Cut, node: Node) -> bool:
-    return cut.hit is not None or not node.worker._attempts._runs
+    return cut.hit is not None or not node.worker._attempts._kept
 
 
 async def _is_quiet(node: Node, database: Database) -> bool:
     """Places, connections of each pool and attempts: nothing is in use."""
     pools = [each.pool.checkedout() for each in (database.grouped, database.engine, database.jobs)]
-    return not any([*node.worker._slots._taken.values(), *pools, len(node.worker.held())])
+    assert database.direct is not None
+    taken = [*node.worker._slots._taken.values(), database.direct.in_use]
+    return not any([*taken, *pools, len(node.worker.held())])

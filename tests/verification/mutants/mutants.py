@@ -14,6 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from jobtrail.db import engine
+from jobtrail.db.direct import Statement
 from jobtrail.db.errors import PASSING, Fault, NotConnectedError, fault_of
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.errors import UnavailableError
@@ -38,12 +39,17 @@ class Mutant(NamedTuple):
         """How often each pattern was found, counted from now on."""
         found = Counter(dict.fromkeys((pattern for pattern, _ in self.statements), 0))
 
-        def rewrite(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
+        def broken(statement: str) -> str:
             for pattern, new in self.statements:
                 statement, times = re.subn(pattern, new, statement)
                 found[pattern] += times
-            return statement, parameters
+            return statement
 
+        def rewrite(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
+            return broken(statement), parameters
+
+        of = Statement.of
+        patch.setattr(Statement, "of", lambda statement, schema: broken(of(statement, schema)))
         event.listen(Engine, "before_cursor_execute", rewrite, retval=True)
         self.breaks(patch)
         return found
@@ -131,8 +137,8 @@ MUTANTS: Final = (
     Mutant(
         "the fence's predicate removed",
         "tests/worker/test_leases.py",
-        statements=[(r"\bid = u\.id AND (\w+\.)?attempt = u\.attempt AND (\w+\.)?node_id = (\$\d+\S*)",
-                     r"id = u.id AND CAST(\3 AS uuid) IS NOT NULL")],
+        statements=[(r"\bid = (ANY\(ARRAY\[u\.id\]\)) AND (\w+\.)?attempt = u\.attempt AND (\w+\.)?node_id = (\$\d+\S*)",
+                     r"id = \1 AND CAST(\4 AS uuid) IS NOT NULL")],
     ),
     Mutant(
         "a rescue that does not look again under the lock",
@@ -173,7 +179,6 @@ MUTANTS: Final = (
         "a purge that does not look at the expiry",
         "tests/jobs/test_purge.py",
         statements=[(r"WHERE expires_at <= (statement_timestamp\(\) AND id <>)", r"WHERE finished_at <= \1"),
-                    (r"\) AND expires_at <= statement_timestamp\(\)\s*$", ")"),
                     (r"WHEN \(OLD\.expires_at IS NULL OR OLD\.expires_at > clock", "WHEN (OLD.finished_at > clock")],
     ),
     Mutant(

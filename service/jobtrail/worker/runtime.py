@@ -1,0 +1,119 @@
+"""The node's side of a job's context: its progress, its log lines, its child jobs and its session."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable
+from contextvars import Context
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from jobtrail.db.engine import Database
+from jobtrail.errors import ContextError
+from jobtrail.jobs import session as job_session
+from jobtrail.jobs.finish import OutcomeRecorder
+from jobtrail.jobs.renew import AttemptRef
+from jobtrail.jobs.session import JobSession, open_job_session
+from jobtrail.task.context import JobContext, Progress
+from jobtrail.task.task import Task
+from jobtrail.worker.processes.pool import Processes
+from jobtrail.worker.reports import Report, Reports
+from jobtrail.worker.threads import Threads
+
+_OPENING: Final = threading.RLock()
+"""Reentrant: a garbage collection may log from within."""
+
+_OVER: Final = "this attempt has ended: nothing that it does counts any more"
+
+
+class Submit(Protocol):
+    """Stores a job whose parent is the running one."""
+
+    def __call__(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any]) -> Awaitable[UUID]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerDeps:
+    """The dependencies that all attempts of a node share. `grace`, in seconds: how long a task may go on that was told
+    to end; `max_result` in bytes of JSON; `context` is of no job.
+    """
+
+    node_id: UUID
+    database: Database
+    recorder: OutcomeRecorder
+    reports: Reports
+    submit: Submit
+    threads: Threads
+    processes: Processes
+    lease: timedelta
+    grace: float
+    max_result: int
+    context: Context
+
+
+class Runtime:
+    """What the context of a running job asks. What it needs is made when it is first asked for: most jobs ask nothing.
+
+    `cancelled`: the task was told to end. `finishing`: nothing that it says or does counts any more.
+    """
+
+    def __init__(self, task: Task[..., Any], ref: AttemptRef, deps: RunnerDeps) -> None:
+        self.task = task
+        self.ref: Final = ref
+        self.cancelled = False
+        self.finishing = False
+        self._deps = deps
+        self._report: Report | None = None
+        self._opening: asyncio.Lock | None = None
+        self._session: JobSession | None = None
+
+    def report(self, progress: Progress) -> None:
+        self._opened_report().progress(progress)
+
+    def _keep_line(self, record: logging.LogRecord) -> None:
+        if not self.finishing:
+            self._opened_report().line(record)
+
+    def _opened_report(self) -> Report:
+        """Callable from any thread. Once the attempt is over it takes nothing."""
+        with _OPENING:
+            if self._report is None:
+                self._report = self._deps.reports.open(self.ref)
+        if self.finishing:
+            self._report.close()
+        return self._report
+
+    def submit(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any]) -> Awaitable[UUID]:
+        self._refuse_outside_of_the_loop("submit")
+        if self.finishing:
+            raise ContextError(_OVER)
+        return self._deps.submit(parent, task, args)
+
+    def session(self) -> Awaitable[AsyncSession]:
+        self._refuse_outside_of_the_loop("session")
+        return self._open_session()
+
+    async def _open_session(self) -> AsyncSession:
+        if self._opening is None:
+            self._opening = asyncio.Lock()
+        async with self._opening:
+            if self._session is None and not self.finishing:
+                session = await open_job_session(self._deps.database, lease=self._deps.lease)
+                if not self.finishing:
+                    self._session = session
+                else:  # the attempt ended while it waited for a connection
+                    await job_session.abandon(session)
+            if self._session is None or self.finishing:
+                raise ContextError(_OVER)
+            return self._session
+
+    def _refuse_outside_of_the_loop(self, name: str) -> None:
+        if self.task.runs_in != "loop":
+            raise ContextError(
+                f"context.{name}() is awaited, which a def cannot do: make {self.task.name!r} an async def, and hand "
+                "what blocks to asyncio.to_thread"
+            )
