@@ -22,7 +22,7 @@ from jobtrail.api.routes import install
 from jobtrail.db.engine import open_single
 from jobtrail.db.url import DatabaseUrl
 from jobtrail.jobs.services import Services, look_at_start
-from jobtrail.ops.keys import KeyVerifier
+from jobtrail.ops.key_verifier import KeyVerifier
 from jobtrail.redaction import Redaction
 from jobtrail.settings import Settings, is_loopback
 from jobtrail.task.catalog import Catalog

@@ -12,7 +12,8 @@ from starlette.routing import Route
 from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.routes import install
 from jobtrail.callers import SCOPES
-from jobtrail.ops.keys import KeyVerifier, create_key, make, revoke_key
+from jobtrail.ops.key_verifier import KeyVerifier
+from jobtrail.ops.keys import create_key, make, revoke_key
 from support.service import Service
 from support.world import Place, services_at, submitted
 

@@ -15,7 +15,8 @@ from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.ops import AccessKeyList, NewAccessKey
 from jobtrail.api.routes import install, routes
 from jobtrail.callers import SCOPES, Scope
-from jobtrail.ops.keys import KeyVerifier, create_key, digest, make
+from jobtrail.ops.key_verifier import KeyVerifier
+from jobtrail.ops.keys import create_key, digest, make
 from support.service import OPEN, Service, client_of
 from support.world import Place, services_at
 

@@ -6,7 +6,8 @@ import pytest
 
 from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.routes import install
-from jobtrail.ops.keys import KeyVerifier, create_key, revoke_key
+from jobtrail.ops.key_verifier import KeyVerifier
+from jobtrail.ops.keys import create_key, revoke_key
 from support.service import Service
 from support.world import Place, services_at
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from jobtrail.api import problems
 from jobtrail.callers import ANONYMOUS, Caller, Scope
 from jobtrail.errors import ForbiddenError, UnauthorizedError
-from jobtrail.ops.keys import KeyVerifier
+from jobtrail.ops.key_verifier import KeyVerifier
 
 CALLER: Final = "jobtrail.caller"
 """Key of the caller in the scope of its request."""
