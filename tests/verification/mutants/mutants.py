@@ -137,8 +137,8 @@ MUTANTS: Final = (
     Mutant(
         "the fence's predicate removed",
         "tests/worker/test_leases.py",
-        statements=[(r"\bid = (ANY\(ARRAY\[u\.id\]\)) AND (\w+\.)?attempt = u\.attempt"
-                     r" AND (\w+\.)?node_id = (\$\d+\S*)",
+        statements=[((r"\bid = (ANY\(ARRAY\[u\.id\]\)) AND (\w+\.)?attempt = u\.attempt"
+                      r" AND (\w+\.)?node_id = (\$\d+\S*)"),
                      r"id = \1 AND CAST(\4 AS uuid) IS NOT NULL")],
     ),
     Mutant(
