@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Sequence
+from inspect import signature
 from typing import Any, ClassVar, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from fastapi import BackgroundTasks
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
@@ -79,7 +82,7 @@ class ProblemRoute(APIRoute):
         return match, found
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        proceed = super().get_route_handler()
+        proceed = _plain(self) or super().get_route_handler()
         field = self.body_field
 
         async def answer(request: Request) -> Response:
@@ -99,6 +102,36 @@ class ProblemRoute(APIRoute):
             return response
 
         return answer
+
+
+def _plain(route: "ProblemRoute") -> Callable[[Request], Coroutine[Any, Any, Response]] | None:
+    """What FastAPI does for a call of a body alone, in a third of its time; None where there may be more to do: for
+    other calls, and among the routes of a host, which may depend on anything.
+    """
+    names = {each.annotation: name for name, each in signature(route.endpoint).parameters.items()}
+    field, endpoint = route.body_field, route.endpoint
+    bodies = names.keys() - {Request, BackgroundTasks}
+    if route.hosted is not None or route.dependencies or field is None or not field.field_info.is_required():
+        return None
+    if len(names) != len(bodies) + 2 or len(bodies) != 1:
+        return None
+    (body_type,) = bodies
+    adapter = TypeAdapter[Any](body_type)
+
+    async def proceed(request: Request) -> Response:
+        body, background = await request.json(), BackgroundTasks()
+        try:
+            wanted = adapter.validate_python(body)
+        except ValidationError as error:
+            found = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
+            raise RequestValidationError(found, body=body) from None
+        arguments = {names[Request]: request, names[BackgroundTasks]: background, names[body_type]: wanted}
+        response: Response = await endpoint(**arguments)
+        if response.background is None and background.tasks:
+            response.background = background
+        return response
+
+    return proceed
 
 
 class _ReadRequest(Request):
