@@ -22,8 +22,8 @@ CONNECTING: Final = 8.0
 RECYCLE: Final = 1800
 """Seconds after which a connection is made anew, so that none leads for ever to where the URL once led."""
 
-_MOST: Final = 8
-"""Connections: two for inserts, one each for ends and the two claims, the others for reading."""
+MOST: Final = 7
+"""Connections: two for inserts, one each for outcomes and the two claims, the others for reading."""
 
 
 class Statement:
@@ -64,7 +64,7 @@ class DirectConnections:
         self._primary = primary
         self._schema = schema
         self._idle: list[_Kept] = []
-        self._room = asyncio.Semaphore(_MOST)
+        self._room = asyncio.Semaphore(MOST)
         self._is_closed = False
         self.in_use = 0
 
@@ -96,7 +96,7 @@ class DirectConnections:
         try:
             await asyncio.wait_for(self._room.acquire(), seconds)
         except TimeoutError as error:
-            raise NotConnectedError(f"all {_MOST} connections are in use") from error
+            raise NotConnectedError(f"all {MOST} connections are in use") from error
 
     def _take(self) -> _Kept | None:
         while self._idle:

@@ -26,7 +26,7 @@ from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from jobtrail.db.direct import CONNECTING, RECYCLE, DirectConnections, Statement, fetch_on
+from jobtrail.db.direct import CONNECTING, MOST, RECYCLE, DirectConnections, Statement, fetch_on
 from jobtrail.db.errors import NotConnectedError, Primary, quote_no_row
 from jobtrail.db.job_connection import watch
 from jobtrail.db.tables import SCHEMA, keep_to
@@ -34,7 +34,9 @@ from jobtrail.db.url import POOLER
 from jobtrail.task.storable import dump
 
 GROUPS: Final = 10
-"""Connections for single statements: inserts, both claims, ends, cancels, progress, lines, the watch and keys."""
+"""Connections for single statements: inserts, both claims, outcomes, reads, cancels, progress, lines, the watch and keys.
+Of ours, MOST are those of `DirectConnections`.
+"""
 
 LOCK_TIMEOUT: Final = 3.0
 """Seconds that a transaction waits for a row; then its caller gets an error that says to try again."""
@@ -149,7 +151,8 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10, 
 
     `pool_size` counts for transactions and for job sessions, each.
     """
-    grouped = _connect(url, FOR_GROUPS, connect_timeout, isolation_level="AUTOCOMMIT", pool_size=GROUPS)
+    others = GROUPS if is_pooled(url) else GROUPS - MOST
+    grouped = _connect(url, FOR_GROUPS, connect_timeout, isolation_level="AUTOCOMMIT", pool_size=others)
     pinged: dict[str, Any] = {"pool_pre_ping": True, "pool_size": pool_size}
     engine = _connect(url, FOR_TRANSACTIONS, connect_timeout, **pinged)
     # Whatever the database's default is: above READ COMMITTED a renewal of the lease would fail the end of the job.
