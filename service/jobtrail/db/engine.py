@@ -34,7 +34,7 @@ from jobtrail.db.url import POOLER
 from jobtrail.task.storable import dump
 
 GROUPS: Final = 10
-"""Connections for single statements: inserts, both claims, outcomes, reads, cancels, progress, lines, the watch and keys.
+"""Connections for single statements: inserts, claims, outcomes, reads, cancels, progress, lines, the watch and keys.
 Of ours, MOST are those of `DirectConnections`.
 """
 
