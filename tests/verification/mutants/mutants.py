@@ -145,7 +145,7 @@ MUTANTS: Final = (
         "a rescue that does not look again under the lock",
         "tests/worker/test_judging.py",
         statements=[(r" FOR UPDATE SKIP LOCKED\) r\n", ") r\n"),
-                    (r" AND j\.status = 'running'\n\s+AND j\.lease_until < statement_timestamp\(\)", "")],
+                    (r" AND j\.status \|\| '' = 'running'\n\s+AND j\.lease_until < statement_timestamp\(\)", "")],
     ),
     Mutant(
         "the guard trigger dropped",
