@@ -1,7 +1,13 @@
 """One attempt: told to end before it began, while it runs, and when it does not listen."""
 
+import asyncio
+import logging
 from datetime import timedelta
+from typing import Any
 
+import pytest
+
+from jobtrail import JobContext, Retry, task
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.claim import claim_next
 from jobtrail.jobs.history import read_history
@@ -78,6 +84,77 @@ async def test_a_cancel_waits_for_a_thread_that_cannot_hear(place: Place, servic
         await cancel(services, job.id, by="ann")
         tasks.GATE.set()
         assert (await world.ended(services, job.id)).status is Status.SUCCEEDED
+
+
+class Raising(Retry):
+    def retries(self, error: BaseException) -> bool:
+        raise LookupError(f"nobody knows {error}")
+
+
+@task(max_attempts=3, retry=Raising())
+async def asks_a_retry_that_raises() -> None:
+    raise ValueError("x")
+
+
+@task(timeout=0.05, retry=Raising(), max_attempts=2)
+async def is_late_and_asks() -> None:
+    await asyncio.sleep(600)
+
+
+@pytest.mark.parametrize("name", ["asks_a_retry_that_raises", "is_late_and_asks"])
+async def test_a_retry_that_raises_fails_its_job_and_frees_the_slot(place: Place, name: str) -> None:
+    services = Services(place.database, Catalog.of([asks_a_retry_that_raises, is_late_and_asks]))
+    async with world.node_at(services, place, slots=1) as node:
+        for _ in range(2):
+            assert (await world.ran(services, name)).status is Status.FAILED
+        assert node.worker.held() == []
+
+
+class Broken(logging.Filter):
+    def filter(self, _record: logging.LogRecord) -> bool:
+        raise LookupError("a filter of the host")
+
+
+@pytest.mark.parametrize("logger", ["jobtrail.task", "jobtrail.worker.attempts", "jobtrail.worker.attempt"])
+@pytest.mark.parametrize("name", ["fail_hard", "never_ends"])
+async def test_a_filter_of_the_log_that_raises_holds_up_nothing(place: Place, logger: str, name: str) -> None:
+    """asyncio logs what a callback raises, and goes on without what it had still to do."""
+    services = Services(place.database, Catalog.of([fail_hard, stubborn.never_ends]))
+    broken = Broken()
+    args: dict[str, Any] = {"timeout": 0.05, "seconds": 0.3} if name == "never_ends" else {}
+    logging.getLogger(logger).addFilter(broken)
+    try:
+        async with world.node_at(services, place, slots=1, cancel_grace=timedelta(seconds=0.05)) as node:
+            for _ in range(2):
+                assert (await world.ran(services, name, **args)).status is Status.FAILED
+            assert node.worker.held() == []
+        assert node.unrecorded == 0
+    finally:
+        logging.getLogger(logger).removeFilter(broken)
+
+
+@task
+async def fail_hard() -> None:
+    raise ValueError("x")
+
+
+@task(timeout=0.05)
+def says_it_too_late(context: JobContext) -> None:
+    tasks.GATE.wait(60)
+    context.progress(1)
+
+
+async def test_what_is_said_after_the_end_is_not_kept(place: Place) -> None:
+    services = Services(place.database, Catalog.of([says_it_too_late]))
+    async with world.node_at(services, place, cancel_grace=timedelta(0)) as node:
+        await world.ran(services, "says_it_too_late")
+        tasks.GATE.set()
+
+        async def is_over() -> bool:
+            return node.worker.left_behind == 0
+
+        await until(is_over)
+        assert not node.worker._reports._open
 
 
 async def test_a_def_that_returns_a_coroutine_is_told_so(place: Place, services: Services) -> None:

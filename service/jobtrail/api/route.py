@@ -121,7 +121,7 @@ def _plain(route: "ProblemRoute") -> Callable[[Request], Coroutine[Any, Any, Res
     async def proceed(request: Request) -> Response:
         body, background = await request.json(), BackgroundTasks()
         try:
-            wanted = adapter.validate_python(body)
+            wanted = adapter.validate_python(body, from_attributes=True)
         except ValidationError as error:
             found = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
             raise RequestValidationError(found, body=body) from None

@@ -4,10 +4,10 @@ SQLAlchemy takes about eight times the CPU of such a statement to lend a connect
 """
 
 import asyncio
+import contextvars
 import re
 import time
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
 
 import asyncpg
@@ -31,11 +31,12 @@ class Statement:
 
     def __init__(self, text: str) -> None:
         self.names: Final = tuple(dict.fromkeys(_PARAMETER.findall(text)))
-        self._text = _PARAMETER.sub(lambda found: f"${self.names.index(found[1]) + 1}", text)
+        self._texts = {SCHEMA: _PARAMETER.sub(lambda found: f"${self.names.index(found[1]) + 1}", text)}
 
-    @lru_cache(maxsize=4)  # noqa: B019 - statements are few, and live as long as the process
     def of(self, schema: str) -> str:
-        return of_schema(self._text, schema)
+        if (text := self._texts.get(schema)) is None:
+            text = self._texts[schema] = of_schema(self._texts[SCHEMA], schema)
+        return text
 
     def arguments(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple([values[name] for name in self.names])
@@ -63,6 +64,7 @@ class DirectConnections:
         self._engine = engine
         self._primary = primary
         self._schema = schema
+        self._context = contextvars.copy_context()
         self._idle: list[_Kept] = []
         self._room = asyncio.Semaphore(MOST)
         self._is_closed = False
@@ -74,14 +76,15 @@ class DirectConnections:
         Raises NotConnectedError: nothing was sent; and as asyncpg does, with no values of a row in the error.
         """
         text, args = statement.of(self._schema), statement.arguments(values)
+        until = asyncio.get_running_loop().time() + seconds
         if self._room.locked():
-            await self._wait(seconds)
+            await self._wait(until)
         else:
             await self._room.acquire()
         self.in_use += 1
         try:
-            kept = self._take() or await self._connect(seconds)
-            return await self._fetch(kept, text, args, seconds)
+            kept = self._take() or await self._connect(until)
+            return await self._fetch(kept, text, args, until)
         finally:
             self.in_use -= 1
             self._room.release()
@@ -92,9 +95,10 @@ class DirectConnections:
         idle, self._idle = self._idle, []
         await asyncio.gather(*(each.driver.close() for each in idle), return_exceptions=True)
 
-    async def _wait(self, seconds: float) -> None:
+    async def _wait(self, until: float) -> None:
         try:
-            await asyncio.wait_for(self._room.acquire(), seconds)
+            async with asyncio.timeout_at(until):
+                await self._room.acquire()
         except TimeoutError as error:
             raise NotConnectedError(f"all {MOST} connections are in use") from error
 
@@ -107,17 +111,19 @@ class DirectConnections:
             kept.driver.terminate()
         return None
 
-    async def _connect(self, seconds: float) -> _Kept:
+    async def _connect(self, until: float) -> _Kept:
+        loop = asyncio.get_running_loop()
         with connecting():
-            async with asyncio.timeout(min(seconds, CONNECTING)):
-                lent = await self._engine.raw_connection()
+            async with asyncio.timeout_at(min(until, loop.time() + CONNECTING)):
+                # a connection keeps the context that it was made in, with all that a job or a request had there
+                lent = await loop.create_task(self._engine.raw_connection(), context=self._context.copy())
         kept = _Kept(cast("asyncpg.Connection[Any]", lent.driver_connection), time.monotonic())
         lent.detach()
         return kept
 
-    async def _fetch(self, kept: _Kept, text: str, args: Sequence[Any], seconds: float) -> Sequence[Any]:
+    async def _fetch(self, kept: _Kept, text: str, args: Sequence[Any], until: float) -> Sequence[Any]:
         driver = kept.driver
-        breaking = asyncio.get_running_loop().call_later(seconds, driver.terminate)
+        breaking = asyncio.get_running_loop().call_at(until, driver.terminate)
         try:
             rows: Sequence[Any] = await driver.fetch(text, *args)
         except Exception as error:

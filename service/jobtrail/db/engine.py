@@ -16,7 +16,7 @@ takes all that are older for lost too.
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
@@ -37,6 +37,9 @@ GROUPS: Final = 10
 """Connections for single statements: inserts, claims, outcomes, reads, cancels, progress, lines, the watch and keys.
 Of ours, MOST are those of `DirectConnections`.
 """
+
+READERS: Final = 2
+"""Connections of these for reading single jobs: many who ask at once must not hold up claims and outcomes."""
 
 LOCK_TIMEOUT: Final = 3.0
 """Seconds that a transaction waits for a row; then its caller gets an error that says to try again."""
@@ -97,7 +100,8 @@ class Database:
     `jobs` is for job sessions, which tasks may hold for minutes: only they wait for each other.
     `own`: what is closed in the end, and not a host's. `schema`: where the statements of all but `jobs` are sent; those
     of tasks are sent as they are. `direct`: a quicker way for the single statements of `fetch`; none on a host's engine
-    and behind PgBouncer, where each is a transaction with its limits.
+    and behind PgBouncer, where each is a transaction with its limits. `readers`: who reads single jobs takes no
+    connection that claims and outcomes wait for.
     """
 
     grouped: AsyncEngine
@@ -107,6 +111,7 @@ class Database:
     own: Sequence[AsyncEngine]
     schema: str = SCHEMA
     direct: DirectConnections | None = None
+    readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READERS))
 
     async def fetch(self, statement: Statement, seconds: float | None = None, /, **values: Any) -> Sequence[Any]:
         """The rows of one statement, committed when this returns. `seconds` and errors as of `autocommit`, or the

@@ -92,8 +92,9 @@ class GroupCommit(Generic[Row, Answer]):
         self._waiting.append(entry)
         if not self._writers or (len(self._writers) < self._lanes and len(self._waiting) >= _WORTH_A_LANE):
             writer = loop.create_task(self._write_all(), name="jobtrail-group", context=self._context.copy())
-            self._writers[writer] = ()
-            writer.add_done_callback(self._leave)
+            if not writer.done():  # a host's loop may start tasks at once
+                self._writers.setdefault(writer, ())
+                writer.add_done_callback(self._leave)
         if self._longest is not None and self._alarm is None:
             self._alarm = loop.call_at(entry.until, self._give_up)
         return entry.answer

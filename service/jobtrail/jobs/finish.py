@@ -79,7 +79,7 @@ _FINISH: Final = fenced(
        run_at = CASE {_TO} WHEN 'pending' THEN statement_timestamp() + {_IN_SECONDS.format("u.delay")}
                            ELSE j.run_at END,
        max_attempts = j.max_attempts + u.more, progress = coalesce(u.progress, j.progress)""",
-    returning="j.id, j.status",
+    returning="j.id, j.attempt, j.status",
     status="text",
     reason="text",
     result="jsonb",
@@ -103,8 +103,9 @@ SELECT to_status, node_id, reason, error IS NOT DISTINCT FROM CAST(:error AS jso
 
 async def finish_group(database: Database, records: Sequence[OutcomeRecord], *, node: UUID) -> Sequence[Recorded]:
     """Record ends in one statement and one commit; what did not move comes back as UNKNOWN."""
-    moved = dict(map(tuple, await _FINISH.execute(database.fetch, _FINISH.values(records, node))))
-    return [_recorded(record, moved.get(record.id)) for record in records]
+    rows = await _FINISH.execute(database.fetch, _FINISH.values(records, node))
+    moved = {(job_id, attempt): status for job_id, attempt, status in rows}
+    return [_recorded(record, moved.get((record.id, record.attempt))) for record in records]
 
 
 def _recorded(record: OutcomeRecord, status: str | None) -> Recorded:
@@ -121,7 +122,7 @@ async def finish_within(
     `schema` is said for a connection of a job session; the others know theirs.
     """
     moved = await fetch_on(connection, _FINISH.plain, schema, **_FINISH.values([record], node))
-    return _recorded(record, moved[0][1] if moved else None)
+    return _recorded(record, moved[0][2] if moved else None)
 
 
 class Unfit(NamedTuple):

@@ -3,6 +3,7 @@
 `only_of` is a caller's name: the jobs of others are then not found, as if they were not there.
 """
 
+import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,8 +99,10 @@ async def get(session: AsyncSession, job_id: UUID, *, lock: bool = False, only_o
 
 async def read(services: Services, job_id: UUID, *, only_of: str | None = None) -> Job:
     """Raises JobNotFoundError, UnavailableError."""
+    database = services.database
     with unavailable():
-        rows = await services.database.fetch(_READ, SILENCE, id=job_id, only_of=only_of)
+        async with asyncio.timeout(SILENCE), database.readers:
+            rows = await database.fetch(_READ, SILENCE, id=job_id, only_of=only_of)
     if not rows:
         raise JobNotFoundError(job_id)
     found = dict(zip(Job.__dataclass_fields__, rows[0], strict=True))

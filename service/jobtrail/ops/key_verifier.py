@@ -58,15 +58,17 @@ class KeyVerifier:
         if self._has_keys.is_set():
             return True
         now = self._clock()
-        age = now - self._asked_at
-        if (
-            age >= REMEMBERED_FOR / 2 and self._asking is None
-        ):  # early, so that in the middle of work nobody waits for it
-            self._asking = self._lookups.offer("")
-            self._asking.add_done_callback(partial(self._answered, now))
-        if age >= REMEMBERED_FOR and self._asking is not None:
-            await asyncio.shield(self._asking)
+        if now - self._asked_at >= REMEMBERED_FOR / 2:  # early, so that under load no request waits for it
+            self._ask()
+        while not self._has_keys.is_set() and now - self._asked_at >= REMEMBERED_FOR:
+            await asyncio.shield(self._ask())
         return self._has_keys.is_set()
+
+    def _ask(self) -> "asyncio.Future[_Found]":
+        if self._asking is None:
+            self._asking = self._lookups.offer("")
+            self._asking.add_done_callback(partial(self._answered, self._clock()))
+        return self._asking
 
     def _answered(self, asked_at: float, answer: "asyncio.Future[_Found]") -> None:
         self._asking = None

@@ -25,6 +25,7 @@ from jobtrail.task.outcome import (
     Again,
     Cancelled,
     Ended,
+    Failed,
     Interrupted,
     NotBegun,
     Outcome,
@@ -47,6 +48,7 @@ log = logging.getLogger(__name__)
 JOB: Final = "job-"
 """The name of an asyncio task that runs a job begins with it; the job's id follows."""
 
+_UNRECORDED: Final = "job %s: the outcome of attempt %d could not be recorded; its lease is no longer renewed"
 _ABANDONED: Final = "it is left behind; its end will not count, and until then its slot stays taken"
 
 
@@ -182,20 +184,21 @@ class Attempt(Runtime):
             vars_of: Any = self._running
             vars_of._log_destroy_pending = False  # noqa: SLF001 - as asyncio's own gather does
             self._owner.abandoned(self)
-            self._decide(self._performance(self._no_end(_ABANDONED)))
-
-    def _no_end(self, what: str) -> Raised:
-        error = LeftBehindError(f"{self.claimed.task} did not end when told to: {what}")
-        log.warning("%s", error)
-        return self.raised(error)
+            error = LeftBehindError(f"{self.claimed.task} did not end when told to: {_ABANDONED}")
+            self._decide(self._performance(self.raised(error)))
+            log.warning("%s", error)  # last: a host's own filters and handlers may raise
 
     def _ended(self, running: "asyncio.Task[Ended]") -> None:
         self._running = None  # it would keep the task's exception, and with that all that the task held
         if self._alarm is not None:
             self._alarm.cancel()
-        if not self.is_abandoned:
-            self._decide(self._performance(self._end_of(running)))
-        self._owner.freed(self)
+        try:
+            if not self.is_abandoned:
+                self._decide(self._performance(self._end_of(running)))
+        finally:
+            self._owner.freed(self)
+        if self._was_killed:
+            log.warning("%s did not end when told to: its process was killed", self.claimed.task)
 
     # Decided.
 
@@ -207,7 +210,7 @@ class Attempt(Runtime):
         error = running.exception()
         ended = running.result() if error is None else self.raised(error)
         if self._was_killed and not isinstance(ended, Returned):
-            return self._no_end("its process was killed")
+            return self.raised(LeftBehindError(f"{self.claimed.task} did not end when told to: its process was killed"))
         return ended
 
     def _performance(self, ended: Ended | NotBegun) -> Performance:
@@ -218,18 +221,25 @@ class Attempt(Runtime):
         return TimedOut(limit.total_seconds(), ended) if self._is_late and limit is not None else Interrupted(ended)
 
     def _judge(self, performance: Performance) -> Outcome:
-        return judge(performance, self.claimed, self.task.retry, cancel_requested=self._cancel_requested)
+        try:
+            return judge(performance, self.claimed, self.task.retry, cancel_requested=self._cancel_requested)
+        except BaseException as error:  # noqa: BLE001 - a Retry of the user's own may do anything: its job has failed
+            return Failed(raised(error, self.claimed.attempt, None).failure)
 
     def _decide(self, performance: Performance) -> None:
         self.finishing = True
         self.seconds = 0.0 if self._began is None else time.monotonic() - self._began
-        outcome = self._judge(performance)
-        if self._report is not None:
-            self._report.close()
-        if self._session is None and (self._report is None or not self._report.waiting):
-            self._offer(outcome)
-        else:
-            self._owner.keep(self._record_alone(outcome), self._context)
+        try:
+            outcome = self._judge(performance)
+            if self._report is not None:
+                self._report.close()
+            if self._session is None and (self._report is None or not self._report.waiting):
+                self._offer(outcome)
+            else:
+                self._owner.keep(self._record_alone(outcome), self._context)
+        except Exception:
+            self._owner.gone(self, is_recorded=False)
+            log.exception(_UNRECORDED, *self.ref)
 
     # Recorded.
 
@@ -239,8 +249,8 @@ class Attempt(Runtime):
         def answered(answer: "asyncio.Future[Recorded]") -> None:
             failure = None if answer.cancelled() else answer.exception()
             if answer.cancelled() or failure is not None or (found := answer.result()) is Recorded.UNKNOWN:
-                log.debug("the outcome goes alone now", exc_info=failure)
                 self._owner.keep(self._record_alone(outcome), self._context)
+                log.debug("the outcome goes alone now", exc_info=failure)
             else:
                 self._tell(found, outcome)
 
@@ -257,9 +267,8 @@ class Attempt(Runtime):
             self._owner.keep(self.record_as_lost(), self._context)
             raise
         except Exception:
-            # the lease is no longer renewed, so rescue will see to the row
-            log.exception("attempt %d of job %s could not be recorded", self.ref.attempt, self.ref.id)
             self._owner.gone(self, is_recorded=False)
+            log.exception(_UNRECORDED, *self.ref)
 
     async def _record(self, outcome: Outcome) -> None:
         """A success commits with its effects, in their transaction; any other outcome after they are undone."""

@@ -105,13 +105,14 @@ class Attempts:
 
     def begin(self, claimed: Claimed) -> None:
         """Run it. Its slot is taken already."""
-        if (older := self._by_id.get(claimed.id)) is not None:
-            self.lose(older.ref)  # its job was taken away, and came back here before a beat noticed
+        older = self._by_id.get(claimed.id)
         attempt = Attempt(claimed, self._catalog[claimed.task], self._deps, self)
         self._by_id[claimed.id] = attempt
         self._all.add(attempt)
         self._idle.clear()
         attempt.start()
+        if older is not None:
+            _stop(older)  # its job was taken away, and came back here before a beat noticed
 
     def keep(self, coroutine: Coroutine[Any, Any, None], context: Context | None = None) -> None:
         """Run it as a part of what `stop` waits for, without the context variables of whoever asks: a job that another
@@ -143,11 +144,8 @@ class Attempts:
     def lose(self, ref: AttemptRef) -> None:
         """The database says that this attempt is no longer ours: it is stopped."""
         attempt = self._by_id.get(ref.id)
-        if attempt is None or attempt.ref != ref or attempt.finishing:
-            return
-        log.warning("job %s: attempt %d is no longer this node's; it is stopped, its end will not count", *ref)
-        attempt.finishing = True
-        attempt.interrupt()
+        if attempt is not None and attempt.ref == ref:
+            _stop(attempt)
 
     async def give_back(self, ref: AttemptRef) -> None:
         """An attempt that never began here is given back unused."""
@@ -171,13 +169,13 @@ class Attempts:
         self._free(attempt.task.runs_in)
 
     def recorded(self, attempt: Attempt, found: Recorded, outcome: Outcome) -> None:
-        if found is Recorded.STALE:  # that was logged where it was found
-            self.stale_ends += 1
-        else:
-            _tell(attempt, outcome)
-            if self._hook is not None:
-                self.keep(_call(self._hook, _end_of(attempt, found, outcome)), contextvars.copy_context())
+        is_stale = found is Recorded.STALE  # that was logged where it was found
+        self.stale_ends += is_stale
+        if self._hook is not None and not is_stale:
+            self.keep(_call(self._hook, _end_of(attempt, found, outcome)), contextvars.copy_context())
         self.gone(attempt, is_recorded=True)
+        if not is_stale:
+            _tell(attempt, outcome)  # last: a host's own filters and handlers may raise
 
     def gone(self, attempt: Attempt, *, is_recorded: bool) -> None:
         if not is_recorded:
@@ -246,6 +244,15 @@ class Attempts:
         waiting = asyncio.ensure_future(self._idle.wait())
         await asyncio.wait({waiting}, timeout=seconds)
         waiting.cancel()
+
+
+def _stop(attempt: Attempt) -> None:
+    """It is no longer this node's."""
+    if not attempt.finishing:
+        attempt.finishing = True
+        attempt.interrupt()
+        words = "job %s: attempt %d is no longer this node's; it is stopped, its end will not count"
+        log.warning(words, *attempt.ref)
 
 
 def _tell(attempt: Attempt, outcome: Outcome) -> None:

@@ -72,19 +72,18 @@ class Runtime:
         self._session: JobSession | None = None
 
     def report(self, progress: Progress) -> None:
-        self._opened_report().progress(progress)
+        if (report := self._opened_report()) is not None:
+            report.progress(progress)
 
     def _keep_line(self, record: logging.LogRecord) -> None:
-        if not self.finishing:
-            self._opened_report().line(record)
+        if not self.finishing and (report := self._opened_report()) is not None:
+            report.line(record)
 
-    def _opened_report(self) -> Report:
-        """Callable from any thread. Once the attempt is over it takes nothing."""
+    def _opened_report(self) -> Report | None:
+        """Callable from any thread; None where the attempt is over and none was opened."""
         with _OPENING:
-            if self._report is None:
+            if self._report is None and not self.finishing:
                 self._report = self._deps.reports.open(self.ref)
-        if self.finishing:
-            self._report.close()
         return self._report
 
     def submit(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any]) -> Awaitable[UUID]:

@@ -271,14 +271,14 @@ class Worker:
 
     def _claimed(self, job_id: UUID, kind: RunsIn, claim: "asyncio.Future[Claimed | None]") -> None:
         error = None if claim.cancelled() else claim.exception()
-        if error is not None:  # the row is committed: the claim loop will find it
-            log.warning("jobtrail: launch of job %s: %s; it is claimed later", job_id, reason(error))
-            log.debug("jobtrail: launch failed", exc_info=error)
         found = None if claim.cancelled() or error is not None else claim.result()
         if found is None:
             self._free(kind)
         else:
             self._start(found)
+        if error is not None:  # the row is committed: the claim loop will find it
+            log.warning("jobtrail: launch of job %s: %s; it is claimed later", job_id, reason(error))
+            log.debug("jobtrail: launch failed", exc_info=error)
 
     def _start(self, claimed: Claimed) -> None:
         """Run it; or give it back if the node began to stop meanwhile, as it would not have the whole grace."""
