@@ -46,6 +46,15 @@ async def ended(place: Place, record: KeyRecord) -> None:
     await place.psql.execute("UPDATE jobtrail.keys SET expires_at = now() WHERE id = $1", record.id)
 
 
+async def test_an_answer_that_is_there_and_not_heard_yet_is_not_awaited_for_ever(keys: KeyVerifier) -> None:
+    """A request that comes just then."""
+    found = await keys._ask()
+    keys._asked_at = float("-inf")
+    keys._asking = asyncio.get_running_loop().create_future()
+    keys._asking.set_result(found)
+    assert await keys.needed() is False
+
+
 @pytest.mark.parametrize("scopes", [("submit",), ("read", "operate"), SCOPES])
 async def test_a_right_key_is_its_caller(services: Services, keys: KeyVerifier, scopes: tuple[Scope, ...]) -> None:
     (_, text), (_, same) = await made(services, *scopes), await made(services, *scopes)

@@ -65,13 +65,15 @@ class KeyVerifier:
         return self._has_keys.is_set()
 
     def _ask(self) -> "asyncio.Future[_Found]":
-        if self._asking is None:
+        # one that has its answer, and has not been heard yet, would be awaited again and again
+        if self._asking is None or self._asking.done():
             self._asking = self._lookups.offer("")
             self._asking.add_done_callback(partial(self._answered, self._clock()))
         return self._asking
 
     def _answered(self, asked_at: float, answer: "asyncio.Future[_Found]") -> None:
-        self._asking = None
+        if self._asking is answer:
+            self._asking = None
         if not answer.cancelled() and answer.exception() is None:
             self._asked_at = asked_at
             if answer.result().any_keys:
