@@ -8,7 +8,7 @@ import pytest
 
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.settings import PREFIX
-from support import forks, world
+from support import forks, tasks, world
 from support.bouncer import pgbouncer
 
 _LONGEST = {"verification", "e2e", "embedded", "types", "test_readme.py"}
@@ -91,6 +91,12 @@ async def place(kept_place: world.Place) -> world.Place:
     """A migrated database, empty."""
     await kept_place.empty()
     return kept_place
+
+
+@pytest.fixture(autouse=True)
+def closed_gate() -> None:
+    """A test that ended with an open gate lets no `hold` of the next one through."""
+    tasks.GATE.clear()
 
 
 @pytest.fixture
