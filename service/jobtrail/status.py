@@ -22,7 +22,8 @@ TERMINAL: Final = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
 BIRTH: Final = Status.PENDING
 
 MOVES: Final[Mapping[Status, frozenset[Status]]] = {
-    Status.PENDING: frozenset({Status.RUNNING, Status.CANCELLED}),
+    # pending → pending: somebody changed it before it began
+    Status.PENDING: frozenset({Status.PENDING, Status.RUNNING, Status.CANCELLED}),
     Status.RUNNING: frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.PENDING}),
     Status.SUCCEEDED: frozenset(),
     Status.FAILED: frozenset({Status.PENDING}),

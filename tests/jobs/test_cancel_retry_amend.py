@@ -34,15 +34,15 @@ async def retried(services: Services, job_id: UUID) -> Any:
 
 
 async def hurried(services: Services, job_id: UUID) -> Any:
-    return await amend(services, job_id, Amendment(priority=1))
+    return await amend(services, job_id, Amendment(priority=1), by="ann")
 
 
 async def put_off(services: Services, job_id: UUID) -> Any:
-    return await amend(services, job_id, Amendment(run_at=datetime(2030, 1, 1, tzinfo=UTC)))
+    return await amend(services, job_id, Amendment(run_at=datetime(2030, 1, 1, tzinfo=UTC)), by="ann")
 
 
 async def amended_too_late(services: Services, job_id: UUID) -> Any:
-    return await amend(services, job_id, Amendment(priority=1), unchanged=lambda _job: False)
+    return await amend(services, job_id, Amendment(priority=1), unchanged=lambda _job: False, by="ann")
 
 
 @pytest.mark.parametrize(
@@ -103,19 +103,21 @@ async def test_retry_by_hand_clears_the_end_but_never_the_attempt(
 async def test_amending(services: Services, place: Place) -> None:
     job = await world.submitted(services, "noop")
     at = datetime(2033, 1, 1, tzinfo=UTC)
-    changed = await amend(services, job.id, Amendment(ttl=5, priority=9, run_at=at, tags=["x"]))
+    changed = await amend(services, job.id, Amendment(ttl=5, priority=9, run_at=at, tags=["x"]), by="ann")
     assert (changed.ttl, changed.priority, changed.run_at, changed.tags) == (timedelta(seconds=5), 9, at, ["x"])
-    assert await amend(services, job.id, Amendment()) == changed
-    assert len(await trail(place, job.id)) == 1
+    assert await amend(services, job.id, Amendment(), by="ann") == changed
+    assert await trail(place, job.id) == [(1, None, Status.PENDING), (2, Status.PENDING, Status.PENDING)]
+    last = (await read_history(services, job.id))[-1]
+    assert (last.actor, last.reason) == ("ann", "changed")
 
 
 async def test_a_new_ttl_counts_from_the_finish_and_a_key_outlives_a_shorter_one(
     services: Services, place: Place
 ) -> None:
     job_id = await in_status(place, Status.FAILED)
-    job = await amend(services, job_id, Amendment(ttl=3600))
+    job = await amend(services, job_id, Amendment(ttl=3600), by="ann")
     assert job.finished_at is not None
     assert job.expires_at == job.finished_at + timedelta(hours=1)
-    assert (await amend(services, job_id, Amendment(ttl=None))).expires_at is None
+    assert (await amend(services, job_id, Amendment(ttl=None), by="ann")).expires_at is None
     keyed, _ = await submit_keyed(services, Submission(task="noop"), by="ann", key="k")
-    assert (await amend(services, keyed.id, Amendment(ttl=1))).ttl == timedelta(days=1)
+    assert (await amend(services, keyed.id, Amendment(ttl=1), by="ann")).ttl == timedelta(days=1)

@@ -96,7 +96,7 @@ async def test_what_lives_for_a_day_lives_for_a_day(postgres: EmbeddedPostgres, 
         await trail.cancel(cancelled.id)
         amended = await trail.submit(plain)
         await amended.wait(5)
-        await amend(services, amended.id, Amendment(ttl=DAY), unchanged=lambda _: True)
+        await amend(services, amended.id, Amendment(ttl=DAY), by="ann", unchanged=lambda _: True)
         assert [await kept(place, each.id) for each in (ended, written, keyed, cancelled, amended)] == [DAY] * 5
         again = await trail.submit(tomorrow)
         query = """SELECT round(extract(epoch FROM j.run_at - t.at) / 600)::int * 600 FROM jobtrail.jobs j

@@ -36,8 +36,32 @@ async def test_a_move_to_the_same_status_is_none(place: Place, status: Status) -
     known = await trail(place, job_id)
     await place.psql.execute("UPDATE jobtrail.jobs SET tags = '{seen}' WHERE id = $1", job_id)
     assert await trail(place, job_id) == known
-    with pytest.raises(asyncpg.CheckViolationError, match="cannot move"):
-        await place.psql.execute("UPDATE jobtrail.jobs SET seq = seq + 1 WHERE id = $1", job_id)
+    counted = place.psql.execute("UPDATE jobtrail.jobs SET seq = seq + 1 WHERE id = $1", job_id)
+    if status is Status.PENDING:  # a change of a pending job, as the service makes it
+        await counted
+        assert await trail(place, job_id) == [*known, (2, Status.PENDING, Status.PENDING)]
+    else:
+        with pytest.raises(asyncpg.CheckViolationError, match="cannot move"):
+            await counted
+
+
+PARKING = [("limit_keys", ["tenant:a"]), ("waits", True)]
+
+
+@pytest.mark.parametrize(("column", "value"), PARKING)
+async def test_a_job_that_waits_for_more_than_its_time_is_parked(place: Place, column: str, value: object) -> None:
+    """Born so, set back in psql, given back and told to wait: no claim of any release takes it."""
+    times = "SELECT run_at, due_at > now() - interval '1 minute' FROM jobtrail.jobs WHERE id = $1"
+    job_id = await in_status(place, Status.FAILED, **{column: value})
+    await typed(place, job_id, Status.PENDING)
+    assert tuple((await place.rows(times, job_id))[0].values()) == (None, True)
+    await place.psql.execute("UPDATE jobtrail.jobs SET run_at = now() - interval '1 day' WHERE id = $1", job_id)
+    assert tuple((await place.rows(times, job_id))[0].values()) == (None, False)
+    other = await born(place)
+    await place.psql.execute(f"UPDATE jobtrail.jobs SET {column} = $2 WHERE id = $1", other, value)
+    assert tuple((await place.rows(times, other))[0].values()) == (None, True)
+    free = await born(place)
+    assert (await place.rows("SELECT due_at FROM jobtrail.jobs WHERE id = $1", free))[0]["due_at"] is None
 
 
 async def test_a_move_made_in_sql_has_the_session_user(place: Place) -> None:

@@ -138,6 +138,7 @@ class JobRoutes:
             self.context.services,
             job_id,
             wanted,
+            by=self._caller_name(request),
             unchanged=lambda job: headers.matches_if_match(request, _tagged(job, view).headers["ETag"]),
         )
         return _tagged(job, view)

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import (
+    Boolean,
     Column,
     ColumnElement,
     DateTime,
@@ -134,6 +135,9 @@ jobs = Table(
     Column("ttl", Interval, server_default=text("'7 days'")),
     Column("ttl_failed", Interval, server_default=text("'30 days'")),
     Column("expires_at", TIME),
+    Column("due_at", TIME),
+    Column("limit_keys", TEXTS),
+    Column("waits", Boolean, nullable=False, server_default=text("false")),
     Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),

@@ -20,10 +20,16 @@ KEY_LIFE: Final = timedelta(hours=24)
 
 
 async def amend(
-    services: Services, job_id: UUID, wanted: Amendment, *, unchanged: Callable[[Job], bool] = lambda _job: True
+    services: Services,
+    job_id: UUID,
+    wanted: Amendment,
+    *,
+    by: str,
+    unchanged: Callable[[Job], bool] = lambda _job: True,
 ) -> Job:
-    """The job with the change. `unchanged` is asked about the locked row: False raises PreconditionError.
+    """The job with the change, which is in the history of a pending one.
 
+    `unchanged` is asked about the locked row: False raises PreconditionError.
     Raises JobNotFoundError, JobConflictError (priority and run_at need a pending job), UnavailableError.
     """
     async with services.transaction() as session:
@@ -33,7 +39,10 @@ async def amend(
         if wanted.model_fields_set & {"priority", "run_at"} and job.status is not Status.PENDING:
             raise JobConflictError(job_id, job.status, "given another priority or run_at")
         if wanted.model_fields_set:
-            await session.execute(update(jobs).where(jobs.c.id == job_id).values(**_values(wanted)))
+            values = _values(wanted)
+            if job.status is Status.PENDING:
+                values |= {"seq": jobs.c.seq + 1, "moved_by": by, "move_reason": "changed"}
+            await session.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
             job = await get(session, job_id)
         return job
 

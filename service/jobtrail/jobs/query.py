@@ -25,7 +25,11 @@ from jobtrail.status import Status
 
 _TTL: Final = case((jobs.c.status.in_(["failed", "cancelled"]), jobs.c.ttl_failed), else_=jobs.c.ttl)
 
-_COLUMNS: Final = tuple(_TTL.label("ttl") if name == "ttl" else jobs.c[name] for name in Job.__dataclass_fields__)
+# a parked job has its time elsewhere: `park` of the migrations
+_RUN_AT: Final = func.coalesce(jobs.c.run_at, jobs.c.due_at)
+
+_OTHERS: Final = {"ttl": _TTL.label("ttl"), "run_at": _RUN_AT.label("run_at")}
+_COLUMNS: Final = tuple(_OTHERS.get(name, jobs.c[name]) for name in Job.__dataclass_fields__)
 _LIGHT: Final = tuple(
     func.jsonb_build_object().label(name) if name == "args" else column
     for name, column in zip(Job.__dataclass_fields__, _COLUMNS, strict=True)

@@ -187,11 +187,11 @@ SELECT u.id, u.task, u.queue, u.args, u.trace_id, u.priority, u.tags::text[], u.
   ) AS u(id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, idempotency_key,
          request_hash, created_by, ttl, ttl_failed)
 ON CONFLICT DO NOTHING
-RETURNING id, created_at, run_at
+RETURNING id, created_at, coalesce(run_at, due_at)
 """)
 
 _BIRTHS: Final = Statement("""
-SELECT j.id, j.created_at, j.run_at
+SELECT j.id, j.created_at, coalesce(j.run_at, j.due_at)
   FROM unnest(CAST(:ids AS uuid[])) AS u(id) JOIN jobtrail.jobs j ON j.id = ANY(ARRAY[u.id])
 """)
 

@@ -106,16 +106,17 @@ class ByHand(World):
             job.retry(by, self.now)
             assert self.run(asked).status is Status.PENDING
 
-    @rule(job_id=ids, name=st.sampled_from(("priority", "tags", "run_at", "ttl", "ttl")), ttl=ttls)
-    def amend(self, job_id: UUID, name: str, ttl: float | None) -> None:
+    @rule(job_id=ids, name=st.sampled_from(("priority", "tags", "run_at", "ttl", "ttl")), ttl=ttls, by=callers)
+    def amend(self, job_id: UUID, name: str, ttl: float | None, by: str) -> None:
         job, value = self.jobs[job_id], {"priority": 7, "tags": ["seen"], "run_at": None, "ttl": ttl}[name]
-        asked = amend(self.services, job_id, Amendment(**{name: value}))
+        asked = amend(self.services, job_id, Amendment(**{name: value}), by=by)
         if job.gone:
             self._refused(JobNotFoundError, asked)
         elif name in ("priority", "run_at") and job.status is not Status.PENDING:
             self._refused(JobConflictError, asked)
         else:
             self.run(asked)
+            job.change(by)
             if name == "ttl":
                 job.keep_for(ttl)
             else:

@@ -112,6 +112,11 @@ class Expected:
         self.result = self.error = self.node = self.cancel = self.expiry = None
         self._move(Status.PENDING, by, "retried by hand", node=ran)
 
+    def change(self, by: str) -> None:
+        """Only of a pending job is it a move."""
+        if self.status is Status.PENDING:
+            self._move(Status.PENDING, by, "changed")
+
     def move_in_sql(self, to: Status, user: str, changed: Mapping[str, Any]) -> None:
         """Somebody writes the row anew in psql."""
         ran, was = self.node, self.status

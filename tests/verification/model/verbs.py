@@ -90,11 +90,11 @@ async def _purge(services: Services, _job_id: UUID) -> int:
 
 
 async def _amend(services: Services, job_id: UUID) -> Sequence[str]:
-    return (await amend(services, job_id, Amendment(tags=["seen"]))).tags
+    return (await amend(services, job_id, Amendment(tags=["seen"]), by="bob")).tags
 
 
 async def _put_off(services: Services, job_id: UUID) -> str:
-    return (await amend(services, job_id, Amendment(run_at=LATER))).status
+    return (await amend(services, job_id, Amendment(run_at=LATER), by="bob")).status
 
 
 async def _submit(services: Services, _job_id: UUID) -> bool:
