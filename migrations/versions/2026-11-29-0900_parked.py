@@ -19,10 +19,10 @@ depends_on = None
 COLUMNS = """
 ALTER TABLE jobtrail.jobs ADD COLUMN due_at timestamptz, ADD COLUMN limit_keys text[],
     ADD COLUMN waits boolean NOT NULL DEFAULT false,
-    ADD CONSTRAINT ck_jobs_due CHECK (due_at BETWEEN '0001-01-02 00:00Z' AND '9999-12-30 00:00Z') NOT VALID,
+    ADD CONSTRAINT ck_jobs_due CHECK (due_at BETWEEN '0001-01-02 00:00Z' AND '9999-12-30 00:00Z'),
     ADD CONSTRAINT ck_jobs_limit_keys CHECK (
         cardinality(limit_keys) BETWEEN 1 AND 20 AND array_position(limit_keys, NULL) IS NULL
-        AND octet_length(limit_keys::text) <= 8000) NOT VALID
+        AND octet_length(limit_keys::text) <= 8000)
 """
 
 PARK = """
