@@ -149,11 +149,11 @@ class JobNotFoundError(JobtrailError):
 class JobConflictError(JobtrailError):
     """The job's status does not allow the verb; nothing was changed."""
 
-    def __init__(self, job_id: UUID, status: str, verb: str) -> None:
+    def __init__(self, job_id: UUID, status: str, verb: str, because: str | None = None) -> None:
         self.job_id: Final = job_id
         self.status: Final = status
         self.verb: Final = verb
-        super().__init__(f"job {job_id} is {status} and cannot be {verb}")
+        super().__init__(f"job {job_id} is {status} and cannot be {verb}" + (f": {because}" if because else ""))
 
 
 class JobFinishedError(JobConflictError):

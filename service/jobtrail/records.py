@@ -79,6 +79,7 @@ class NewJob:
     timeout: timedelta | None
     run_at: datetime | None
     args_json: str
+    after: Sequence[UUID] = ()
     idempotency_key: str | None = None
     request_hash: bytes | None = None
     app_key: AppKey | None = None
@@ -104,6 +105,7 @@ class Job:
     timeout: Annotated[timedelta | None, Field(description="Seconds for one attempt; null: no limit.")]
     progress: Annotated[Any, Field(description="Of the last attempt; null: it said nothing.")]
     run_at: datetime | None
+    after: Annotated[Sequence[UUID], Field(description="The jobs that had to succeed before it could start.")]
     created_at: datetime
     started_at: Annotated[datetime | None, Field(description="Of the last attempt.")]
     finished_at: datetime | None

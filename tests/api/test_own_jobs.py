@@ -165,3 +165,17 @@ async def failed(place: Place) -> UUID:
             "INSERT INTO jobtrail.log_lines VALUES ($1, 1, $2, now(), 'INFO', 'shop', $3)", job_id, number, message
         )
     return job_id
+
+
+async def test_who_sees_only_its_own_jobs_comes_after_no_other(service: Service) -> None:
+    jobs = [await submitted(service.services, "noop", by=by) for by in ("ann", "bob")]
+    asked = [(ANN, jobs[0], 202), (ANN, jobs[1], 422), (READER, jobs[0], 202), (READER, jobs[1], 202)]
+    for number, (who, job, code) in enumerate(asked):
+        for key in ({}, {"Idempotency-Key": f"k{number}"}):
+            body = {"task": "noop", "after": [str(job.id)]}
+            assert (await service.client.post("/v1/jobs", json=body, headers={**who, **key})).status_code == code
+    several = {"jobs": [{"task": "noop"}, {"task": "noop", "after": [str(jobs[1].id)]}]}
+    answer = await service.client.post("/v1/jobs/batch", json=several, headers=ANN)
+    assert (answer.status_code, answer.json()["errors"]) == (
+        422, [{"pointer": "/jobs/1/after/0", "detail": f"no job has the id {jobs[1].id}"}]
+    )  # fmt: skip

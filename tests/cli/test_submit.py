@@ -101,3 +101,14 @@ def test_a_parameter_that_takes_text_gets_it_as_it_was_written(text: str) -> Non
 
 def test_both_ways_to_write_args_add_up() -> None:
     assert merge_args(tasks.noop, '{"m": 1}', {"n": "2"}) == {"m": 1, "n": 2}
+
+
+async def test_a_job_comes_after_others(jobtrail: Command, place: Place) -> None:
+    first = (await jobtrail("submit", "noop")).out.strip()
+    job = (await jobtrail("submit", "noop", "--after", first, "--json")).json
+    assert job["after"] == [first]
+    unknown = "00000000-0000-4000-8000-000000000000"
+    refused = await jobtrail("submit", "noop", "--after", first, "--after", unknown)
+    assert (refused.code, refused.err) == (2, f"jobtrail: after/1: no job has the id {unknown}\n")
+    assert (await jobtrail("submit", "noop", "--after", "first")).code == 2
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 2

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import asyncpg
 from jobtrail.db.direct import Statement
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.tables import SCHEMA
-from jobtrail.jobs import bulk, claim, finish, renew
+from jobtrail.jobs import after, bulk, claim, finish, renew
 from jobtrail.jobs.query import Filter, Page, list_statement
 from jobtrail.status import Status
 from support.until import until
@@ -262,3 +262,31 @@ async def _updates(place: Place) -> tuple[int, int]:
     query = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = 'jobtrail.jobs'::regclass"
     (row,) = await place.rows(query)
     return row["n_tup_upd"], row["n_tup_hot_upd"]
+
+
+EDGES = """
+INSERT INTO jobtrail.edges (child, parent)
+SELECT id, (SELECT id FROM jobtrail.jobs WHERE status = 'running' LIMIT 1) FROM jobtrail.jobs WHERE status = 'pending'
+"""
+
+
+async def test_what_waits_is_looked_for_by_the_parents(place: Place) -> None:
+    """20,000 children of one parent: a sweep asks for the parent, a hint for its own children alone."""
+    _, running = await fill(place)
+    await place.psql.execute(EDGES)
+    await place.psql.execute("VACUUM ANALYZE jobtrail.edges")
+    explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)"
+    asked = {"parents": running[:50], "after": UUID(int=0), "most": 500}
+    children = [row["child"] for row in await place.rows("SELECT child FROM jobtrail.edges LIMIT 500")]
+    cases = (
+        (after._ENDED, {}, {"ix_edges_parent", "pk_jobs"}, 50),
+        (after._CHILDREN, asked, {"ix_edges_parent"}, 500),
+        (after._LOCK, {"children": children}, {"pk_jobs"}, 4000),
+    )
+    async with place.database.sessions() as session:
+        await session.execute(after._BY_INDEX)
+        for statement, values, by, most in cases:
+            found = (await session.execute(text(f"{explain} {statement.text}"), values)).scalar_one()
+            plan = list(_nodes((json.loads(found) if isinstance(found, str) else found)[0]["Plan"]))
+            assert indexes(plan) == by
+            assert pages(plan, "20,000 children of one parent") < most

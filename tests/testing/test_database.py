@@ -36,6 +36,7 @@ INSERT INTO jobtrail.nodes (id, host, pid, version, queues, tasks, slots)
 VALUES (gen_random_uuid(), 'h', 1, 'v', '{}', '{}', '{}');
 INSERT INTO jobtrail.log_lines VALUES (gen_random_uuid(), 1, 1, now(), 'INFO', 'l', 'm');
 INSERT INTO jobtrail.app_keys VALUES ('order-7', gen_random_uuid(), '');
+INSERT INTO jobtrail.edges VALUES (gen_random_uuid(), gen_random_uuid());
 INSERT INTO jobtrail.pauses (kind, name) VALUES ('queue', 'mail');
 INSERT INTO jobtrail.keys (id, name, prefix, hash, scopes)
 VALUES (gen_random_uuid(), 'k', 'abcdefghij23', decode(repeat('00', 32), 'hex'), '{read}');

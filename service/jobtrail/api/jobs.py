@@ -50,12 +50,14 @@ class JobRoutes:
         """
         self._refuse_while_closing()
         key, trace_id, by = headers.idempotency_key_of(request), headers.trace_of(request), self._caller_name(request)
-        replayed = False
+        only_of, replayed = self._view(request).only_of, False
         with self._redacted_refusals():
             if key is None:
-                job = await submit(self.context.services, wanted, by=by, trace_id=trace_id)
+                job = await submit(self.context.services, wanted, by=by, trace_id=trace_id, only_of=only_of)
             else:
-                job, replayed = await submit_keyed(self.context.services, wanted, by=by, key=key, trace_id=trace_id)
+                job, replayed = await submit_keyed(
+                    self.context.services, wanted, by=by, key=key, trace_id=trace_id, only_of=only_of
+                )
         if not replayed:
             background.add_task(_launch, self.context, (job,))
         answer = _whole(job, self._view(request), 202)
@@ -75,11 +77,12 @@ class JobRoutes:
         """Stores all of the jobs or none."""
         self._refuse_while_closing()
         headers.refuse_idempotency_key(request)
-        trace_id, by = headers.trace_of(request), self._caller_name(request)
+        trace_id, by, view = headers.trace_of(request), self._caller_name(request), self._view(request)
         with self._redacted_refusals():
-            jobs = await submit_batch(self.context.services, wanted.jobs, by=by, trace_id=trace_id)
+            jobs = await submit_batch(
+                self.context.services, wanted.jobs, by=by, trace_id=trace_id, only_of=view.only_of
+            )
         background.add_task(_launch, self.context, jobs)
-        view = self._view(request)
         return representation.answer({"items": [view.job(job) for job in jobs]}, 202, representation.RETRY_AFTER)
 
     async def move_jobs(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 from pydantic import ValidationError
@@ -37,6 +38,10 @@ def submit(
     timeout: Annotated[str | None, typer.Option(help="How long an attempt may take: 30s, or none.")] = None,
     max_attempts: Annotated[int | None, typer.Option(help="How often the job may be started.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A word to find the job by; may be repeated.")] = None,
+    after: Annotated[
+        list[UUID] | None,
+        typer.Option(metavar="ID", help="A job that must succeed before; may be repeated."),
+    ] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key again gives the first job.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 unless it succeeded.")] = False,
     as_json: Json = False,
@@ -46,7 +51,7 @@ def submit(
     jobtrail submit send_mail to=ada@example.com --delay 5m
     """
     given = {"queue": queue, "priority": priority, "run_at": run_at, "max_attempts": max_attempts, "tags": tag}
-    wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    wanted: dict[str, Any] = {name: value for name, value in (given | {"after": after}).items() if value is not None}
     for name, text, none in (("ttl", ttl, "keep"), ("timeout", timeout, "none")):
         if text is not None:
             length = read_duration(f"--{name}", text, none)

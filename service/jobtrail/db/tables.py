@@ -138,6 +138,7 @@ jobs = Table(
     Column("due_at", TIME),
     Column("limit_keys", TEXTS),
     Column("waits", Boolean, nullable=False, server_default=text("false")),
+    Column("after", ARRAY(Uuid)),
     Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
@@ -168,6 +169,16 @@ app_keys = Table(
     Column("job_id", Uuid, nullable=False, unique=True),
     Column("request_hash", LargeBinary, nullable=False),
     info={"rights": "SELECT, INSERT"},
+)
+
+edges = Table(
+    "edges",
+    metadata,
+    Column("child", Uuid, primary_key=True),
+    Column("parent", Uuid, primary_key=True),
+    Index("ix_edges_parent", "parent", "child"),
+    # UPDATE is for rows that are locked before they are deleted
+    info={"rights": "SELECT, INSERT, UPDATE, DELETE"},
 )
 
 transitions = Table(

@@ -7,12 +7,13 @@ and scope"), so a job that cannot be stored makes the answer 503.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final, NamedTuple, ParamSpec, Self, TypedDict, TypeVar, Unpack
+from uuid import UUID
 
 from fastapi import BackgroundTasks, Depends, HTTPException
 from pydantic import ValidationError
@@ -51,7 +52,9 @@ _LATE: Final = (
 
 
 class Options(TypedDict, total=False):
-    """The options of a job besides its arguments. `ttl` and `timeout` in seconds; `ttl` None keeps the row."""
+    """The options of a job besides its arguments. `ttl` and `timeout` in seconds; `ttl` None keeps the row. `after`:
+    jobs that must succeed before it starts, by their handles or ids.
+    """
 
     queue: str
     priority: int
@@ -60,6 +63,7 @@ class Options(TypedDict, total=False):
     timeout: float | None
     tags: Sequence[str]
     max_attempts: int
+    after: "Sequence[JobHandle[Any] | UUID | str]"
     idempotency_key: str
     session: AnySession
 
@@ -86,6 +90,7 @@ class RequestJobs:
     def options(self, **options: Unpack[Options]) -> "JobsWithOptions":
         """The same with a queue, priority, run_at, ttl, timeout, tags, max_attempts or idempotency_key of one's own.
 
+        `after`: jobs that must succeed first, of this request too; if one does not, this one is cancelled.
         `session`: the job is stored in the transaction of this session, and only if that commits. Commit before the
         answer leaves: in the endpoint, or in a dependency with `scope="function"`.
         """
@@ -115,7 +120,7 @@ class RequestJobs:
             await self.commit()
             # FastAPI forgets the background tasks of dependencies where the response has one of its own
             asyncio.get_running_loop().call_later(_AT_THE_LATEST, self._batch.launch)
-        except errors.IdempotencyKeyReusedError as error:
+        except (errors.IdempotencyKeyReusedError, errors.InvalidInputError) as error:
             raise HTTPException(422, str(error)) from error
         except (errors.UnavailableError, *FAILURES) as error:
             away = error if isinstance(error, errors.UnavailableError) else self._host_commit_failed(error)
@@ -210,6 +215,8 @@ class JobBatch:
         fields: dict[str, Any] = {**options}
         session, key = fields.pop("session", None), fields.pop("idempotency_key", None)
         _check(session, key)
+        if (parents := fields.get("after")) is not None:
+            fields["after"] = _ids_of(parents, is_in_session=session is not None)
         args_json = known.signature.dump(*args, **kwargs)
         job = prepare(services, _submission(known.name, args_json, fields), by=by, trace_id=trace_id)
         if key is not None:
@@ -275,6 +282,17 @@ def _check(session: object, key: object) -> None:
         raise errors.InvalidInputError(
             [errors.FieldError("/idempotency_key", f"a key is a text of 1 to {limits.MAX_KEY} printable characters")]
         )
+
+
+def _ids_of(jobs: object, *, is_in_session: bool) -> list[object]:
+    if is_in_session:
+        raise TypeError(
+            "after= and session= do not go together: whether the others are there is known once all are committed; "
+            "add this job without session="
+        )
+    if isinstance(jobs, JobHandle | str) or not isinstance(jobs, Iterable):
+        raise TypeError(f"after={jobs!r:.100}: it takes several jobs, as in after=[job]")
+    return [each.id if isinstance(each, JobHandle) else each for each in jobs]
 
 
 def _submission(task: str, args: Mapping[str, Any], fields: dict[str, Any]) -> Submission:

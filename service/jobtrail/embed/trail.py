@@ -109,6 +109,7 @@ class Jobtrail:
     def options(self, **options: Unpack[Options]) -> "SubmitWithOptions":
         """The same with a queue, priority, run_at, ttl, timeout, tags, max_attempts, or idempotency_key of one's own.
 
+        `after`: jobs that must succeed first; if one does not, this one is cancelled.
         With `session` the job is stored by the session, when that commits.
         """
         return SubmitWithOptions(self._running, options)

@@ -75,7 +75,7 @@ SELECT j.id, j.status, j.created_by
 async def cancel_group(database: Database, rows: Sequence[Cancellation]) -> Sequence[Status | None]:
     """What each job is afterwards: cancelled, still running (with a request), as it ended before, or None: no row."""
     async with database.autocommit() as connection:
-        found = await _cancel(connection, rows)
+        found = await cancel_rows(connection, rows)
         missing = [row.id for row in rows if row.id not in found]
         if missing:
             others = await connection.execute(_STATUS, {"ids": missing})
@@ -91,10 +91,10 @@ async def cancel_group(database: Database, rows: Sequence[Cancellation]) -> Sequ
 async def cancel_these(session: AsyncSession, ids: Sequence[UUID], *, actor: str, reason: str | None) -> int:
     """How many of the jobs were cancelled or, where they run, asked to stop; in the caller's transaction."""
     rows = [Cancellation(job_id, actor, reason) for job_id in ids]
-    return len(await _cancel(await session.connection(), rows))
+    return len(await cancel_rows(await session.connection(), rows))
 
 
-async def _cancel(connection: AsyncConnection, rows: Sequence[Cancellation]) -> dict[UUID, tuple[Status, str]]:
+async def cancel_rows(connection: AsyncConnection, rows: Sequence[Cancellation]) -> dict[UUID, tuple[Status, str]]:
     """The status of those that were pending or running, and who submitted them."""
     parameters = {name: [getattr(row, name) for row in rows] for name in Cancellation._fields}
     return {row.id: (Status(row.status), row.created_by) for row in await connection.execute(_CANCEL, parameters)}

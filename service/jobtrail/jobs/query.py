@@ -28,7 +28,9 @@ _TTL: Final = case((jobs.c.status.in_(["failed", "cancelled"]), jobs.c.ttl_faile
 # a parked job has its time elsewhere: `park` of the migrations
 _RUN_AT: Final = func.coalesce(jobs.c.run_at, jobs.c.due_at)
 
-_OTHERS: Final = {"ttl": _TTL.label("ttl"), "run_at": _RUN_AT.label("run_at")}
+_AFTER: Final = func.coalesce(jobs.c.after, literal_column("'{}'", jobs.c.after.type))
+
+_OTHERS: Final = {"ttl": _TTL.label("ttl"), "run_at": _RUN_AT.label("run_at"), "after": _AFTER.label("after")}
 _COLUMNS: Final = tuple(_OTHERS.get(name, jobs.c[name]) for name in Job.__dataclass_fields__)
 _LIGHT: Final = tuple(
     func.jsonb_build_object().label(name) if name == "args" else column

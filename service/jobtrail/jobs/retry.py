@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.errors import JobConflictError
+from jobtrail.jobs.after import hint_of
 from jobtrail.jobs.query import get
 from jobtrail.jobs.services import Services
 from jobtrail.records import Job
@@ -22,8 +23,11 @@ async def retry(services: Services, job_id: UUID, *, by: str) -> Job:
     async with services.transaction() as session:
         moved = await retry_these(session, [job_id], actor=by)
         job = await get(session, job_id)
-    if not moved:
-        raise JobConflictError(job_id, job.status, "retried")
+        if not moved:
+            held_by = (await session.execute(_HELD_BY, {"id": job_id})).one_or_none()
+            because = f"it comes after job {held_by.id}, which is {held_by.outcome}" if held_by else None
+            raise JobConflictError(job_id, job.status, "retried", because)
+    await hint_of(services, [job])
     return job
 
 
@@ -32,7 +36,18 @@ RETRIABLE: Final = (Status.FAILED, Status.CANCELLED)
 FIT: Final = "jobtrail.jobs.status IN ('failed', 'cancelled')"
 """The same as the index of the jobs that ended badly says it."""
 
-_RETRY: Final = text("""
+# Parents that will not succeed, unless they are retried themselves.
+_HOPELESS: Final = """
+SELECT p.id, jobtrail.outcome_of(p.id) AS outcome FROM unnest(j.after) AS p(id)
+ WHERE jobtrail.outcome_of(p.id) IN ('failed', 'cancelled', 'unknown')"""
+
+_HELD_BY: Final = text(f"""
+SELECT p.id, p.outcome FROM jobtrail.jobs j CROSS JOIN LATERAL ({_HOPELESS}) p
+ WHERE j.id = :id AND j.status IN ('failed', 'cancelled') LIMIT 1
+""")
+
+# A job that comes after others waits again for those that did not succeed: `follow` of the migrations sees to it.
+_RETRY: Final = text(f"""
 UPDATE jobtrail.jobs j
    SET status = 'pending', seq = seq + 1, moved_by = :actor, move_reason = 'retried by hand',
        max_attempts = greatest(max_attempts, attempt + 1), run_at = statement_timestamp(),
@@ -40,11 +55,20 @@ UPDATE jobtrail.jobs j
        node_id = NULL, cancel_requested_at = NULL, cancel_requested_by = NULL, cancel_reason = NULL
   FROM unnest(CAST(:ids AS uuid[])) AS u(id)
  WHERE j.id = ANY(ARRAY[u.id]) AND j.status || '' IN ('failed', 'cancelled')
+   AND (j.after IS NULL OR NOT EXISTS ({_HOPELESS}))
 RETURNING j.id
 """)
 
 
 async def retry_these(session: AsyncSession, ids: Sequence[UUID], *, actor: str) -> int:
-    """Moves those of the jobs that failed or were cancelled, in the caller's transaction; how many."""
-    moved = await session.execute(_RETRY, {"ids": list(ids), "actor": actor})
-    return len(moved.all())
+    """Moves those of the jobs that failed or were cancelled, in the caller's transaction; how many.
+
+    Left as it is: a job that comes after one which failed or was cancelled and is not among them.
+    """
+    left = set(ids)
+    while left:
+        moved = set((await session.execute(_RETRY, {"ids": list(left), "actor": actor})).scalars())
+        left -= moved
+        if not moved:
+            break
+    return len(ids) - len(left)

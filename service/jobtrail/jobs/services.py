@@ -68,6 +68,8 @@ class Services:
     """Set for good once this process knows of an access key."""
     lacks_rights: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set while the database's role was last seen without a right that jobs need."""
+    has_edges: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """Set while jobs were last seen that come after others."""
 
     _groups: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
     _context: contextvars.Context = field(default_factory=contextvars.copy_context, init=False, repr=False)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -17,6 +17,7 @@ from jobtrail.db.engine import Database
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.db.tables import SCHEMA
 from jobtrail.ids import new_job_id
+from jobtrail.jobs.after import hint, require_parents
 from jobtrail.jobs.amend import KEY_LIFE
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services, require_rights
@@ -31,20 +32,31 @@ class Inserted(NamedTuple):
     run_at: datetime
 
 
-async def submit(services: Services, wanted: Submission, *, by: str, trace_id: str | None = None) -> Job:
-    """Store one job; committed when this returns.
+async def submit(
+    services: Services, wanted: Submission, *, by: str, trace_id: str | None = None, only_of: str | None = None
+) -> Job:
+    """Store one job; committed when this returns. `only_of`: it may come after jobs of this caller only.
 
-    Raises OverloadedError, UnknownTaskError, InvalidArgumentsError, UnavailableError: nothing is stored, unless it is
-    an OutcomeUnknownError.
+    Raises OverloadedError, UnknownTaskError, InvalidArgumentsError, InvalidInputError for an unknown id in `after`,
+    UnavailableError: nothing is stored, unless it is an OutcomeUnknownError.
     """
     with services.admission.admit(1):
         new = prepare(services, wanted, by=by, trace_id=trace_id)
         await require_rights(services)
+        if new.after:
+            stored = await _insert_all(services, {"": new}, only_of=only_of)
+            return born(new, stored[new.id])
         return born(new, await insert(services, new))
 
 
 async def submit_keyed(
-    services: Services, wanted: Submission, *, by: str, key: str, trace_id: str | None = None
+    services: Services,
+    wanted: Submission,
+    *,
+    by: str,
+    key: str,
+    trace_id: str | None = None,
+    only_of: str | None = None,
 ) -> tuple[Job, bool]:
     """Store a job once per caller and key; the job, and whether it was there already.
 
@@ -55,12 +67,21 @@ async def submit_keyed(
         new = keyed(prepare(services, wanted, by=by, trace_id=trace_id), wanted, key)
         await require_rights(services)
         async with services.transaction() as session:
-            stored = await _insert_once(await session.connection(), new)
+            connection = await session.connection()
+            stored = await _insert_once(connection, new)
+            if isinstance(stored, Inserted):
+                await require_parents(connection, [("", new)], only_of=only_of)
+        await _hint(services, [new])
     return (born(new, stored), False) if isinstance(stored, Inserted) else (await read(services, stored), True)
 
 
 async def submit_batch(
-    services: Services, wanted: Sequence[Submission], *, by: str, trace_id: str | None = None
+    services: Services,
+    wanted: Sequence[Submission],
+    *,
+    by: str,
+    trace_id: str | None = None,
+    only_of: str | None = None,
 ) -> Sequence[Job]:
     """Store all of these jobs or none, in one transaction. Raises as `submit`; pointers begin with `/jobs/INDEX`."""
 
@@ -73,23 +94,22 @@ async def submit_batch(
             raise errors.InvalidInputError([errors.FieldError(f"{pointer}/task", str(error))]) from None
 
     with services.admission.admit(len(wanted)):
-        new = [prepared(f"/jobs/{index}", each) for index, each in enumerate(wanted)]
+        new = {f"/jobs/{index}": prepared(f"/jobs/{index}", each) for index, each in enumerate(wanted)}
         await require_rights(services)
-        async with services.transaction() as session:
-            stored = await _insert(await session.connection(), new)
-    return [born(each, stored[each.id]) for each in new]
+        stored = await _insert_all(services, new, only_of=only_of)
+    return [born(each, stored[each.id]) for each in new.values()]
 
 
 async def submit_together(services: Services, jobs: Sequence[NewJob]) -> Sequence[UUID]:
     """The ids under which they are stored, in their order; committed when this returns.
 
-    An id is another than that of the NewJob where its key was there already.
-    Raises IdempotencyKeyReusedError, OverloadedError, UnavailableError: nothing is stored, unless it is an
-    OutcomeUnknownError.
+    An id is another than that of the NewJob where its key was there already. Jobs may come after each other.
+    Raises IdempotencyKeyReusedError, InvalidInputError for an unknown id in `after`, OverloadedError,
+    UnavailableError: nothing is stored, unless it is an OutcomeUnknownError.
     """
     with services.admission.admit(len(jobs)):
         await require_rights(services)
-        if len(jobs) == 1 and jobs[0].app_key is None:
+        if len(jobs) == 1 and jobs[0].app_key is None and not jobs[0].after:
             await insert(services, jobs[0])
             return [jobs[0].id]
         found: dict[UUID, UUID] = {}
@@ -101,6 +121,8 @@ async def submit_together(services: Services, jobs: Sequence[NewJob]) -> Sequenc
                 stored = await _insert_once(connection, job)
                 if not isinstance(stored, Inserted):
                     found[job.id] = stored
+            await require_parents(connection, [("", job) for job in jobs if job.id not in found], only_of=None)
+        await _hint(services, jobs)
     return [found.get(job.id, job.id) for job in jobs]
 
 
@@ -133,6 +155,7 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
         ttl_failed=ttl_failed,
         timeout=seconds(wanted.timeout if "timeout" in wanted.model_fields_set else task.timeout),
         run_at=wanted.run_at,
+        after=wanted.after,
     )
 
 
@@ -163,29 +186,30 @@ def born(new: NewJob, times: Inserted) -> Job:
     return Job(
         id=new.id, task=new.task, queue=new.queue, args=new.args, status=Status.PENDING, result=None, error=None,
         trace_id=new.trace_id, priority=new.priority, tags=new.tags, attempt=0, max_attempts=new.max_attempts,
-        timeout=new.timeout, progress=None, run_at=times.run_at, created_at=times.created_at, started_at=None,
-        finished_at=None, ttl=new.ttl, expires_at=None, cancel_requested_at=None, cancel_reason=None,
+        timeout=new.timeout, progress=None, run_at=times.run_at, after=new.after, created_at=times.created_at,
+        started_at=None, finished_at=None, ttl=new.ttl, expires_at=None, cancel_requested_at=None, cancel_reason=None,
         created_by=new.created_by, node_id=None, seq=1,
     )  # fmt: skip
 
 
-# The arrays are named once here; tags travel as array literals because unnest flattens arrays of arrays.
+# The arrays are named once here; tags and after travel as array literals because unnest flattens arrays of arrays.
 # statement_timestamp: one group has one birth time, and run_at is not a moment before created_at.
 _INSERT: Final = Statement("""
 INSERT INTO jobtrail.jobs (
     id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_at,
-    idempotency_key, request_hash, created_by, moved_by, move_reason, ttl, ttl_failed)
+    idempotency_key, request_hash, created_by, moved_by, move_reason, ttl, ttl_failed, after)
 SELECT u.id, u.task, u.queue, u.args, u.trace_id, u.priority, u.tags::text[], u.max_attempts, u.timeout,
        coalesce(u.run_at, statement_timestamp()), statement_timestamp(),
-       u.idempotency_key, u.request_hash, u.created_by, u.created_by, 'submitted', u.ttl, u.ttl_failed
+       u.idempotency_key, u.request_hash, u.created_by, u.created_by, 'submitted', u.ttl, u.ttl_failed,
+       u.after::uuid[]
   FROM unnest(
     CAST(:id AS uuid[]), CAST(:task AS text[]), CAST(:queue AS text[]), CAST(:args AS jsonb[]),
     CAST(:trace_id AS text[]), CAST(:priority AS smallint[]), CAST(:tags AS text[]), CAST(:max_attempts AS int[]),
     CAST(:timeout AS interval[]), CAST(:run_at AS timestamptz[]), CAST(:idempotency_key AS text[]),
     CAST(:request_hash AS bytea[]), CAST(:created_by AS text[]), CAST(:ttl AS interval[]),
-    CAST(:ttl_failed AS interval[])
+    CAST(:ttl_failed AS interval[]), CAST(:after AS text[])
   ) AS u(id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, idempotency_key,
-         request_hash, created_by, ttl, ttl_failed)
+         request_hash, created_by, ttl, ttl_failed, after)
 ON CONFLICT DO NOTHING
 RETURNING id, created_at, coalesce(run_at, due_at)
 """)
@@ -260,6 +284,25 @@ async def _insert_once(connection: AsyncConnection, new: NewJob) -> Inserted | U
         return found
 
 
+async def _insert_all(
+    services: Services, rows: Mapping[str, NewJob], *, only_of: str | None
+) -> Mapping[UUID, Inserted]:
+    """Store rows without keys in one transaction of their own; the pointers are those of flaws in `after`."""
+    async with services.transaction() as session:
+        connection = await session.connection()
+        stored = await _insert(connection, list(rows.values()))
+        await require_parents(connection, rows.items(), only_of=only_of)
+    await _hint(services, list(rows.values()))
+    return stored
+
+
+async def _hint(services: Services, rows: Sequence[NewJob]) -> None:
+    """A parent may have ended before the row was committed that comes after it."""
+    if parents := {parent for row in rows for parent in row.after}:
+        services.has_edges.set()
+        await hint(services, list(parents))
+
+
 async def _insert(connection: AsyncConnection, rows: Sequence[NewJob]) -> dict[UUID, Inserted]:
     return _births(await fetch_on(connection, _INSERT, SCHEMA, **_columns(rows))) if rows else {}
 
@@ -268,6 +311,7 @@ def _columns(rows: Sequence[NewJob]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in AS_THEY_ARE}
     columns["args"] = [row.args_json for row in rows]
     columns["tags"] = [_array_literal(row.tags) for row in rows]
+    columns["after"] = [_array_literal(map(str, row.after)) if row.after else None for row in rows]
     return columns
 
 
@@ -275,14 +319,14 @@ AS_THEY_ARE: Final = (
     "id", "task", "queue", "trace_id", "priority", "max_attempts", "timeout", "run_at", "idempotency_key",
     "request_hash", "created_by", "ttl", "ttl_failed",
 )  # fmt: skip
-"""The columns of a new row that are its fields; args and tags go in another form."""
+"""The columns of a new row that are its fields; args, tags and after go in another form."""
 
 
 def _births(rows: Sequence[Any]) -> dict[UUID, Inserted]:
     return {job_id: Inserted(created_at, run_at) for job_id, created_at, run_at in rows}
 
 
-def _array_literal(texts: Sequence[str]) -> str:
+def _array_literal(texts: Iterable[str]) -> str:
     """PostgreSQL's text form of an array (PostgreSQL, "Array Input and Output Syntax")."""
     quoted = (each.replace("\\", "\\\\").replace('"', '\\"') for each in texts)
     return "{" + ",".join(f'"{each}"' for each in quoted) + "}"

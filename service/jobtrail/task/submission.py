@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -76,6 +77,13 @@ class Submission(Documented):
     priority: Annotated[Priority | None, Field(description="0 to 9, higher first; 5 by default.")] = None
     tags: Annotated[Tags, Field(description="Words to find the job by.")] = Field(default_factory=list)
     run_at: Annotated[Due | None, Field(description="Not before this time (RFC 3339 with a zone).")] = None
+    after: Annotated[
+        list[UUID],
+        Field(
+            max_length=limits.MAX_AFTER,
+            description="Jobs that must succeed before; if one of them does not, the job is cancelled.",
+        ),
+    ] = Field(default_factory=list)
     ttl: Annotated[Ttl | None, Field(description="Seconds that the finished row is kept; null keeps it for ever.")] = (
         None
     )

@@ -42,7 +42,7 @@ _LOOK: Final = 0.1
 
 class Attempts:
     """`free` is called when a slot is free again: when the task has ended, also one that was left behind; `caught_up`
-    when it is no longer behind.
+    when it is no longer behind; `over` with a job that has ended.
     """
 
     def __init__(
@@ -52,12 +52,14 @@ class Attempts:
         *,
         free: Callable[[RunsIn], None],
         caught_up: Callable[[], None],
+        over: Callable[[UUID], None],
         hook: Hook | None = None,
     ) -> None:
         self._catalog = catalog
         self._deps = deps
         self._free = free
         self._caught_up = caught_up
+        self._job_over = over
         self._hook = hook
         self._by_id: dict[UUID, Attempt] = {}
         self._all: set[Attempt] = set()
@@ -171,6 +173,8 @@ class Attempts:
     def recorded(self, attempt: Attempt, found: Recorded, outcome: Outcome) -> None:
         is_stale = found is Recorded.STALE  # that was logged where it was found
         self.stale_ends += is_stale
+        if found is Recorded.CANCELLED or (not is_stale and not isinstance(outcome, Again | Released)):
+            self._job_over(attempt.ref.id)
         if self._hook is not None and not is_stale:
             self.keep(_call(self._hook, _end_of(attempt, found, outcome)), contextvars.copy_context())
         self.gone(attempt, is_recorded=True)

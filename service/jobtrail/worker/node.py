@@ -69,7 +69,7 @@ class Node:
             report=self.worker.reconcile,
             beside=[self._watchdog.loop],
         )
-        self.maintenance: Final = Maintenance(services.database, maintenance, node_id=self.id, lease=work.lease)
+        self.maintenance: Final = Maintenance(services, maintenance, node_id=self.id, lease=work.lease)
         self.neighbours: Final = Neighbours(services.database, known, node_id=self.id, every=work.lease)
 
         self.unrecorded = 0

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,8 +12,10 @@ from uuid import UUID
 
 from jobtrail.db.engine import Database, trace_no_more
 from jobtrail.db.errors import reason
+from jobtrail.jobs import after
 from jobtrail.jobs.purge import purge_history, purge_jobs, purge_nodes
 from jobtrail.jobs.rescue import rescue
+from jobtrail.jobs.services import Services
 from jobtrail.ops import nodes
 from jobtrail.task.catalog import HOW_TO_PART, Known, Namesakes, namesakes
 
@@ -106,15 +109,20 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceConfig:
-    """`history_ttl` None keeps the history for ever."""
+    """`history_ttl` None keeps the history for ever. `look_every`: how soon a node hears that jobs come after others;
+    from then on it gives hints, and looks for what those missed at `release_every`.
+    """
 
     purge_every: timedelta = timedelta(seconds=60)
     history_ttl: timedelta | None = timedelta(days=90)
+    release_every: timedelta = timedelta(seconds=15)
+    look_every: timedelta = timedelta(seconds=5)
 
 
 class Maintenance:
-    def __init__(self, database: Database, config: MaintenanceConfig, *, node_id: UUID, lease: timedelta) -> None:
-        self._database = database
+    def __init__(self, services: Services, config: MaintenanceConfig, *, node_id: UUID, lease: timedelta) -> None:
+        self._services = services
+        self._database = services.database
         self._config = config
         self._node_id = node_id
         self._actor = f"node {node_id}"
@@ -124,7 +132,9 @@ class Maintenance:
         # loops of their own: a part that fails, or that has work for hours, keeps no other from going
         history = Loop("purge of the history", self._purge_history, every=every)
         nodes = Loop("purge of silent nodes", self._purge_nodes, every=every)
-        self._loops: Final = (self.rescue_loop, self.purge_loop, history, nodes)
+        self.release_loop: Final = Loop("release", self._release, every=config.look_every.total_seconds())
+        self._released_at = 0.0
+        self._loops: Final = (self.rescue_loop, self.purge_loop, history, nodes, self.release_loop)
 
     def start(self) -> None:
         for loop in self._loops:
@@ -143,6 +153,15 @@ class Maintenance:
     async def _purge_history(self) -> None:
         if moves := await purge_history(self._database, age=self._config.history_ttl):
             log.info("purged", extra={"transitions": moves})
+
+    async def _release(self) -> None:
+        now = time.monotonic()
+        if (
+            not self._services.has_edges.is_set()
+            or now - self._released_at >= self._config.release_every.total_seconds()
+        ):
+            self._released_at = now
+            await after.sweep(self._services)
 
     async def _purge_nodes(self) -> None:
         await purge_nodes(self._database)

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from jobtrail.db.errors import FAILURES, reason
 from jobtrail.db.group_commit import GroupCommit
+from jobtrail.jobs.after import hint
 from jobtrail.jobs.claim import claim_next, claim_these, held_by, is_any_due
 from jobtrail.jobs.finish import OutcomeRecorder
 from jobtrail.jobs.renew import AttemptRef, RunningAttempt, running_of
@@ -109,7 +110,12 @@ class Worker:
             context=self._context,
         )
         self._attempts = Attempts(
-            services.catalog, deps, free=self._free, caught_up=self.claim_loop.wake, hook=work.on_attempt_end
+            services.catalog,
+            deps,
+            free=self._free,
+            caught_up=self.claim_loop.wake,
+            over=self._release_after,
+            hook=work.on_attempt_end,
         )
         self._claims = GroupCommit(self._claim_group, patience=0)
         self._nothing_waits = dict.fromkeys(KINDS, False)
@@ -296,6 +302,15 @@ class Worker:
     def _free(self, kind: RunsIn) -> None:
         self._slots.give_back(kind)
         if not self._nothing_waits[kind]:
+            self.claim_loop.wake()
+
+    def _release_after(self, job_id: UUID) -> None:
+        """Start what came after a job that has ended, if anything does."""
+        if self._services.has_edges.is_set():
+            self._attempts.keep(self._release(job_id))
+
+    async def _release(self, job_id: UUID) -> None:
+        if await hint(self._services, [job_id]):
             self.claim_loop.wake()
 
     async def _watch(self) -> None:

@@ -192,4 +192,14 @@ MUTANTS: Final = (
         "tests/embed/test_refused.py",
         tell_refusals_as_mistakes,
     ),
+    Mutant(
+        "a child released by the first parent that succeeds",
+        "tests/jobs/test_after.py",
+        statements=[(r" AND NOT EXISTS \(SELECT FROM jobtrail\.edges e WHERE e\.child = u\.child\)", "")],
+    ),
+    Mutant(
+        "a parent that was purged taken for one that still runs",
+        "tests/jobs/test_after.py",
+        statements=[(r"ORDER BY seq DESC LIMIT 1\),\s+'unknown'\)", "ORDER BY seq DESC LIMIT 0), 'running')")],
+    ),
 )  # fmt: skip
