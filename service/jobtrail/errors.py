@@ -146,6 +146,14 @@ class JobNotFoundError(JobtrailError):
         super().__init__(f"no job has the id {job_id}")
 
 
+class BatchNotFoundError(JobtrailError):
+    """No batch has this id: it never existed, or it was done long ago."""
+
+    def __init__(self, batch_id: UUID) -> None:
+        self.batch_id: Final = batch_id
+        super().__init__(f"no batch has the id {batch_id}")
+
+
 class JobConflictError(JobtrailError):
     """The job's status does not allow the verb; nothing was changed."""
 

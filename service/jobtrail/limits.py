@@ -22,6 +22,8 @@ FIRST_TIME: Final = datetime(1, 1, 2, tzinfo=UTC)
 LAST_TIME: Final = datetime(9999, 12, 30, tzinfo=UTC)
 """Of a job's times: a day from the ends of what Python has, so that any zone can show them."""
 MAX_BATCH: Final = 1000
+MAX_BATCHED: Final = 10_000
+"""Jobs of a batch that is counted."""
 MAX_AFTER: Final = 1000
 """Jobs that one comes after."""
 MAX_NESTING: Final = 64

@@ -80,6 +80,7 @@ class NewJob:
     run_at: datetime | None
     args_json: str
     after: Sequence[UUID] = ()
+    batch_id: UUID | None = None
     idempotency_key: str | None = None
     request_hash: bytes | None = None
     app_key: AppKey | None = None
@@ -115,6 +116,7 @@ class Job:
     cancel_reason: str | None
     created_by: str
     node_id: Annotated[UUID | None, Field(description="The node that runs it or ended it.")]
+    batch_id: Annotated[UUID | None, Field(description="The batch that it was submitted with.")]
     seq: Annotated[int, Field(exclude=True)]
 
 

@@ -12,8 +12,10 @@ from starlette.routing import Route
 from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.routes import install
 from jobtrail.callers import SCOPES
+from jobtrail.ops.batches import submit_batch
 from jobtrail.ops.key_verifier import KeyVerifier
 from jobtrail.ops.keys import create_key, make, revoke_key
+from jobtrail.task.submission import Submission
 from support.service import Service
 from support.world import Place, services_at, submitted
 
@@ -30,6 +32,10 @@ TABLE: dict[str, tuple[int, int, int]] = {
     "GET /v1/jobs/{job_id}/log": (200, 200, 200),
     "POST /v1/jobs/{job_id}/cancel": (403, 200, 200),
     "POST /v1/jobs/{job_id}/retry": (403, 403, 409),
+    "POST /v1/batches": (403, 202, 403),
+    "GET /v1/batches/{batch_id}": (200, 200, 200),
+    "POST /v1/batches/{batch_id}/cancel": (403, 200, 200),
+    "POST /v1/batches/{batch_id}/retry": (403, 403, 200),
     "GET /v1/tasks": (200, 200, 200),
     "GET /v1/tasks/{name}": (200, 200, 200),
     "GET /v1/nodes": (200, 403, 200),
@@ -52,6 +58,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/jobs/batch": {"jobs": [{"task": "noop"}]},
     "POST /v1/jobs/bulk": {"action": "cancel", "filter": {"task": ["none"]}},
     "PATCH /v1/jobs/{job_id}": {"ttl": 60},
+    "POST /v1/batches": {"jobs": [{"task": "noop"}], "on_done": {"task": "noop"}},
     "POST /v1/keys": {"name": "more", "scopes": ["read"]},
 }
 PARTS = {
@@ -108,8 +115,11 @@ def test_every_call_is_in_the_table(service: Service) -> None:
 async def ask(service: Service, call: str, sent: list[tuple[str, str]], **given: Any) -> httpx.Response:
     method, path = call.split()
     job_id = (await submitted(service.services, "noop", by="key:submit")).id if "{job_id}" in path else None
+    wanted = [Submission(task="noop")]
+    batch = (await submit_batch(service.services, wanted, by="key:submit"))[0] if "{batch_id}" in path else None
+    parts = {**PARTS, "job_id": job_id, "batch_id": batch and batch.id}
     body = {"json": BODIES[call]} if call in BODIES else {}
-    return await service.client.request(method, path.format(**PARTS, job_id=job_id), headers=sent, **{**body, **given})
+    return await service.client.request(method, path.format(**parts), headers=sent, **{**body, **given})
 
 
 @pytest.mark.parametrize("call", [*TABLE, *(f"HEAD{call[3:]}" for call in TABLE if call.startswith("GET "))])

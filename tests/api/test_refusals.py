@@ -31,9 +31,17 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
         "run_at": TIMES,
         "queue": ["", "a b", "a\n", "x" * 101],
         "tags": [None, "a", ["x"] * 21],
+        "after": [None, "a", {}, [str(NO_ID)] * 1001],
         "speed": [1],
     }),
     "POST jobs/batch": ({}, {"jobs": [None, [], [{"task": "noop"}] * 1001]}),
+    "POST batches": ({"jobs": [{"task": "noop"}]}, {
+        "jobs": [None, [], {}],
+        "on_done": ["noop", []],
+        "after": [[]],
+    }),
+    f"POST batches/{NO_ID}/cancel": ({}, {"reason": REASONS, "raeson": ["x"]}),
+    f"POST batches/{NO_ID}/retry": ({}, {"reason": ["x"]}),
     "POST jobs/bulk": ({"action": "cancel", "filter": {"task": ["noop"]}}, {
         "action": [None, "delete", ["cancel"]],
         "filter": [None, [], {}, {"created_after": None}],
@@ -165,6 +173,10 @@ PATHS: list[tuple[str, str, int, str, str]] = [
         ("GET", ""), ("GET", "/transitions"), ("GET", "/log"), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/retry"),
     )),
     *(("GET", f"jobs/{each}", 422, "invalid-input", "") for each in ("abc", "9" * 3000, "%00", "%ff")),
+    *((method, f"batches/{NO_ID}{rest}", 404, "batch-not-found", "") for method, rest in (
+        ("GET", ""), ("POST", "/cancel"), ("POST", "/retry"),
+    )),
+    *(("GET", f"batches/{each}", 422, "invalid-input", "") for each in ("abc", "%00")),
     ("GET", "tasks/nope", 404, "task-not-found", "no task is named 'nope'; did you mean noop?"),
     ("GET", "audit/nope", 404, "question-not-found", ""),
     ("GET", "problems/nope", 404, "problem-not-found", ""),

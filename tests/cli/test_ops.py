@@ -5,13 +5,15 @@ import re
 from pathlib import Path
 
 from jobtrail.ops.audit import questions
+from jobtrail.ops.batches import submit_batch
 from jobtrail.ops.keys import digest, make
 from jobtrail.status import Status
+from jobtrail.task.submission import Submission
 from support.command import Command, ended
 from support.rows import in_status
 from support.served import CHECKOUT, Served
 from support.until import until
-from support.world import Place
+from support.world import Place, services_at
 
 ANN = {"USER": "ann", "LOGNAME": "ann"}
 
@@ -158,3 +160,17 @@ async def _status(service: Served, headers: dict[str, str] | None = None) -> int
 
 async def _is(status: int, service: Served, headers: dict[str, str]) -> bool:
     return await _status(service, headers) == status
+
+
+async def test_a_batch_is_shown_cancelled_and_retried(jobtrail: Command, place: Place) -> None:
+    wanted = [Submission(task="noop")] * 2
+    batch, _ = await submit_batch(services_at(place), wanted, by="ann")
+    shown = (await jobtrail("batches", "show", str(batch.id), "--json")).json
+    assert (shown["id"], shown["pending"], shown["progress"]) == (str(batch.id), 2, 0.0)
+    done = await jobtrail("batches", "cancel", str(batch.id), "--reason", "no need")
+    assert (done.code, done.out) == (0, "2 of 2 jobs cancelled, or asked to stop where they run\n")
+    assert (await jobtrail("batches", "retry", str(batch.id), "--json")).json["changed"] == 2
+    text = (await jobtrail("batches", "show", str(batch.id))).out
+    assert "pending:" in text
+    unknown = await jobtrail("batches", "show", "00000000-0000-4000-8000-000000000000")
+    assert (unknown.code, "no batch has the id" in unknown.err) == (1, True)

@@ -46,7 +46,7 @@ USAGE = {
     "keys create 'a b' --scope read": "NAME: write 1 to 100 letters, digits and _ . : @ -",
     "keys create shop --scope read --expires soon": "--expires: 'soon' is not a duration",
     "keys create shop --scope read --expires 0": "--expires: a key lives for 1 second",
-    "audit nope": "no audit question is named 'nope'; there are: by_trace, ",
+    "audit nope": "no audit question is named 'nope'; there are: batches_open, by_trace, ",
     "audit purged since=soon": "since: 'soon' is not an interval, such as '90 minutes' or '7 days'",
     "audit purged since": "'since' is not KEY=VALUE",
     "audit --sql": "--sql prints one question: name it",

@@ -16,6 +16,7 @@ from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.tables import SCHEMA
 from jobtrail.jobs import after, bulk, claim, finish, renew
 from jobtrail.jobs.query import Filter, Page, list_statement
+from jobtrail.ops import batches
 from jobtrail.status import Status
 from support.until import until
 from support.world import Place, migrated
@@ -290,3 +291,27 @@ async def test_what_waits_is_looked_for_by_the_parents(place: Place) -> None:
             plan = list(_nodes((json.loads(found) if isinstance(found, str) else found)[0]["Plan"]))
             assert indexes(plan) == by
             assert pages(plan, "20,000 children of one parent") < most
+
+
+BATCHES = """
+WITH made AS (
+    INSERT INTO jobtrail.batches (id, total, created_by)
+    SELECT gen_random_uuid(), 400, 'ann' FROM generate_series(1, 100) RETURNING id)
+UPDATE jobtrail.jobs j SET batch_id = m.id
+  FROM (SELECT id, row_number() OVER () AS n FROM made) m
+ WHERE j.status <> 'running' AND 1 + abs(hashtext(j.id::text)) % 100 = m.n
+"""
+
+
+async def test_open_batches_are_looked_at_by_their_own_index(place: Place) -> None:
+    _, running = await fill(place)
+    await place.psql.execute(BATCHES)
+    await place.psql.execute("VACUUM ANALYZE jobtrail.jobs, jobtrail.batches")
+    for statement in (batches._ANY, batches._OF_JOBS):
+        plan = await plan_of(place, statement, {"most": 100, "jobs": running[:50]})
+        read = [each for each in plan if each.get("Relation Name") == "jobs"]
+        assert {each.get("Index Name") for each in read} <= {"ix_jobs_batch", "pk_jobs"}, read
+        assert pages(plan, "100 open batches of 600 jobs each") < 1500
+    one = {"id": await place.value("SELECT id FROM jobtrail.batches LIMIT 1"), "only_of": None}
+    plan = await plan_of(place, batches._READ, one)
+    assert "ix_jobs_batch" in indexes([each for each in plan if each.get("Relation Name") == "jobs"] or plan)

@@ -1,5 +1,6 @@
 """A past, made by the service's own moves: each happens now and is then dated back, as nobody else may."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -72,6 +73,14 @@ class History:
         await self._date(name, began, ago)
         if due is not None:
             await self._edit("UPDATE jobtrail.jobs SET run_at = $2 WHERE id = $1", job_id, self._at(due))
+
+    async def batch(self, name: str, ago: float, by: str, jobs: Sequence[str], *, total: int) -> None:
+        """Of these jobs, which are there already; those that make up the `total` were purged."""
+        self.jobs[name] = batch_id = new_job_id()
+        query = "INSERT INTO jobtrail.batches (id, total, created_by, created_at) VALUES ($1, $2, $3, $4)"
+        await self.place.psql.execute(query, batch_id, total, by, self._at(ago))
+        ids = [self.jobs[each] for each in jobs]
+        await self.place.psql.execute("UPDATE jobtrail.jobs SET batch_id = $1 WHERE id = ANY($2)", batch_id, ids)
 
     async def claim(self, name: str, ago: float, node: str) -> None:
         began = await self._clock()

@@ -37,6 +37,7 @@ VALUES (gen_random_uuid(), 'h', 1, 'v', '{}', '{}', '{}');
 INSERT INTO jobtrail.log_lines VALUES (gen_random_uuid(), 1, 1, now(), 'INFO', 'l', 'm');
 INSERT INTO jobtrail.app_keys VALUES ('order-7', gen_random_uuid(), '');
 INSERT INTO jobtrail.edges VALUES (gen_random_uuid(), gen_random_uuid());
+INSERT INTO jobtrail.batches (id, total, created_by) VALUES (gen_random_uuid(), 1, 'ann');
 INSERT INTO jobtrail.pauses (kind, name) VALUES ('queue', 'mail');
 INSERT INTO jobtrail.keys (id, name, prefix, hash, scopes)
 VALUES (gen_random_uuid(), 'k', 'abcdefghij23', decode(repeat('00', 32), 'hex'), '{read}');

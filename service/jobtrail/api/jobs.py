@@ -2,7 +2,7 @@
 job after the answer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
@@ -27,7 +27,7 @@ from jobtrail.jobs.log import read_log
 from jobtrail.jobs.query import read, read_page
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.submit import submit, submit_batch, submit_keyed
-from jobtrail.records import Job
+from jobtrail.records import Job, NewJob
 from jobtrail.status import Status
 from jobtrail.task.submission import Amendment, Submission
 
@@ -59,7 +59,7 @@ class JobRoutes:
                     self.context.services, wanted, by=by, key=key, trace_id=trace_id, only_of=only_of
                 )
         if not replayed:
-            background.add_task(_launch, self.context, (job,))
+            background.add_task(launch, self.context, (job,))
         answer = _whole(job, self._view(request), 202)
         answer.headers["X-Trace-Id"] = trace_id or job.trace_id
         if (location := links.job_url(request, job.id)) is not None:
@@ -82,7 +82,7 @@ class JobRoutes:
             jobs = await submit_batch(
                 self.context.services, wanted.jobs, by=by, trace_id=trace_id, only_of=view.only_of
             )
-        background.add_task(_launch, self.context, jobs)
+        background.add_task(launch, self.context, jobs)
         return representation.answer({"items": [view.job(job) for job in jobs]}, 202, representation.RETRY_AFTER)
 
     async def move_jobs(
@@ -185,7 +185,7 @@ class JobRoutes:
         """A failed or cancelled job goes back to pending, with one more attempt if it had none left."""
         self._refuse_while_closing()
         job = await retry(self.context.services, job_id, by=self._caller_name(request))
-        background.add_task(_launch, self.context, (job,))
+        background.add_task(launch, self.context, (job,))
         return _whole(job, self._view(request), 202)
 
     async def _cancel(self, request: Request, job_id: UUID, reason: str | None) -> Response:
@@ -218,7 +218,7 @@ class JobRoutes:
             raise errors.InvalidArgumentsError(self.context.redaction.of_flaws(error.flaws)) from None
 
 
-async def _launch(context: ApiContext, jobs: Sequence[Job]) -> None:
+async def launch(context: ApiContext, jobs: Iterable[Job | NewJob]) -> None:
     """The one background task of an answer. Async, since a plain function would be called in a thread."""
     for job in jobs:
         context.launch(job.id, job.task, job.queue)

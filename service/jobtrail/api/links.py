@@ -15,6 +15,7 @@ VERSION_PREFIX: Final = "/v1"
 
 JOB: Final = "/jobs/{job_id}"
 JOBS: Final = "/jobs"
+BATCH: Final = "/batches/{batch_id}"
 PROBLEM: Final = "/problems/{slug}"
 
 HOSTED: Final = "jobtrail.hosted"

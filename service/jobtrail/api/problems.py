@@ -140,6 +140,8 @@ PROBLEM_TYPES: Final[Mapping[type[Exception], ProblemType]] = {
         "this."),
     errors.AccessKeyNotFoundError: ProblemType(404, "key-not-found", "No such access key",
         "`GET /keys` lists them."),
+    errors.BatchNotFoundError: ProblemType(404, "batch-not-found", "No such batch",
+        "It never existed, or it was done long ago. To a key that may only submit, those of others do not exist."),
     errors.JobNotFoundError: ProblemType(404, "job-not-found", "No such job",
         "It never existed, or it was purged; its transitions may still be there. To a key that may only submit, the"
         " jobs of others do not exist."),

@@ -5,6 +5,7 @@ everything.
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -66,6 +67,7 @@ class Filters(BaseModel):
 class Listing(Filters):
     """Which jobs, and how much of each."""
 
+    batch_id: Annotated[UUID | None, Field(description="Of this batch.")] = None
     limit: Annotated[int, Field(ge=1, le=200, description="How many at most; fewer where they are large.")] = 50
     cursor: Annotated[str | None, Field(description="The next_cursor of the page before.")] = None
     include: Annotated[
@@ -80,7 +82,7 @@ class Listing(Filters):
             limit=self.limit,
             after=None if self.cursor is None else read_cursor(self.cursor),
             heavy=bool({"args", "result"}.intersection(self.include)),
-            filter=self.filter(created_by=only_of),
+            filter=replace(self.filter(created_by=only_of), batch_id=self.batch_id),
         )
 
 

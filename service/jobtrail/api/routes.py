@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from jobtrail.api import jobs, openapi, ops, problems, service
+from jobtrail.api import batches, jobs, openapi, ops, problems, service
 from jobtrail.api.context import ApiContext
 from jobtrail.api.links import VERSION_PREFIX, Hosted
 from jobtrail.api.middleware import SecurityHeadersMiddleware
@@ -91,6 +91,7 @@ def _confirmation(context: ApiContext, needs: Sequence[Scope]) -> params.Depends
 def _calls(context: ApiContext) -> Sequence[Row]:
     return [
         *jobs.rows(context),
+        *batches.rows(context),
         *service.rows_of_tasks(context),
         *ops.rows(context),
         *service.rows_of_problems(context),

@@ -33,6 +33,7 @@ VERBS: Final = {
     "resume": ("ops", "Start the jobs of a paused queue or task again."),
     "audit": ("ops", "Answer a question about what happened; without a name: list the questions."),
     "keys": ("ops", "Make, list and revoke the access keys of the service."),
+    "batches": ("ops", "Show, cancel or retry the jobs of a batch."),
     "purge": ("moves", "Remove once what has expired."),
     "url": ("database", 'Print the URL of the database, for psql "$(jobtrail url)".'),
     "doctor": ("doctor", "Say what is wrong with this set-up, and how to mend it."),

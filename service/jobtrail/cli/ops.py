@@ -1,7 +1,8 @@
-"""An operator's nouns: `jobtrail pause`, `resume`, `keys` and `audit`."""
+"""An operator's nouns: `jobtrail pause`, `resume`, `keys`, `batches` and `audit`."""
 
 from collections.abc import Sequence
 from typing import Annotated, Final, cast
+from uuid import UUID
 
 import typer
 
@@ -9,7 +10,9 @@ from jobtrail.callers import Scope
 from jobtrail.cli import output
 from jobtrail.cli.command import Command, Json, caller, configured, read_duration, read_pairs, read_reason, run
 from jobtrail.db.tables import of_schema
+from jobtrail.jobs.bulk import Action
 from jobtrail.ops import audit as audits
+from jobtrail.ops import batches as all_batches
 from jobtrail.ops import keys as access_keys
 from jobtrail.ops import pauses
 from jobtrail.ops.keys import KeyRecord, flaws_of
@@ -131,6 +134,43 @@ def revoke(
     since = f"since {output.cell(record.revoked_at)} by {output.cell(record.revoked_by)}"
     text = f"access key {record.prefix} of {output.cell(record.name)} is revoked {since}"
     output.answer(output.document(record), text, as_json=as_json)
+
+
+batches: Final = typer.Typer(add_completion=False)
+
+BatchId = Annotated[UUID, typer.Argument(metavar="ID")]
+
+
+@batches.command()
+def show(batch_id: BatchId, as_json: Json = False) -> None:
+    """Show how far a batch is: its jobs by status."""
+    found = output.document(run(lambda command: all_batches.read(command.services, batch_id)))
+    if as_json:
+        output.print_json(found)
+    else:
+        output.print_fields(found)
+
+
+@batches.command()
+def cancel(
+    batch_id: BatchId,
+    reason: Annotated[str | None, typer.Option(help="Why; kept in the rows and the history.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Cancel the jobs of a batch that have not ended."""
+    _move(batch_id, Action.CANCEL, "cancelled, or asked to stop where they run", read_reason(reason), as_json=as_json)
+
+
+@batches.command()
+def retry(batch_id: BatchId, as_json: Json = False) -> None:
+    """Retry the jobs of a batch that failed or were cancelled."""
+    _move(batch_id, Action.RETRY, "retried", None, as_json=as_json)
+
+
+def _move(batch_id: UUID, action: Action, done: str, reason: str | None, *, as_json: bool) -> None:
+    found = run(lambda command: all_batches.move(command.services, batch_id, action, by=caller(), reason=reason))
+    text = f"{found.changed} of {found.matched} jobs {done}"
+    output.answer({"action": action, **output.document(found, "as_of")}, text, as_json=as_json)
 
 
 def audit(

@@ -139,6 +139,7 @@ jobs = Table(
     Column("limit_keys", TEXTS),
     Column("waits", Boolean, nullable=False, server_default=text("false")),
     Column("after", ARRAY(Uuid)),
+    Column("batch_id", Uuid),
     Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
@@ -150,6 +151,7 @@ jobs = Table(
         "status",
         postgresql_where=text("status IN ('failed', 'cancelled')"),
     ),
+    Index("ix_jobs_batch", "batch_id", "status", postgresql_where=text("batch_id IS NOT NULL")),
     Index("ix_jobs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     Index("ix_jobs_trace", "trace_id", postgresql_where=text("trace_id <> replace(id::text, '-', '')")),
     Index(

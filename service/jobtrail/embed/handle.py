@@ -5,7 +5,7 @@ import math
 import time
 import typing
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from jobtrail import errors
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
+from jobtrail.ops import batches
 from jobtrail.ops.nodes import read_nodes
 from jobtrail.records import Job, NewJob
 from jobtrail.status import Status
@@ -90,6 +91,32 @@ class JobHandle(Generic[R]):
             raise RuntimeError(
                 "this job is not there: it is stored when its session commits, and that has not happened, or was undone"
             ) from error
+
+
+class BatchHandle:
+    """A batch of jobs, by its id; bound to the Jobtrail that submitted it."""
+
+    def __init__(self, batch_id: UUID, services: Callable[[], Services]) -> None:
+        self.id: Final = batch_id
+        self._services = services
+
+    async def read(self) -> batches.Batch:
+        """Its numbers as they are now. Raises BatchNotFoundError before it is stored, UnavailableError."""
+        return await batches.read(self._services(), self.id)
+
+    async def wait(self, timeout: float | None = None) -> batches.Batch:  # noqa: ASYNC109 - as JobHandle.wait
+        """Wait until all of its jobs have ended; `timeout` in seconds.
+
+        Raises TimeoutError (the jobs go on), BatchNotFoundError. A database that is away is waited for.
+        """
+        pause = _FIRST_PAUSE
+        async with asyncio.timeout(timeout):
+            while True:
+                with suppress(errors.UnavailableError):
+                    if (found := await self.read()).done_at is not None:
+                        return found
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
 async def ended(services: Services, job_id: UUID, seconds: float | None) -> Any:

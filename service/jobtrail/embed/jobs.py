@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final, NamedTuple, ParamSpec, Self, TypedDict, TypeVar, Unpack
@@ -25,11 +25,13 @@ from starlette.requests import Request
 from jobtrail import errors, limits
 from jobtrail.api.headers import trace_of
 from jobtrail.db.errors import FAILURES, unavailability
-from jobtrail.embed.handle import JobHandle
+from jobtrail.embed.handle import BatchHandle, JobHandle
 from jobtrail.embed.opened import Opened, current
+from jobtrail.ids import new_job_id
 from jobtrail.jobs.query import are_there
 from jobtrail.jobs.row import AnySession, JobRow, add
 from jobtrail.jobs.submit import app_keyed, prepare, submit_together
+from jobtrail.ops.batches import NewBatch, store_batches
 from jobtrail.records import NewJob
 from jobtrail.task.arguments import name_of
 from jobtrail.task.storable import step
@@ -43,6 +45,11 @@ R = TypeVar("R")
 
 _AT_THE_LATEST: Final = 0.1
 """Seconds after which jobs are launched whose answer is still on its way."""
+
+_NO_BATCH: Final = (
+    f"a batch takes 1 to {limits.MAX_BATCHED} jobs that were added in this request: each in one batch, not stored yet, "
+    "without session= and idempotency_key=; on_done is another one of them"
+)
 
 _LATE: Final = (
     "the session given to jobs.options(session=…) was not committed when the answer left: the answer promised a job "
@@ -95,6 +102,15 @@ class RequestJobs:
         answer leaves: in the endpoint, or in a dependency with `scope="function"`.
         """
         return JobsWithOptions(partial(self._add, options))
+
+    def batch(self, jobs: Iterable[JobHandle[Any]], *, on_done: JobHandle[Any] | None = None) -> BatchHandle:
+        """Count these jobs together, which were added in this request; `on_done`, which was too, is submitted once all
+        of them have ended, and only then.
+
+        Raises TypeError for other jobs: of another batch, with a session or a key, or stored already.
+        """
+        self._refuse_when_closed()
+        return self._batch.count(list(jobs), on_done)
 
     async def commit(self) -> None:
         """Store at once what was added without a session, so that it stays whatever happens later in the request.
@@ -203,6 +219,7 @@ class JobBatch:
         self._opened = opened
         self._waiting: list[tuple[NewJob, JobHandle[Any]]] = []
         self._stored: list[NewJob] = []
+        self._batches: list[NewBatch] = []
 
     def add(
         self, options: Options, task: object, args: Sequence[object], kwargs: Mapping[str, object],
@@ -228,16 +245,36 @@ class JobBatch:
             self.in_sessions.append(InSession(job, add(session, job, services.database.schema)))
         return handle
 
+    def count(self, jobs: Sequence[JobHandle[Any]], on_done: JobHandle[Any] | None) -> BatchHandle:
+        """Raises TypeError for jobs that do not wait here, or cannot be in a batch."""
+        free = {handle: job for job, handle in self._waiting if job.app_key is None and job.batch_id is None}
+        wanted = [*jobs] if on_done is None else [*jobs, on_done]
+        if not 1 <= len(jobs) <= limits.MAX_BATCHED or len({*wanted}) < len(wanted) or not free.keys() >= {*wanted}:
+            raise TypeError(_NO_BATCH)
+        last = None if on_done is None else free[on_done]
+        new = NewBatch(new_job_id(), len(jobs), free[jobs[0]].created_by, last)
+        members = {*jobs}
+        self._waiting = [
+            (replace(job, batch_id=new.id) if handle in members else job, handle)
+            for job, handle in self._waiting
+            if handle is not on_done
+        ]
+        self._batches.append(new)
+        return BatchHandle(new.id, self._opened.still)
+
     async def store(self, *, unless_draining: bool = False) -> None:
         """Store what waits; committed when this returns. Raises as `submit_together`, and then nothing waits any more;
         UnavailableError too, `unless_draining`, where the process shuts down.
         """
         waiting, self._waiting = self._waiting, []
+        batches, self._batches = self._batches, []
         if not waiting:
             return
         if unless_draining and not self._opened.accepting():
             raise errors.UnavailableError("this process is shutting down; send it again, to another or to the next one")
-        ids = await submit_together(self._opened.services, [job for job, _ in waiting])
+        services = self._opened.services
+        beside = partial(store_batches, services=services, new=batches) if batches else None
+        ids = await submit_together(services, [job for job, _ in waiting], beside=beside)
         for (job, handle), job_id in zip(waiting, ids, strict=True):
             handle.became(job_id)
             if job.id == job_id:

@@ -67,6 +67,7 @@ class Filter:
     created_after: datetime | None = None
     created_before: datetime | None = None
     created_by: str | None = None
+    batch_id: UUID | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -199,6 +200,8 @@ def conditions(wanted: Filter) -> Sequence[ColumnElement[bool]]:
         found.append(jobs.c.created_at < wanted.created_before)
     if wanted.created_by is not None:
         found.append(jobs.c.created_by == wanted.created_by)
+    if wanted.batch_id is not None:
+        found.append(jobs.c.batch_id == wanted.batch_id)
     return found
 
 

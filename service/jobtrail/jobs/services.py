@@ -70,6 +70,8 @@ class Services:
     """Set while the database's role was last seen without a right that jobs need."""
     has_edges: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set while jobs were last seen that come after others."""
+    has_batches: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """Set while batches were last seen that are not done."""
 
     _groups: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
     _context: contextvars.Context = field(default_factory=contextvars.copy_context, init=False, repr=False)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -17,7 +17,7 @@ from jobtrail.db.engine import Database
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.db.tables import SCHEMA
 from jobtrail.ids import new_job_id
-from jobtrail.jobs.after import hint, require_parents
+from jobtrail.jobs.after import hint_of, require_parents
 from jobtrail.jobs.amend import KEY_LIFE
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services, require_rights
@@ -25,6 +25,9 @@ from jobtrail.records import AppKey, Job, NewJob
 from jobtrail.status import Status
 from jobtrail.task.storable import dump
 from jobtrail.task.submission import Submission, seconds
+
+Beside = Callable[[AsyncConnection], Awaitable[None]]
+"""What else is stored in the transaction of new rows."""
 
 
 class Inserted(NamedTuple):
@@ -44,7 +47,7 @@ async def submit(
         new = prepare(services, wanted, by=by, trace_id=trace_id)
         await require_rights(services)
         if new.after:
-            stored = await _insert_all(services, {"": new}, only_of=only_of)
+            stored = await insert_all(services, {"": new}, only_of=only_of)
             return born(new, stored[new.id])
         return born(new, await insert(services, new))
 
@@ -71,7 +74,7 @@ async def submit_keyed(
             stored = await _insert_once(connection, new)
             if isinstance(stored, Inserted):
                 await require_parents(connection, [("", new)], only_of=only_of)
-        await _hint(services, [new])
+        await hint_of(services, [new])
     return (born(new, stored), False) if isinstance(stored, Inserted) else (await read(services, stored), True)
 
 
@@ -84,6 +87,18 @@ async def submit_batch(
     only_of: str | None = None,
 ) -> Sequence[Job]:
     """Store all of these jobs or none, in one transaction. Raises as `submit`; pointers begin with `/jobs/INDEX`."""
+    with services.admission.admit(len(wanted)):
+        pointers = {f"/jobs/{index}": each for index, each in enumerate(wanted)}
+        new = prepare_all(services, pointers, by=by, trace_id=trace_id)
+        await require_rights(services)
+        stored = await insert_all(services, new, only_of=only_of)
+    return [born(each, stored[each.id]) for each in new.values()]
+
+
+def prepare_all(
+    services: Services, wanted: Mapping[str, Submission], *, by: str, trace_id: str | None
+) -> Mapping[str, NewJob]:
+    """The jobs to store, by the pointers of what is wanted, with which those of all flaws begin. Raises as `submit`."""
 
     def prepared(pointer: str, each: Submission) -> NewJob:
         try:
@@ -93,15 +108,14 @@ async def submit_batch(
         except errors.UnknownTaskError as error:
             raise errors.InvalidInputError([errors.FieldError(f"{pointer}/task", str(error))]) from None
 
-    with services.admission.admit(len(wanted)):
-        new = {f"/jobs/{index}": prepared(f"/jobs/{index}", each) for index, each in enumerate(wanted)}
-        await require_rights(services)
-        stored = await _insert_all(services, new, only_of=only_of)
-    return [born(each, stored[each.id]) for each in new.values()]
+    return {pointer: prepared(pointer, each) for pointer, each in wanted.items()}
 
 
-async def submit_together(services: Services, jobs: Sequence[NewJob]) -> Sequence[UUID]:
-    """The ids under which they are stored, in their order; committed when this returns.
+async def submit_together(
+    services: Services, jobs: Sequence[NewJob], *, beside: Beside | None = None
+) -> Sequence[UUID]:
+    """The ids under which they are stored, in their order, with what is stored `beside` them; committed when this
+    returns.
 
     An id is another than that of the NewJob where its key was there already. Jobs may come after each other.
     Raises IdempotencyKeyReusedError, InvalidInputError for an unknown id in `after`, OverloadedError,
@@ -109,20 +123,22 @@ async def submit_together(services: Services, jobs: Sequence[NewJob]) -> Sequenc
     """
     with services.admission.admit(len(jobs)):
         await require_rights(services)
-        if len(jobs) == 1 and jobs[0].app_key is None and not jobs[0].after:
+        if len(jobs) == 1 and jobs[0].app_key is None and not (jobs[0].after or beside):
             await insert(services, jobs[0])
             return [jobs[0].id]
         found: dict[UUID, UUID] = {}
         async with services.transaction() as session:
             connection = await session.connection()
-            await _insert(connection, [job for job in jobs if job.app_key is None])
+            await insert_rows(connection, [job for job in jobs if job.app_key is None])
             # in the order of their keys: two callers with the same ones wait for each other, and do not deadlock
             for _, job in sorted(((job.app_key.key, job) for job in jobs if job.app_key), key=lambda each: each[0]):
                 stored = await _insert_once(connection, job)
                 if not isinstance(stored, Inserted):
                     found[job.id] = stored
             await require_parents(connection, [("", job) for job in jobs if job.id not in found], only_of=None)
-        await _hint(services, jobs)
+            if beside is not None:
+                await beside(connection)
+        await hint_of(services, jobs)
     return [found.get(job.id, job.id) for job in jobs]
 
 
@@ -188,7 +204,7 @@ def born(new: NewJob, times: Inserted) -> Job:
         trace_id=new.trace_id, priority=new.priority, tags=new.tags, attempt=0, max_attempts=new.max_attempts,
         timeout=new.timeout, progress=None, run_at=times.run_at, after=new.after, created_at=times.created_at,
         started_at=None, finished_at=None, ttl=new.ttl, expires_at=None, cancel_requested_at=None, cancel_reason=None,
-        created_by=new.created_by, node_id=None, seq=1,
+        created_by=new.created_by, node_id=None, batch_id=new.batch_id, seq=1,
     )  # fmt: skip
 
 
@@ -197,19 +213,19 @@ def born(new: NewJob, times: Inserted) -> Job:
 _INSERT: Final = Statement("""
 INSERT INTO jobtrail.jobs (
     id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_at,
-    idempotency_key, request_hash, created_by, moved_by, move_reason, ttl, ttl_failed, after)
+    idempotency_key, request_hash, created_by, moved_by, move_reason, ttl, ttl_failed, after, batch_id)
 SELECT u.id, u.task, u.queue, u.args, u.trace_id, u.priority, u.tags::text[], u.max_attempts, u.timeout,
        coalesce(u.run_at, statement_timestamp()), statement_timestamp(),
        u.idempotency_key, u.request_hash, u.created_by, u.created_by, 'submitted', u.ttl, u.ttl_failed,
-       u.after::uuid[]
+       u.after::uuid[], u.batch_id
   FROM unnest(
     CAST(:id AS uuid[]), CAST(:task AS text[]), CAST(:queue AS text[]), CAST(:args AS jsonb[]),
     CAST(:trace_id AS text[]), CAST(:priority AS smallint[]), CAST(:tags AS text[]), CAST(:max_attempts AS int[]),
     CAST(:timeout AS interval[]), CAST(:run_at AS timestamptz[]), CAST(:idempotency_key AS text[]),
     CAST(:request_hash AS bytea[]), CAST(:created_by AS text[]), CAST(:ttl AS interval[]),
-    CAST(:ttl_failed AS interval[]), CAST(:after AS text[])
+    CAST(:ttl_failed AS interval[]), CAST(:after AS text[]), CAST(:batch_id AS uuid[])
   ) AS u(id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, idempotency_key,
-         request_hash, created_by, ttl, ttl_failed, after)
+         request_hash, created_by, ttl, ttl_failed, after, batch_id)
 ON CONFLICT DO NOTHING
 RETURNING id, created_at, coalesce(run_at, due_at)
 """)
@@ -268,7 +284,7 @@ async def _insert_once(connection: AsyncConnection, new: NewJob) -> Inserted | U
     taken = {"key": key, "job_id": new.id, "request_hash": request_hash}
     while True:
         if app_key is None or (await connection.execute(_TAKE_APP_KEY, taken)).one_or_none() is not None:
-            stored = (await _insert(connection, [new])).get(new.id)
+            stored = (await insert_rows(connection, [new])).get(new.id)
             if stored is not None:
                 return stored
         if app_key is None:
@@ -284,26 +300,24 @@ async def _insert_once(connection: AsyncConnection, new: NewJob) -> Inserted | U
         return found
 
 
-async def _insert_all(
-    services: Services, rows: Mapping[str, NewJob], *, only_of: str | None
+async def insert_all(
+    services: Services, rows: Mapping[str, NewJob], *, only_of: str | None, beside: Beside | None = None
 ) -> Mapping[UUID, Inserted]:
-    """Store rows without keys in one transaction of their own; the pointers are those of flaws in `after`."""
+    """Store rows without keys in one transaction of their own, and what is stored `beside` them; the pointers are those
+    of flaws in `after`.
+    """
     async with services.transaction() as session:
         connection = await session.connection()
-        stored = await _insert(connection, list(rows.values()))
+        stored = await insert_rows(connection, list(rows.values()))
         await require_parents(connection, rows.items(), only_of=only_of)
-    await _hint(services, list(rows.values()))
+        if beside is not None:
+            await beside(connection)
+    await hint_of(services, list(rows.values()))
     return stored
 
 
-async def _hint(services: Services, rows: Sequence[NewJob]) -> None:
-    """A parent may have ended before the row was committed that comes after it."""
-    if parents := {parent for row in rows for parent in row.after}:
-        services.has_edges.set()
-        await hint(services, list(parents))
-
-
-async def _insert(connection: AsyncConnection, rows: Sequence[NewJob]) -> dict[UUID, Inserted]:
+async def insert_rows(connection: AsyncConnection, rows: Sequence[NewJob]) -> dict[UUID, Inserted]:
+    """In the caller's transaction; without those that are there already."""
     return _births(await fetch_on(connection, _INSERT, SCHEMA, **_columns(rows))) if rows else {}
 
 
@@ -317,7 +331,7 @@ def _columns(rows: Sequence[NewJob]) -> dict[str, list[Any]]:
 
 AS_THEY_ARE: Final = (
     "id", "task", "queue", "trace_id", "priority", "max_attempts", "timeout", "run_at", "idempotency_key",
-    "request_hash", "created_by", "ttl", "ttl_failed",
+    "request_hash", "created_by", "ttl", "ttl_failed", "batch_id",
 )  # fmt: skip
 """The columns of a new row that are its fields; args, tags and after go in another form."""
 

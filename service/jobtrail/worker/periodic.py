@@ -16,7 +16,7 @@ from jobtrail.jobs import after
 from jobtrail.jobs.purge import purge_history, purge_jobs, purge_nodes
 from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.services import Services
-from jobtrail.ops import nodes
+from jobtrail.ops import batches, nodes
 from jobtrail.task.catalog import HOW_TO_PART, Known, Namesakes, namesakes
 
 log = logging.getLogger(__name__)
@@ -153,15 +153,17 @@ class Maintenance:
     async def _purge_history(self) -> None:
         if moves := await purge_history(self._database, age=self._config.history_ttl):
             log.info("purged", extra={"transitions": moves})
+        await batches.forget(self._database, age=self._config.history_ttl)
 
     async def _release(self) -> None:
-        now = time.monotonic()
-        if (
-            not self._services.has_edges.is_set()
-            or now - self._released_at >= self._config.release_every.total_seconds()
-        ):
+        was_known = self._services.has_edges.is_set()
+        await batches.look(self._services)
+        now, every = time.monotonic(), self._config.release_every.total_seconds()
+        if self._services.has_edges.is_set() and (not was_known or now - self._released_at >= every):
             self._released_at = now
             await after.sweep(self._services)
+        if self._services.has_batches.is_set():
+            await batches.finish_all(self._services)
 
     async def _purge_nodes(self) -> None:
         await purge_nodes(self._database)

@@ -6,7 +6,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,11 +16,12 @@ from uuid import UUID
 
 from jobtrail.db.errors import FAILURES, reason
 from jobtrail.db.group_commit import GroupCommit
-from jobtrail.jobs.after import hint
+from jobtrail.jobs import after
 from jobtrail.jobs.claim import claim_next, claim_these, held_by, is_any_due
 from jobtrail.jobs.finish import OutcomeRecorder
 from jobtrail.jobs.renew import AttemptRef, RunningAttempt, running_of
 from jobtrail.jobs.services import Services
+from jobtrail.ops import batches
 from jobtrail.records import Claimed
 from jobtrail.task.task import RunsIn
 from jobtrail.worker.attempts import Attempts, Hook
@@ -305,12 +306,14 @@ class Worker:
             self.claim_loop.wake()
 
     def _release_after(self, job_id: UUID) -> None:
-        """Start what came after a job that has ended, if anything does."""
+        """Start what came after a job that has ended, or after its batch, if anything does."""
         if self._services.has_edges.is_set():
-            self._attempts.keep(self._release(job_id))
+            self._attempts.keep(self._wake_after(after.hint(self._services, [job_id])))
+        if self._services.has_batches.is_set():
+            self._attempts.keep(self._wake_after(batches.hint(self._services, job_id)))
 
-    async def _release(self, job_id: UUID) -> None:
-        if await hint(self._services, [job_id]):
+    async def _wake_after(self, hint: Awaitable[bool]) -> None:
+        if await hint:
             self.claim_loop.wake()
 
     async def _watch(self) -> None:

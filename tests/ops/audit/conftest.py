@@ -134,3 +134,4 @@ async def tell_of_now(past: History) -> None:
     await past.submit("held", 6, "report", queue="post")
     await past.submit("frozen", 5, "digest")
     await past.submit("future", 30, "legacy", due=-60)
+    await past.batch("bunch", 90, "ann", ["overdue", "asked"], total=4)

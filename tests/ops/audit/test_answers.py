@@ -134,6 +134,9 @@ CASES = [
     ], FAILURES),
     Case("failures_by_task", {"task": "crawl"}, []),
 
+    Case("batches_open", {}, [("bunch", "ann", 90, 4, 1, 0, 1, 0, 0, 0.5, None)]),
+    Case("batches_open", {"created_by": "bob"}, []),
+
     Case("slowest_jobs", {"limit": "2"}, [
         ("asked", near(3840), 60, 1, "running", 64, None), ("sent", 540, 60, 1, "succeeded", 119, 110),
     ], SLOWEST),

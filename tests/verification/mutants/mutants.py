@@ -202,4 +202,9 @@ MUTANTS: Final = (
         "tests/jobs/test_after.py",
         statements=[(r"ORDER BY seq DESC LIMIT 1\),\s+'unknown'\)", "ORDER BY seq DESC LIMIT 0), 'running')")],
     ),
+    Mutant(
+        "a batch that is done while one of its jobs still runs",
+        "tests/ops/test_batches.py",
+        statements=[(r"(ARRAY\[o\.id\]\) AND j\.status IN \('pending'), 'running'\)", r"\1)")],
+    ),
 )  # fmt: skip
