@@ -115,6 +115,11 @@ class Job:
     node_id: Annotated[UUID | None, Field(description="The node that runs it or ended it.")]
     seq: Annotated[int, Field(exclude=True)]
 
+    @property
+    def is_for_later(self) -> bool:
+        """Of a job that was just stored: it waits for its time, so it needs neither launch nor hint."""
+        return self.run_at is not None and self.run_at > self.created_at
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:

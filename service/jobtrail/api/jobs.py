@@ -56,7 +56,7 @@ class JobRoutes:
                 job = await submit(self.context.services, wanted, by=by, trace_id=trace_id)
             else:
                 job, replayed = await submit_keyed(self.context.services, wanted, by=by, key=key, trace_id=trace_id)
-        if not replayed:
+        if not replayed and not job.is_for_later:
             background.add_task(_launch, self.context, (job,))
         answer = _whole(job, self._view(request), 202)
         answer.headers["X-Trace-Id"] = trace_id or job.trace_id
@@ -78,7 +78,7 @@ class JobRoutes:
         trace_id, by = headers.trace_of(request), self._caller_name(request)
         with self._redacted_refusals():
             jobs = await submit_batch(self.context.services, wanted.jobs, by=by, trace_id=trace_id)
-        background.add_task(_launch, self.context, jobs)
+        background.add_task(_launch, self.context, [job for job in jobs if not job.is_for_later])
         view = self._view(request)
         return representation.answer({"items": [view.job(job) for job in jobs]}, 202, representation.RETRY_AFTER)
 
