@@ -31,8 +31,8 @@ class SecurityHeadersMiddleware:
             nonlocal page
             if message["type"] == "http.response.start":
                 headers = message.setdefault("headers", [])
-                complete(headers, Request(scope))
-                if any(name == b"content-type" and value.startswith(b"text/html") for name, value in headers):
+                complete(headers, scope)
+                if dict(headers).get(b"content-type", b"").startswith(b"text/html"):
                     page = message  # its policy depends on the body
                     return
             elif page is not None:
