@@ -56,7 +56,7 @@ class AppKey:
     request_hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewJob:
     """A checked job, ready to be stored. `run_at` None means now, by the database's clock.
 
