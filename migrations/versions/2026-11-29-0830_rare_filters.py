@@ -2,7 +2,8 @@
 
 Those of a task, queue or submitter hold what has ended, so a job enters each once instead of with every move. The lists
 of the pending and of those which ended badly are filtered within their indexes. The others hold few rows: cancels, lost
-attempts, and purged jobs of traces from outside. The jobs are locked for about ten seconds for each million of them.
+attempts, and purged jobs of traces from outside. The jobs are locked for ten to twenty-five seconds for each million of
+them.
 """
 
 from alembic import op
