@@ -56,7 +56,7 @@ class AppKey:
     request_hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewJob:
     """A checked job, ready to be stored. `run_at` None means now, by the database's clock.
 
@@ -114,6 +114,11 @@ class Job:
     created_by: str
     node_id: Annotated[UUID | None, Field(description="The node that runs it or ended it.")]
     seq: Annotated[int, Field(exclude=True)]
+
+    @property
+    def is_for_later(self) -> bool:
+        """Of a job that was just stored: it waits for its time, so it needs neither launch nor hint."""
+        return self.run_at is not None and self.run_at > self.created_at
 
 
 @dataclass(frozen=True, slots=True)

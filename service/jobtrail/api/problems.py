@@ -231,7 +231,7 @@ def answer(request: Request, error: Exception) -> Response:
     if kind.status == HTTPStatus.UNPROCESSABLE_ENTITY:
         content["errors"] = [{"pointer": clip(flaw.pointer, 1000), "detail": clip(flaw.detail, 1000)} for flaw in flaws]
     response = Response(to_json(content), kind.status, {**_headers(request, error), "X-Trace-Id": trace_id}, MEDIA_TYPE)
-    complete(response.raw_headers, request)
+    complete(response.raw_headers, request.scope)
     return response
 
 

@@ -69,8 +69,11 @@ def install(
     for route in app.routes:  # the pages of the documentation answer HEAD too
         if isinstance(route, APIRoute) and route.methods == {"GET"} and not route.include_in_schema:
             route.methods = {"GET", "HEAD"}
+    pages = app.router.routes[:]
+    app.router.routes.clear()
     versioned = [Mounted(row, VERSION_PREFIX) for row in (*_calls(context), *ops.rows_of_keys(context))]
     _add(app.router, context, [*versioned, *(Mounted(row) for row in service.rows_of_health(context))])
+    app.router.routes += pages  # a call finds its route by trying them in order, and pages are rare
     openapi.tell_of_keys(app)
     # a redirect would be made from a query that was never looked at
     app.router.redirect_slashes = False

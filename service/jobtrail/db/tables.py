@@ -142,13 +142,27 @@ jobs = Table(
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     Index("ix_jobs_created", "created_at"),
+    Index("ix_jobs_pending", "created_at", "task", "queue", "created_by", postgresql_where=text("status = 'pending'")),
     Index(
         "ix_jobs_ended_badly",
         "created_at",
         "id",
         "status",
+        "task",
+        "queue",
+        "created_by",
         postgresql_where=text("status IN ('failed', 'cancelled')"),
     ),
+    *(
+        Index(f"ix_jobs_{name}", *columns, postgresql_where=text("status IN ('succeeded', 'failed', 'cancelled')"))
+        for name, *columns in (
+            ("ended", "created_at"),
+            ("task", "task", "created_at"),
+            ("queue", "queue", "created_at"),
+            ("created_by", "created_by", "created_at"),
+        )
+    ),
+    Index("ix_jobs_cancel", "cancel_requested_at", postgresql_where=text("cancel_requested_at IS NOT NULL")),
     Index("ix_jobs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     Index("ix_jobs_trace", "trace_id", postgresql_where=text("trace_id <> replace(id::text, '-', '')")),
     Index(
@@ -188,6 +202,13 @@ transitions = Table(
     Column("xact", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
     Index("ix_transitions_at", "at", postgresql_using="brin"),
     Index("ix_transitions_purged", "at", postgresql_where=text("to_status = 'purged'")),
+    Index("ix_transitions_cancelled", "at", postgresql_where=text("to_status = 'cancelled'")),
+    Index("ix_transitions_lost", "at", postgresql_where=text("from_status = 'running' AND error ->> 'type' = 'lost'")),
+    Index(
+        "ix_transitions_trace",
+        "trace_id",
+        postgresql_where=text("to_status = 'purged' AND trace_id <> replace(job_id::text, '-', '')"),
+    ),
     # triggers write it, with the rights of its owner; DELETE is for what is older than history_ttl
     info={"rights": "SELECT, DELETE"},
 )

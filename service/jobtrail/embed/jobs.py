@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Final, NamedTuple, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
@@ -151,7 +151,8 @@ class RequestJobs:
             return
         for job, row in added:
             if job.id in found:
-                self._opened.launch(job.id, job.task, job.queue)
+                if _is_due(job):
+                    self._opened.launch(job.id, job.task, job.queue)
             elif object_session(row) is not None and not self._opened.has_warned:
                 self._opened.has_warned = True
                 log.warning(_LATE)
@@ -233,7 +234,7 @@ class JobBatch:
         ids = await submit_together(self._opened.services, [job for job, _ in waiting])
         for (job, handle), job_id in zip(waiting, ids, strict=True):
             handle.became(job_id)
-            if job.id == job_id:
+            if job.id == job_id and _is_due(job):
                 self._stored.append(job)
 
     def launch(self) -> None:
@@ -254,6 +255,11 @@ class JobBatch:
         if known is not task and known.written != task.written:
             raise TypeError(f"{task!r} is another task than the one of that name that Jobtrail knows: {known!r}")
         return known
+
+
+def _is_due(job: NewJob) -> bool:
+    """Whether it is worth a launch: the caller's own clock decides, and the poll finds what it misjudged."""
+    return job.run_at is None or job.run_at <= datetime.now(UTC)
 
 
 def task_of(thing: object) -> Task[..., Any]:

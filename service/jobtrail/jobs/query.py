@@ -6,12 +6,26 @@
 import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Boolean, ColumnElement, Select, and_, case, func, literal_column, or_, select, text, true, tuple_
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -164,8 +178,22 @@ SELECT CAST(j.args AS text) AS args, CAST(j.result AS text) AS result
 ).columns(args=Json, result=Json)
 
 
+_PARTS: Final = ((Status.SUCCEEDED, Status.FAILED, Status.CANCELLED), (Status.PENDING,), (Status.RUNNING,))
+"""The jobs of a list as the indexes divide them: a job enters most of them only when it ends."""
+
+
 def list_statement(wanted: Page) -> Select[Any]:
-    statement = select(*_LIGHT).where(and_(true(), *conditions(wanted.filter)))
+    found = wanted.filter
+    if not (found.task or found.queue or found.created_by):
+        return _newest(_LIGHT, wanted, found)
+    parts = ([each for each in part if each in (found.status or Status)] for part in _PARTS)
+    newest = [_newest([jobs.c.id], wanted, replace(found, status=part)) for part in parts if part]
+    ids = union_all(*(select(each.subquery()) for each in newest))
+    return _newest(_LIGHT, replace(wanted, after=None), Filter()).where(jobs.c.id.in_(ids))
+
+
+def _newest(columns: Sequence[ColumnElement[Any]], wanted: Page, found: Filter) -> Select[Any]:
+    statement = select(*columns).where(and_(true(), *conditions(found)))
     if wanted.after is not None:
         place = tuple_(wanted.after.created_at, wanted.after.id)
         statement = statement.where(tuple_(jobs.c.created_at, jobs.c.id) < place)

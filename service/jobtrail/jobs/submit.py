@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -215,7 +216,7 @@ def inserts(services: Services) -> GroupCommit[NewJob, Inserted]:
 async def insert(services: Services, new: NewJob) -> Inserted:
     """Store a row without a key, together with others. Raises UnavailableError, as `submit`."""
     try:
-        return await inserts(services).put(new)
+        return await inserts(services).offer(new)
     except errors.OutcomeUnknownError as error:
         raise errors.OutcomeUnknownError("the database did not answer in time", new.id) from error
 
@@ -264,8 +265,8 @@ async def _insert(connection: AsyncConnection, rows: Sequence[NewJob]) -> dict[U
     return _births(await fetch_on(connection, _INSERT, SCHEMA, **_columns(rows))) if rows else {}
 
 
-def _columns(rows: Sequence[NewJob]) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in AS_THEY_ARE}
+def _columns(rows: Sequence[NewJob]) -> dict[str, Sequence[Any]]:
+    columns: dict[str, Sequence[Any]] = dict(zip(AS_THEY_ARE, zip(*map(_as_they_are, rows), strict=True), strict=True))
     columns["args"] = [row.args_json for row in rows]
     columns["tags"] = [_array_literal(row.tags) for row in rows]
     return columns
@@ -276,6 +277,8 @@ AS_THEY_ARE: Final = (
     "request_hash", "created_by", "ttl", "ttl_failed",
 )  # fmt: skip
 """The columns of a new row that are its fields; args and tags go in another form."""
+
+_as_they_are: Final = attrgetter(*AS_THEY_ARE)
 
 
 def _births(rows: Sequence[Any]) -> dict[UUID, Inserted]:

@@ -9,7 +9,6 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from itertools import islice
 from types import BuiltinFunctionType, MethodType, SimpleNamespace
 from typing import Annotated, Any, Final, NoReturn, get_args
 
@@ -111,9 +110,9 @@ class Signature:
         for name, parameter in self.parameters.items():
             if parameter.required and name not in given:
                 flaws.append(FieldError(step(name), MISSING))
-        taken = ", ".join(self.parameters) or "no arguments"
-        unknown = (name for name in given if name not in self.parameters)
-        flaws += [FieldError(step(name), f"{UNKNOWN}; the task takes {taken}") for name in islice(unknown, MAX_FLAWS)]
+        if unknown := [name for name in given if name not in self.parameters][:MAX_FLAWS]:
+            taken = ", ".join(self.parameters) or "no arguments"
+            flaws += [FieldError(step(name), f"{UNKNOWN}; the task takes {taken}") for name in unknown]
         converted = {}
         for name, parameter in self.parameters.items():
             if name in given:

@@ -137,19 +137,21 @@ class Worker:
         self._reports.loop.start()
         self._attempts.start()
 
-    def launch(self, job_id: UUID, task: str, queue: str) -> None:
+    def launch(self, job_id: UUID, task: str, queue: str) -> bool:
         """Start a job that was just committed, unless older or more urgent work waits for the same slot.
 
-        It hands over and returns; whatever it leaves, the claim loop of this or any node takes.
+        It hands over and returns; whatever it leaves, the claim loop of this or any node takes. False where this node
+        does not run such jobs, or has no slot for one now.
         """
         if (
             self.draining
             or task not in self._services.catalog
             or (self._work.queues and queue not in self._work.queues)
         ):
-            return
+            return False
         kind = self._services.catalog[task].runs_in
-        if self._slots.free(kind) > 0 and self._nothing_waits[kind] and not self._attempts.is_behind:
+        has_room = self._slots.free(kind) > 0 and not self._attempts.is_behind
+        if has_room and self._nothing_waits[kind]:
             self._slots.take(kind)
             claim = self._claims.offer(job_id)
             claim.add_done_callback(partial(self._claimed, job_id, kind), context=self._context)
@@ -158,6 +160,16 @@ class Worker:
             self._passed_by += 1
             self._nothing_waits[kind] = False
             self.claim_loop.wake()
+        return has_room
+
+    def look(self, queues: frozenset[str]) -> None:
+        """Claim now: another process stored jobs in one of these queues; in any, if none is named."""
+        if queues and self._work.queues and queues.isdisjoint(self._work.queues):
+            return
+        for kind in KINDS:
+            if self._slots.free(kind) <= 0:  # then the next slot that is free claims
+                self._nothing_waits[kind] = False
+        self.claim_loop.wake()
 
     def held(self) -> Sequence[AttemptRef]:
         """The attempts that this process runs now; callable from any thread."""

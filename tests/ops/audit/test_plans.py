@@ -79,7 +79,9 @@ async def test_a_question_is_answered_in_time(crowd: Place, name: str) -> None:
     ("name", "indexes", "rows"),
     [
         ("history_of_job", {"pk_transitions"}, 3),
-        ("by_trace", {"pk_jobs", "ix_jobs_trace", "pk_transitions", "ix_transitions_purged"}, 5),
+        ("by_trace", {"pk_jobs", "ix_jobs_trace", "pk_transitions", "ix_transitions_trace"}, 5),
+        ("cancellations", {"ix_jobs_cancel", "ix_transitions_cancelled"}, 0),
+        ("lost_jobs", {"ix_transitions_lost"}, 0),
         ("expiring_soon", {"ix_jobs_expiry"}, 100),
         ("stuck_jobs", {"pk_jobs", "ix_jobs_running", "ix_jobs_claim"}, 100),
         ("purged", {"ix_transitions_purged"}, 0),
