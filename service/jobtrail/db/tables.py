@@ -134,6 +134,8 @@ jobs = Table(
     Column("ttl", Interval, server_default=text("'7 days'")),
     Column("ttl_failed", Interval, server_default=text("'30 days'")),
     Column("expires_at", TIME),
+    Column("cursor", Json(none_as_null=True)),
+    Column("given_back", Integer, nullable=False, server_default=text("0")),
     Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
