@@ -11,9 +11,11 @@ import pytest
 
 from jobtrail.errors import ContextError
 from jobtrail.jobs.cancel import cancel
+from jobtrail.jobs.checkpoint import Checkpoint, CheckpointRecorder, checkpoint_group
 from jobtrail.jobs.claim import claim_next
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
+from jobtrail.jobs.renew import AttemptRef
 from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.services import Services
@@ -200,6 +202,28 @@ async def test_a_checkpoint_touches_no_index(place: Place, services: Services, t
 
     found = await until(seen)
     assert found["n_tup_hot_upd"] >= 0.8 * found["n_tup_upd"], found
+
+
+@pytest.mark.parametrize("wrong", ["node", "attempt", "rescued", "ended"])
+async def test_a_stale_checkpoint_changes_nothing(place: Place, services: Services, wrong: str) -> None:
+    job, other = [await world.submitted(services, "once", max_attempts=2) for _ in range(2)]
+    node = UUID(int=2)
+
+    async def claimed() -> None:
+        await claim_next(place.database, node=node, lease=timedelta(0), tasks=["once"], queues=(), free=2, salt="")
+
+    await claimed()
+    late = Checkpoint(job.id, 2 if wrong == "attempt" else 1, '"late"')
+    if wrong == "rescued":
+        await rescue(place.database, node=await judge(place), by="node x")
+        await claimed()
+    if wrong == "ended":
+        await rows.taken_away(place, job.id)
+    own = Checkpoint(other.id, 2 if wrong == "rescued" else 1, '"own"')
+    writer = UUID(int=3) if wrong == "node" else node
+    assert await checkpoint_group(place.database, [late, own], node=writer) == [False, wrong != "node"]
+    assert await cursor(place, job.id) is None
+    assert await CheckpointRecorder(place.database, writer).store(AttemptRef(*late[:2]), lambda: late.cursor) is False
 
 
 def _nothing_held(node: Any) -> Callable[[], Any]:

@@ -124,10 +124,11 @@ def _claimed(rows: Sequence[Any]) -> Sequence[Claimed]:
     ordered = sorted(rows, key=lambda row: (-row[10], row[11], row[0])) if len(rows) > 1 else rows
     return [
         Claimed(
-            id_, attempt, task, json.loads(args), trace_id, most, limit, by, given_back, json.loads(cursor or "null")
+            id_, attempt, task, json.loads(args), trace_id, most, limit, by,
+            given_back, None if cursor is None else json.loads(cursor),
         )
         for id_, attempt, task, args, trace_id, most, limit, by, given_back, cursor, *_ in ordered
-    ]
+    ]  # fmt: skip
 
 
 def answering_within(lease: timedelta) -> float:
