@@ -90,6 +90,12 @@ class ContextError(JobtrailError):
     """A task used a part of its context that does not exist where it runs; the message says where it does."""
 
 
+class CheckpointError(JobtrailError):
+    """A task gave a checkpoint what cannot be stored; the message says why. The cursor is as it was before."""
+
+    type: ClassVar = "invalid-checkpoint"
+
+
 class JobSessionError(JobtrailError):
     """A task tried to end the transaction of its job session, which ends with the attempt."""
 

@@ -24,6 +24,8 @@ LAST_TIME: Final = datetime(9999, 12, 30, tzinfo=UTC)
 MAX_BATCH: Final = 1000
 MAX_NESTING: Final = 64
 MAX_DIGITS: Final = 400
+MAX_CHECKPOINT: Final = 64 * 1024
+"""Bytes of JSON."""
 LOG_LINES: Final = 1000
 LOG_BYTES: Final = 256 * 1024
 """Limits of the log that is kept of a job, of all its attempts together; the bytes are those of the messages."""

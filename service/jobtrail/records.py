@@ -140,7 +140,9 @@ class AttemptEnd:
 
 @dataclass(slots=True)
 class Claimed:
-    """An attempt that this node holds. `id` and `attempt` are the fence."""
+    """An attempt that this node holds. `id` and `attempt` are the fence. `given_back`: attempts before it that do not
+    count. `cursor`: the last checkpoint of those before it.
+    """
 
     id: UUID
     attempt: int
@@ -150,6 +152,8 @@ class Claimed:
     max_attempts: int
     timeout: timedelta | None
     created_by: str
+    given_back: int = 0
+    cursor: Any = None
 
 
 @dataclass(frozen=True, slots=True)

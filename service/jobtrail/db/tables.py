@@ -138,6 +138,8 @@ jobs = Table(
     Column("due_at", TIME),
     Column("limit_keys", TEXTS),
     Column("waits", Boolean, nullable=False, server_default=text("false")),
+    Column("cursor", Json(none_as_null=True)),
+    Column("given_back", Integer, nullable=False, server_default=text("0")),
     Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),

@@ -25,7 +25,7 @@ UPDATE jobtrail.jobs j
   FROM picked
  WHERE j.id = ANY(ARRAY[picked.id]) AND j.status || '' = 'pending'
 RETURNING j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_attempts, j.timeout, j.created_by,
-          j.priority, j.run_at
+          j.given_back, CAST(j.cursor AS text) AS cursor, j.priority, j.run_at
 """
 
 # Uncorrelated, so that each is read once for a statement; what is paused after its snapshot may still start.
@@ -121,8 +121,14 @@ async def claim_these(database: Database, ids: Sequence[UUID], *, node: UUID, le
 
 def _claimed(rows: Sequence[Any]) -> Sequence[Claimed]:
     """In the order in which they are to begin."""
-    ordered = sorted(rows, key=lambda row: (-row[8], row[9], row[0])) if len(rows) > 1 else rows
-    return [Claimed(row[0], row[1], row[2], json.loads(row[3]), *row[4:8]) for row in ordered]
+    ordered = sorted(rows, key=lambda row: (-row[10], row[11], row[0])) if len(rows) > 1 else rows
+    return [
+        Claimed(
+            id_, attempt, task, json.loads(args), trace_id, most, limit, by,
+            given_back, None if cursor is None else json.loads(cursor),
+        )
+        for id_, attempt, task, args, trace_id, most, limit, by, given_back, cursor, *_ in ordered
+    ]  # fmt: skip
 
 
 def answering_within(lease: timedelta) -> float:
@@ -131,10 +137,11 @@ def answering_within(lease: timedelta) -> float:
 
 
 _HELD: Final = text(f"""
-SELECT j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_attempts, j.timeout, j.created_by
+SELECT j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_attempts, j.timeout, j.created_by,
+       j.given_back, CAST(j.cursor AS text) AS cursor
   FROM unnest(CAST(:id AS uuid[]), CAST(:attempt AS int[])) AS u(id, attempt)
   JOIN jobtrail.jobs j ON j.{FENCE.format(row="j.")}
-""").columns(args=Json)
+""").columns(args=Json, cursor=Json)
 
 
 async def held_by(database: Database, held: Sequence[AttemptRef], *, node: UUID, lease: timedelta) -> Sequence[Claimed]:

@@ -51,7 +51,7 @@ _LIGHT: Final = tuple(
 )
 
 
-_JSON: Final = tuple(column.name for column in jobs.c if isinstance(column.type, Json))
+_JSON: Final = tuple(column.name for column in _COLUMNS if isinstance(column.type, Json))
 
 _DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 _READ: Final = Statement(

@@ -16,8 +16,15 @@ from typing import Final, NamedTuple
 
 from pydantic_core import to_jsonable_python
 
-from jobtrail.errors import FieldError, InvalidInputError, NotJsonError, ResultNotJsonError, ResultTooLargeError
-from jobtrail.limits import MAX_DIGITS, MAX_NESTING
+from jobtrail.errors import (
+    CheckpointError,
+    FieldError,
+    InvalidInputError,
+    NotJsonError,
+    ResultNotJsonError,
+    ResultTooLargeError,
+)
+from jobtrail.limits import MAX_CHECKPOINT, MAX_DIGITS, MAX_NESTING
 
 MAX_FLAWS: Final = 100
 """Flaws listed at most, so that a body of a million NaN gets an answer of a readable length."""
@@ -86,6 +93,33 @@ def result_to_json(value: object, limit: int) -> str:
     if flaws := check(plain):
         raise ResultNotJsonError(InvalidInputError(flaws[:3]))
     return text
+
+
+def checkpoint_to_json(value: object) -> str:
+    """JSON text of a checkpoint. Nothing is converted: the next attempt gets what this one gave.
+
+    Raises CheckpointError for what is not JSON, or more than 64 KiB of it.
+    """
+    try:
+        _refuse_huge(value, MAX_CHECKPOINT)
+    except ResultTooLargeError as error:
+        raise _too_large(f"at least {error.size}") from None
+    if flaws := check(value):
+        raise CheckpointError(
+            f"the checkpoint is not JSON: {InvalidInputError(flaws[:3])}; give it None, booleans, numbers, texts, and "
+            "lists and dicts of these: a tuple as list(…), a date as its isoformat()"
+        )
+    text = dump(value)
+    if (size := len(text.encode())) > MAX_CHECKPOINT:
+        raise _too_large(str(size))
+    return text
+
+
+def _too_large(size: str) -> CheckpointError:
+    return CheckpointError(
+        f"the checkpoint is {size} bytes of JSON, more than the limit of {MAX_CHECKPOINT}: give it the place where "
+        "the work goes on, and store the work itself elsewhere"
+    )
 
 
 def names_in(value: object) -> frozenset[str]:

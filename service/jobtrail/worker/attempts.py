@@ -112,7 +112,7 @@ class Attempts:
         self._idle.clear()
         attempt.start()
         if older is not None:
-            _stop(older)  # its job was taken away, and came back here before a beat noticed
+            older.lose()  # its job was taken away, and came back here before a beat noticed
 
     def keep(self, coroutine: Coroutine[Any, Any, None], context: Context | None = None) -> None:
         """Run it as a part of what `stop` waits for, without the context variables of whoever asks: a job that another
@@ -145,7 +145,7 @@ class Attempts:
         """The database says that this attempt is no longer ours: it is stopped."""
         attempt = self._by_id.get(ref.id)
         if attempt is not None and attempt.ref == ref:
-            _stop(attempt)
+            attempt.lose()
 
     async def give_back(self, ref: AttemptRef) -> None:
         """An attempt that never began here is given back unused."""
@@ -246,15 +246,6 @@ class Attempts:
         waiting.cancel()
 
 
-def _stop(attempt: Attempt) -> None:
-    """It is no longer this node's."""
-    if not attempt.finishing:
-        attempt.finishing = True
-        attempt.interrupt()
-        words = "job %s: attempt %d is no longer this node's; it is stopped, its end will not count"
-        log.warning(words, *attempt.ref)
-
-
 def _tell(attempt: Attempt, outcome: Outcome) -> None:
     """Log a recorded outcome. In a host the line may be shown without any field, so it says by itself what it is about.
 
@@ -267,8 +258,8 @@ def _tell(attempt: Attempt, outcome: Outcome) -> None:
         case Succeeded():
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("%s: attempt %d of job %s succeeded", *of, extra=facts)
-        case Released():
-            log.info("%s: attempt %d of job %s released", *of, extra=facts)
+        case Released(why):
+            log.info("%s: attempt %d of job %s %s", *of, why, extra=facts)
         case Cancelled(failure):
             told = failure.type, failure.message
             log.warning("%s: attempt %d of job %s was cancelled: %s: %s", *of, *told, extra=facts)

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from jobtrail.db.errors import FAILURES, reason
 from jobtrail.db.group_commit import GroupCommit
+from jobtrail.jobs.checkpoint import CheckpointRecorder
 from jobtrail.jobs.claim import claim_next, claim_these, held_by, is_any_due
 from jobtrail.jobs.finish import OutcomeRecorder
 from jobtrail.jobs.renew import AttemptRef, RunningAttempt, running_of
@@ -99,6 +100,7 @@ class Worker:
             node_id=node_id,
             database=services.database,
             recorder=OutcomeRecorder(services.database, node_id),
+            checkpoints=CheckpointRecorder(services.database, node_id),
             reports=self._reports,
             submit=submit,
             threads=self._threads,
@@ -107,6 +109,7 @@ class Worker:
             grace=work.cancel_grace.total_seconds(),
             max_result=work.max_result,
             context=self._context,
+            is_draining=lambda: self.draining,
         )
         self._attempts = Attempts(
             services.catalog, deps, free=self._free, caught_up=self.claim_loop.wake, hook=work.on_attempt_end

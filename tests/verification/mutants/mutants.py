@@ -19,8 +19,10 @@ from jobtrail.db.errors import PASSING, Fault, NotConnectedError, fault_of
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.errors import UnavailableError
 from jobtrail.jobs import session
+from jobtrail.jobs.checkpoint import CheckpointRecorder
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, settle
 from jobtrail.jobs.submit import Inserted, NewJob
+from jobtrail.worker.attempt import Attempt
 from jobtrail.worker.leases import Leases
 from jobtrail.worker.worker import Worker
 
@@ -117,6 +119,26 @@ def offer_only_while_unavailable(patch: Patch) -> None:
     patch.setattr(OutcomeRecorder, "finish_alone", offer)
 
 
+def hand_back_without_a_checkpoint(patch: Patch) -> None:
+    begin = Attempt.begin
+
+    def consenting(attempt: Attempt) -> None:
+        attempt.resumes = True
+        begin(attempt)
+
+    patch.setattr(Attempt, "begin", consenting)
+
+
+def checkpoint_later(patch: Patch) -> None:
+    store = CheckpointRecorder.store
+
+    async def at_once(recorder: CheckpointRecorder, *given: Any) -> bool:
+        asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(store(recorder, *given)))
+        return True
+
+    patch.setattr(CheckpointRecorder, "store", at_once)
+
+
 def tell_refusals_as_mistakes(patch: Patch) -> None:
     limit = engine._limited
 
@@ -186,6 +208,19 @@ MUTANTS: Final = (
         "an end dropped at an SQLSTATE that is on no list",
         "tests/embed/test_kept_ends.py",
         offer_only_while_unavailable,
+    ),
+    Mutant(
+        "a checkpoint without the fence",
+        "tests/worker/test_checkpoints.py",
+        statements=[((r"(SET cursor = u\.cursor\s+FROM [^;]+?WHERE j\.id = ANY\(ARRAY\[u\.id\]\))"
+                      r" AND j\.attempt = u\.attempt AND j\.node_id = (\$\d+\S*)\s+AND j\.status \|\| '' = 'running'"),
+                     r"\1 AND CAST(\2 AS uuid) IS NOT NULL")],
+    ),
+    Mutant("a checkpoint that is stored later", "tests/worker/test_checkpoints.py", checkpoint_later),
+    Mutant(
+        "a drain that hands back what made no checkpoint",
+        "tests/worker/test_checkpoints.py",
+        hand_back_without_a_checkpoint,
     ),
     Mutant(
         "a refused password told as a mistake of the service",
