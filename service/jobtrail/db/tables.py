@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import (
+    Boolean,
     Column,
     ColumnElement,
     DateTime,
@@ -134,6 +135,9 @@ jobs = Table(
     Column("ttl", Interval, server_default=text("'7 days'")),
     Column("ttl_failed", Interval, server_default=text("'30 days'")),
     Column("expires_at", TIME),
+    Column("schedule", Text),
+    Column("scheduled_for", TIME),
+    Column("exclusive", Boolean),
     Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
@@ -153,6 +157,13 @@ jobs = Table(
         "idempotency_key",
         unique=True,
         postgresql_where=text("idempotency_key IS NOT NULL"),
+    ),
+    Index("ix_jobs_schedule", "schedule", "created_at", postgresql_where=text("schedule IS NOT NULL")),
+    Index(
+        "uq_jobs_overlap",
+        "schedule",
+        unique=True,
+        postgresql_where=text("exclusive AND status IN ('pending', 'running')"),
     ),
     info={"rights": "SELECT, INSERT, UPDATE, DELETE"},
 )

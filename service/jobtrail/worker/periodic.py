@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -13,7 +13,10 @@ from jobtrail.db.engine import Database, trace_no_more
 from jobtrail.db.errors import reason
 from jobtrail.jobs.purge import purge_history, purge_jobs, purge_nodes
 from jobtrail.jobs.rescue import rescue
+from jobtrail.jobs.services import Services
 from jobtrail.ops import nodes
+from jobtrail.ops.declarations import declare, declared
+from jobtrail.ops.due import fire_due
 from jobtrail.task.catalog import HOW_TO_PART, Known, Namesakes, namesakes
 
 log = logging.getLogger(__name__)
@@ -106,16 +109,30 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceConfig:
-    """`history_ttl` None keeps the history for ever."""
+    """`history_ttl` None keeps the history for ever; `due_every` None makes no jobs of schedules."""
 
     purge_every: timedelta = timedelta(seconds=60)
     history_ttl: timedelta | None = timedelta(days=90)
+    due_every: timedelta | None = timedelta(seconds=1)
 
 
 class Maintenance:
-    def __init__(self, database: Database, config: MaintenanceConfig, *, node_id: UUID, lease: timedelta) -> None:
-        self._database = database
+    """`tasks`: those that this node runs, so that it makes the jobs of their schedules."""
+
+    def __init__(
+        self,
+        services: Services,
+        config: MaintenanceConfig,
+        *,
+        node_id: UUID,
+        lease: timedelta,
+        tasks: Sequence[str],
+    ) -> None:
+        self._services = services
+        self._database = services.database
         self._config = config
+        self._tasks = tasks
+        self._declared = declared(services.catalog, tasks)
         self._node_id = node_id
         self._actor = f"node {node_id}"
         self.rescue_loop: Final = Loop("rescue", self._rescue, every=lease.total_seconds() / 4)
@@ -124,7 +141,13 @@ class Maintenance:
         # loops of their own: a part that fails, or that has work for hours, keeps no other from going
         history = Loop("purge of the history", self._purge_history, every=every)
         nodes = Loop("purge of silent nodes", self._purge_nodes, every=every)
-        self._loops: Final = (self.rescue_loop, self.purge_loop, history, nodes)
+        schedules = []
+        if config.due_every is not None and tasks:
+            schedules = [
+                Loop("declared schedules", self._declare, every=lease.total_seconds() / 4),
+                Loop("schedules", self._fire, every=config.due_every.total_seconds()),
+            ]
+        self._loops: Final = (self.rescue_loop, self.purge_loop, history, nodes, *schedules)
 
     def start(self) -> None:
         for loop in self._loops:
@@ -146,6 +169,12 @@ class Maintenance:
 
     async def _purge_nodes(self) -> None:
         await purge_nodes(self._database)
+
+    async def _declare(self) -> None:
+        await declare(self._database, self._declared)
+
+    async def _fire(self) -> bool:
+        return bool(await fire_due(self._services, self._tasks))
 
 
 class Neighbours:
