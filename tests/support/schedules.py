@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+from jobtrail.jobs.fire import Fired
 from jobtrail.jobs.services import Services
 from jobtrail.ops import schedules
 from jobtrail.ops.due import fire_due
@@ -18,10 +19,15 @@ async def put(services: Services, name: str = "often", task: str = "noop", **sai
     return await schedules.put(services, name, ScheduleSpec(task=task, **said), by="ann")
 
 
+async def tick(services: Services) -> list[Fired]:
+    """What a tick of any node makes."""
+    return list((await fire_due(services, TASKS)).fired)
+
+
 async def planned(services: Services, name: str = "often", task: str = "noop", **said: Any) -> Schedule:
     """Put, and seen by a tick."""
     await put(services, name, task, **said)
-    await fire_due(services, TASKS)
+    await tick(services)
     return (await schedules.read_schedule(services, name)).schedule
 
 

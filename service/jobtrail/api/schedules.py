@@ -113,7 +113,10 @@ class ScheduleRoutes:
             return row is not None and row.edition == edition and headers.matches_if_match(request, etag)
 
         by = self.context.access.caller(request).name
-        found = await schedules.put(self.context.services, name, wanted, by=by, unchanged=unchanged)
+        try:
+            found = await schedules.put(self.context.services, name, wanted, by=by, unchanged=unchanged)
+        except errors.InvalidArgumentsError as error:
+            raise errors.InvalidArgumentsError(self.context.redaction.of_flaws(error.flaws)) from None
         return answer(self._shown(found))
 
     async def delete_schedule(self, request: Request, name: str) -> Response:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from pydantic import ValidationError
 from sqlalchemy import text
 
 from jobtrail import errors
@@ -20,7 +19,7 @@ from jobtrail.jobs.fire import Fired, Step, fire
 from jobtrail.jobs.services import Services
 from jobtrail.ops.schedules import COLUMNS, Schedule, job_of
 from jobtrail.records import NewJob
-from jobtrail.task.schedule import ScheduleSpec, Timetable, flaws_of
+from jobtrail.task.schedule import ScheduleSpec, Timetable
 from jobtrail.task.storable import clip
 
 log = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ LATE: Final = timedelta(seconds=60)
 DUE: Final = Statement(f"""
 SELECT {COLUMNS}, statement_timestamp()
   FROM jobtrail.schedules
- WHERE next_at <= statement_timestamp() AND paused_at IS NULL AND disabled_at IS NULL
+ WHERE next_at <= statement_timestamp() + CAST(:within AS interval) AND paused_at IS NULL AND disabled_at IS NULL
    AND task = ANY(CAST(:tasks AS text[]))
  ORDER BY next_at LIMIT {MOST}
 """)
@@ -61,41 +60,42 @@ class Plan(NamedTuple):
     jobs: Sequence[NewJob]
 
 
-async def fire_due(services: Services, tasks: Sequence[str]) -> Sequence[Fired]:
+class Ticked(NamedTuple):
+    """`wait`: until the next due time, if it is one of the next `within`."""
+
+    fired: Sequence[Fired] = ()
+    wait: timedelta | None = None
+
+
+async def fire_due(services: Services, tasks: Sequence[str], within: timedelta = timedelta(0)) -> Ticked:
     """Make the jobs of the schedules of these tasks that are due. Raises what the database does."""
-    rows = await services.database.fetch(DUE, tasks=tasks)
+    rows = await services.database.fetch(DUE, tasks=tasks, within=within)
     if not rows:
-        return ()
+        return Ticked()
+    now: datetime = rows[0][-1]
     names = Schedule.__dataclass_fields__
     found = [dict(zip(names, row[:-1], strict=True)) for row in rows]
-    schedules = [Schedule(**each | {"args": json.loads(each["args"])}) for each in found]
-    now: datetime = rows[0][-1]
+    read = [Schedule(**each | {"args": json.loads(each["args"])}) for each in found]
+    schedules = [each for each in read if each.next_at is None or each.next_at <= now]
+    coming = [each.next_at for each in read if each.next_at is not None and each.next_at > now]
     faults = await _failing(services, schedules)
     plans: list[Plan] = []
     for schedule in schedules:
         if schedule.name not in faults:
             try:
-                plans.append(_plan(services, schedule, _obeyed(schedule), now))
-            except ValueError as error:
+                plans.append(_plan(services, schedule, schedule.spec(), now))
+            except errors.InvalidInputError as error:
                 faults[schedule.name] = f"it cannot be obeyed: {error}"
     for schedule in schedules:
         if (reason := faults.get(schedule.name)) is not None:
             await _pause(services, schedule, reason)
-    if not plans:
-        return ()
-    return await fire(services.database, [plan.step for plan in plans], [job for plan in plans for job in plan.jobs])
-
-
-def _obeyed(schedule: Schedule) -> ScheduleSpec:
-    """Raises ValueError for a row that was written by hand and says what no schedule may say."""
-    try:
-        spec = schedule.spec()
-    except ValidationError as error:
-        found = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_url=False)]
-        raise ValueError("; ".join(found)) from None
-    if flaws := flaws_of(spec):
-        raise ValueError("; ".join(f"{flaw.pointer[1:]}: {flaw.detail}" for flaw in flaws))
-    return spec
+    jobs = [job for plan in plans for job in plan.jobs]
+    fired = await fire(services.database, [plan.step for plan in plans], jobs) if plans else ()
+    if fired and len(rows) == MOST:
+        return Ticked(fired, timedelta(0))
+    coming += [plan.step.following for plan in plans if plan.step.following is not None]
+    wait = min(coming, default=now + 2 * within) - now
+    return Ticked(fired, wait if wait <= within else None)
 
 
 def _plan(services: Services, schedule: Schedule, spec: ScheduleSpec, now: datetime) -> Plan:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from sqlalchemy import BigInteger, Column, Index, Integer, Interval, SmallInteger, Table, Text, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -24,7 +24,7 @@ from jobtrail.jobs.services import Services, require_rights
 from jobtrail.jobs.submit import born, prepare
 from jobtrail.records import Job, NewJob
 from jobtrail.task.schedule import Missed, Overlap, ScheduleSpec, Timetable, flaws_of
-from jobtrail.task.storable import dump
+from jobtrail.task.storable import check, dump, step
 from jobtrail.task.submission import Submission, seconds
 
 log = logging.getLogger(__name__)
@@ -69,11 +69,18 @@ class Schedule:
         return max(self.edited_at, self.resumed_at or self.edited_at)
 
     def spec(self) -> ScheduleSpec:
-        """Raises ValidationError for a row that was written by hand and cannot be obeyed."""
+        """Raises InvalidInputError for a row that was written by hand and cannot be obeyed."""
         found = {name: getattr(self, name) for name in ScheduleSpec.model_fields}
         for name in ("every", "jitter"):
             found[name] = None if found[name] is None else found[name].total_seconds()
-        return ScheduleSpec.model_validate(found | {"tags": list(self.tags)})
+        try:
+            spec = ScheduleSpec.model_validate(found | {"tags": list(self.tags)})
+        except ValidationError as error:
+            flaws = [("".join(map(step, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
+            raise errors.InvalidInputError([errors.FieldError(*flaw) for flaw in flaws]) from None
+        if found_flaws := flaws_of(spec):
+            raise errors.InvalidInputError(found_flaws)
+        return spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +246,7 @@ def job_of(
 
 async def pause(services: Services, name: str, *, by: str, reason: str | None = None) -> Schedule:
     """The schedule; of two pauses the first one stays. Raises ScheduleNotFoundError, UnavailableError."""
+    _require_storable(name)
     async with services.transaction() as session:
         await session.execute(_ACTOR, {"actor": by})
         await session.execute(_PAUSE, {"name": name, "reason": reason})
@@ -249,6 +257,7 @@ async def pause(services: Services, name: str, *, by: str, reason: str | None = 
 
 async def resume(services: Services, name: str, *, by: str) -> Schedule:
     """The schedule; the due times of its pause are not made up for. Raises as `pause`."""
+    _require_storable(name)
     async with services.transaction() as session:
         await session.execute(_ACTOR, {"actor": by})
         await session.execute(_RESUME, {"name": name})
@@ -259,6 +268,7 @@ async def resume(services: Services, name: str, *, by: str) -> Schedule:
 
 async def delete(services: Services, name: str, *, by: str) -> None:
     """One that living nodes declare comes back as the code says, without pause and edits. Raises as `pause`."""
+    _require_storable(name)
     async with services.transaction() as session:
         if (await session.execute(_DELETE, {"name": name})).one_or_none() is None:
             raise errors.ScheduleNotFoundError(name)
@@ -299,7 +309,14 @@ async def read_schedule(services: Services, name: str, *, times: int = 5, jobs: 
     return Detail(schedule, coming, last.jobs, skipped)
 
 
+def _require_storable(name: str) -> None:
+    """No schedule has a name that no database can hold."""
+    if check(name):
+        raise errors.ScheduleNotFoundError(name)
+
+
 async def _one(session: AsyncSession, name: str) -> Schedule:
+    _require_storable(name)
     row = (await session.execute(_READ, {"name": name})).one_or_none()
     if row is None:
         raise errors.ScheduleNotFoundError(name)
@@ -311,8 +328,6 @@ def planned(schedule: Schedule) -> Schedule:
     if schedule.next_at is not None or schedule.state != "active":
         return schedule
     try:
-        spec = schedule.spec()
-        found = None if flaws_of(spec) else Timetable(spec, schedule.edited_at).after(schedule.since)
-    except ValueError:  # written by hand: the tick will say so
+        return replace(schedule, next_at=Timetable(schedule.spec(), schedule.edited_at).after(schedule.since))
+    except errors.InvalidInputError:  # written by hand: the tick will say so
         return schedule
-    return replace(schedule, next_at=found)

@@ -72,7 +72,7 @@ class Node:
             beside=[self._watchdog.loop],
         )
         self.maintenance: Final = Maintenance(
-            services, maintenance, node_id=self.id, lease=work.lease, tasks=self.tasks
+            services, maintenance, node_id=self.id, lease=work.lease, tasks=self.tasks, launch=self.launch
         )
         self.neighbours: Final = Neighbours(services.database, known, node_id=self.id, every=work.lease)
 

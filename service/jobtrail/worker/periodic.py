@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 _JITTER: Final = 0.1
 
+_SPREAD: Final = 0.1
+"""Seconds over which nodes wake for the same due time."""
+
 _PATIENCE: Final = 3.0
 """Seconds that a stopping loop waits for its tick: a database that hangs must not keep the process from ending."""
 
@@ -113,11 +116,11 @@ class MaintenanceConfig:
 
     purge_every: timedelta = timedelta(seconds=60)
     history_ttl: timedelta | None = timedelta(days=90)
-    due_every: timedelta | None = timedelta(seconds=1)
+    due_every: timedelta | None = timedelta(seconds=5)
 
 
 class Maintenance:
-    """`tasks`: those that this node runs, so that it makes the jobs of their schedules."""
+    """`tasks`: those that this node runs, so that it makes the jobs of their schedules, and hands them to `launch`."""
 
     def __init__(
         self,
@@ -127,11 +130,13 @@ class Maintenance:
         node_id: UUID,
         lease: timedelta,
         tasks: Sequence[str],
+        launch: Callable[[UUID, str, str], None],
     ) -> None:
         self._services = services
         self._database = services.database
         self._config = config
         self._tasks = tasks
+        self._launch = launch
         self._declared = declared(services.catalog, tasks)
         self._node_id = node_id
         self._actor = f"node {node_id}"
@@ -141,11 +146,13 @@ class Maintenance:
         # loops of their own: a part that fails, or that has work for hours, keeps no other from going
         history = Loop("purge of the history", self._purge_history, every=every)
         nodes = Loop("purge of silent nodes", self._purge_nodes, every=every)
+        self._due_every: Final = config.due_every or timedelta(0)
+        self.due_loop: Final = Loop("schedules", self._fire, every=self._due_every.total_seconds())
         schedules = []
         if config.due_every is not None and tasks:
             schedules = [
                 Loop("declared schedules", self._declare, every=lease.total_seconds() / 4),
-                Loop("schedules", self._fire, every=config.due_every.total_seconds()),
+                self.due_loop,
             ]
         self._loops: Final = (self.rescue_loop, self.purge_loop, history, nodes, *schedules)
 
@@ -173,8 +180,14 @@ class Maintenance:
     async def _declare(self) -> None:
         await declare(self._database, self._declared)
 
-    async def _fire(self) -> bool:
-        return bool(await fire_due(self._services, self._tasks))
+    async def _fire(self) -> None:
+        """Looks rarely, and wakes for a due time that it has seen; of several nodes one is first."""
+        fired, wait = await fire_due(self._services, self._tasks, self._due_every * (1 + _JITTER))
+        for job in fired:
+            self._launch(*job)
+        if wait is not None:
+            late = random.uniform(0, _SPREAD)  # noqa: S311 - no secret
+            asyncio.get_running_loop().call_later(wait.total_seconds() + late, self.due_loop.wake)
 
 
 class Neighbours:
