@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from fastapi import Body, Query
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,7 +21,7 @@ from jobtrail.limits import MAX_TASK
 from jobtrail.ops import schedules
 from jobtrail.records import shown
 from jobtrail.task.schedule import ScheduleSpec
-from jobtrail.task.submission import Moment
+from jobtrail.task.submission import Documented, Moment
 
 Schedule: Final = schemas.of_record(schedules.Schedule, "Schedule")
 ScheduleList: Final = schemas.list_of(Schedule, "ScheduleList", "By name.", next_cursor=schemas.NEXT)
@@ -47,6 +47,12 @@ _EXAMPLES: Final[schemas.Examples] = {
 }
 
 
+class NothingBody(Documented):
+    """Nothing can be said here; what is said all the same would be taken for done."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class SchedulesQuery(BaseModel):
     """How many, and where the list goes on."""
 
@@ -70,9 +76,9 @@ def rows(context: ApiContext) -> Sequence[Row]:
         Row(OPERATE, "POST", f"{one}/pause", calls.pause_schedule, 200, Schedule, "schedules", "Pause a schedule",
             (*OF_BODY, *finds[1:])),
         Row(OPERATE, "POST", f"{one}/resume", calls.resume_schedule, 200, Schedule, "schedules", "Resume a schedule",
-            finds),
+            (*OF_BODY, *finds[1:])),
         Row(OPERATE, "POST", f"{one}/run", calls.run_schedule, 202, schemas.Job, "schedules",
-            "Run a job of a schedule now", (*finds, *runs, errors.ScheduleBusyError), ("Retry-After",)),
+            "Run a job of a schedule now", (*OF_BODY, *finds[1:], *runs, errors.ScheduleBusyError), ("Retry-After",)),
     ]  # fmt: skip
 
 
@@ -129,12 +135,22 @@ class ScheduleRoutes:
         reason, by = (wanted.reason or None) if wanted else None, self.context.access.caller(request).name
         return answer(self._shown(await schedules.pause(self.context.services, name, by=by, reason=reason)))
 
-    async def resume_schedule(self, request: Request, name: str) -> Response:
+    async def resume_schedule(
+        self,
+        request: Request,
+        name: str,
+        wanted: NothingBody | None = None,  # noqa: ARG002 - see there
+    ) -> Response:
         """It goes on with the next due time; those of the pause are not made up for."""
         by = self.context.access.caller(request).name
         return answer(self._shown(await schedules.resume(self.context.services, name, by=by)))
 
-    async def run_schedule(self, request: Request, name: str) -> Response:
+    async def run_schedule(
+        self,
+        request: Request,
+        name: str,
+        wanted: NothingBody | None = None,  # noqa: ARG002 - the same
+    ) -> Response:
         """A job of it now, whatever its times. Where it allows one at a time, an unfinished job refuses it."""
         job = await schedules.run(self.context.services, name, by=self.context.access.caller(request).name)
         return answer(View.of(self.context, request).job(job), 202, RETRY_AFTER)

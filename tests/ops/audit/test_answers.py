@@ -173,10 +173,10 @@ CASES = [
     Case("purged", {"since": "11 days", "task": "report"}, [PURGED_ROWS[0], ELDER_PURGED], PURGED),
 
     Case("schedules_next", {}, [
-        (20, "overdue", "legacy", None, 3600, "UTC", "skip", "skip", False),
-        (-30, "soon", "report", "0 7 * * *", None, "Europe/Paris", "once", "skip", False),
-        (-600, "later", "crawl", None, 90, "UTC", "all", "allow", False),
-    ], "due_at name task cron every_seconds zone missed overlap declared"),
+        (20, "overdue", "legacy", None, 3600, "UTC", "skip", "skip", "hand"),
+        (-30, "soon", "report", "0 7 * * *", None, "Europe/Paris", "once", "skip", "hand"),
+        (-600, "later", "crawl", None, 90, "UTC", "all", "allow", "hand"),
+    ], "due_at name task cron every_seconds zone missed overlap made_by"),
     Case("schedules_next", {"within": "30 days", "task": "report"}, [("soon",), ("far",)], "name"),
     Case("schedules_missed", {}, [
         (10, "later", "crawl", "overlap", 12, 10, "all", "allow"),

@@ -9,7 +9,7 @@
 
 SELECT CASE WHEN isfinite(s.next_at) THEN s.next_at END AS due_at, s.name, s.task, s.cron,
        round(extract(epoch FROM s.every), 3)::float8 AS every_seconds, s.zone, s.missed, s.overlap,
-       s.declared IS NOT NULL AS declared, s.edited_by, s.override_by
+       CASE WHEN s.declared IS NULL THEN 'hand' ELSE 'code' END AS made_by, s.edited_by, s.override_by
   FROM jobtrail.schedules s
  WHERE s.paused_at IS NULL AND s.disabled_at IS NULL
    AND s.next_at <= (statement_timestamp() AT TIME ZONE 'UTC' + :'within'::interval) AT TIME ZONE 'UTC'
