@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from fastapi import Body, Query
+from fastapi import Body, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,7 +17,7 @@ from jobtrail.api.ops import PauseBody
 from jobtrail.api.query import once
 from jobtrail.api.representation import RETRY_AFTER, View, answer
 from jobtrail.api.route import OPERATE, READ, Row
-from jobtrail.limits import MAX_TASK
+from jobtrail.limits import MAX_TASK, TASK_PATTERN
 from jobtrail.ops import schedules
 from jobtrail.records import shown
 from jobtrail.task.schedule import ScheduleSpec
@@ -104,7 +104,10 @@ class ScheduleRoutes:
         return found
 
     async def put_schedule(
-        self, request: Request, name: str, wanted: Annotated[ScheduleSpec, Body(openapi_examples=_EXAMPLES)]
+        self,
+        request: Request,
+        name: Annotated[str, Path(pattern=TASK_PATTERN)],
+        wanted: Annotated[ScheduleSpec, Body(openapi_examples=_EXAMPLES)],
     ) -> Response:
         """Makes it, or replaces it as a whole; what is left out is the default. It counts at once.
 

@@ -199,7 +199,10 @@ async def put(
     require_name(name)
     if flaws := flaws_of(wanted):
         raise errors.InvalidInputError(flaws)
-    submission_of(services, wanted)
+    try:
+        services.catalog[wanted.task].signature.check(wanted.args)
+    except errors.InvalidArgumentsError as error:
+        raise error.under("/args") from None
     values = wanted.model_dump() | {"every": seconds(wanted.every), "jitter": seconds(wanted.jitter)}
     async with services.transaction() as session:
         now = (await session.execute(_ACTOR, {"actor": by})).one().now
@@ -221,25 +224,13 @@ def require_name(name: str) -> None:
         raise errors.InvalidInputError([errors.FieldError("{name}", how)])
 
 
-def submission_of(services: Services, spec: ScheduleSpec, *, run_at: datetime | None = None) -> Submission:
-    """The request for one of its jobs. Raises UnknownTaskError, and InvalidArgumentsError with pointers into the spec:
-    it could not run.
-    """
-    try:
-        services.catalog[spec.task].signature.check(spec.args)
-    except errors.InvalidArgumentsError as error:
-        raise error.under("/args") from None
-    return Submission(
-        task=spec.task, args=spec.args, queue=spec.queue, priority=spec.priority, tags=spec.tags, run_at=run_at
-    )
-
-
 def job_of(
     services: Services, schedule: Schedule, spec: ScheduleSpec, *, by: str,
     scheduled_for: datetime | None = None, run_at: datetime | None = None,
 ) -> NewJob:  # fmt: skip
-    """One of its jobs, ready to be stored. Raises as `submission_of`."""
-    new = prepare(services, submission_of(services, spec, run_at=run_at), by=by, trace_id=None)
+    """One of its jobs, ready to be stored. Raises UnknownTaskError, InvalidArgumentsError: it could not run."""
+    said = {"queue": spec.queue, "priority": spec.priority, "tags": spec.tags, "run_at": run_at}
+    new = prepare(services, Submission(task=spec.task, args=spec.args, **said), by=by, trace_id=None)
     exclusive = True if spec.overlap == "skip" else None
     return replace(new, schedule=schedule.name, scheduled_for=scheduled_for, exclusive=exclusive)
 
@@ -303,8 +294,7 @@ async def read_schedule(services: Services, name: str, *, times: int = 5, jobs: 
         skipped = {row.reason: row.times for row in await session.execute(_SKIPPED, {"name": name})}
     last = await read_page(services, Page(jobs, filter=Filter(schedule=[name])))
     coming: list[datetime] = []
-    if schedule.next_at is not None:
-        table = Timetable(schedule.spec(), schedule.edited_at)
+    if schedule.next_at is not None and (table := _timetable(schedule)) is not None:
         coming = [schedule.next_at, *islice(table.following(schedule.next_at), times - 1)]
     return Detail(schedule, coming, last.jobs, skipped)
 
@@ -325,9 +315,14 @@ async def _one(session: AsyncSession, name: str) -> Schedule:
 
 def planned(schedule: Schedule) -> Schedule:
     """With the next due time that a tick will find, where none has looked since the edit."""
-    if schedule.next_at is not None or schedule.state != "active":
+    if schedule.next_at is not None or schedule.state != "active" or (table := _timetable(schedule)) is None:
         return schedule
+    return replace(schedule, next_at=table.after(schedule.since))
+
+
+def _timetable(schedule: Schedule) -> Timetable | None:
+    """None for a row that was written by hand and cannot be obeyed: the tick will say so."""
     try:
-        return replace(schedule, next_at=Timetable(schedule.spec(), schedule.edited_at).after(schedule.since))
-    except errors.InvalidInputError:  # written by hand: the tick will say so
-        return schedule
+        return Timetable(schedule.spec(), schedule.edited_at)
+    except errors.InvalidInputError:
+        return None

@@ -33,7 +33,18 @@ _FIELDS: Final = 5
 class ScheduleSpec(Documented):
     """What a schedule may say. Exactly one of `cron` and `every`; all other fields but `task` may be left out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={  # what `flaws_of` asks for, as far as JSON Schema can say it
+            "oneOf": [
+                {"required": ["cron"], "properties": {"cron": {"type": "string"}, "every": {"type": "null"}}},
+                {"required": ["every"], "properties": {"every": {"type": "number"}, "cron": {"type": "null"}}},
+            ],
+            "if": {"required": ["missed"], "properties": {"missed": {"const": "all"}}},
+            "then": {"required": ["overlap"], "properties": {"overlap": {"const": "allow"}}},
+        },
+    )
 
     task: Annotated[
         str, Field(strict=True, min_length=1, max_length=limits.MAX_TASK, description="The name of a registered task.")
@@ -54,7 +65,11 @@ class ScheduleSpec(Documented):
         Missed, Field(description="Due times that passed without a node: run one for all of them, none, or each.")
     ] = "once"
     overlap: Annotated[
-        Overlap, Field(description="A due time while the job before has not ended: skip it, or allow both.")
+        Overlap,
+        Field(
+            description="A due time while the job before has not ended: skip it, or allow both.",
+            json_schema_extra={"enum": ["skip", "allow"]},
+        ),
     ] = "skip"
     jitter: Annotated[
         Annotated[Seconds, Field(ge=0, le=limits.MAX_JITTER)],
