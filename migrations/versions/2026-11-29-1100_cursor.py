@@ -6,7 +6,7 @@ Neither is in an index, so that a checkpoint is a heap-only update. Both are add
 from alembic import op
 
 revision = "202611291100"
-down_revision = "202611290800"
+down_revision = "202611291000"
 branch_labels = None
 depends_on = None
 

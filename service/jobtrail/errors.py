@@ -239,6 +239,22 @@ class AccessKeyNotFoundError(JobtrailError):
         super().__init__(f"no access key has the id or prefix {key!r:.100}; `jobtrail keys list` shows them")
 
 
+class ScheduleNotFoundError(JobtrailError):
+    """No schedule has this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name: Final = name
+        super().__init__(f"no schedule is named {name!r:.220}; `jobtrail schedules list` shows them")
+
+
+class ScheduleBusyError(JobtrailError):
+    """A job of the schedule has not ended, and the schedule allows one at a time."""
+
+    def __init__(self, name: str) -> None:
+        self.name: Final = name
+        super().__init__(f"a job of the schedule {name} has not ended; wait for it, cancel it, or let them overlap")
+
+
 class NotRunningError(JobtrailError):
     """No Jobtrail is running in this process, or not this one; the message names the fix."""
 

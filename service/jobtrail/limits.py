@@ -18,6 +18,9 @@ DEFAULT_PRIORITY: Final = 5
 MIN_TIMEOUT: Final = 0.001
 MAX_TIMEOUT: Final = 30 * 86_400
 MAX_TTL: Final = 10 * 365 * 86_400
+MAX_CRON: Final = 200
+MIN_EVERY: Final = 1
+MAX_JITTER: Final = 86_400
 FIRST_TIME: Final = datetime(1, 1, 2, tzinfo=UTC)
 LAST_TIME: Final = datetime(9999, 12, 30, tzinfo=UTC)
 """Of a job's times: a day from the ends of what Python has, so that any zone can show them."""

@@ -82,6 +82,10 @@ class NewJob:
     idempotency_key: str | None = None
     request_hash: bytes | None = None
     app_key: AppKey | None = None
+    schedule: str | None = None
+    scheduled_for: datetime | None = None
+    exclusive: bool | None = None
+    """Of its schedule no other exclusive job is unfinished; the database refuses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,8 @@ class Job:
     created_by: str
     node_id: Annotated[UUID | None, Field(description="The node that runs it or ended it.")]
     seq: Annotated[int, Field(exclude=True)]
+    schedule: Annotated[str | None, Field(description="The schedule that it is of.")] = None
+    scheduled_for: Annotated[datetime | None, Field(description="Its due time; null: run by hand.")] = None
 
     @property
     def is_for_later(self) -> bool:

@@ -37,6 +37,9 @@ VALUES (gen_random_uuid(), 'h', 1, 'v', '{}', '{}', '{}');
 INSERT INTO jobtrail.log_lines VALUES (gen_random_uuid(), 1, 1, now(), 'INFO', 'l', 'm');
 INSERT INTO jobtrail.app_keys VALUES ('order-7', gen_random_uuid(), '');
 INSERT INTO jobtrail.pauses (kind, name) VALUES ('queue', 'mail');
+INSERT INTO jobtrail.schedules (name, task, every) VALUES ('often', 'family', '1 hour');
+INSERT INTO jobtrail.schedule_skips VALUES ('often', 'missed', 1, now());
+INSERT INTO jobtrail.declarations VALUES ('often', 'ab', '{}');
 INSERT INTO jobtrail.keys (id, name, prefix, hash, scopes)
 VALUES (gen_random_uuid(), 'k', 'abcdefghij23', decode(repeat('00', 32), 'hex'), '{read}');
 """

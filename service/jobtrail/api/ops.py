@@ -1,5 +1,5 @@
 """The calls about an operator's nouns: nodes, pauses, audit questions and access keys. Of each noun the rows of its
-calls, what they take and answer, and the calls themselves.
+calls, what they take and answer, and the calls themselves. Those of schedules are in `schedules`.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from jobtrail.api import jobs, openapi, ops, problems, service
+from jobtrail.api import jobs, openapi, ops, problems, schedules, service
 from jobtrail.api.context import ApiContext
 from jobtrail.api.links import VERSION_PREFIX, Hosted
 from jobtrail.api.middleware import SecurityHeadersMiddleware
@@ -96,6 +96,7 @@ def _calls(context: ApiContext) -> Sequence[Row]:
         *jobs.rows(context),
         *service.rows_of_tasks(context),
         *ops.rows(context),
+        *schedules.rows(context),
         *service.rows_of_problems(context),
     ]
 

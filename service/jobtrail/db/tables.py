@@ -140,6 +140,9 @@ jobs = Table(
     Column("waits", Boolean, nullable=False, server_default=text("false")),
     Column("cursor", Json(none_as_null=True)),
     Column("given_back", Integer, nullable=False, server_default=text("0")),
+    Column("schedule", Text),
+    Column("scheduled_for", TIME),
+    Column("exclusive", Boolean),
     Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
@@ -173,6 +176,13 @@ jobs = Table(
         "idempotency_key",
         unique=True,
         postgresql_where=text("idempotency_key IS NOT NULL"),
+    ),
+    Index("ix_jobs_schedule", "schedule", "created_at", postgresql_where=text("schedule IS NOT NULL")),
+    Index(
+        "uq_jobs_overlap",
+        "schedule",
+        unique=True,
+        postgresql_where=text("exclusive AND status IN ('pending', 'running')"),
     ),
     info={"rights": "SELECT, INSERT, UPDATE, DELETE"},
 )

@@ -79,6 +79,7 @@ class Filter:
     created_after: datetime | None = None
     created_before: datetime | None = None
     created_by: str | None = None
+    schedule: Sequence[str] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -214,6 +215,8 @@ def conditions(wanted: Filter) -> Sequence[ColumnElement[bool]]:
         found.append(jobs.c.task.in_(wanted.task))
     if wanted.queue:
         found.append(jobs.c.queue.in_(wanted.queue))
+    if wanted.schedule:
+        found.append(or_(*(jobs.c.schedule == name for name in wanted.schedule)))
     if wanted.tags:
         # the second condition is the predicate of the index
         found += [jobs.c.tags.contains(list(wanted.tags)), literal_column("jobtrail.jobs.tags <> '{}'", Boolean)]

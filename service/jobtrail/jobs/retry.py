@@ -32,12 +32,14 @@ RETRIABLE: Final = (Status.FAILED, Status.CANCELLED)
 FIT: Final = "jobtrail.jobs.status IN ('failed', 'cancelled')"
 """The same as the index of the jobs that ended badly says it."""
 
+# exclusive: by hand a job of a schedule may run beside its next one, else one of them would refuse a whole batch
 _RETRY: Final = text("""
 UPDATE jobtrail.jobs j
    SET status = 'pending', seq = seq + 1, moved_by = :actor, move_reason = 'retried by hand',
        max_attempts = greatest(max_attempts, attempt + 1), run_at = statement_timestamp(),
        result = NULL, error = NULL, progress = NULL, started_at = NULL, finished_at = NULL, expires_at = NULL,
-       node_id = NULL, cancel_requested_at = NULL, cancel_requested_by = NULL, cancel_reason = NULL
+       node_id = NULL, cancel_requested_at = NULL, cancel_requested_by = NULL, cancel_reason = NULL,
+       exclusive = NULL
   FROM unnest(CAST(:ids AS uuid[])) AS u(id)
  WHERE j.id = ANY(ARRAY[u.id]) AND j.status || '' IN ('failed', 'cancelled')
 RETURNING j.id

@@ -166,7 +166,7 @@ def born(new: NewJob, times: Inserted) -> Job:
         trace_id=new.trace_id, priority=new.priority, tags=new.tags, attempt=0, max_attempts=new.max_attempts,
         timeout=new.timeout, progress=None, run_at=times.run_at, created_at=times.created_at, started_at=None,
         finished_at=None, ttl=new.ttl, expires_at=None, cancel_requested_at=None, cancel_reason=None,
-        created_by=new.created_by, node_id=None, seq=1,
+        created_by=new.created_by, node_id=None, seq=1, schedule=new.schedule, scheduled_for=new.scheduled_for,
     )  # fmt: skip
 
 
@@ -226,7 +226,7 @@ async def insert_group(database: Database, rows: Sequence[NewJob]) -> Sequence[I
 
     Repeatable: a row that is there already is one that an earlier try committed before its answer was lost.
     """
-    found = _births(await database.fetch(_INSERT, **_columns(rows)))
+    found = _births(await database.fetch(_INSERT, **columns(rows)))
     if missing := [row.id for row in rows if row.id not in found]:
         found |= _births(await database.fetch(_BIRTHS, ids=missing))
     return [found[row.id] for row in rows]
@@ -262,14 +262,15 @@ async def _insert_once(connection: AsyncConnection, new: NewJob) -> Inserted | U
 
 
 async def _insert(connection: AsyncConnection, rows: Sequence[NewJob]) -> dict[UUID, Inserted]:
-    return _births(await fetch_on(connection, _INSERT, SCHEMA, **_columns(rows))) if rows else {}
+    return _births(await fetch_on(connection, _INSERT, SCHEMA, **columns(rows))) if rows else {}
 
 
-def _columns(rows: Sequence[NewJob]) -> dict[str, Sequence[Any]]:
-    columns: dict[str, Sequence[Any]] = dict(zip(AS_THEY_ARE, zip(*map(_as_they_are, rows), strict=True), strict=True))
-    columns["args"] = [row.args_json for row in rows]
-    columns["tags"] = [_array_literal(row.tags) for row in rows]
-    return columns
+def columns(rows: Sequence[NewJob]) -> dict[str, Sequence[Any]]:
+    """The new rows as arrays, one for each column."""
+    found: dict[str, Sequence[Any]] = dict(zip(AS_THEY_ARE, zip(*map(_as_they_are, rows), strict=True), strict=True))
+    found["args"] = [row.args_json for row in rows]
+    found["tags"] = [_array_literal(row.tags) for row in rows]
+    return found
 
 
 AS_THEY_ARE: Final = (

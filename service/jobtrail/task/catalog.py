@@ -23,12 +23,18 @@ class Catalog:
         """
         self.modules: Final = tuple(modules)
         self._tasks: dict[str, Task[..., Any]] = {}
+        schedules: dict[str, Task[..., Any]] = {}
         for task in tasks:
             other = self._tasks.setdefault(task.name, task)
             if other is not task:
                 raise DeclarationError(
                     f"two tasks are named {task.name!r}: {other.place} and {task.place}; "
                     "give one of them another name with @task(name=…)"
+                )
+            if task.schedule is not None and (other := schedules.setdefault(task.schedule_name, task)) is not task:
+                raise DeclarationError(
+                    f"two schedules are named {task.schedule_name!r}: {other.place} and {task.place}; give one of them "
+                    "another name with @task(schedule_name=…)"
                 )
 
     @classmethod

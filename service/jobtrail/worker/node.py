@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit
 from jobtrail.logs import attach, detach
+from jobtrail.ops.declarations import declared, hashes_of
 from jobtrail.ops.nodes import Counts
 from jobtrail.task.catalog import Known, modules_of
 from jobtrail.task.context import JobContext
@@ -60,6 +61,7 @@ class Node:
             "slots": self.worker.slots,
             "lease": lease.lease,
             "modules": known.modules,
+            "declares": hashes_of(declared(services.catalog, self.tasks)),
         }
         self._watchdog = Watchdog(self.worker.task_of)
         self.leases: Final = Leases(
@@ -71,7 +73,9 @@ class Node:
             report=self.worker.reconcile,
             beside=[self._watchdog.loop],
         )
-        self.maintenance: Final = Maintenance(services.database, maintenance, node_id=self.id, lease=work.lease)
+        self.maintenance: Final = Maintenance(
+            services, maintenance, node_id=self.id, lease=work.lease, tasks=self.tasks, launch=self.launch
+        )
         self.neighbours: Final = Neighbours(services.database, known, node_id=self.id, every=work.lease)
 
         self.listener: Final = Listener(services.database, connect, self.worker.look, poll_every=work.poll_every)

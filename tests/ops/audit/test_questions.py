@@ -20,7 +20,7 @@ SQL = Path(str(files("jobtrail.ops.audit") / "sql"))
 
 NAMES = [
     "by_trace", "cancellations", "expiring_soon", "failures_by_task", "history_of_job", "lost_jobs", "purged",
-    "slowest_jobs", "stuck_jobs", "throughput_by_hour",
+    "schedules_missed", "schedules_next", "slowest_jobs", "stuck_jobs", "throughput_by_hour",
 ]  # fmt: skip
 
 DEFAULTS = {

@@ -205,6 +205,16 @@ MUTANTS: Final = (
                     (r"WHEN \(OLD\.expires_at IS NULL OR OLD\.expires_at > clock", "WHEN (OLD.finished_at > clock")],
     ),
     Mutant(
+        "a due time that another node was quicker with is taken again",
+        "tests/ops/test_due.py",
+        statements=[(r" AND s\.next_at = coalesce\(t\.was, '-infinity'\)", "")],
+    ),
+    Mutant(
+        "a schedule that was made anew is taken for the one that was read",
+        "tests/ops/test_due.py",
+        statements=[(r"s\.edition = t\.edition AND ", "")],
+    ),
+    Mutant(
         "an end dropped at an SQLSTATE that is on no list",
         "tests/embed/test_kept_ends.py",
         offer_only_while_unavailable,
