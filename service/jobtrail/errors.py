@@ -233,6 +233,14 @@ class AccessKeyNotFoundError(JobtrailError):
         super().__init__(f"no access key has the id or prefix {key!r:.100}; `jobtrail keys list` shows them")
 
 
+class LimitNotFoundError(JobtrailError):
+    """No unfinished job has this key, and nothing overrides its number."""
+
+    def __init__(self, key: str) -> None:
+        self.key: Final = key
+        super().__init__(f"no unfinished job has the limit {key!r:.300}, and it has no override")
+
+
 class NotRunningError(JobtrailError):
     """No Jobtrail is running in this process, or not this one; the message names the fix."""
 

@@ -82,6 +82,9 @@ class NewJob:
     idempotency_key: str | None = None
     request_hash: bytes | None = None
     app_key: AppKey | None = None
+    limit_keys: Sequence[str] | None = None
+    limit_terms: str | None = None
+    """JSON text: what the task says of each key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,8 @@ PROBLEM_TYPES: Final[Mapping[type[Exception], ProblemType]] = {
         "Nobody is asked for an access key while there is none, so only requests are taken that were made for "
         "`localhost` or 127.0.0.1, by the headers Host and Origin. `jobtrail keys create` makes a key and ends "
         "this."),
+    errors.LimitNotFoundError: ProblemType(404, "limit-not-found", "No such limit",
+        "No unfinished job has this key, and its number is not overridden. A PUT may override any key's number."),
     errors.AccessKeyNotFoundError: ProblemType(404, "key-not-found", "No such access key",
         "`GET /keys` lists them."),
     errors.JobNotFoundError: ProblemType(404, "job-not-found", "No such job",

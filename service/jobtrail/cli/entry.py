@@ -31,6 +31,7 @@ VERBS: Final = {
     "retry": ("moves", "Put a failed or cancelled job back to pending; with filters: many of them."),
     "pause": ("ops", "Start no more jobs of a queue or a task; without an option: list what is paused."),
     "resume": ("ops", "Start the jobs of a paused queue or task again."),
+    "limits": ("ops", "List the limits in use; override the number of one, or let its own hold again."),
     "audit": ("ops", "Answer a question about what happened; without a name: list the questions."),
     "keys": ("ops", "Make, list and revoke the access keys of the service."),
     "purge": ("moves", "Remove once what has expired."),

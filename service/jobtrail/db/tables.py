@@ -138,6 +138,7 @@ jobs = Table(
     Column("due_at", TIME),
     Column("limit_keys", TEXTS),
     Column("waits", Boolean, nullable=False, server_default=text("false")),
+    Column("limit_terms", Json(none_as_null=True)),
     Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
@@ -158,6 +159,15 @@ jobs = Table(
         unique=True,
         postgresql_where=text("idempotency_key IS NOT NULL"),
     ),
+    Index(
+        "ix_jobs_lanes",
+        "limit_keys",
+        "priority",
+        "due_at",
+        "id",
+        postgresql_where=text("status = 'pending' AND limit_keys IS NOT NULL"),
+    ),
+    Index("ix_jobs_limited", "limit_keys", postgresql_where=text("status = 'running' AND limit_keys IS NOT NULL")),
     info={"rights": "SELECT, INSERT, UPDATE, DELETE"},
 )
 

@@ -37,7 +37,7 @@ _LIGHT: Final = tuple(
 )
 
 
-_JSON: Final = tuple(column.name for column in jobs.c if isinstance(column.type, Json))
+_JSON: Final = tuple(name for name in Job.__dataclass_fields__ if isinstance(jobs.c[name].type, Json))
 
 _DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 _READ: Final = Statement(

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -22,8 +23,10 @@ from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services, require_rights
 from jobtrail.records import AppKey, Job, NewJob
 from jobtrail.status import Status
+from jobtrail.task.limit import limited
 from jobtrail.task.storable import dump
 from jobtrail.task.submission import Submission, seconds
+from jobtrail.task.task import Task
 
 
 class Inserted(NamedTuple):
@@ -109,6 +112,7 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
     task = services.catalog[wanted.task]
     try:
         args = task.signature.settle(wanted.args)
+        keys, terms = _limits(task, args)
     except errors.InvalidArgumentsError as error:
         raise error.under("/args") from None
     job_id = new_job_id()
@@ -133,7 +137,17 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
         ttl_failed=ttl_failed,
         timeout=seconds(wanted.timeout if "timeout" in wanted.model_fields_set else task.timeout),
         run_at=wanted.run_at,
+        limit_keys=keys,
+        limit_terms=terms,
     )
+
+
+def _limits(task: Task[..., Any], args: Mapping[str, Any]) -> tuple[Sequence[str] | None, str | None]:
+    """The keys of the job's limits, and their terms as JSON text. Raises InvalidArgumentsError."""
+    if not task.limits:
+        return None, None
+    found = limited(task.limits, partial(task.signature.json_of, args))
+    return found.keys, dump(found.terms)
 
 
 def keyed(new: NewJob, wanted: Submission, key: str) -> NewJob:
@@ -174,18 +188,19 @@ def born(new: NewJob, times: Inserted) -> Job:
 _INSERT: Final = Statement("""
 INSERT INTO jobtrail.jobs (
     id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_at,
-    idempotency_key, request_hash, created_by, moved_by, move_reason, ttl, ttl_failed)
+    idempotency_key, request_hash, created_by, moved_by, move_reason, ttl, ttl_failed, limit_keys, limit_terms)
 SELECT u.id, u.task, u.queue, u.args, u.trace_id, u.priority, u.tags::text[], u.max_attempts, u.timeout,
        coalesce(u.run_at, statement_timestamp()), statement_timestamp(),
-       u.idempotency_key, u.request_hash, u.created_by, u.created_by, 'submitted', u.ttl, u.ttl_failed
+       u.idempotency_key, u.request_hash, u.created_by, u.created_by, 'submitted', u.ttl, u.ttl_failed,
+       u.limit_keys::text[], u.limit_terms
   FROM unnest(
     CAST(:id AS uuid[]), CAST(:task AS text[]), CAST(:queue AS text[]), CAST(:args AS jsonb[]),
     CAST(:trace_id AS text[]), CAST(:priority AS smallint[]), CAST(:tags AS text[]), CAST(:max_attempts AS int[]),
     CAST(:timeout AS interval[]), CAST(:run_at AS timestamptz[]), CAST(:idempotency_key AS text[]),
     CAST(:request_hash AS bytea[]), CAST(:created_by AS text[]), CAST(:ttl AS interval[]),
-    CAST(:ttl_failed AS interval[])
+    CAST(:ttl_failed AS interval[]), CAST(:limit_keys AS text[]), CAST(:limit_terms AS jsonb[])
   ) AS u(id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, idempotency_key,
-         request_hash, created_by, ttl, ttl_failed)
+         request_hash, created_by, ttl, ttl_failed, limit_keys, limit_terms)
 ON CONFLICT DO NOTHING
 RETURNING id, created_at, coalesce(run_at, due_at)
 """)
@@ -268,14 +283,15 @@ def _columns(rows: Sequence[NewJob]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in AS_THEY_ARE}
     columns["args"] = [row.args_json for row in rows]
     columns["tags"] = [_array_literal(row.tags) for row in rows]
+    columns["limit_keys"] = [None if row.limit_keys is None else _array_literal(row.limit_keys) for row in rows]
     return columns
 
 
 AS_THEY_ARE: Final = (
     "id", "task", "queue", "trace_id", "priority", "max_attempts", "timeout", "run_at", "idempotency_key",
-    "request_hash", "created_by", "ttl", "ttl_failed",
+    "request_hash", "created_by", "ttl", "ttl_failed", "limit_terms",
 )  # fmt: skip
-"""The columns of a new row that are its fields; args and tags go in another form."""
+"""The columns of a new row that are its fields; args, tags and limit keys go in another form."""
 
 
 def _births(rows: Sequence[Any]) -> dict[UUID, Inserted]:

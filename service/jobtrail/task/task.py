@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import Enum, auto
 from typing import Annotated, Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
@@ -12,6 +12,7 @@ from jobtrail import limits
 from jobtrail.errors import DeclarationError
 from jobtrail.task.arguments import Signature
 from jobtrail.task.context import JobContext
+from jobtrail.task.limit import Limit, Rate, checked
 from jobtrail.task.retry import NotRepeated, Retry
 from jobtrail.task.submission import MaxAttempts, Priority, Queue, Timeout, Ttl
 
@@ -49,6 +50,7 @@ class Task(NotRepeated, Generic[P, R]):
         timeout: float | None = None,
         retry: Retry | Unset | None = UNSET,
         ttl: float | Unset | None = UNSET,
+        limits: Sequence[Limit | Rate] = (),
     ) -> None:
         """Raises DeclarationError, whose message names the fix."""
         self.signature: Final = Signature(function)
@@ -63,6 +65,7 @@ class Task(NotRepeated, Generic[P, R]):
             # Left out, errors are retried as soon as the task or one of its jobs allows more attempts.
             retry=None if retry is UNSET else retry,
             ttl=None if ttl is UNSET else ttl,
+            limits=limits,
         )
         self.function: Final = function
         self.name: Final = options.name
@@ -75,6 +78,7 @@ class Task(NotRepeated, Generic[P, R]):
         self.retry: Final = Retry() if retry is UNSET else options.retry
         self.has_ttl: Final = ttl is not UNSET
         self.ttl: Final = options.ttl
+        self.limits: Final = checked(options.limits, self.signature.parameters, self.place)
         functools.update_wrapper(self, function, updated=())
         # Starlette looks here to see whether a callable object is async: a host may still hand it to BackgroundTasks.
         vars(self)["__call__"] = function
@@ -109,6 +113,7 @@ class _Options(BaseModel):
     timeout: Timeout | None
     retry: InstanceOf[Retry] | None
     ttl: Ttl | None
+    limits: Sequence[InstanceOf[Limit] | InstanceOf[Rate]]
 
 
 def _options(function: Callable[..., object], **said: object) -> _Options:
@@ -135,6 +140,7 @@ _HOW_TO_WRITE: Final[Mapping[str, str]] = {
     "timeout": f"seconds from {limits.MIN_TIMEOUT:g} to {limits.MAX_TIMEOUT}, None for no limit",
     "retry": "Retry(…), or None if errors are final",
     "ttl": f"seconds from 0 to {limits.MAX_TTL}, None to keep the rows",
+    "limits": "a list of Limit(…) and Rate(…)",
 }
 
 
@@ -206,13 +212,15 @@ def task(
     timeout: float | None = None,
     retry: Retry | Unset | None = UNSET,
     ttl: float | Unset | None = UNSET,
+    limits: Sequence[Limit | Rate] = (),
 ) -> Declare: ...
 def task(function: Callable[..., object] | None = None, /, **said: Any) -> object:
     """Make a task of a function: `@task`, or `@task(max_attempts=5, timeout=30)`.
 
     `async def` runs on the loop, `def` in a thread, with `runs_in="process"` in a process of its own. `max_attempts` is
     how often a job may be started; with more than one, errors are retried as `retry` says, and with `retry=None` only
-    attempts that were lost with their node.
+    attempts that were lost with their node. `limits`: how many jobs of a key run at once, and what begins of a key
+    within a time, over all nodes; what is over it waits.
     Raises DeclarationError when the function cannot be a task.
     """
     if function is None:
