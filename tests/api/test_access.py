@@ -36,6 +36,10 @@ TABLE: dict[str, tuple[int, int, int]] = {
     "GET /v1/pauses": (200, 403, 200),
     "PUT /v1/pauses/{kind}/{name}": (403, 403, 200),
     "DELETE /v1/pauses/{kind}/{name}": (403, 403, 204),
+    "GET /v1/limits": (200, 403, 200),
+    "GET /v1/limits/{key}": (200, 403, 200),
+    "PUT /v1/limits/{key}": (403, 403, 200),
+    "DELETE /v1/limits/{key}": (403, 403, 204),
     "GET /v1/audit": (200, 403, 200),
     "GET /v1/audit/{question}": (200, 403, 200),
     "GET /v1/keys": (403, 403, 200),
@@ -52,10 +56,12 @@ BODIES: dict[str, Any] = {
     "POST /v1/jobs/batch": {"jobs": [{"task": "noop"}]},
     "POST /v1/jobs/bulk": {"action": "cancel", "filter": {"task": ["none"]}},
     "PATCH /v1/jobs/{job_id}": {"ttl": 60},
+    "PUT /v1/limits/{key}": {"number": 3},
     "POST /v1/keys": {"name": "more", "scopes": ["read"]},
 }
 PARTS = {
     "name": "noop", "kind": "task", "question": "slowest_jobs", "slug": "forbidden", "key_id": UUID(int=0),
+    "key": "noop",
 }  # fmt: skip
 WITHOUT = ("none", "revoked", "expired", "forged", "half", "twice", "basic")
 

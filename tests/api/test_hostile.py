@@ -47,7 +47,8 @@ PATHS = [
     ("GET", "/v1/jobs/{}"), ("PATCH", "/v1/jobs/{}"), ("DELETE", "/v1/jobs/{}"), ("GET", "/v1/jobs/{}/transitions"),
     ("POST", "/v1/jobs/{}/cancel"), ("POST", "/v1/jobs/{}/retry"), ("GET", "/v1/tasks"), ("GET", "/v1/tasks/{}"),
     ("GET", "/v1/nodes"), ("GET", "/v1/pauses"), ("PUT", "/v1/pauses/queue/{}"), ("PUT", "/v1/pauses/{}/noop"),
-    ("DELETE", "/v1/pauses/task/{}"), ("GET", "/v1/audit"), ("GET", "/v1/audit/{}"), ("GET", "/v1/problems"),
+    ("DELETE", "/v1/pauses/task/{}"), ("GET", "/v1/limits/{}"), ("PUT", "/v1/limits/{}"), ("DELETE", "/v1/limits/{}"),
+    ("GET", "/v1/limits"), ("GET", "/v1/audit"), ("GET", "/v1/audit/{}"), ("GET", "/v1/problems"),
     ("GET", "/v1/problems/{}"), ("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"),
     ("GET", "/{}"), ("GET", "/v1/{}"),
 ]  # fmt: skip

@@ -46,6 +46,7 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
     f"POST jobs/{NO_ID}/cancel": ({}, {"reason": REASONS, "raeson": ["x"]}),
     f"POST jobs/{NO_ID}/retry": ({}, {"reason": ["x"]}),
     "PUT pauses/queue/default": ({}, {"reason": REASONS, "why": ["x"]}),
+    "PUT limits/a": ({}, {"number": [None, "5", True, -1, 1e16], "per": [1]}),
     "POST keys": ({"name": "shop", "scopes": ["read"]}, {
         "name": [None, "", 5, "a b", "a\n", "x" * 101, "\0"],
         "scopes": [None, [], "read", {"read": True}, ["read"] * 4],
@@ -167,6 +168,8 @@ PATHS: list[tuple[str, str, int, str, str]] = [
     *(("GET", f"jobs/{each}", 422, "invalid-input", "") for each in ("abc", "9" * 3000, "%00", "%ff")),
     ("GET", "tasks/nope", 404, "task-not-found", "no task is named 'nope'; did you mean noop?"),
     ("GET", "audit/nope", 404, "question-not-found", ""),
+    ("GET", "limits/nope", 404, "limit-not-found", "no unfinished job has the limit 'nope', and it has no override"),
+    ("GET", "limits/%00", 404, "limit-not-found", ""),
     ("GET", "problems/nope", 404, "problem-not-found", ""),
     ("DELETE", f"keys/{NO_ID}", 404, "key-not-found", ""),
     ("DELETE", "keys/abcdefgh2345", 422, "invalid-input", ""),

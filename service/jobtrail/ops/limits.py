@@ -13,6 +13,7 @@ from typing import Annotated, Final
 from pydantic import Field
 from sqlalchemy import Column, Index, Numeric, Table, Text, text
 
+from jobtrail.db.engine import Database
 from jobtrail.db.tables import TIME, metadata
 from jobtrail.errors import FieldError, InvalidInputError, LimitNotFoundError
 from jobtrail.jobs.services import Services
@@ -109,6 +110,26 @@ _REMOVE: Final = text("""
 UPDATE jobtrail.limits SET override = NULL, changed_at = clock_timestamp(), changed_by = :actor
  WHERE key = :key AND override IS NOT NULL RETURNING key
 """)
+
+
+# A claim makes the row of a key anew where it is missing; the time is for what an operator took back.
+_UNUSED: Final = text("""
+DELETE FROM jobtrail.limits WHERE key = ANY(ARRAY(
+    SELECT key FROM jobtrail.limits WHERE override IS NULL AND changed_at < statement_timestamp() - interval '1 hour'
+     LIMIT 1000 FOR UPDATE SKIP LOCKED)) AND override IS NULL
+""")
+
+_SPENT_LONG_AGO: Final = text("""
+DELETE FROM jobtrail.rate_spent WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM jobtrail.rate_spent WHERE until < statement_timestamp() LIMIT 1000 FOR UPDATE SKIP LOCKED))
+""")
+
+
+async def purge_limits(database: Database) -> None:
+    """Remove rows of keys that nothing overrides, and costs that no rate counts any more; some at a time."""
+    async with database.autocommit() as connection:
+        await connection.execute(_UNUSED)
+        await connection.execute(_SPENT_LONG_AGO)
 
 
 async def read_limits(services: Services) -> Sequence[LimitRecord]:

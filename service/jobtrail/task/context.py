@@ -64,6 +64,13 @@ def _refuse_other(name: str, value: object) -> None:
         raise ValueError(f"progress({name}={value!r:.60}): write a number from 0 to 10^15")
 
 
+def _refuse_other_cost(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"charge({value!r:.60}): write a number")
+    if not 0 <= value <= _MOST:
+        raise ValueError(f"charge({value!r:.60}): write a number from 0 to 10^15")
+
+
 class JobRuntime(Protocol):
     """The node of a running job as its context sees it, on the loop, in a thread or in a process."""
 
@@ -79,6 +86,9 @@ class JobRuntime(Protocol):
 
     def session(self) -> Awaitable["AsyncSession"]:
         """The session that commits with the end of the attempt."""
+
+    def charge(self, cost: float) -> Awaitable[None]:
+        """Book the cost of the attempt to its rates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,3 +160,13 @@ class JobContext:
         than the lease. Raises ContextError in a `def`, which cannot await.
         """
         return self.runtime.session()
+
+    def charge(self, cost: float) -> Awaitable[None]:
+        """Say what this attempt really costs its `Rate`, where the cost came from an argument; again with a newer sum.
+
+        What was taken too much is given back to the time when it was taken; what is missing is taken now. Booked when
+        it was awaited, whatever becomes of the job. Raises TypeError, ValueError for what is no number from 0 on, and
+        ContextError where the task has no such rate, or in a `def`, which cannot await.
+        """
+        _refuse_other_cost(cost)
+        return self.runtime.charge(cost)

@@ -89,7 +89,12 @@ class Rate:
             cost = value(name)
             if not _is_number(cost) or not 0 <= cost <= self.number:
                 raise _misfit(name, f"it is the cost for the rate {self.key!r}: a number from 0 to {self.number:g}")
-        return {"template": self.key, **self.declared, "cost": cost}
+        return {"template": self.key, **self.declared, "cost": cost, "is_estimate": self.is_estimate}
+
+    @property
+    def is_estimate(self) -> bool:
+        """Whether `JobContext.charge` may correct the cost."""
+        return isinstance(self.cost, str)
 
     def _refusal(self, name: str, value: object, advice: str) -> DeclarationError:
         return DeclarationError(f"Rate({self.key!r}), {name}={value!r}: {advice}")

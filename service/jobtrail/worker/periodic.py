@@ -14,6 +14,7 @@ from jobtrail.db.errors import reason
 from jobtrail.jobs.purge import purge_history, purge_jobs, purge_nodes
 from jobtrail.jobs.rescue import rescue
 from jobtrail.ops import nodes
+from jobtrail.ops.limits import purge_limits
 from jobtrail.task.catalog import HOW_TO_PART, Known, Namesakes, namesakes
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,8 @@ class Maintenance:
         # loops of their own: a part that fails, or that has work for hours, keeps no other from going
         history = Loop("purge of the history", self._purge_history, every=every)
         nodes = Loop("purge of silent nodes", self._purge_nodes, every=every)
-        self._loops: Final = (self.rescue_loop, self.purge_loop, history, nodes)
+        limits = Loop("purge of unused limits", self._purge_limits, every=every)
+        self._loops: Final = (self.rescue_loop, self.purge_loop, history, nodes, limits)
 
     def start(self) -> None:
         for loop in self._loops:
@@ -146,6 +148,9 @@ class Maintenance:
 
     async def _purge_nodes(self) -> None:
         await purge_nodes(self._database)
+
+    async def _purge_limits(self) -> None:
+        await purge_limits(self._database)
 
 
 class Neighbours:
