@@ -212,6 +212,15 @@ class OverloadedError(UnavailableError):
         super().__init__(f"{waiting} submits are waiting for the database already")
 
 
+class LimitFullError(OverloadedError):
+    """A limit of the task has no room, and the task does not wait (`on_full="reject"`): nothing was stored."""
+
+    def __init__(self, key: str, number: float, retry_after: int) -> None:
+        self.key: Final = key
+        self.number: Final = number
+        UnavailableError.__init__(self, f"the limit {key!r} of {number:g} is full", retry_after)
+
+
 class UnauthorizedError(JobtrailError):
     """The access key is missing, wrong, expired or revoked; the answer does not disclose which."""
 

@@ -85,6 +85,8 @@ class NewJob:
     limit_keys: Sequence[str] | None = None
     limit_terms: str | None = None
     """JSON text: what the task says of each key."""
+    on_full: str = "wait"
+    """Else "reject" or "replace": what happens where a key has no room."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,8 @@ PROBLEM_TYPES: Final[Mapping[type[Exception], ProblemType]] = {
     errors.IdempotencyKeyReusedError: ProblemType(422, "idempotency-key-reused",
         "The idempotency key came with another body",
         "Nothing was stored. A key belongs to one request; use a new key for a new job."),
+    errors.LimitFullError: ProblemType(429, "limit-full", "A limit of the task is full",
+        "Nothing was stored: the task does not wait for its limits. `detail` names the key; send it again later."),
     errors.OverloadedError: ProblemType(429, "too-many-waiting", "Too many submits are waiting",
         "Nothing was stored. Try again after the seconds of Retry-After."),
     errors.AuditTimeoutError: ProblemType(504, "audit-timeout", "The question took too long",

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail import errors
 from jobtrail.db.direct import Statement, fetch_on
@@ -20,6 +20,7 @@ from jobtrail.db.tables import SCHEMA
 from jobtrail.ids import new_job_id
 from jobtrail.jobs.amend import KEY_LIFE
 from jobtrail.jobs.query import read
+from jobtrail.jobs.room import hold_keys, make_room
 from jobtrail.jobs.services import Services, require_rights
 from jobtrail.records import AppKey, Job, NewJob
 from jobtrail.status import Status
@@ -37,12 +38,15 @@ class Inserted(NamedTuple):
 async def submit(services: Services, wanted: Submission, *, by: str, trace_id: str | None = None) -> Job:
     """Store one job; committed when this returns.
 
-    Raises OverloadedError, UnknownTaskError, InvalidArgumentsError, UnavailableError: nothing is stored, unless it is
-    an OutcomeUnknownError.
+    Raises OverloadedError, also as LimitFullError, UnknownTaskError, InvalidArgumentsError, UnavailableError: nothing
+    is stored, unless it is an OutcomeUnknownError.
     """
     with services.admission.admit(1):
         new = prepare(services, wanted, by=by, trace_id=trace_id)
         await require_rights(services)
+        if new.on_full != "wait":
+            async with services.transaction() as session:
+                return born(new, (await _insert_all(session, [new]))[new.id])
         return born(new, await insert(services, new))
 
 
@@ -58,7 +62,10 @@ async def submit_keyed(
         new = keyed(prepare(services, wanted, by=by, trace_id=trace_id), wanted, key)
         await require_rights(services)
         async with services.transaction() as session:
+            await hold_keys(session, [new])
             stored = await _insert_once(await session.connection(), new)
+            if isinstance(stored, Inserted):
+                await make_room(session, [new])
     return (born(new, stored), False) if isinstance(stored, Inserted) else (await read(services, stored), True)
 
 
@@ -79,7 +86,7 @@ async def submit_batch(
         new = [prepared(f"/jobs/{index}", each) for index, each in enumerate(wanted)]
         await require_rights(services)
         async with services.transaction() as session:
-            stored = await _insert(await session.connection(), new)
+            stored = await _insert_all(session, new)
     return [born(each, stored[each.id]) for each in new]
 
 
@@ -92,11 +99,12 @@ async def submit_together(services: Services, jobs: Sequence[NewJob]) -> Sequenc
     """
     with services.admission.admit(len(jobs)):
         await require_rights(services)
-        if len(jobs) == 1 and jobs[0].app_key is None:
+        if len(jobs) == 1 and jobs[0].app_key is None and jobs[0].on_full == "wait":
             await insert(services, jobs[0])
             return [jobs[0].id]
         found: dict[UUID, UUID] = {}
         async with services.transaction() as session:
+            await hold_keys(session, jobs)
             connection = await session.connection()
             await _insert(connection, [job for job in jobs if job.app_key is None])
             # in the order of their keys: two callers with the same ones wait for each other, and do not deadlock
@@ -104,6 +112,7 @@ async def submit_together(services: Services, jobs: Sequence[NewJob]) -> Sequenc
                 stored = await _insert_once(connection, job)
                 if not isinstance(stored, Inserted):
                     found[job.id] = stored
+            await make_room(session, [job for job in jobs if job.id not in found])
     return [found.get(job.id, job.id) for job in jobs]
 
 
@@ -139,6 +148,7 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
         run_at=wanted.run_at,
         limit_keys=keys,
         limit_terms=terms,
+        on_full=task.on_full,
     )
 
 
@@ -273,6 +283,14 @@ async def _insert_once(connection: AsyncConnection, new: NewJob) -> Inserted | U
             raise reused(key, holder.id)
         found: UUID = holder.id
         return found
+
+
+async def _insert_all(session: AsyncSession, rows: Sequence[NewJob]) -> dict[UUID, Inserted]:
+    """In the caller's transaction, which began with this. Raises LimitFullError."""
+    await hold_keys(session, rows)
+    stored = await _insert(await session.connection(), rows)
+    await make_room(session, rows)
+    return stored
 
 
 async def _insert(connection: AsyncConnection, rows: Sequence[NewJob]) -> dict[UUID, Inserted]:

@@ -20,6 +20,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 RunsIn = Literal["loop", "thread", "process"]
+OnFull = Literal["wait", "reject", "replace"]
 
 
 class Unset(Enum):
@@ -51,6 +52,7 @@ class Task(NotRepeated, Generic[P, R]):
         retry: Retry | Unset | None = UNSET,
         ttl: float | Unset | None = UNSET,
         limits: Sequence[Limit | Rate] = (),
+        on_full: OnFull = "wait",
     ) -> None:
         """Raises DeclarationError, whose message names the fix."""
         self.signature: Final = Signature(function)
@@ -66,6 +68,7 @@ class Task(NotRepeated, Generic[P, R]):
             retry=None if retry is UNSET else retry,
             ttl=None if ttl is UNSET else ttl,
             limits=limits,
+            on_full=on_full,
         )
         self.function: Final = function
         self.name: Final = options.name
@@ -79,6 +82,7 @@ class Task(NotRepeated, Generic[P, R]):
         self.has_ttl: Final = ttl is not UNSET
         self.ttl: Final = options.ttl
         self.limits: Final = checked(options.limits, self.signature.parameters, self.place)
+        self.on_full: Final = options.on_full
         functools.update_wrapper(self, function, updated=())
         # Starlette looks here to see whether a callable object is async: a host may still hand it to BackgroundTasks.
         vars(self)["__call__"] = function
@@ -114,6 +118,7 @@ class _Options(BaseModel):
     retry: InstanceOf[Retry] | None
     ttl: Ttl | None
     limits: Sequence[InstanceOf[Limit] | InstanceOf[Rate]]
+    on_full: OnFull
 
 
 def _options(function: Callable[..., object], **said: object) -> _Options:
@@ -141,6 +146,7 @@ _HOW_TO_WRITE: Final[Mapping[str, str]] = {
     "retry": "Retry(…), or None if errors are final",
     "ttl": f"seconds from 0 to {limits.MAX_TTL}, None to keep the rows",
     "limits": "a list of Limit(…) and Rate(…)",
+    "on_full": "'wait', 'reject' or 'replace'",
 }
 
 
@@ -148,6 +154,8 @@ def _conflict(options: _Options, *, is_async: bool) -> tuple[str, str]:
     """An option that does not go with the others or with the function, and its fix; two empty texts: there is none."""
     if advice := _RUNS_IN.get((options.runs_in, is_async)):
         return "runs_in", advice
+    if options.on_full != "wait" and not options.limits:
+        return "on_full", "there is nothing that could be full: write limits=[Limit(…)] too"
     if options.retry is None:
         return "", ""
     if options.retry.max_attempts is not None:
@@ -213,6 +221,7 @@ def task(
     retry: Retry | Unset | None = UNSET,
     ttl: float | Unset | None = UNSET,
     limits: Sequence[Limit | Rate] = (),
+    on_full: OnFull = "wait",
 ) -> Declare: ...
 def task(function: Callable[..., object] | None = None, /, **said: Any) -> object:
     """Make a task of a function: `@task`, or `@task(max_attempts=5, timeout=30)`.
@@ -220,7 +229,8 @@ def task(function: Callable[..., object] | None = None, /, **said: Any) -> objec
     `async def` runs on the loop, `def` in a thread, with `runs_in="process"` in a process of its own. `max_attempts` is
     how often a job may be started; with more than one, errors are retried as `retry` says, and with `retry=None` only
     attempts that were lost with their node. `limits`: how many jobs of a key run at once, and what begins of a key
-    within a time, over all nodes; what is over it waits.
+    within a time, over all nodes. `on_full`: what is over it waits; "reject": its submit raises LimitFullError, 429
+    over HTTP; "replace": the newest cancels those of the same keys that have not begun.
     Raises DeclarationError when the function cannot be a task.
     """
     if function is None:
