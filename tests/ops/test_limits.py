@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from jobtrail import Limit, task
@@ -12,22 +13,16 @@ from jobtrail.errors import InvalidInputError, LimitNotFoundError
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit_batch
+from jobtrail.ops.audit import ask, question
 from jobtrail.ops.limits import override_limit, read_limit, read_limits, restore_limit
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
 from jobtrail.task.submission import Submission
 from support import tasks, world
+from support.limited import PEAK
+from support.rows import born
 from support.until import until
 from support.world import Place
-
-PEAK = """
-SELECT coalesce(max(at_once), 0) FROM (
-  SELECT sum(change) OVER (ORDER BY at, change) AS at_once FROM (
-    SELECT t.at, CASE WHEN t.to_status = 'running' THEN 1 ELSE -1 END AS change
-      FROM jobtrail.transitions t JOIN jobtrail.jobs j ON j.id = t.job_id
-     WHERE (t.to_status = 'running' OR t.from_status = 'running') AND $1 = ANY(j.limit_keys)) moves) counted
-"""
-"""The most jobs of a key that ran at once: a start is told after it was decided, an end before it counts."""
 
 
 @task(limits=[Limit("tenant:{tenant}", 3), Limit("all", 7)])
@@ -113,6 +108,8 @@ async def test_an_override_holds_from_the_next_claim_on(place: Place, services: 
     await stored(services, "held", [{"key": "a"}] * 9)
     async with world.node_at(services, place):
         await until(lambda: _is(count(place, Status.RUNNING, "held:a"), 2))
+        assert await full(services) == [("held:a", "limit", 2, None, 2, 7)]
+        assert await full(services, key="held:b") == []
         found = await override_limit(services, "held:a", 5, by="ann")
         assert (found.number, found.override, found.changed_by) == (2, 5, "ann")
         await until(lambda: _is(count(place, Status.RUNNING, "held:a"), 5))
@@ -121,10 +118,19 @@ async def test_an_override_holds_from_the_next_claim_on(place: Place, services: 
         tasks.GATE.set()
         await until(lambda: _is(count(place, Status.RUNNING, "held:a"), 0))
         assert await count(place, Status.PENDING, "held:a") == 4
+        assert await full(services) == [("held:a", "limit", 0, 0, 0, 4)]
         assert await restore_limit(services, "held:a", by="bob") is True
         assert await restore_limit(services, "held:a", by="bob") is False
         await all_ended(place)
     assert await place.value(PEAK, "held:a") == 5
+
+
+async def full(services: Services, **given: str) -> list[tuple[Any, ...]]:
+    """The answer of the audit question, without its times."""
+    async with services.session() as session:
+        found = await ask(session, question("limits_full"), given)
+    names = ("key", "kind", "number", "override", "running", "waiting")
+    return [tuple(row[name] for name in names) for row in found.items()]
 
 
 async def _shows(services: Services, *, running: int, waiting: int) -> bool:
@@ -169,6 +175,21 @@ async def test_a_retry_and_a_change_keep_a_limited_job_in_its_lane(place: Place,
     assert row["run_at"] is None
     assert row["due_at"] is not None
     assert row["limit_keys"] == ["held:a"]
+
+
+async def test_a_key_without_terms_lets_one_job_run_and_what_is_no_term_is_refused(
+    place: Place, services: Services
+) -> None:
+    """As somebody writes it in psql, with nothing of what the task declares."""
+    await born(place, limit_keys=["alone"], limit_terms=None)
+    for _ in range(5):
+        await born(place, limit_keys=["alone", "other"], limit_terms='[{}, {"number": 2}, {"per": 1}]')
+    async with world.node_at(services, place):
+        await all_ended(place)
+    assert await place.value(PEAK, "alone") == 1
+    for wrong in ("{}", "[1]", '[{"number": "x"}]', '[{"per": 0}]', '[{"per": "1"}]', '[{"cost": null}]'):
+        with pytest.raises(asyncpg.CheckViolationError):
+            await born(place, limit_keys=["a"], limit_terms=wrong)
 
 
 async def test_limits_are_read_by_key(services: Services) -> None:

@@ -90,7 +90,7 @@ WITH RECURSIVE lanes AS (
            sum(runs)::int AS running, least(sum(waits), :most)::int AS waiting
       FROM (SELECT key, terms, 0 AS runs, number AS waits FROM waiting
             UNION ALL SELECT key, terms, 1, 0 FROM running) both_of
-     GROUP BY key
+     WHERE key IS NOT NULL GROUP BY key
 ), overridden AS (
     SELECT key, override::float8 AS override, changed_at, changed_by FROM jobtrail.limits WHERE override IS NOT NULL
 )

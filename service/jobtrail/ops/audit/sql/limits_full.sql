@@ -23,14 +23,14 @@ WITH RECURSIVE lanes AS (
                   AND due_at <= statement_timestamp()
                 LIMIT 1000) due) w
      CROSS JOIN LATERAL ROWS FROM (unnest(l.lane), jsonb_array_elements(l.terms)) AS u(key, term)
-     WHERE w.jobs > 0
+     WHERE w.jobs > 0 AND u.key IS NOT NULL
      GROUP BY u.key
 ), running AS MATERIALIZED (
     SELECT key, count(*) AS jobs FROM jobtrail.jobs CROSS JOIN LATERAL unnest(limit_keys) AS key
      WHERE status = 'running' AND limit_keys IS NOT NULL GROUP BY key
 ), judged AS (
     SELECT w.key, CASE WHEN w.per IS NULL THEN 'limit' ELSE 'rate' END AS kind,
-           coalesce(l.override, w.number) AS number, l.override, coalesce(r.jobs, 0) AS running, s.spent,
+           coalesce(l.override, w.number, 1) AS number, l.override, coalesce(r.jobs, 0) AS running, s.spent,
            w.jobs AS waiting, w.oldest, w.cost
       FROM waiting w LEFT JOIN running r ON r.key = w.key LEFT JOIN jobtrail.limits l ON l.key = w.key
       LEFT JOIN LATERAL (
