@@ -116,7 +116,7 @@ BEGIN
          GROUP BY k
     ), full_keys AS MATERIALIZED (
         SELECT c.key FROM counts c
-         WHERE c.number >= coalesce((SELECT l.override FROM jobtrail.limits l WHERE l.key = c.key),
+         WHERE c.number + 1 > coalesce((SELECT l.override FROM jobtrail.limits l WHERE l.key = c.key),
                                     (declared -> c.template ->> 'number')::numeric, c.said, 1)
         UNION ALL
         SELECT l.key FROM jobtrail.limits l WHERE l.override IS NOT NULL AND l.override = 0
@@ -189,11 +189,11 @@ BEGIN
                 number := coalesce((overrides ->> each.key)::numeric, (terms ->> 'number')::numeric, 1);
                 per := (terms ->> 'per')::numeric;
                 IF per IS NULL THEN
-                    fits := fits AND coalesce((running ->> each.key)::numeric, 0) < number;
+                    fits := fits AND coalesce((running ->> each.key)::numeric, 0) + 1 <= number;
                 ELSE
                     SELECT coalesce(sum(s.cost), 0), min(s.slice) INTO spent, room_at FROM jobtrail.rate_spent s
                      WHERE s.key = each.key
-                       AND s.slice >= jobtrail.slice_of(clock_timestamp(), per) - per * interval '1 second';
+                       AND s.slice >= jobtrail.slice_of(clock_timestamp(), per) - per * 1.001 * interval '1 second';
                     -- what costs more than the number, as it is now, runs alone
                     IF number = 0 OR spent > 0 AND spent + coalesce((terms ->> 'cost')::numeric, 1) > number THEN
                         fits := false;

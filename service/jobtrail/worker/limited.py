@@ -83,8 +83,8 @@ class LimitedClaims:
         self._start[kind] = found.after
         if len(found.jobs) == free:
             self._due[kind] = 0.0
-        elif found.wake is not None:
-            asyncio.get_running_loop().call_later(max(0.0, found.wake.total_seconds()), self._has_room, kind)
+        elif found.wake is not None and (seconds := found.wake.total_seconds()) < self._every:
+            asyncio.get_running_loop().call_later(max(0.0, seconds), self._has_room, kind)
         return found.jobs
 
     def _has_room(self, kind: RunsIn) -> None:

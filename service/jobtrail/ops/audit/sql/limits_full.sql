@@ -42,6 +42,6 @@ SELECT key, kind, number, override, running, spent, waiting, oldest AS waiting_s
        round(extract(epoch FROM statement_timestamp() - oldest), 3)::float8 AS seconds
   FROM judged
  WHERE (:'key' = '' OR key = :'key')
-   AND CASE WHEN kind = 'limit' THEN running >= number ELSE number = 0 OR spent + cost > number END
+   AND CASE WHEN kind = 'limit' THEN running + 1 > number ELSE number = 0 OR spent + cost > number END
  ORDER BY oldest, key
  LIMIT :'limit'::bigint;
