@@ -63,6 +63,8 @@ $$
 # 2. The rows of their keys, locked in order: from here on nobody else starts a job of these keys.
 # 3. The next statement has a snapshot of its own, in READ COMMITTED: it sees all that was started under these locks.
 #    Lanes take turns, a lane gives its jobs in order, and each job that is taken counts for every key that it has.
+# 4. Rates are judged before the jobs are started and paid after it, by the clock: so no window of the history has more
+#    than the number, however long a claim takes.
 # The last row has no id: `args` is the lane to start from next time, `timeout` when a rate will have room.
 # The plans are pinned: each step is a probe of an index, whatever the sizes were when it was planned.
 CLAIM = """
@@ -77,7 +79,8 @@ SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     lanes text[]; wanted text[]; held text[]; chosen uuid[] := '{}'; blocked bigint[] := '{}';
     overrides jsonb; running jsonb; terms jsonb; number numeric; spent numeric; per numeric; room_at timestamptz;
-    wake interval; fits boolean; after text[]; taken_from text[]; counted text[]; candidate record; each record;
+    taken jsonb := '{}'; pers jsonb := '{}'; cost numeric; wake interval; fits boolean;
+    after text[]; taken_from text[]; candidate record; each record;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'jobtrail: limited jobs are claimed in READ COMMITTED, not in %',
@@ -191,11 +194,13 @@ BEGIN
                 IF per IS NULL THEN
                     fits := fits AND coalesce((running ->> each.key)::numeric, 0) + 1 <= number;
                 ELSE
-                    SELECT coalesce(sum(s.cost), 0), min(s.slice) INTO spent, room_at FROM jobtrail.rate_spent s
+                    cost := coalesce((terms ->> 'cost')::numeric, 1);
+                    SELECT coalesce(sum(s.cost), 0) + coalesce((taken ->> each.key)::numeric, 0), min(s.slice)
+                      INTO spent, room_at FROM jobtrail.rate_spent s
                      WHERE s.key = each.key
                        AND s.slice >= jobtrail.slice_of(clock_timestamp(), per) - per * 1.001 * interval '1 second';
                     -- what costs more than the number, as it is now, runs alone
-                    IF number = 0 OR spent > 0 AND spent + coalesce((terms ->> 'cost')::numeric, 1) > number THEN
+                    IF number = 0 OR spent > 0 AND spent + cost > number THEN
                         fits := false;
                         wake := least(wake, room_at + per * 1.01 * interval '1 second' - clock_timestamp());
                     END IF;
@@ -223,11 +228,9 @@ BEGIN
                     running := running || jsonb_build_object(
                         each.key, coalesce((running ->> each.key)::bigint, 0) + 1);
                 ELSE
-                    INSERT INTO jobtrail.rate_spent AS s (key, slice, cost, until)
-                    VALUES (each.key, jobtrail.slice_of(clock_timestamp(), per),
-                            coalesce((terms ->> 'cost')::numeric, 1),
-                            clock_timestamp() + per * 1.01 * interval '1 second')
-                        ON CONFLICT (key, slice) DO UPDATE SET cost = s.cost + excluded.cost;
+                    taken := taken || jsonb_build_object(each.key, coalesce((taken ->> each.key)::numeric, 0)
+                             + coalesce((terms ->> 'cost')::numeric, 1));
+                    pers := pers || jsonb_build_object(each.key, per);
                 END IF;
             END LOOP;
         END LOOP;
@@ -238,11 +241,16 @@ BEGIN
         UPDATE jobtrail.jobs j
            SET status = 'running', attempt = j.attempt + 1, seq = j.seq + 1, moved_by = 'node',
                move_reason = 'claimed', node_id = by_node, lease_until = clock_timestamp() + lease,
-               started_at = statement_timestamp(), error = NULL, progress = NULL,
+               started_at = clock_timestamp(), error = NULL, progress = NULL,
                max_attempts = greatest(j.max_attempts, j.attempt + 1)
          WHERE j.id = ANY(chosen) AND j.status || '' = 'pending'
         RETURNING j.id, j.attempt, j.task, CAST(j.args AS text), j.trace_id, j.max_attempts, j.timeout, j.created_by,
                   j.priority, j.due_at;
+        INSERT INTO jobtrail.rate_spent AS s (key, slice, cost, until)
+        SELECT k, jobtrail.slice_of(clock_timestamp(), (pers ->> k)::numeric), c::numeric,
+               clock_timestamp() + (pers ->> k)::numeric * 1.01 * interval '1 second'
+          FROM jsonb_each_text(taken) AS u(k, c) ORDER BY k
+            ON CONFLICT (key, slice) DO UPDATE SET cost = s.cost + excluded.cost;
     END IF;
     RETURN QUERY SELECT NULL::uuid, NULL::int, NULL::text, to_jsonb(coalesce(taken_from, after, '{}'))::text,
                         NULL::text, NULL::int, wake, NULL::text, NULL::smallint, NULL::timestamptz;

@@ -46,7 +46,7 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
     f"POST jobs/{NO_ID}/cancel": ({}, {"reason": REASONS, "raeson": ["x"]}),
     f"POST jobs/{NO_ID}/retry": ({}, {"reason": ["x"]}),
     "PUT pauses/queue/default": ({}, {"reason": REASONS, "why": ["x"]}),
-    "PUT limits/a": ({}, {"number": [None, "5", True, -1, 1e16], "per": [1]}),
+    "PUT limits/a": ({"number": 3}, {"number": [None, "5", True, -1, 1e16], "per": [1]}),
     "POST keys": ({"name": "shop", "scopes": ["read"]}, {
         "name": [None, "", 5, "a b", "a\n", "x" * 101, "\0"],
         "scopes": [None, [], "read", {"read": True}, ["read"] * 4],

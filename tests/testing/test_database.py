@@ -37,6 +37,8 @@ VALUES (gen_random_uuid(), 'h', 1, 'v', '{}', '{}', '{}');
 INSERT INTO jobtrail.log_lines VALUES (gen_random_uuid(), 1, 1, now(), 'INFO', 'l', 'm');
 INSERT INTO jobtrail.app_keys VALUES ('order-7', gen_random_uuid(), '');
 INSERT INTO jobtrail.pauses (kind, name) VALUES ('queue', 'mail');
+INSERT INTO jobtrail.limits (key) VALUES ('tenant:a');
+INSERT INTO jobtrail.rate_spent VALUES ('tenant:a', now(), 1, now() + interval '1 h');
 INSERT INTO jobtrail.keys (id, name, prefix, hash, scopes)
 VALUES (gen_random_uuid(), 'k', 'abcdefghij23', decode(repeat('00', 32), 'hex'), '{read}');
 """

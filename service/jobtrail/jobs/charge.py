@@ -18,7 +18,7 @@ SELECT k, t ->> 'cost'
 """)
 
 # What is given back is booked where it was taken, else more than the number would fit into the windows that hold both;
-# what is charged on top, now. `started_at` is not after the time at which the claim took the cost.
+# what is charged on top, now. `started_at` is a moment before the claim took the cost.
 _BOOK: Final = Statement(f"""
 INSERT INTO jobtrail.rate_spent AS s (key, slice, cost, until)
 SELECT CAST(:key AS text), jobtrail.slice_of(CASE WHEN u.more < 0 THEN j.started_at ELSE clock_timestamp() END, r.per),
