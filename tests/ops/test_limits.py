@@ -42,9 +42,15 @@ async def crossing(a: int, b: int) -> int:
     return a + b
 
 
+@task(limits=[Limit("key:{key}", 50), Limit("shared", 2)])
+async def sharing(key: str) -> str:
+    await asyncio.sleep(0.002)
+    return key
+
+
 @pytest.fixture
 def services(place: Place) -> Services:
-    return Services(place.database, Catalog.of([by_tenant, held, crossing, tasks.noop]))
+    return Services(place.database, Catalog.of([by_tenant, held, crossing, sharing, tasks.noop]))
 
 
 async def stored(services: Services, name: str, args: Sequence[dict[str, Any]], **options: Any) -> list[Any]:
@@ -102,6 +108,17 @@ async def test_a_full_key_with_many_behind_it_holds_up_no_other(place: Place, se
 
 async def _is(found: Any, wanted: int) -> bool:
     return bool(await found == wanted)
+
+
+async def test_keys_that_share_a_limit_take_turns(place: Place, services: Services) -> None:
+    await stored(services, "sharing", [{"key": "a"}] * 200)
+    await stored(services, "sharing", [{"key": "b"}] * 5)
+    async with world.node_at(services, place):
+        await all_ended(place)
+    later = """SELECT count(*) FROM jobtrail.jobs WHERE args ->> 'key' = 'a' AND started_at > (
+               SELECT max(started_at) FROM jobtrail.jobs WHERE args ->> 'key' = 'b')"""
+    assert await place.value(later) > 150
+    assert await place.value(PEAK, "shared") == 2
 
 
 async def test_an_override_holds_from_the_next_claim_on(place: Place, services: Services) -> None:
