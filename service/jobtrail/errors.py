@@ -218,6 +218,15 @@ class OverloadedError(UnavailableError):
         super().__init__(f"{waiting} submits are waiting for the database already")
 
 
+class LimitFullError(OverloadedError):
+    """A limit of the task has no room, and the task does not wait (`on_full="reject"`): nothing was stored."""
+
+    def __init__(self, key: str, number: float, retry_after: int) -> None:
+        self.key: Final = key
+        self.number: Final = number
+        UnavailableError.__init__(self, f"the limit {key!r} of {number:g} is full", retry_after)
+
+
 class UnauthorizedError(JobtrailError):
     """The access key is missing, wrong, expired or revoked; the answer does not disclose which."""
 
@@ -253,6 +262,14 @@ class ScheduleBusyError(JobtrailError):
     def __init__(self, name: str) -> None:
         self.name: Final = name
         super().__init__(f"a job of the schedule {name} has not ended; wait for it, cancel it, or let them overlap")
+
+
+class LimitNotFoundError(JobtrailError):
+    """No unfinished job has this key, and nothing overrides its number."""
+
+    def __init__(self, key: str) -> None:
+        self.key: Final = key
+        super().__init__(f"no unfinished job has the limit {key!r:.300}, and it has no override")
 
 
 class NotRunningError(JobtrailError):

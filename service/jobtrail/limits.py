@@ -29,6 +29,13 @@ MAX_NESTING: Final = 64
 MAX_DIGITS: Final = 400
 MAX_CHECKPOINT: Final = 64 * 1024
 """Bytes of JSON."""
+MAX_LIMITS: Final = 20
+MAX_LIMIT_KEY: Final = 200
+MAX_LANE: Final = 2000
+"""Of all limit keys of a job together, in bytes, with three more for each."""
+MAX_NUMBER: Final = 10**15
+MIN_PER: Final = 0.1
+MAX_PER: Final = 7 * 86_400
 LOG_LINES: Final = 1000
 LOG_BYTES: Final = 256 * 1024
 """Limits of the log that is kept of a job, of all its attempts together; the bytes are those of the messages."""

@@ -86,6 +86,11 @@ class NewJob:
     scheduled_for: datetime | None = None
     exclusive: bool | None = None
     """Of its schedule no other exclusive job is unfinished; the database refuses it."""
+    limit_keys: Sequence[str] | None = None
+    limit_terms: str | None = None
+    """JSON text: what the task says of each key."""
+    on_full: str = "wait"
+    """Else "reject" or "replace": what happens where a key has no room."""
 
 
 @dataclass(frozen=True, slots=True)

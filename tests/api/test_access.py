@@ -44,6 +44,10 @@ TABLE: dict[str, tuple[int, int, int]] = {
     "POST /v1/schedules/{schedule}/resume": (403, 403, 200),
     "POST /v1/schedules/{schedule}/run": (403, 403, 202),
     "DELETE /v1/schedules/{schedule}": (403, 403, 204),
+    "GET /v1/limits": (200, 403, 200),
+    "GET /v1/limits/{key}": (404, 403, 404),
+    "PUT /v1/limits/{key}": (403, 403, 200),
+    "DELETE /v1/limits/{key}": (403, 403, 204),
     "GET /v1/audit": (200, 403, 200),
     "GET /v1/audit/{question}": (200, 403, 200),
     "GET /v1/keys": (403, 403, 200),
@@ -61,10 +65,12 @@ BODIES: dict[str, Any] = {
     "POST /v1/jobs/bulk": {"action": "cancel", "filter": {"task": ["none"]}},
     "PATCH /v1/jobs/{job_id}": {"ttl": 60},
     "PUT /v1/schedules/{schedule}": {"task": "noop", "every": 60},
+    "PUT /v1/limits/{key}": {"number": 3},
     "POST /v1/keys": {"name": "more", "scopes": ["read"]},
 }
 PARTS = {
     "name": "noop", "kind": "task", "question": "slowest_jobs", "slug": "forbidden", "key_id": UUID(int=0),
+    "key": "noop",
 }  # fmt: skip
 WITHOUT = ("none", "revoked", "expired", "forged", "half", "twice", "basic")
 
@@ -106,7 +112,9 @@ def calls_of(service: Service, *, method_is: Callable[[str], bool]) -> set[str]:
         if method_is(method)
     }
     return {
-        call.replace("/audit/{name}", "/audit/{question}").replace("/schedules/{name}", "/schedules/{schedule}")
+        call.replace("/audit/{name}", "/audit/{question}")
+        .replace("/schedules/{name}", "/schedules/{schedule}")
+        .replace("{key:path}", "{key}")
         for call in found
     }
 

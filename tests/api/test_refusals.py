@@ -64,6 +64,7 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
         "run_at": ["2030-01-31T12:00:00Z"],
     }),
     "POST schedules/often/pause": ({}, {"reason": REASONS, "why": ["x"]}),
+    "PUT limits/a": ({"number": 3}, {"number": [None, "5", True, -1, 1e16], "per": [1]}),
     "POST keys": ({"name": "shop", "scopes": ["read"]}, {
         "name": [None, "", 5, "a b", "a\n", "x" * 101, "\0"],
         "scopes": [None, [], "read", {"read": True}, ["read"] * 4],
@@ -185,6 +186,8 @@ PATHS: list[tuple[str, str, int, str, str]] = [
     *(("GET", f"jobs/{each}", 422, "invalid-input", "") for each in ("abc", "9" * 3000, "%00", "%ff")),
     ("GET", "tasks/nope", 404, "task-not-found", "no task is named 'nope'; did you mean noop?"),
     ("GET", "audit/nope", 404, "question-not-found", ""),
+    ("GET", "limits/nope", 404, "limit-not-found", "no unfinished job has the limit 'nope', and it has no override"),
+    ("GET", "limits/%00", 404, "limit-not-found", ""),
     ("GET", "problems/nope", 404, "problem-not-found", ""),
     ("DELETE", f"keys/{NO_ID}", 404, "key-not-found", ""),
     ("DELETE", "keys/abcdefgh2345", 422, "invalid-input", ""),

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,9 +12,11 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from alembic import command
 
 from jobtrail.db.embedded import EmbeddedPostgres
-from jobtrail.db.engine import open_database, open_single
+from jobtrail.db.engine import connect_once, open_database, open_single
+from jobtrail.db.migrate import config
 from jobtrail.db.rights import to_run
 from jobtrail.db.url import normalize
 from jobtrail.jobs.purge import purge
@@ -24,12 +25,11 @@ from jobtrail.jobs.services import Services
 from jobtrail.ops.audit import ask, questions
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
-from support import forks, tasks, world
+from support import tasks, world
 from support.command import Command
 from support.readme import blocks
 from support.rows import in_status
 from support.served import CHECKOUT, Served
-from support.servers import environment
 from support.service import Service, install
 from support.until import until
 from support.world import Place, create, judge
@@ -220,9 +220,7 @@ async def test_only_what_is_missing_is_asked_of_who_migrates(roles: Roles, empty
     """With nothing to do a right to read is enough; else the role, the right and the GRANT are named."""
     done = await roles.run("jobtrail_app", "migrate")
     assert (done.code, done.out.endswith(": nothing to do\n")) == (0, True)
-    back = ["-m", "alembic", "downgrade", "202611290400"]
-    owners = environment(JOBTRAIL_DATABASE_URL=_as(roles.place.url.libpq, "jobtrail_owner"))
-    await asyncio.to_thread(subprocess.run, [*forks.quick(), *back], cwd=TOP, env=owners, check=True)
+    await _downgrade(roles.place)
     done = await roles.run("jobtrail_app", "migrate")
     assert done.code == 2
     assert (
@@ -239,6 +237,13 @@ async def test_only_what_is_missing_is_asked_of_who_migrates(roles: Roles, empty
     await other.close()
     done = await roles.run("jobtrail_owner", "migrate", JOBTRAIL_DATABASE_URL=_as(empty_url, "jobtrail_owner"))
     assert (done.code, "GRANT USAGE, CREATE ON SCHEMA jobtrail TO jobtrail_owner" in done.err) == (2, True)
+
+
+async def _downgrade(place: Place) -> None:
+    """As the last migration found it."""
+    settings = config()
+    settings.attributes["connection"] = connect_once(_as(place.url.sqlalchemy, "jobtrail_owner"))
+    await asyncio.to_thread(command.downgrade, settings, "-1")
 
 
 async def _doctor(roles: Roles) -> Any:

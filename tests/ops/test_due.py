@@ -5,18 +5,23 @@ import json
 import re
 from datetime import timedelta
 from itertools import pairwise
+from uuid import UUID, uuid4
 
 import pytest
 
+from jobtrail import Limit, task
 from jobtrail.db.engine import open_database
+from jobtrail.jobs.claim import claim_limited
 from jobtrail.jobs.fire import Step, fire
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.services import Services
 from jobtrail.ops import schedules
 from jobtrail.ops.due import DUE, fire_due
 from jobtrail.status import Status
+from jobtrail.task.catalog import Catalog
+from jobtrail.task.schedule import ScheduleSpec
 from support.rows import moved
-from support.schedules import down_for, jobs_of, planned, put, skips_of, tick
+from support.schedules import TASKS, down_for, jobs_of, planned, put, skips_of, tick
 from support.world import Place
 
 HOUR = timedelta(hours=1)
@@ -117,6 +122,41 @@ async def test_with_allow_both_run(place: Place, services: Services) -> None:
     assert await skips_of(place) == {}
 
 
+async def test_of_those_that_queue_one_runs_at_a_time(place: Place, services: Services) -> None:
+    """Missed due times do so by themselves when all of them are to run."""
+    await planned(services, missed="all")
+    await down_for(place, 2.5)
+    await tick(services)
+    made = await jobs_of(place)
+    assert [(job["limit_keys"], job["run_at"]) for job in made] == [(["schedule:often"], None)] * 3
+    for job in made:
+        (claimed,) = await _claim_limited(services)
+        assert claimed == job["id"]
+        assert await _claim_limited(services) == []
+        await moved(place, claimed, Status.SUCCEEDED)
+
+
+async def test_a_scheduled_job_has_the_limits_of_its_task(place: Place) -> None:
+    @task(limits=[Limit("tenant:{n}", 2)])
+    async def limited(n: int) -> None: ...
+
+    services = Services(place.database, Catalog([limited]))
+    await schedules.put(services, "often", ScheduleSpec(task="limited", args={"n": 7}, every=3600), by="ann")
+    await fire_due(services, ["limited"])
+    await down_for(place, 0)
+    await fire_due(services, ["limited"])
+    (job,) = await jobs_of(place)
+    assert (job["limit_keys"], json.loads(job["limit_terms"])[0]["number"]) == (["tenant:7"], 2)
+
+
+async def _claim_limited(services: Services) -> list[UUID]:
+    found = await claim_limited(
+        services.database, node=uuid4(), lease=timedelta(seconds=30), tasks=TASKS, queues=[], free=10, declared="{}",
+        start=(), hints=[],
+    )  # fmt: skip
+    return [each.id for each in found.jobs]
+
+
 async def test_a_job_that_is_retried_by_hand_excludes_no_other(place: Place, services: Services) -> None:
     await planned(services)
     for _ in range(2):
@@ -172,7 +212,6 @@ async def test_arguments_that_no_longer_fit_are_skipped_and_told(place: Place, s
     [
         ("cron = 'nonsense', every = NULL", "/cron: this has 1 fields, not 5"),
         ("zone = 'Mars'", "/zone: no zone of the IANA database is named 'Mars'"),
-        ("overlap = 'queue'", "/overlap: queue is not there yet"),
         ("queue = 'a b'", "/queue: String should match pattern"),
     ],
 )

@@ -86,8 +86,7 @@ def test_of_many_missed_the_last_hundred_are_looked_at(said: dict[str, Any]) -> 
         ({"cron": "@daily", "zone": "Europe"}, "/zone", "no zone"),
         ({"cron": "@daily", "zone": "a\0b"}, "/zone", "no zone"),
         ({"every": 5, "starts_at": ANCHOR, "ends_at": ANCHOR}, "/ends_at", "not after starts_at"),
-        ({"every": 5, "missed": "all"}, "/missed", "write overlap allow with it"),
-        ({"every": 5, "overlap": "queue"}, "/overlap", "write skip or allow"),
+        ({"every": 5, "missed": "all", "overlap": "skip"}, "/missed", "leave overlap out"),
     ],
 )
 def test_what_cannot_be_obeyed_is_refused_with_the_fix(said: dict[str, Any], pointer: str, detail: str) -> None:

@@ -227,7 +227,8 @@ def _next(request: Request, following: str) -> str:
 
 def rows(context: ApiContext) -> Sequence[Row]:
     calls = JobRoutes(context)
-    submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, errors.OverloadedError, *OF_DATABASE)
+    full = (errors.LimitFullError, errors.OverloadedError)
+    submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, *full, *OF_DATABASE)
     finds = (errors.JobNotFoundError, errors.InvalidInputError, *OF_DATABASE)
     cancels = (*finds, errors.JobFinishedError)
     asked = (202, "The job is running: its node was asked to stop it, and it may still succeed.")

@@ -138,6 +138,8 @@ PROBLEM_TYPES: Final[Mapping[type[Exception], ProblemType]] = {
         "Nobody is asked for an access key while there is none, so only requests are taken that were made for "
         "`localhost` or 127.0.0.1, by the headers Host and Origin. `jobtrail keys create` makes a key and ends "
         "this."),
+    errors.LimitNotFoundError: ProblemType(404, "limit-not-found", "No such limit",
+        "No unfinished job has this key, and its number is not overridden. A PUT may override any key's number."),
     errors.AccessKeyNotFoundError: ProblemType(404, "key-not-found", "No such access key",
         "`GET /keys` lists them."),
     errors.JobNotFoundError: ProblemType(404, "job-not-found", "No such job",
@@ -175,6 +177,8 @@ PROBLEM_TYPES: Final[Mapping[type[Exception], ProblemType]] = {
     errors.IdempotencyKeyReusedError: ProblemType(422, "idempotency-key-reused",
         "The idempotency key came with another body",
         "Nothing was stored. A key belongs to one request; use a new key for a new job."),
+    errors.LimitFullError: ProblemType(429, "limit-full", "A limit of the task is full",
+        "Nothing was stored: the task does not wait for its limits. `detail` names the key; send it again later."),
     errors.OverloadedError: ProblemType(429, "too-many-waiting", "Too many submits are waiting",
         "Nothing was stored. Try again after the seconds of Retry-After."),
     errors.AuditTimeoutError: ProblemType(504, "audit-timeout", "The question took too long",

@@ -156,12 +156,15 @@ class ScheduleRoutes:
     ) -> Response:
         """A job of it now, whatever its times. Where it allows one at a time, an unfinished job refuses it."""
         job = await schedules.run(self.context.services, name, by=self.context.access.caller(request).name)
-        return answer(View.of(self.context, request).job(job), 202, RETRY_AFTER)
+        return answer(self._view(request).job(job), 202, RETRY_AFTER)
+
+    def _view(self, request: Request) -> View:
+        return View.of(self.context, self.context.access.caller(request))
 
     async def _detail(self, request: Request, name: str) -> tuple[int, Response]:
         """Its edition, and the answer."""
         found = await schedules.read_schedule(self.context.services, name)
-        view = View.of(self.context, request)
+        view = self._view(request)
         jobs = [view.listed(job, ()) for job in found.last_jobs]
         more = {"next_times": found.next_times, "last_jobs": jobs, "skipped": found.skipped}
         response = answer(self._shown(found.schedule) | more)

@@ -143,6 +143,7 @@ jobs = Table(
     Column("schedule", Text),
     Column("scheduled_for", TIME),
     Column("exclusive", Boolean),
+    Column("limit_terms", Json(none_as_null=True)),
     Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
@@ -184,6 +185,15 @@ jobs = Table(
         unique=True,
         postgresql_where=text("exclusive AND status IN ('pending', 'running')"),
     ),
+    Index(
+        "ix_jobs_lanes",
+        "limit_keys",
+        "priority",
+        "due_at",
+        "id",
+        postgresql_where=text("status = 'pending' AND limit_keys IS NOT NULL"),
+    ),
+    Index("ix_jobs_limited", "limit_keys", postgresql_where=text("status = 'running' AND limit_keys IS NOT NULL")),
     info={"rights": "SELECT, INSERT, UPDATE, DELETE"},
 )
 

@@ -212,6 +212,11 @@ class JobBatch:
         session, key = fields.pop("session", None), fields.pop("idempotency_key", None)
         _check(session, key)
         args_json = known.signature.dump(*args, **kwargs)
+        if session is not None and known.on_full != "wait":
+            raise TypeError(
+                f"on_full={known.on_full!r} of {known!r} and session= do not go together: every claim of its keys "
+                "would wait for your transaction; submit it after your commit"
+            )
         job = prepare(services, _submission(known.name, args_json, fields), by=by, trace_id=trace_id)
         if key is not None:
             job = app_keyed(job, key)

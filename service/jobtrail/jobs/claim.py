@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
@@ -117,6 +117,53 @@ async def is_any_due(database: Database, *, lease: timedelta, tasks: Sequence[st
 async def claim_these(database: Database, ids: Sequence[UUID], *, node: UUID, lease: timedelta) -> Sequence[Claimed]:
     """Claim those of these jobs that are due, not paused, and neither taken nor just being taken by another node."""
     return _claimed(await database.fetch(_THESE, answering_within(lease), ids=ids, node=node, lease=lease))
+
+
+_LIMITED: Final = Statement("""
+SELECT * FROM jobtrail.claim_limited(
+    :node, :lease, CAST(:tasks AS text[]), CAST(:queues AS text[]), CAST(:free AS int), CAST(:declared AS jsonb),
+    CAST(:start AS text[]), CAST(:hints AS uuid[]))
+""")
+
+_ANY_LIMITED: Final = Statement("""
+SELECT EXISTS (SELECT FROM jobtrail.jobs WHERE status = 'pending' AND limit_keys IS NOT NULL)
+""")
+
+
+class LimitedClaim(NamedTuple):
+    """`after`: the keys of the lane to go on from next time. `wake`: when a rate will have room, if that is known."""
+
+    jobs: Sequence[Claimed]
+    after: Sequence[str]
+    wake: timedelta | None
+
+
+async def claim_limited(
+    database: Database,
+    *,
+    node: UUID,
+    lease: timedelta,
+    tasks: Sequence[str],
+    queues: Sequence[str],
+    free: int,
+    declared: str,
+    start: Sequence[str],
+    hints: Sequence[UUID],
+) -> LimitedClaim:
+    """Claim at most `free` due jobs that have limits, as far as these have room. What is paused waits.
+
+    `declared`: this node's numbers by template, as JSON text. `hints`: jobs whose lanes are looked at in any case.
+    """
+    *rows, last = await database.fetch(
+        _LIMITED, answering_within(lease),
+        node=node, lease=lease, tasks=tasks, queues=queues, free=free, declared=declared, start=start, hints=hints,
+    )  # fmt: skip
+    return LimitedClaim(_claimed(rows), json.loads(last[3]), last[6])
+
+
+async def is_any_limited(database: Database) -> bool:
+    """Whether a job with limits waits, due or not, of whatever task."""
+    return bool((await database.fetch(_ANY_LIMITED))[0][0])
 
 
 def _claimed(rows: Sequence[Any]) -> Sequence[Claimed]:

@@ -38,11 +38,12 @@ class Fired(NamedTuple):
 _NEW: Final = """
     INSERT INTO jobtrail.jobs (
         id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_at,
-        created_by, moved_by, move_reason, ttl, ttl_failed, schedule, scheduled_for, exclusive)
+        created_by, moved_by, move_reason, ttl, ttl_failed, limit_keys, limit_terms, schedule, scheduled_for,
+        exclusive)
     SELECT u.id, u.task, u.queue, u.args, u.trace_id, u.priority, u.tags::text[], u.max_attempts, u.timeout,
            coalesce(u.run_at, statement_timestamp()), statement_timestamp(),
-           u.created_by, u.created_by, CAST(:reason AS text), u.ttl, u.ttl_failed, u.schedule, u.scheduled_for,
-           u.exclusive
+           u.created_by, u.created_by, CAST(:reason AS text), u.ttl, u.ttl_failed, u.limit_keys::text[],
+           u.limit_terms, u.schedule, u.scheduled_for, u.exclusive
       FROM wanted u {only}
     ON CONFLICT (schedule) WHERE exclusive AND status IN ('pending', 'running') DO NOTHING"""
 
@@ -52,10 +53,11 @@ WITH wanted AS MATERIALIZED (
         CAST(:id AS uuid[]), CAST(:task AS text[]), CAST(:queue AS text[]), CAST(:args AS jsonb[]),
         CAST(:trace_id AS text[]), CAST(:priority AS smallint[]), CAST(:tags AS text[]), CAST(:max_attempts AS int[]),
         CAST(:timeout AS interval[]), CAST(:run_at AS timestamptz[]), CAST(:created_by AS text[]),
-        CAST(:ttl AS interval[]), CAST(:ttl_failed AS interval[]), CAST(:schedule AS text[]),
-        CAST(:scheduled_for AS timestamptz[]), CAST(:exclusive AS boolean[])
+        CAST(:ttl AS interval[]), CAST(:ttl_failed AS interval[]), CAST(:limit_keys AS text[]),
+        CAST(:limit_terms AS jsonb[]), CAST(:schedule AS text[]), CAST(:scheduled_for AS timestamptz[]),
+        CAST(:exclusive AS boolean[])
     ) AS u(id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_by, ttl, ttl_failed,
-           schedule, scheduled_for, exclusive)
+           limit_keys, limit_terms, schedule, scheduled_for, exclusive)
 )"""
 
 # A schedule is taken only as it was read: `next_at` tells a due time that another node was quicker with, `edition` a
@@ -90,8 +92,8 @@ SELECT id, task, queue FROM born"""
 )
 
 _BY_HAND: Final = Statement(
-    f"""{_WANTED}, born AS ({_NEW.format(only="")} RETURNING id, created_at, run_at)
-SELECT id, created_at, run_at FROM born"""
+    f"""{_WANTED}, born AS ({_NEW.format(only="")} RETURNING id, created_at, coalesce(run_at, due_at) AS due)
+SELECT id, created_at, due FROM born"""
 )
 
 
@@ -117,8 +119,8 @@ async def fire_by_hand(services: Services, job: NewJob) -> Inserted | None:
     return Inserted(*rows[0][1:]) if rows else None
 
 
-def _arrays(jobs: Sequence[NewJob]) -> dict[str, list[object]]:
-    found = columns(jobs)
+def _arrays(jobs: Sequence[NewJob]) -> dict[str, Sequence[object]]:
+    found: dict[str, Sequence[object]] = {**columns(jobs)}
     for name in ("schedule", "scheduled_for", "exclusive"):
         found[name] = [getattr(job, name) for job in jobs]
     return {name: found[name] for name in found if name not in ("idempotency_key", "request_hash")}

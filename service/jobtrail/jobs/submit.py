@@ -5,12 +5,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail import errors
 from jobtrail.db.direct import Statement, fetch_on
@@ -20,11 +21,14 @@ from jobtrail.db.tables import SCHEMA
 from jobtrail.ids import new_job_id
 from jobtrail.jobs.amend import KEY_LIFE
 from jobtrail.jobs.query import read
+from jobtrail.jobs.room import hold_keys, make_room
 from jobtrail.jobs.services import Services, require_rights
 from jobtrail.records import AppKey, Job, NewJob
 from jobtrail.status import Status
+from jobtrail.task.limit import limited
 from jobtrail.task.storable import dump
 from jobtrail.task.submission import Submission, seconds
+from jobtrail.task.task import Task
 
 
 class Inserted(NamedTuple):
@@ -35,12 +39,15 @@ class Inserted(NamedTuple):
 async def submit(services: Services, wanted: Submission, *, by: str, trace_id: str | None = None) -> Job:
     """Store one job; committed when this returns.
 
-    Raises OverloadedError, UnknownTaskError, InvalidArgumentsError, UnavailableError: nothing is stored, unless it is
-    an OutcomeUnknownError.
+    Raises OverloadedError, also as LimitFullError, UnknownTaskError, InvalidArgumentsError, UnavailableError: nothing
+    is stored, unless it is an OutcomeUnknownError.
     """
     with services.admission.admit(1):
         new = prepare(services, wanted, by=by, trace_id=trace_id)
         await require_rights(services)
+        if new.on_full != "wait":
+            async with services.transaction() as session:
+                return born(new, (await _insert_all(session, [new]))[new.id])
         return born(new, await insert(services, new))
 
 
@@ -56,7 +63,10 @@ async def submit_keyed(
         new = keyed(prepare(services, wanted, by=by, trace_id=trace_id), wanted, key)
         await require_rights(services)
         async with services.transaction() as session:
+            await hold_keys(session, [new])
             stored = await _insert_once(await session.connection(), new)
+            if isinstance(stored, Inserted):
+                await make_room(session, [new])
     return (born(new, stored), False) if isinstance(stored, Inserted) else (await read(services, stored), True)
 
 
@@ -77,7 +87,7 @@ async def submit_batch(
         new = [prepared(f"/jobs/{index}", each) for index, each in enumerate(wanted)]
         await require_rights(services)
         async with services.transaction() as session:
-            stored = await _insert(await session.connection(), new)
+            stored = await _insert_all(session, new)
     return [born(each, stored[each.id]) for each in new]
 
 
@@ -90,11 +100,12 @@ async def submit_together(services: Services, jobs: Sequence[NewJob]) -> Sequenc
     """
     with services.admission.admit(len(jobs)):
         await require_rights(services)
-        if len(jobs) == 1 and jobs[0].app_key is None:
+        if len(jobs) == 1 and jobs[0].app_key is None and jobs[0].on_full == "wait":
             await insert(services, jobs[0])
             return [jobs[0].id]
         found: dict[UUID, UUID] = {}
         async with services.transaction() as session:
+            await hold_keys(session, jobs)
             connection = await session.connection()
             await _insert(connection, [job for job in jobs if job.app_key is None])
             # in the order of their keys: two callers with the same ones wait for each other, and do not deadlock
@@ -102,6 +113,7 @@ async def submit_together(services: Services, jobs: Sequence[NewJob]) -> Sequenc
                 stored = await _insert_once(connection, job)
                 if not isinstance(stored, Inserted):
                     found[job.id] = stored
+            await make_room(session, [job for job in jobs if job.id not in found])
     return [found.get(job.id, job.id) for job in jobs]
 
 
@@ -110,6 +122,7 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
     task = services.catalog[wanted.task]
     try:
         args = task.signature.settle(wanted.args)
+        keys, terms = _limits(task, args)
     except errors.InvalidArgumentsError as error:
         raise error.under("/args") from None
     job_id = new_job_id()
@@ -134,7 +147,18 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
         ttl_failed=ttl_failed,
         timeout=seconds(wanted.timeout if "timeout" in wanted.model_fields_set else task.timeout),
         run_at=wanted.run_at,
+        limit_keys=keys,
+        limit_terms=terms,
+        on_full=task.on_full,
     )
+
+
+def _limits(task: Task[..., Any], args: Mapping[str, Any]) -> tuple[Sequence[str] | None, str | None]:
+    """The keys of the job's limits, and their terms as JSON text. Raises InvalidArgumentsError."""
+    if not task.limits:
+        return None, None
+    found = limited(task.limits, partial(task.signature.json_of, args))
+    return found.keys, dump(found.terms)
 
 
 def keyed(new: NewJob, wanted: Submission, key: str) -> NewJob:
@@ -175,18 +199,19 @@ def born(new: NewJob, times: Inserted) -> Job:
 _INSERT: Final = Statement("""
 INSERT INTO jobtrail.jobs (
     id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_at,
-    idempotency_key, request_hash, created_by, moved_by, move_reason, ttl, ttl_failed)
+    idempotency_key, request_hash, created_by, moved_by, move_reason, ttl, ttl_failed, limit_keys, limit_terms)
 SELECT u.id, u.task, u.queue, u.args, u.trace_id, u.priority, u.tags::text[], u.max_attempts, u.timeout,
        coalesce(u.run_at, statement_timestamp()), statement_timestamp(),
-       u.idempotency_key, u.request_hash, u.created_by, u.created_by, 'submitted', u.ttl, u.ttl_failed
+       u.idempotency_key, u.request_hash, u.created_by, u.created_by, 'submitted', u.ttl, u.ttl_failed,
+       u.limit_keys::text[], u.limit_terms
   FROM unnest(
     CAST(:id AS uuid[]), CAST(:task AS text[]), CAST(:queue AS text[]), CAST(:args AS jsonb[]),
     CAST(:trace_id AS text[]), CAST(:priority AS smallint[]), CAST(:tags AS text[]), CAST(:max_attempts AS int[]),
     CAST(:timeout AS interval[]), CAST(:run_at AS timestamptz[]), CAST(:idempotency_key AS text[]),
     CAST(:request_hash AS bytea[]), CAST(:created_by AS text[]), CAST(:ttl AS interval[]),
-    CAST(:ttl_failed AS interval[])
+    CAST(:ttl_failed AS interval[]), CAST(:limit_keys AS text[]), CAST(:limit_terms AS jsonb[])
   ) AS u(id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, idempotency_key,
-         request_hash, created_by, ttl, ttl_failed)
+         request_hash, created_by, ttl, ttl_failed, limit_keys, limit_terms)
 ON CONFLICT DO NOTHING
 RETURNING id, created_at, coalesce(run_at, due_at)
 """)
@@ -261,23 +286,33 @@ async def _insert_once(connection: AsyncConnection, new: NewJob) -> Inserted | U
         return found
 
 
+async def _insert_all(session: AsyncSession, rows: Sequence[NewJob]) -> dict[UUID, Inserted]:
+    """In the caller's transaction, which began with this. Raises LimitFullError."""
+    await hold_keys(session, rows)
+    stored = await _insert(await session.connection(), rows)
+    await make_room(session, rows)
+    return stored
+
+
 async def _insert(connection: AsyncConnection, rows: Sequence[NewJob]) -> dict[UUID, Inserted]:
     return _births(await fetch_on(connection, _INSERT, SCHEMA, **columns(rows))) if rows else {}
 
 
 def columns(rows: Sequence[NewJob]) -> dict[str, Sequence[Any]]:
     """The new rows as arrays, one for each column."""
-    found: dict[str, Sequence[Any]] = dict(zip(AS_THEY_ARE, zip(*map(_as_they_are, rows), strict=True), strict=True))
+    values = zip(*map(_as_they_are, rows), strict=True) if rows else [()] * len(AS_THEY_ARE)
+    found: dict[str, Sequence[Any]] = dict(zip(AS_THEY_ARE, values, strict=True))
     found["args"] = [row.args_json for row in rows]
     found["tags"] = [_array_literal(row.tags) for row in rows]
+    found["limit_keys"] = [None if row.limit_keys is None else _array_literal(row.limit_keys) for row in rows]
     return found
 
 
 AS_THEY_ARE: Final = (
     "id", "task", "queue", "trace_id", "priority", "max_attempts", "timeout", "run_at", "idempotency_key",
-    "request_hash", "created_by", "ttl", "ttl_failed",
+    "request_hash", "created_by", "ttl", "ttl_failed", "limit_terms",
 )  # fmt: skip
-"""The columns of a new row that are its fields; args and tags go in another form."""
+"""The columns of a new row that are its fields; args, tags and limit keys go in another form."""
 
 _as_they_are: Final = attrgetter(*AS_THEY_ARE)
 

@@ -232,7 +232,10 @@ def job_of(
     said = {"queue": spec.queue, "priority": spec.priority, "tags": spec.tags, "run_at": run_at}
     new = prepare(services, Submission(task=spec.task, args=spec.args, **said), by=by, trace_id=None)
     exclusive = True if spec.overlap == "skip" else None
-    return replace(new, schedule=schedule.name, scheduled_for=scheduled_for, exclusive=exclusive)
+    new = replace(new, schedule=schedule.name, scheduled_for=scheduled_for, exclusive=exclusive)
+    if spec.overlap == "queue":  # a limit without terms lets one run; terms go by the places of their keys
+        new = replace(new, limit_keys=[*(new.limit_keys or ()), f"schedule:{schedule.name}"])
+    return new
 
 
 async def pause(services: Services, name: str, *, by: str, reason: str | None = None) -> Schedule:

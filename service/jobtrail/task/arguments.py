@@ -84,6 +84,12 @@ class Signature:
             )
         return self._converted({**kwargs, **given}, flaws, Parameter.store)
 
+    def json_of(self, args: Mapping[str, object], name: str) -> Any:
+        """An argument of these JSON args, or its default, as the task itself would write it: 5 for a lax "5"."""
+        parameter = self.parameters[name]
+        typed = parameter.load(args[name]) if name in args else parameter.default
+        return parameter.adapter.dump_python(typed, mode="json")
+
     @cached_property
     def json_schema(self) -> dict[str, Any]:
         """JSON Schema 2020-12 of the args: an object with one property for each parameter."""

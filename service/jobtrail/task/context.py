@@ -64,6 +64,13 @@ def _refuse_other(name: str, value: object) -> None:
         raise ValueError(f"progress({name}={value!r:.60}): write a number from 0 to 10^15")
 
 
+def _refuse_other_cost(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"charge({value!r:.60}): write a number")
+    if not 0 <= value <= _MOST:
+        raise ValueError(f"charge({value!r:.60}): write a number from 0 to 10^15")
+
+
 class JobRuntime(Protocol):
     """The node of a running job as its context sees it, on the loop, in a thread or in a process."""
 
@@ -82,6 +89,9 @@ class JobRuntime(Protocol):
 
     def checkpoint(self, value: str) -> Awaitable[None]:
         """Store a JSON text as the cursor of the job. Where no loop runs it blocks, and the answer is done."""
+
+    def charge(self, cost: float) -> Awaitable[None]:
+        """Book the cost of the attempt to its rates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +179,16 @@ class JobContext:
         its job session is open.
         """
         return self.runtime.checkpoint(checkpoint_to_json(value))
+
+    def charge(self, cost: float) -> Awaitable[None]:
+        """Say what this attempt really costs its `Rate`, where the cost came from an argument; again with a newer sum.
+
+        What was taken too much is given back to the time when it was taken; what is missing is taken now. Booked when
+        it was awaited, whatever becomes of the job. Raises TypeError, ValueError for what is no number from 0 on, and
+        ContextError where the task has no such rate, or in a `def`, which cannot await.
+        """
+        _refuse_other_cost(cost)
+        return self.runtime.charge(cost)
 
 
 class Done:

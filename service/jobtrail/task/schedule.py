@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from jobtrail import limits
 from jobtrail.errors import FieldError
@@ -42,7 +42,7 @@ class ScheduleSpec(Documented):
                 {"required": ["every"], "properties": {"every": {"type": "number"}, "cron": {"type": "null"}}},
             ],
             "if": {"required": ["missed"], "properties": {"missed": {"const": "all"}}},
-            "then": {"required": ["overlap"], "properties": {"overlap": {"const": "allow"}}},
+            "then": {"properties": {"overlap": {"enum": ["queue", "allow"]}}},
         },
     )
 
@@ -67,8 +67,8 @@ class ScheduleSpec(Documented):
     overlap: Annotated[
         Overlap,
         Field(
-            description="A due time while the job before has not ended: skip it, or allow both.",
-            json_schema_extra={"enum": ["skip", "allow"]},
+            description="A due time while the job before has not ended: skip it, queue behind it, or allow both. With "
+            "missed `all` it is queue, else skip, unless it is said."
         ),
     ] = "skip"
     jitter: Annotated[
@@ -85,6 +85,14 @@ class ScheduleSpec(Documented):
         Field(description="It pauses itself after so many failed jobs in a row; null: never."),
     ] = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _queue_all(cls, said: Any) -> Any:
+        """Each of many missed due times runs, one after another."""
+        if isinstance(said, dict) and said.get("missed") == "all":
+            return {"overlap": "queue", **said}
+        return said
+
 
 def flaws_of(spec: ScheduleSpec) -> Sequence[FieldError]:
     """What no field shows by itself, each with its fix; none for a schedule that can be obeyed."""
@@ -97,10 +105,10 @@ def flaws_of(spec: ScheduleSpec) -> Sequence[FieldError]:
         flaws.append(FieldError("/cron", advice))
     if spec.starts_at is not None and spec.ends_at is not None and spec.ends_at <= spec.starts_at:
         flaws.append(FieldError("/ends_at", "this is not after starts_at: give a later time, or leave it out"))
-    if spec.overlap == "queue":  # the one place that refuses it: it takes a limit of one for each schedule
-        flaws.append(FieldError("/overlap", "queue is not there yet: write skip or allow"))
     if spec.missed == "all" and spec.overlap == "skip":
-        advice = "all would run one of them, as the others find it unfinished: write overlap allow with it, or once"
+        advice = (
+            "all would run one of them, as the others find it unfinished: leave overlap out, or write queue or allow"
+        )
         flaws.append(FieldError("/missed", advice))
     return flaws
 

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import Enum, auto
 from typing import Annotated, Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
@@ -12,6 +12,7 @@ from jobtrail import limits
 from jobtrail.errors import DeclarationError
 from jobtrail.task.arguments import Signature
 from jobtrail.task.context import JobContext
+from jobtrail.task.limit import Limit, Rate, checked
 from jobtrail.task.retry import NotRepeated, Retry
 from jobtrail.task.schedule import Every, ScheduleSpec, flaws_of
 from jobtrail.task.submission import MaxAttempts, Priority, Queue, Timeout, Ttl
@@ -20,6 +21,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 RunsIn = Literal["loop", "thread", "process"]
+OnFull = Literal["wait", "reject", "replace"]
 
 
 class Unset(Enum):
@@ -54,6 +56,8 @@ class Task(NotRepeated, Generic[P, R]):
         every: float | None = None,
         zone: str | None = None,
         schedule_name: str | None = None,
+        limits: Sequence[Limit | Rate] = (),
+        on_full: OnFull = "wait",
     ) -> None:
         """Raises DeclarationError, whose message names the fix."""
         self.signature: Final = Signature(function)
@@ -72,6 +76,8 @@ class Task(NotRepeated, Generic[P, R]):
             every=every,
             zone=zone,
             schedule_name=schedule_name,
+            limits=limits,
+            on_full=on_full,
         )
         self.function: Final = function
         self.name: Final = options.name
@@ -86,6 +92,8 @@ class Task(NotRepeated, Generic[P, R]):
         self.ttl: Final = options.ttl
         self.schedule: Final = _schedule(self, options)
         self.schedule_name: Final = options.schedule_name or self.name
+        self.limits: Final = checked(options.limits, self.signature.parameters, self.place)
+        self.on_full: Final = options.on_full
         functools.update_wrapper(self, function, updated=())
         # Starlette looks here to see whether a callable object is async: a host may still hand it to BackgroundTasks.
         vars(self)["__call__"] = function
@@ -124,6 +132,8 @@ class _Options(BaseModel):
     every: Every | None
     zone: Annotated[str, Field(strict=True)] | None
     schedule_name: Annotated[str, Field(strict=True, pattern=limits.TASK_PATTERN)] | None
+    limits: Sequence[InstanceOf[Limit] | InstanceOf[Rate]]
+    on_full: OnFull
 
 
 def _options(function: Callable[..., object], **said: object) -> _Options:
@@ -154,6 +164,8 @@ _HOW_TO_WRITE: Final[Mapping[str, str]] = {
     "every": f"seconds from {limits.MIN_EVERY} to {limits.MAX_TTL}",
     "zone": "a name such as 'Europe/Paris'",
     "schedule_name": f"letters, digits and _ . : - after a letter or _, at most {limits.MAX_TASK} of them",
+    "limits": "a list of Limit(…) and Rate(…)",
+    "on_full": "'wait', 'reject' or 'replace'",
 }
 
 
@@ -161,6 +173,8 @@ def _conflict(options: _Options, *, is_async: bool) -> tuple[str, str]:
     """An option that does not go with the others or with the function, and its fix; two empty texts: there is none."""
     if advice := _RUNS_IN.get((options.runs_in, is_async)):
         return "runs_in", advice
+    if options.on_full != "wait" and not options.limits:
+        return "on_full", "there is nothing that could be full: write limits=[Limit(…)] too"
     if options.retry is None:
         return "", ""
     if options.retry.max_attempts is not None:
@@ -249,6 +263,8 @@ def task(
     every: float | None = None,
     zone: str | None = None,
     schedule_name: str | None = None,
+    limits: Sequence[Limit | Rate] = (),
+    on_full: OnFull = "wait",
 ) -> Declare: ...
 def task(function: Callable[..., object] | None = None, /, **said: Any) -> object:
     """Make a task of a function: `@task`, or `@task(max_attempts=5, timeout=30)`.
@@ -256,7 +272,10 @@ def task(function: Callable[..., object] | None = None, /, **said: Any) -> objec
     `async def` runs on the loop, `def` in a thread, with `runs_in="process"` in a process of its own. `max_attempts` is
     how often a job may be started; with more than one, errors are retried as `retry` says, and with `retry=None` only
     attempts that were lost with their node. `cron="0 7 * * mon-fri", zone="Europe/Paris"` or `every=300` (seconds) make
-    a schedule, which is named as the task unless `schedule_name` says otherwise.
+    a schedule, which is named as the task unless `schedule_name` says otherwise. `limits`: how many jobs of a key run
+    at once, and what begins of a key within a time, over all nodes. `on_full`: what is over it waits; "reject": its
+    submit raises LimitFullError, 429 over HTTP; "replace": the newest cancels those of the same keys that have not
+    begun.
     Raises DeclarationError when the function cannot be a task.
     """
     if function is None:

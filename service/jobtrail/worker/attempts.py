@@ -42,7 +42,7 @@ _LOOK: Final = 0.1
 
 class Attempts:
     """`free` is called when a slot is free again: when the task has ended, also one that was left behind; `caught_up`
-    when it is no longer behind.
+    when it is no longer behind; `limited_ended` when the end of a job that has limits is recorded.
     """
 
     def __init__(
@@ -52,12 +52,14 @@ class Attempts:
         *,
         free: Callable[[RunsIn], None],
         caught_up: Callable[[], None],
+        limited_ended: Callable[[UUID], None],
         hook: Hook | None = None,
     ) -> None:
         self._catalog = catalog
         self._deps = deps
         self._free = free
         self._caught_up = caught_up
+        self._limited_ended = limited_ended
         self._hook = hook
         self._by_id: dict[UUID, Attempt] = {}
         self._all: set[Attempt] = set()
@@ -187,6 +189,8 @@ class Attempts:
             self._caught_up()
         if self._by_id.get(attempt.ref.id) is attempt:
             del self._by_id[attempt.ref.id]
+        if attempt.task.limits:
+            self._limited_ended(attempt.ref.id)
         self._look()
 
     # The end.

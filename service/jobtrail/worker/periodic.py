@@ -17,6 +17,7 @@ from jobtrail.jobs.services import Services
 from jobtrail.ops import nodes
 from jobtrail.ops.declarations import declare, declared
 from jobtrail.ops.due import fire_due
+from jobtrail.ops.limits import purge_limits
 from jobtrail.task.catalog import HOW_TO_PART, Known, Namesakes, namesakes
 
 log = logging.getLogger(__name__)
@@ -146,6 +147,7 @@ class Maintenance:
         # loops of their own: a part that fails, or that has work for hours, keeps no other from going
         history = Loop("purge of the history", self._purge_history, every=every)
         nodes = Loop("purge of silent nodes", self._purge_nodes, every=every)
+        limits = Loop("purge of unused limits", self._purge_limits, every=every)
         self._due_every: Final = config.due_every or timedelta(0)
         self.due_loop: Final = Loop("schedules", self._fire, every=self._due_every.total_seconds())
         schedules = []
@@ -154,7 +156,7 @@ class Maintenance:
                 Loop("declared schedules", self._declare, every=lease.total_seconds() / 4),
                 self.due_loop,
             ]
-        self._loops: Final = (self.rescue_loop, self.purge_loop, history, nodes, *schedules)
+        self._loops: Final = (self.rescue_loop, self.purge_loop, history, nodes, limits, *schedules)
 
     def start(self) -> None:
         for loop in self._loops:
@@ -176,6 +178,9 @@ class Maintenance:
 
     async def _purge_nodes(self) -> None:
         await purge_nodes(self._database)
+
+    async def _purge_limits(self) -> None:
+        await purge_limits(self._database)
 
     async def _declare(self) -> None:
         await declare(self._database, self._declared)

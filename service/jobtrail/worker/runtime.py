@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -17,11 +18,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from jobtrail.db.engine import Database
 from jobtrail.errors import ContextError
 from jobtrail.jobs import session as job_session
+from jobtrail.jobs.charge import charge
 from jobtrail.jobs.checkpoint import CheckpointRecorder
 from jobtrail.jobs.finish import OutcomeRecorder
 from jobtrail.jobs.renew import AttemptRef
 from jobtrail.jobs.session import JobSession, open_job_session
 from jobtrail.task.context import Done, JobContext, Progress
+from jobtrail.task.limit import Rate
 from jobtrail.task.task import Task
 from jobtrail.worker.processes.pool import Processes
 from jobtrail.worker.reports import Report, Reports
@@ -79,6 +82,7 @@ class Runtime(ABC):
         self._opening: asyncio.Lock | None = None
         self._session: JobSession | None = None
         self._cursor = ""
+        self._charged: Decimal | None = None
 
     @abstractmethod
     def interrupt(self) -> None:
@@ -112,6 +116,21 @@ class Runtime(ABC):
     def session(self) -> Awaitable[AsyncSession]:
         self._refuse_outside_of_the_loop("session")
         return self._open_session()
+
+    def charge(self, cost: float) -> Awaitable[None]:
+        self._refuse_outside_of_the_loop("charge")
+        if not any(isinstance(each, Rate) and each.is_estimate for each in self.task.limits):
+            raise ContextError(
+                f"context.charge(): {self.task.name!r} has no Rate whose cost is an argument, such as "
+                'Rate("api", 100, cost="{tokens}")'
+            )
+        return self._charge(Decimal(str(cost)))
+
+    async def _charge(self, cost: Decimal) -> None:
+        deps, before = self._deps, self._charged
+        if self.finishing or not await charge(deps.database, self.ref, cost, before=before, node=deps.node_id):
+            raise ContextError(OVER)
+        self._charged = cost
 
     async def _open_session(self) -> AsyncSession:
         if self._opening is None:

@@ -152,6 +152,8 @@ CASES = [
         ("asked", "it runs for long"), ("held", HELD), ("frozen", FROZEN), ("silent", LEASE_RAN_OUT),
     ], "job_id why"),
 
+    Case("limits_full", {}, []),
+
     Case("lost_jobs", {"task": "resize"}, LOST_ROWS, LOST),
     Case("lost_jobs", {}, [*LOST_CRAWLS, *LOST_ROWS], LOST),
     Case("lost_jobs", {"since": "1 hour"}, LOST_CRAWLS[:1], LOST),

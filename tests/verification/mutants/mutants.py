@@ -237,4 +237,15 @@ MUTANTS: Final = (
         "tests/embed/test_refused.py",
         tell_refusals_as_mistakes,
     ),
+    Mutant(
+        "limits counted without holding their keys",
+        "tests/ops/test_limits.py",
+        statements=[(r"(WHERE key = ANY\(wanted\) ORDER BY key) FOR NO KEY UPDATE(?: SKIP LOCKED)?", r"\1")],
+    ),
+    Mutant(
+        "a started job that counts for the first of its keys only",
+        "tests/ops/test_limits.py",
+        statements=[(r"each\.key, (coalesce\(\(running ->> )each\.key(\)::bigint, 0\) \+ 1)",
+                     r"candidate.keys[1], \1candidate.keys[1]\2")],
+    ),
 )  # fmt: skip

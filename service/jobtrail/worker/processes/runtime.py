@@ -91,6 +91,9 @@ class ChildRuntime:
     def session(self) -> Awaitable[Any]:
         self._refuse("session")
 
+    def charge(self, *_: object) -> Awaitable[None]:
+        self._refuse("charge")
+
     def _refuse(self, name: str) -> NoReturn:
         raise ContextError(
             f"context.{name}() is for an async def, on the loop of the node: {self.order.claimed.task!r} runs in a "
