@@ -72,7 +72,7 @@ CREATE FUNCTION jobtrail.claim_limited(
     by_node uuid, lease interval, tasks text[], queues text[], free int, declared jsonb, start text[], hints uuid[]
 ) RETURNS TABLE (
     id uuid, attempt int, task text, args text, trace_id text, max_attempts int, timeout interval, created_by text,
-    priority smallint, due_at timestamptz)
+    given_back int, cursor_text text, priority smallint, due_at timestamptz)
 LANGUAGE plpgsql SET lock_timeout = '500ms' SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
@@ -245,7 +245,7 @@ BEGIN
                max_attempts = greatest(j.max_attempts, j.attempt + 1)
          WHERE j.id = ANY(chosen) AND j.status || '' = 'pending'
         RETURNING j.id, j.attempt, j.task, CAST(j.args AS text), j.trace_id, j.max_attempts, j.timeout, j.created_by,
-                  j.priority, j.due_at;
+                  j.given_back, CAST(j.cursor AS text), j.priority, j.due_at;
         INSERT INTO jobtrail.rate_spent AS s (key, slice, cost, until)
         SELECT k, jobtrail.slice_of(clock_timestamp(), (pers ->> k)::numeric), c::numeric,
                clock_timestamp() + (pers ->> k)::numeric * 1.01 * interval '1 second'
@@ -253,7 +253,8 @@ BEGIN
             ON CONFLICT (key, slice) DO UPDATE SET cost = s.cost + excluded.cost;
     END IF;
     RETURN QUERY SELECT NULL::uuid, NULL::int, NULL::text, to_jsonb(coalesce(taken_from, after, '{}'))::text,
-                        NULL::text, NULL::int, wake, NULL::text, NULL::smallint, NULL::timestamptz;
+                        NULL::text, NULL::int, wake, NULL::text, NULL::int, NULL::text, NULL::smallint,
+                        NULL::timestamptz;
 END $$
 """
 

@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from jobtrail import Limit, task
 from jobtrail.db.engine import open_database
 from jobtrail.jobs.claim import claim_limited
 from jobtrail.jobs.fire import Step, fire
@@ -20,6 +19,7 @@ from jobtrail.ops.due import DUE, fire_due
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
 from jobtrail.task.schedule import ScheduleSpec
+from support.limited import limited
 from support.rows import moved
 from support.schedules import TASKS, down_for, jobs_of, planned, put, skips_of, tick
 from support.world import Place
@@ -137,16 +137,14 @@ async def test_of_those_that_queue_one_runs_at_a_time(place: Place, services: Se
 
 
 async def test_a_scheduled_job_has_the_limits_of_its_task(place: Place) -> None:
-    @task(limits=[Limit("tenant:{n}", 2)])
-    async def limited(n: int) -> None: ...
-
     services = Services(place.database, Catalog([limited]))
-    await schedules.put(services, "often", ScheduleSpec(task="limited", args={"n": 7}, every=3600), by="ann")
+    await schedules.put(services, "often", ScheduleSpec(task="limited", args={"tenant": 7}, every=3600), by="ann")
     await fire_due(services, ["limited"])
     await down_for(place, 0)
     await fire_due(services, ["limited"])
     (job,) = await jobs_of(place)
-    assert (job["limit_keys"], json.loads(job["limit_terms"])[0]["number"]) == (["tenant:7"], 2)
+    terms = [each["number"] for each in json.loads(job["limit_terms"])]
+    assert dict(zip(job["limit_keys"], terms, strict=True)) == {"tenant:7": 3, "every tenant": 7}
 
 
 async def _claim_limited(services: Services) -> list[UUID]:
