@@ -73,6 +73,7 @@ async def test_every_block_is_true(folder: Path, empty_url: str) -> None:
             assert reader.compared == sum(block.language in {"json", "text"} for block in BLOCKS)
             assert reader.serving
             await shell.run(f"psql -X '{empty_url}' -c 'CREATE TABLE bookings (amount int)'")
+            await shell.run(f"psql -X '{empty_url}' -c 'CREATE TABLE prices (id int PRIMARY KEY, price numeric)'")
             key = (await shell.run("echo $KEY")).strip()
             await check_the_tasks(f"http://127.0.0.1:{reader.port}/v1/jobs", key)
             assert "(2 rows)" in await shell.run(f"psql -X '{empty_url}' -c 'SELECT amount FROM bookings'")
@@ -141,6 +142,7 @@ async def check_the_tasks(jobs: str, key: str) -> None:
         "build_report": {"customer": "01a20174-a48c-7621-83c5-f0941a121fca", "day": "2026-01-31"},
         "order": {"count": 2},
         "book": {"amounts": [3, 4]},
+        "import_prices": {"rows": 10_000},
     }
     bearer = {"Authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(trust_env=False, headers=bearer) as client:
@@ -150,13 +152,14 @@ async def check_the_tasks(jobs: str, key: str) -> None:
             found = [(await client.get(f"{jobs}/{each}")).json() for each in ids]
             return found if all(job["finished_at"] for job in found) else None
 
-        welcome, rates, report, order, book = await until(ended)
+        welcome, rates, report, order, book, imported = await until(ended)
         log = (await client.get(f"{jobs}/{book['id']}/log")).json()["items"]
     assert welcome["result"] == "greeted Ada in en"
     assert rates["result"] == {"EUR": 1.0, "CHF": 1.0}
     assert report["result"] == f"01a20174-a48c-7621-83c5-f0941a121fca 2026-01-31 {ids[2]}"
     assert (order["result"], order["attempt"]) == ("ordered 2 of 3", 2)
     assert (book["result"], book["progress"]) == (7, {"done": 1, "total": 2, "note": "checking 4"})
+    assert (imported["result"], imported["progress"]["done"]) == (10_000, 10_000)
     assert [line["message"] for line in log] == ["amount 0 is 3", "amount 1 is 4"]
     assert [job["queue"] for job in (welcome, rates, report)] == ["default", "default", "reports"]
 

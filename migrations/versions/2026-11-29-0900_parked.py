@@ -12,7 +12,7 @@ column that somebody sets in psql without counting is no move, as before.
 from alembic import op
 
 revision = "202611290900"
-down_revision = "202611290800"
+down_revision = "202611290830"
 branch_labels = None
 depends_on = None
 

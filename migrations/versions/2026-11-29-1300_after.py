@@ -8,7 +8,7 @@ at by nodes of this release, which delete the edges.
 from alembic import op
 
 revision = "202611291300"
-down_revision = "202611290900"
+down_revision = "202611291200"
 branch_labels = None
 depends_on = None
 

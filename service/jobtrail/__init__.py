@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from jobtrail.callers import Caller
 from jobtrail.records import AttemptEnd
 from jobtrail.task.context import JobContext
+from jobtrail.task.limit import Limit, Rate
 from jobtrail.task.retry import Again, Fail, Retry
 from jobtrail.task.task import Task, task
 
@@ -24,6 +25,8 @@ __all__ = [
     "JobHandle",
     "Jobs",
     "Jobtrail",
+    "Limit",
+    "Rate",
     "Retry",
     "Settings",
     "Task",

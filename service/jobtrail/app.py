@@ -17,7 +17,7 @@ from fastapi_offline import FastAPIOffline
 
 from jobtrail.api.access import ApiKeyAuth
 from jobtrail.api.context import ServiceContext
-from jobtrail.api.middleware import SilentConnections
+from jobtrail.api.middleware import SilentConnections, WholeResponses
 from jobtrail.api.routes import install
 from jobtrail.db.engine import open_single
 from jobtrail.db.url import DatabaseUrl
@@ -95,6 +95,7 @@ def serve(settings: Settings, *, ready: Callable[[str], None] = lambda _url: Non
         config = uvicorn.Config(
             app,
             lifespan="on",
+            http=WholeResponses,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -90,6 +90,12 @@ class ContextError(JobtrailError):
     """A task used a part of its context that does not exist where it runs; the message says where it does."""
 
 
+class CheckpointError(JobtrailError):
+    """A task gave a checkpoint what cannot be stored; the message says why. The cursor is as it was before."""
+
+    type: ClassVar = "invalid-checkpoint"
+
+
 class JobSessionError(JobtrailError):
     """A task tried to end the transaction of its job session, which ends with the attempt."""
 
@@ -220,6 +226,15 @@ class OverloadedError(UnavailableError):
         super().__init__(f"{waiting} submits are waiting for the database already")
 
 
+class LimitFullError(OverloadedError):
+    """A limit of the task has no room, and the task does not wait (`on_full="reject"`): nothing was stored."""
+
+    def __init__(self, key: str, number: float, retry_after: int) -> None:
+        self.key: Final = key
+        self.number: Final = number
+        UnavailableError.__init__(self, f"the limit {key!r} of {number:g} is full", retry_after)
+
+
 class UnauthorizedError(JobtrailError):
     """The access key is missing, wrong, expired or revoked; the answer does not disclose which."""
 
@@ -239,6 +254,30 @@ class AccessKeyNotFoundError(JobtrailError):
     def __init__(self, key: str) -> None:
         self.key: Final = key
         super().__init__(f"no access key has the id or prefix {key!r:.100}; `jobtrail keys list` shows them")
+
+
+class ScheduleNotFoundError(JobtrailError):
+    """No schedule has this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name: Final = name
+        super().__init__(f"no schedule is named {name!r:.220}; `jobtrail schedules list` shows them")
+
+
+class ScheduleBusyError(JobtrailError):
+    """A job of the schedule has not ended, and the schedule allows one at a time."""
+
+    def __init__(self, name: str) -> None:
+        self.name: Final = name
+        super().__init__(f"a job of the schedule {name} has not ended; wait for it, cancel it, or let them overlap")
+
+
+class LimitNotFoundError(JobtrailError):
+    """No unfinished job has this key, and nothing overrides its number."""
+
+    def __init__(self, key: str) -> None:
+        self.key: Final = key
+        super().__init__(f"no unfinished job has the limit {key!r:.300}, and it has no override")
 
 
 class NotRunningError(JobtrailError):

@@ -18,6 +18,9 @@ DEFAULT_PRIORITY: Final = 5
 MIN_TIMEOUT: Final = 0.001
 MAX_TIMEOUT: Final = 30 * 86_400
 MAX_TTL: Final = 10 * 365 * 86_400
+MAX_CRON: Final = 200
+MIN_EVERY: Final = 1
+MAX_JITTER: Final = 86_400
 FIRST_TIME: Final = datetime(1, 1, 2, tzinfo=UTC)
 LAST_TIME: Final = datetime(9999, 12, 30, tzinfo=UTC)
 """Of a job's times: a day from the ends of what Python has, so that any zone can show them."""
@@ -28,6 +31,15 @@ MAX_AFTER: Final = 1000
 """Jobs that one comes after."""
 MAX_NESTING: Final = 64
 MAX_DIGITS: Final = 400
+MAX_CHECKPOINT: Final = 64 * 1024
+"""Bytes of JSON."""
+MAX_LIMITS: Final = 20
+MAX_LIMIT_KEY: Final = 200
+MAX_LANE: Final = 2000
+"""Of all limit keys of a job together, in bytes, with three more for each."""
+MAX_NUMBER: Final = 10**15
+MIN_PER: Final = 0.1
+MAX_PER: Final = 7 * 86_400
 LOG_LINES: Final = 1000
 LOG_BYTES: Final = 256 * 1024
 """Limits of the log that is kept of a job, of all its attempts together; the bytes are those of the messages."""

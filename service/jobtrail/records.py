@@ -56,7 +56,7 @@ class AppKey:
     request_hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewJob:
     """A checked job, ready to be stored. `run_at` None means now, by the database's clock.
 
@@ -84,6 +84,15 @@ class NewJob:
     idempotency_key: str | None = None
     request_hash: bytes | None = None
     app_key: AppKey | None = None
+    schedule: str | None = None
+    scheduled_for: datetime | None = None
+    exclusive: bool | None = None
+    """Of its schedule no other exclusive job is unfinished; the database refuses it."""
+    limit_keys: Sequence[str] | None = None
+    limit_terms: str | None = None
+    """JSON text: what the task says of each key."""
+    on_full: str = "wait"
+    """Else "reject" or "replace": what happens where a key has no room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +127,13 @@ class Job:
     node_id: Annotated[UUID | None, Field(description="The node that runs it or ended it.")]
     batch_id: Annotated[UUID | None, Field(description="The batch that it was submitted with.")]
     seq: Annotated[int, Field(exclude=True)]
+    schedule: Annotated[str | None, Field(description="The schedule that it is of.")] = None
+    scheduled_for: Annotated[datetime | None, Field(description="Its due time; null: run by hand.")] = None
+
+    @property
+    def is_for_later(self) -> bool:
+        """Of a job that was just stored: it waits for its time or for others, so it needs neither launch nor hint."""
+        return bool(self.after) or (self.run_at is not None and self.run_at > self.created_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +155,9 @@ class AttemptEnd:
 
 @dataclass(slots=True)
 class Claimed:
-    """An attempt that this node holds. `id` and `attempt` are the fence."""
+    """An attempt that this node holds. `id` and `attempt` are the fence. `given_back`: attempts before it that do not
+    count. `cursor`: the last checkpoint of those before it.
+    """
 
     id: UUID
     attempt: int
@@ -149,6 +167,8 @@ class Claimed:
     max_attempts: int
     timeout: timedelta | None
     created_by: str
+    given_back: int = 0
+    cursor: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,12 @@ def _services_on(database: Database, settings: Settings, catalog: Catalog) -> Se
 
 
 def build_node(
-    settings: Settings, services: Services, leases: Callable[[], AsyncEngine], on_attempt_end: Hook | None = None
+    settings: Settings,
+    services: Services,
+    leases: Callable[[], AsyncEngine],
+    on_attempt_end: Hook | None = None,
+    *,
+    with_schedules: bool = True,
 ) -> Node:
     """The node of this process, not started; `leases` as `open_single` or `lend_single` makes it."""
     work = WorkerConfig(
@@ -137,7 +142,8 @@ def build_node(
         max_result=settings.max_result,
         on_attempt_end=on_attempt_end,
     )
-    maintenance = MaintenanceConfig(settings.purge_every, settings.history_ttl)
+    due_every = 5 * settings.poll_every if with_schedules else None
+    maintenance = MaintenanceConfig(settings.purge_every, settings.history_ttl, due_every)
     lease = LeaseConfig(settings.lease, settings.stall)
     return Node(services, leases, work, maintenance, lease, version=version("jobtrail"))
 

@@ -43,7 +43,7 @@ async def caller(kept_place: Place) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def untouched(kept_place: Place) -> AsyncIterator[None]:
     """Nothing is stored or moved meanwhile."""
-    tables = ("jobs", "transitions", "pauses", "keys")
+    tables = ("jobs", "transitions", "pauses", "keys", "schedules")
     count = "SELECT " + ", ".join(f"(SELECT count(*) FROM jobtrail.{each}) AS {each}" for each in tables)
     before = await kept_place.rows(count)
     yield

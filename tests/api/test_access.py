@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -16,6 +16,7 @@ from jobtrail.ops.batches import submit_batch
 from jobtrail.ops.key_verifier import KeyVerifier
 from jobtrail.ops.keys import create_key, make, revoke_key
 from jobtrail.task.submission import Submission
+from support.schedules import put
 from support.service import Service
 from support.world import Place, services_at, submitted
 
@@ -42,6 +43,17 @@ TABLE: dict[str, tuple[int, int, int]] = {
     "GET /v1/pauses": (200, 403, 200),
     "PUT /v1/pauses/{kind}/{name}": (403, 403, 200),
     "DELETE /v1/pauses/{kind}/{name}": (403, 403, 204),
+    "GET /v1/schedules": (200, 403, 200),
+    "PUT /v1/schedules/{schedule}": (403, 403, 200),
+    "GET /v1/schedules/{schedule}": (200, 403, 200),
+    "POST /v1/schedules/{schedule}/pause": (403, 403, 200),
+    "POST /v1/schedules/{schedule}/resume": (403, 403, 200),
+    "POST /v1/schedules/{schedule}/run": (403, 403, 202),
+    "DELETE /v1/schedules/{schedule}": (403, 403, 204),
+    "GET /v1/limits": (200, 403, 200),
+    "GET /v1/limits/{key}": (404, 403, 404),
+    "PUT /v1/limits/{key}": (403, 403, 200),
+    "DELETE /v1/limits/{key}": (403, 403, 204),
     "GET /v1/audit": (200, 403, 200),
     "GET /v1/audit/{question}": (200, 403, 200),
     "GET /v1/keys": (403, 403, 200),
@@ -59,10 +71,13 @@ BODIES: dict[str, Any] = {
     "POST /v1/jobs/bulk": {"action": "cancel", "filter": {"task": ["none"]}},
     "PATCH /v1/jobs/{job_id}": {"ttl": 60},
     "POST /v1/batches": {"jobs": [{"task": "noop"}], "on_done": {"task": "noop"}},
+    "PUT /v1/schedules/{schedule}": {"task": "noop", "every": 60},
+    "PUT /v1/limits/{key}": {"number": 3},
     "POST /v1/keys": {"name": "more", "scopes": ["read"]},
 }
 PARTS = {
     "name": "noop", "kind": "task", "question": "slowest_jobs", "slug": "forbidden", "key_id": UUID(int=0),
+    "key": "noop",
 }  # fmt: skip
 WITHOUT = ("none", "revoked", "expired", "forged", "half", "twice", "basic")
 
@@ -103,7 +118,12 @@ def calls_of(service: Service, *, method_is: Callable[[str], bool]) -> set[str]:
         for method in route.methods or ()
         if method_is(method)
     }
-    return {call.replace("/audit/{name}", "/audit/{question}") for call in found}
+    return {
+        call.replace("/audit/{name}", "/audit/{question}")
+        .replace("/schedules/{name}", "/schedules/{schedule}")
+        .replace("{key:path}", "{key}")
+        for call in found
+    }
 
 
 def test_every_call_is_in_the_table(service: Service) -> None:
@@ -117,9 +137,10 @@ async def ask(service: Service, call: str, sent: list[tuple[str, str]], **given:
     job_id = (await submitted(service.services, "noop", by="key:submit")).id if "{job_id}" in path else None
     wanted = [Submission(task="noop")]
     batch = (await submit_batch(service.services, wanted, by="key:submit"))[0] if "{batch_id}" in path else None
-    parts = {**PARTS, "job_id": job_id, "batch_id": batch and batch.id}
+    schedule = (await put(service.services, f"s{uuid4().hex}")).name if "{schedule}" in path else None
     body = {"json": BODIES[call]} if call in BODIES else {}
-    return await service.client.request(method, path.format(**parts), headers=sent, **{**body, **given})
+    path = path.format(**PARTS, job_id=job_id, batch_id=batch and batch.id, schedule=schedule)
+    return await service.client.request(method, path, headers=sent, **{**body, **given})
 
 
 @pytest.mark.parametrize("call", [*TABLE, *(f"HEAD{call[3:]}" for call in TABLE if call.startswith("GET "))])

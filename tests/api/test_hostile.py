@@ -32,7 +32,7 @@ RAW = [
 ]  # fmt: skip
 FIELDS = [
     "task", "args", "queue", "priority", "tags", "run_at", "ttl", "timeout", "max_attempts", "reason", "jobs", "action",
-    "filter", "dry_run", "\0", "a/b~",
+    "filter", "dry_run", "cron", "every", "zone", "starts_at", "ends_at", "jitter", "\0", "a/b~",
 ]  # fmt: skip
 FILTERS = [
     "status", "task", "queue", "tag", "trace_id", "created_after", "created_before", "limit", "cursor", "include",
@@ -48,6 +48,10 @@ PATHS = [
     ("POST", "/v1/jobs/{}/cancel"), ("POST", "/v1/jobs/{}/retry"), ("GET", "/v1/tasks"), ("GET", "/v1/tasks/{}"),
     ("GET", "/v1/nodes"), ("GET", "/v1/pauses"), ("PUT", "/v1/pauses/queue/{}"), ("PUT", "/v1/pauses/{}/noop"),
     ("DELETE", "/v1/pauses/task/{}"), ("GET", "/v1/audit"), ("GET", "/v1/audit/{}"), ("GET", "/v1/problems"),
+    ("GET", "/v1/schedules"), ("GET", "/v1/schedules/{}"), ("PUT", "/v1/schedules/{}"), ("PUT", "/v1/schedules/often"),
+    ("DELETE", "/v1/schedules/{}"), ("POST", "/v1/schedules/{}/pause"), ("POST", "/v1/schedules/{}/resume"),
+    ("POST", "/v1/schedules/{}/run"),
+    ("GET", "/v1/limits/{}"), ("PUT", "/v1/limits/{}"), ("DELETE", "/v1/limits/{}"), ("GET", "/v1/limits"),
     ("GET", "/v1/problems/{}"), ("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"),
     ("GET", "/{}"), ("GET", "/v1/{}"),
 ]  # fmt: skip

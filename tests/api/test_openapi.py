@@ -11,11 +11,12 @@ import pytest
 from fastapi import FastAPI
 
 from jobtrail.api.bodies import Batch, BulkBody
-from jobtrail.api.ops import KeyBody, PauseBody
+from jobtrail.api.ops import KeyBody, LimitBody, PauseBody
 from jobtrail.api.routes import install, routes
 from jobtrail.db.engine import open_database
 from jobtrail.jobs.services import Services
 from jobtrail.task.catalog import Catalog
+from jobtrail.task.schedule import ScheduleSpec
 from jobtrail.task.submission import Amendment, Submission
 from support.service import OPEN, Service
 
@@ -92,7 +93,7 @@ def test_a_host_is_told_of_no_keys() -> None:
 def test_examples_are_what_the_service_takes(told: dict[str, Any]) -> None:
     models = {
         "submit_job": Submission, "submit_jobs": Batch, "move_jobs": BulkBody, "amend_job": Amendment,
-        "put_pause": PauseBody, "create_key": KeyBody,
+        "put_pause": PauseBody, "put_limit": LimitBody, "create_key": KeyBody, "put_schedule": ScheduleSpec,
     }  # fmt: skip
     for name, model in models.items():
         examples = operations(told)[name][1]["requestBody"]["content"]["application/json"]["examples"]

@@ -24,6 +24,7 @@ NEVER_OVER_HTTP = {
     errors.ProcessDiedError,  # the end of an attempt
     errors.LeftBehindError,  # the end of an attempt
     errors.ContextError,  # in a task
+    errors.CheckpointError,  # in a task
     errors.JobSessionError,  # in a task
     errors.JobFailedError,  # to who waits for a job in Python
     errors.JobCancelledError,  # the same

@@ -1,7 +1,6 @@
 """Refusals before anything is stored or changed, as tables; and some of each kind among a host's routes."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import httpx
@@ -54,6 +53,25 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
     f"POST jobs/{NO_ID}/cancel": ({}, {"reason": REASONS, "raeson": ["x"]}),
     f"POST jobs/{NO_ID}/retry": ({}, {"reason": ["x"]}),
     "PUT pauses/queue/default": ({}, {"reason": REASONS, "why": ["x"]}),
+    "PUT schedules/often": ({"task": "noop", "every": 60}, {
+        "task": [None, "", 5],
+        "args": [None, [], "n=5"],
+        "cron": [5, True, "x" * 201],
+        "every": [0, 0.9, True, "60", -1, 1e12],
+        "zone": [None, 5, "x" * 101],
+        "missed": [None, "never", 1],
+        "overlap": [None, "both"],
+        "jitter": [None, -1, "5", 86_401],
+        "starts_at": TIMES,
+        "ends_at": TIMES,
+        "queue": ["", "a b"],
+        "priority": [-1, 10, 5.5, "5", True],
+        "tags": [None, "a", ["x"] * 21],
+        "pause_after": [0, 1001, "5", True, 2.5],
+        "run_at": ["2030-01-31T12:00:00Z"],
+    }),
+    "POST schedules/often/pause": ({}, {"reason": REASONS, "why": ["x"]}),
+    "PUT limits/a": ({"number": 3}, {"number": [None, "5", True, -1, 1e16], "per": [1]}),
     "POST keys": ({"name": "shop", "scopes": ["read"]}, {
         "name": [None, "", 5, "a b", "a\n", "x" * 101, "\0"],
         "scopes": [None, [], "read", {"read": True}, ["read"] * 4],
@@ -179,6 +197,8 @@ PATHS: list[tuple[str, str, int, str, str]] = [
     *(("GET", f"batches/{each}", 422, "invalid-input", "") for each in ("abc", "%00")),
     ("GET", "tasks/nope", 404, "task-not-found", "no task is named 'nope'; did you mean noop?"),
     ("GET", "audit/nope", 404, "question-not-found", ""),
+    ("GET", "limits/nope", 404, "limit-not-found", "no unfinished job has the limit 'nope', and it has no override"),
+    ("GET", "limits/%00", 404, "limit-not-found", ""),
     ("GET", "problems/nope", 404, "problem-not-found", ""),
     ("DELETE", f"keys/{NO_ID}", 404, "key-not-found", ""),
     ("DELETE", "keys/abcdefgh2345", 422, "invalid-input", ""),
@@ -280,43 +300,6 @@ async def test_a_body_that_is_not_announced_as_json(caller: httpx.AsyncClient, p
             "not-json-content",
         )
     assert (await caller.patch(f"jobs/{NO_ID}")).status_code == 415
-
-
-@pytest.mark.parametrize("announced", [True, False])
-async def test_a_body_is_read_no_further_than_the_limit(caller: httpx.AsyncClient, announced: bool) -> None:
-    sent = 0
-
-    async def endless() -> AsyncIterator[bytes]:
-        nonlocal sent
-        while True:
-            sent += 10_000
-            assert not announced
-            assert sent <= MAX_BODY + 20_000
-            yield b" " * 10_000
-
-    headers = {**JSON, **({"Content-Length": str(MAX_BODY + 1)} if announced else {})}
-    answer = await caller.post("jobs", content=endless(), headers=headers)
-    assert (answer.status_code, str(MAX_BODY) in answer.json()["detail"]) == (413, True)
-
-
-async def test_a_caller_that_goes_away(caller: httpx.AsyncClient) -> None:
-    """Nobody reads the answer; nothing may be stored or thrown."""
-    scope = {
-        "type": "http", "method": "POST", "path": "/v1/jobs", "raw_path": b"/v1/jobs", "query_string": b"",
-        "root_path": "", "scheme": "http", "http_version": "1.1", "server": ("jobs.test", 80), "client": ("x", 1),
-        "headers": [(b"content-type", b"application/json")],
-    }  # fmt: skip
-    messages = [{"type": "http.request", "body": b'{"task":', "more_body": True}, {"type": "http.disconnect"}]
-    sent: list[dict[str, object]] = []
-
-    async def receive() -> dict[str, object]:
-        return messages.pop(0)
-
-    async def send(message: dict[str, object]) -> None:
-        sent.append(message)
-
-    await caller._transport.app(scope, receive, send)  # type: ignore[attr-defined]
-    assert sent[0]["status"] == 400
 
 
 async def test_a_host_refuses_alike(kept_place: Place) -> None:

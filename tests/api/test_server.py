@@ -11,7 +11,7 @@ import httpx
 import pytest
 import uvicorn
 
-from jobtrail.api.middleware import SilentConnections
+from jobtrail.api.middleware import SilentConnections, WholeResponses
 from jobtrail.api.routes import install
 from jobtrail.app import _Server
 from support.service import Service
@@ -65,7 +65,9 @@ async def serving(kept_place: Place) -> AsyncIterator[Serving]:
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     ready = asyncio.Event()
-    config = uvicorn.Config(service.app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        service.app, http=WholeResponses, log_config=None, lifespan="off", timeout_graceful_shutdown=1
+    )
     server = _Server(config, lambda _url: ready.set(), asyncio.Event(), SilentConnections(PATIENCE))
     running = asyncio.create_task(server._serve([listening]))  # without its signal handlers
     await ready.wait()
@@ -89,6 +91,20 @@ async def test_connections_that_are_too_many(serving: Serving) -> None:
                 assert await line.status_of(JOBS) == 503
                 assert await line.is_closed()
         assert await taken[0].status_of(JOBS) == 200
+
+
+async def test_a_response_comes_in_one_piece(serving: Serving) -> None:
+    async with serving.line() as line, asyncio.timeout(60):
+        for _ in range(20):
+            line.writer.write(JOBS)
+            assert (await line.reader.read(65536)).endswith(b"}")
+
+
+async def test_head_without_a_body_is_sent(serving: Serving) -> None:
+    async with serving.line() as line, asyncio.timeout(60):
+        for _ in range(2):
+            line.writer.write(LIVE.replace(b"GET", b"HEAD"))
+            assert (await line.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
 
 async def test_headers_that_do_not_end(serving: Serving) -> None:

@@ -37,8 +37,6 @@ INSERT INTO jobtrail.jobs (id, task, queue, args, trace_id)
 SELECT id, 'noop', 'default', '{{"a": 1}}', replace(id::text, '-', '')
   FROM (SELECT uuidv7() AS id FROM generate_series(1, {count})) AS new
 """
-
-
 FINISHED = """
 INSERT INTO jobtrail.jobs (id, task, queue, args, status, result, error, trace_id, tags, attempt, node_id, seq,
     moved_by, move_reason, created_at, run_at, started_at, finished_at, ttl, ttl_failed, expires_at)
@@ -81,7 +79,7 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "tiny": Size(1, 0.3, 4, 100, 2_000, 1_000, 0.3, 3, (200,), (2,)),
+    "tiny": Size(1, 0.3, 4, 100, 2_000, 1_000, 0.3, 10, (200,), (2,)),
     "default": Size(5, 4, 32, 20_000, 500_000, 200_000, 20, 100),
     "full": Size(7, 8, 32, 20_000, 10_000_000, 1_000_000, 60, 300),
 }
@@ -174,11 +172,14 @@ class Lab:
     server: EmbeddedPostgres
     folder: Path
     size: Size
+    made: set[str] = field(default_factory=set)
 
     @contextmanager
-    def database(self, name: str, *, migrated: bool = True) -> Iterator[Database]:
+    def database(self, name: str, *, migrated: bool = True, finished: int = 0) -> Iterator[Database]:
+        """With so many finished jobs, which are made once and copied as files."""
+        template = f"{self._filled(finished)} STRATEGY FILE_COPY" if finished else self._migrated
         with psycopg.connect(self.server.url, autocommit=True) as admin:
-            admin.execute(f"CREATE DATABASE {name} TEMPLATE {self._migrated if migrated else 'template0'}")
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE {template if migrated else 'template0'}")
             with psycopg.connect(self._url(name), autocommit=True) as connection:
                 yield Database(self._url(name), connection)
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -191,6 +192,16 @@ class Lab:
         environ = self.environ(self._url("migrated"))
         subprocess.run(command, cwd=self.folder, env=environ, check=True, stdout=subprocess.DEVNULL)
         return "migrated"
+
+    def _filled(self, count: int) -> str:
+        name = f"finished_{count}"
+        if name not in self.made:
+            with psycopg.connect(self.server.url, autocommit=True) as admin:
+                admin.execute(f"CREATE DATABASE {name} TEMPLATE {self._migrated}")
+            with psycopg.connect(self._url(name), autocommit=True) as connection:
+                Database(self._url(name), connection).fill(count)
+            self.made.add(name)
+        return name
 
     def _url(self, name: str) -> str:
         return self.server.url.replace("/jobtrail?", f"/{name}?")

@@ -66,8 +66,7 @@ def copied(lab: Lab, database: Database) -> dict[str, float]:
 def lists(lab: Lab) -> Iterator[Figure]:
     """Milliseconds in the database for the first page of the list, and for each question of an audit."""
     count = lab.size.finished
-    with lab.database("lists") as database:
-        database.fill(count)
+    with lab.database("lists", finished=count) as database:
         database.sql.execute("CREATE EXTENSION pg_stat_statements")
         one = database.value("SELECT id FROM jobtrail.jobs LIMIT 1")
         parameters = {"history_of_job": f"?id={one}", "by_trace": f"?trace_id={one.hex}"}

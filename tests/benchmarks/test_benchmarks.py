@@ -11,6 +11,7 @@ import pytest
 from benchmarks import page
 from benchmarks.__main__ import MEASURES
 from benchmarks.lab import SERVER, SIZES, Figure, Lab
+from benchmarks.traced import calls
 from jobtrail.testing.server import QUICK, embedded_server
 from support.servers import environment
 
@@ -23,7 +24,24 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield Lab(server, tmp_path_factory.mktemp("lab"), SIZES["tiny"])
 
 
-EVERYDAY = {"http", "drain", "start", "job", "lists", "calls"}
+BUDGET = {
+    "calls of our functions per job, POST to commit, one at a time": 92,
+    "files that these are in, POST to commit, one at a time": 28,
+    "asyncio tasks per job, POST to commit, one at a time": 2,
+    "calls of our functions per job, claim to recorded, of a backlog": 64,
+    "files that these are in, claim to recorded, of a backlog": 16,
+    "asyncio tasks per job, claim to recorded, of a backlog": 1.2,
+}
+"""A little above what a job takes: no time, so the same on each machine."""
+
+
+def test_a_job_passes_few_of_our_functions(lab: Lab) -> None:
+    taken = {figure.what: min(figure.ours) for figure in calls(lab)}
+    assert taken.keys() == BUDGET.keys()
+    assert {what: figure for what, figure in taken.items() if figure > BUDGET[what]} == {}
+
+
+EVERYDAY = {"http", "drain", "start", "job", "lists"}
 NAMES = [pytest.param(name, marks=() if name in EVERYDAY else pytest.mark.verify) for name in MEASURES]
 
 

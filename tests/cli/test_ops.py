@@ -52,6 +52,22 @@ async def test_a_name_from_psql_is_shown_so_that_a_terminal_does_not_obey_it(job
     assert r"queue a\x1b[31m\nb is paused since" in done.out
 
 
+async def test_a_limit_is_overridden_listed_and_reset(jobtrail: Command, place: Place) -> None:
+    assert (await jobtrail("limits")).out == "no unfinished job has a limit\n"
+    done = await jobtrail("limits", "tenant:a b", "--set", "2.5", **ANN)
+    assert (done.code, done.out, done.err) == (0, "limit tenant:a b is 2.5 now\n", "")
+    found = (await jobtrail("limits", "tenant:a b", "--json")).json
+    assert (await jobtrail("limits", "--json")).json == found
+    (record,) = found["items"]
+    assert (record["key"], record["number"], record["override"], record["changed_by"]) == (
+        "tenant:a b", None, 2.5, "cli:ann"
+    )  # fmt: skip
+    assert (await jobtrail("limits", "tenant:a b", "--reset")).out == "limit tenant:a b has its own number again\n"
+    again = await jobtrail("limits", "tenant:a b", "--reset", "--json")
+    assert again.json == {"key": "tenant:a b", "was_overridden": False}
+    assert await place.value("SELECT count(*) FROM jobtrail.limits WHERE override IS NOT NULL") == 0
+
+
 async def test_only_the_key_is_on_standard_output(jobtrail: Command, place: Place) -> None:
     first = await jobtrail("keys", "create", "shop", "--scope", "submit", "--scope", "read", "--expires", "90d", **ANN)
     again = await jobtrail("keys", "create", "shop", "--scope", "read")

@@ -64,6 +64,9 @@ USAGE = {
     "submit noop --run-at 2030-01-31T12:00:00Z --delay 5m": "say only one of --run-at and --delay",
     f"submit noop --tag {'x' * 65}": "--tag: String should have at most 64 characters",
     f"submit noop --idempotency-key {'k' * 256}": "--idempotency-key: 1 to 255 characters",
+    "limits --set 3": "name the key: jobtrail limits KEY --set NUMBER",
+    "limits a --set 3 --reset": "--set and --reset do not go together",
+    "limits a --set=-1": "number: write a number from 0 on; 0 pauses the key",
     "work heavy": "Got unexpected extra argument(s) (heavy)",
     "work --slots 0": "JOBTRAIL_SLOTS, JOBTRAIL_THREADS, JOBTRAIL_PROCESSES: no task has a place to run in: ",
     "work --slots -1": "JOBTRAIL_SLOTS: -1 should be greater than or equal to 0",
@@ -72,6 +75,7 @@ USAGE = {
 }
 FAILURES = {
     f"show {ID} --history": ("job-not-found", f"no job has the id {ID}"),
+    "limits nope": ("limit-not-found", "no unfinished job has the limit 'nope', and it has no override"),
     f"show {ID} --watch": ("job-not-found", f"no job has the id {ID}"),
     f"cancel {ID}": ("job-not-found", f"no job has the id {ID}"),
     f"retry {ID}": ("job-not-found", f"no job has the id {ID}"),

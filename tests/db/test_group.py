@@ -18,8 +18,9 @@ from jobtrail.db.group_commit import GroupCommit
 from jobtrail.errors import OutcomeUnknownError, UnavailableError
 from jobtrail.jobs import services as module
 from jobtrail.jobs.cancel import Cancellation, cancel_group
+from jobtrail.jobs.insert import Inserted, insert_group, inserts
 from jobtrail.jobs.services import Services
-from jobtrail.jobs.submit import Inserted, insert_group, inserts, prepare, submit, submit_batch, submit_keyed
+from jobtrail.jobs.submit import prepare, submit, submit_batch, submit_keyed
 from jobtrail.records import NewJob
 from jobtrail.task.catalog import Catalog
 from jobtrail.task.submission import Submission

@@ -1,5 +1,6 @@
 """docs/security.md taken at its word: three roles with the GRANTs as written, and what each can do with them."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from alembic import command
 
 from jobtrail.db.embedded import EmbeddedPostgres
-from jobtrail.db.engine import open_database, open_single
+from jobtrail.db.engine import connect_once, open_database, open_single
+from jobtrail.db.migrate import config
 from jobtrail.db.rights import to_run
 from jobtrail.db.url import normalize
 from jobtrail.jobs.purge import purge
@@ -31,7 +34,8 @@ from support.service import Service, install
 from support.until import until
 from support.world import Place, create, judge
 
-PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+TOP = Path(__file__).parents[2]
+PAGE = TOP / "docs" / "security.md"
 FIRST, APP, AUDITOR = (block.text for block in blocks(PAGE.read_text()) if block.language == "sql")
 ROLES = ("jobtrail_auditor", "jobtrail_app", "jobtrail_owner")
 
@@ -216,10 +220,7 @@ async def test_only_what_is_missing_is_asked_of_who_migrates(roles: Roles, empty
     """With nothing to do a right to read is enough; else the role, the right and the GRANT are named."""
     done = await roles.run("jobtrail_app", "migrate")
     assert (done.code, done.out.endswith(": nothing to do\n")) == (0, True)
-    psql = roles.place.psql
-    # as the last migration found it
-    await psql.execute("ALTER TABLE jobtrail.nodes DROP COLUMN modules")
-    await psql.execute("UPDATE jobtrail.alembic_version SET version_num = '202611290400'")
+    await _downgrade(roles.place)
     done = await roles.run("jobtrail_app", "migrate")
     assert done.code == 2
     assert (
@@ -236,6 +237,13 @@ async def test_only_what_is_missing_is_asked_of_who_migrates(roles: Roles, empty
     await other.close()
     done = await roles.run("jobtrail_owner", "migrate", JOBTRAIL_DATABASE_URL=_as(empty_url, "jobtrail_owner"))
     assert (done.code, "GRANT USAGE, CREATE ON SCHEMA jobtrail TO jobtrail_owner" in done.err) == (2, True)
+
+
+async def _downgrade(place: Place) -> None:
+    """As the last migration found it."""
+    settings = config()
+    settings.attributes["connection"] = connect_once(_as(place.url.sqlalchemy, "jobtrail_owner"))
+    await asyncio.to_thread(command.downgrade, settings, "-1")
 
 
 async def _doctor(roles: Roles) -> Any:

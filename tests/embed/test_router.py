@@ -24,6 +24,8 @@ SUBMIT = {"POST /jobs", "POST /jobs/batch"}
 OPERATE = {
     "POST /jobs/bulk", "PATCH /jobs/{job_id}", "DELETE /jobs/{job_id}", "POST /jobs/{job_id}/cancel",
     "POST /jobs/{job_id}/retry", "PUT /pauses/{kind}/{name}", "DELETE /pauses/{kind}/{name}",
+    "PUT /schedules/{name}", "DELETE /schedules/{name}", "POST /schedules/{name}/pause",
+    "POST /schedules/{name}/resume", "POST /schedules/{name}/run",
 }  # fmt: skip
 
 

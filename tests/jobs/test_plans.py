@@ -210,11 +210,29 @@ def _loops_over_pauses(plan: list[dict[str, Any]]) -> set[int]:
         (Filter(status=(Status.FAILED,)), "ix_jobs_ended_badly"),
         (Filter(tags=("rare",)), "ix_jobs_tags"),
         (Filter(trace_id=("ab" * 16,)), "ix_jobs_trace"),
+        (Filter(task=("other",)), "ix_jobs_task"),
+        (Filter(queue=("other",)), "ix_jobs_queue"),
+        (Filter(created_by="other"), "ix_jobs_created_by"),
+        (Filter(task=("other", "another"), queue=("q1",)), "ix_jobs_task"),
+        (Filter(task=("other",), status=(Status.FAILED, Status.PENDING)), "ix_jobs_pending"),
+        (Filter(status=(Status.PENDING,)), "ix_jobs_pending"),
     ],
 )
 async def test_lists_have_an_index(filled: Filled, wanted: Filter, index: str) -> None:
     plan = await plan_of(filled.place, list_statement(Page(limit=50, filter=wanted)), {})
     assert index in indexes(plan)
+
+
+@pytest.mark.parametrize("field", ["task", "queue", "created_by"])
+@pytest.mark.parametrize("status", [(), (Status.FAILED,), (Status.PENDING,), (Status.SUCCEEDED, Status.RUNNING)])
+async def test_a_list_of_what_is_not_there_reads_none_but_those_that_run(
+    filled: Filled, field: str, status: tuple[Status, ...]
+) -> None:
+    wanted = Filter(status=status, **{field: "other" if field == "created_by" else ("other",)})
+    plan = await plan_of(filled.place, list_statement(Page(limit=50, filter=wanted)), {})
+    assert plan[0]["Actual Rows"] == 0
+    read = [node for node in plan if node.get("Rows Removed by Filter")]
+    assert indexes(read) <= {"ix_jobs_running"}
 
 
 async def test_a_list_of_the_cancelled_reads_none_that_failed(filled: Filled) -> None:

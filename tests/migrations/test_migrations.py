@@ -114,7 +114,8 @@ async def test_two_schemas_in_one_database_come_and_go_alone(empty_url: str, fir
     connection = await asyncpg.connect(empty_url)
     ours, theirs = ["\n".join(await connection.fetchval(FUNCTIONS, name)) for name in ("jobtrail", OTHER)]
     assert "jobtrail." not in theirs.replace("'jobtrail.actor'", "")
-    assert ours.count("jobtrail.") - 1 == theirs.count(f'"{OTHER}".') + theirs.count(f" {OTHER}.")
+    actor = ours.count("'jobtrail.actor'")
+    assert ours.count("jobtrail.") - actor == theirs.count(f'"{OTHER}".') + theirs.count(f" {OTHER}.")
     assert len(alone) == len(await definitions(empty_url, second))
     done = alembic("downgrade", "base", url=empty_url, JOBTRAIL_SCHEMA=second)
     assert done.returncode == 0, done.stderr

@@ -24,6 +24,9 @@ class Untied:
     async def session(self) -> Any:
         raise AssertionError
 
+    async def charge(self, *_: object) -> None:
+        raise AssertionError
+
 
 def context_of(task: str = "a task", *, attempt: int = 1, ties: Any = None) -> JobContext:
     job_id = new_job_id()

@@ -23,7 +23,8 @@ class Proxy:
     `silence`.
 
     `away`: nobody new is let through. `mute`: nobody is heard any more. `refuses`: the SQLSTATE that everybody
-    new is refused with; `refused`: how many were.
+    new is refused with; `refused`: how many were. `deaf`: LISTEN raises nothing and hears nothing, as
+    behind a pooler in transaction mode.
     """
 
     host: str
@@ -34,6 +35,7 @@ class Proxy:
     mute: bool = False
     refuses: str | None = None
     refused: int = 0
+    deaf: bool = False
     _lost: asyncio.Event = field(default_factory=asyncio.Event)
     _clients: set[asyncio.StreamWriter] = field(default_factory=set)
     _unheard: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -101,6 +103,8 @@ class Proxy:
                 while data := await reader.read(_CHUNK):
                     if self.mute or writer in self._unheard:
                         continue
+                    if self.deaf:
+                        data = data.replace(b'LISTEN "jobtrail.jobs"', b'LISTEN "another.place"')
                     if self.loses and _COMMIT in data:
                         answers.cancel()
                         await asyncio.wait({answers})

@@ -29,6 +29,14 @@ async def stubborn(context: JobContext) -> int:
     return context.attempt
 
 
+@task(max_attempts=2, retry=Retry(base=3600, max=3600))
+async def halfway(context: JobContext) -> list[int | None]:
+    if context.attempt == 1:
+        await context.checkpoint(41)
+        raise ConnectionError("half the way")
+    return [context.cursor, context.attempt]
+
+
 @task
 async def family(context: JobContext, generations: int) -> None:
     if generations:
@@ -50,7 +58,7 @@ async def ship(order: UUID, express: bool = False, parts: tuple[int, ...] = (1, 
 
 
 TASKS: list[Task[..., Any]] = [
-    where, stubborn, family, every_day, ship,
+    where, stubborn, halfway, family, every_day, ship,
     heavy.add, simple.in_thread, simple.noop, simple.fail, simple.hold, simple.block,
 ]  # fmt: skip
 

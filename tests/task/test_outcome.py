@@ -75,6 +75,21 @@ def test_with_an_attempt_left(
     assert last.failure.type == type_
 
 
+def test_after_a_checkpoint_the_end_of_the_node_costs_no_attempt() -> None:
+    for attempt in (1, 2):
+        assert judged(out.Interrupted(of(ValueError("x")), resumes=True), attempt=attempt) == out.Released("drained")
+    late = out.TimedOut(5, of(asyncio.CancelledError()))
+    assert isinstance(judged(late, attempt=2), out.Failed)
+
+
+def test_the_back_off_goes_by_the_attempts_that_were_spent() -> None:
+    growing = Retry(base=1, factor=2, max=100, jitter=0)
+    claimed = Claimed(new_job_id(), 9, "t", {}, "0" * 32, 10, None, "ann", given_back=6)
+    outcome = out.judge(of(OSError("x"), retry=growing), claimed, growing, cancel_requested=False)
+    assert isinstance(outcome, out.Again)
+    assert outcome.delay.total_seconds() == growing.delay(3, 0.5)
+
+
 def test_the_leaves_of_a_group_are_listed() -> None:
     group = ExceptionGroup("two went wrong", [OSError("first"), ExceptionGroup("inside", [KeyError("second")])])
     assert of(group).failure.message == "two went wrong (2 sub-exceptions): OSError: first; KeyError: 'second'"

@@ -39,6 +39,11 @@ INSERT INTO jobtrail.app_keys VALUES ('order-7', gen_random_uuid(), '');
 INSERT INTO jobtrail.edges VALUES (gen_random_uuid(), gen_random_uuid());
 INSERT INTO jobtrail.batches (id, total, created_by) VALUES (gen_random_uuid(), 1, 'ann');
 INSERT INTO jobtrail.pauses (kind, name) VALUES ('queue', 'mail');
+INSERT INTO jobtrail.schedules (name, task, every) VALUES ('often', 'family', '1 hour');
+INSERT INTO jobtrail.schedule_skips VALUES ('often', 'missed', 1, now());
+INSERT INTO jobtrail.declarations VALUES ('often', 'ab', '{}');
+INSERT INTO jobtrail.limits (key) VALUES ('tenant:a');
+INSERT INTO jobtrail.rate_spent VALUES ('tenant:a', now(), 1, now() + interval '1 h');
 INSERT INTO jobtrail.keys (id, name, prefix, hash, scopes)
 VALUES (gen_random_uuid(), 'k', 'abcdefghij23', decode(repeat('00', 32), 'hex'), '{read}');
 """

@@ -16,7 +16,7 @@ from jobtrail.records import Job
 from jobtrail.testing import ScratchDatabase, Workbench, workbench
 from support.heavy import add
 from support.host import settings_at
-from support.rehearsal import RUNNING, TASKS, TOMORROW, app_of, every_day, family, stubborn, where
+from support.rehearsal import RUNNING, TASKS, TOMORROW, app_of, every_day, family, halfway, stubborn, where
 from support.tasks import fail, hold, in_thread, noop
 from support.until import until
 from support.world import Place
@@ -57,6 +57,11 @@ async def test_due_jobs_run_and_those_that_they_submit(trail: Jobtrail, bench: W
     assert threaded.result["thread"].startswith("jobtrail")
     assert (again.status, again.result, again.attempt) == ("succeeded", 3, 3)
     assert (await bench.run_async(), bench.submitted()) == ([], jobs)
+
+
+async def test_another_attempt_goes_on_at_the_checkpoint(trail: Jobtrail, bench: Workbench) -> None:
+    await trail.submit(halfway)
+    assert brief(await bench.run_async()) == [("halfway", "succeeded", [41, 2])]
 
 
 async def test_jobs_that_are_due_later_wait_until_asked_for(trail: Jobtrail, bench: Workbench) -> None:

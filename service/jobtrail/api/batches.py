@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import BackgroundTasks, Body
+from fastapi import Body
 from pydantic import ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from jobtrail import errors
 from jobtrail.api import bodies, headers, links, schemas
 from jobtrail.api.context import ApiContext
-from jobtrail.api.jobs import JobRoutes, launch
+from jobtrail.api.jobs import JobRoutes
 from jobtrail.api.openapi import OF_BODY, OF_DATABASE
 from jobtrail.api.representation import RETRY_AFTER, answer
 from jobtrail.api.route import CANCEL, OPERATE, SEE, SUBMIT, Row
@@ -47,17 +47,14 @@ class BatchRoutes(JobRoutes):
     """/batches and what lies below."""
 
     async def submit_batch(
-        self,
-        request: Request,
-        wanted: Annotated[BatchBody, Body(openapi_examples=_BATCHES)],
-        background: BackgroundTasks,
+        self, request: Request, wanted: Annotated[BatchBody, Body(openapi_examples=_BATCHES)]
     ) -> Response:
         """Stores all of the jobs or none. `on_done` is submitted once, right after all of them have ended; jobs that
         are retried by hand later do not bring it again.
         """
         self._refuse_while_closing()
         headers.refuse_idempotency_key(request)
-        with self._redacted_refusals():
+        try:
             batch, jobs = await batches.submit_batch(
                 self.context.services,
                 wanted.jobs,
@@ -66,7 +63,9 @@ class BatchRoutes(JobRoutes):
                 trace_id=headers.trace_of(request),
                 only_of=self._view(request).only_of,
             )
-        background.add_task(launch, self.context, jobs)
+        except errors.InvalidArgumentsError as error:
+            raise self._redacted(error) from None
+        self._launch(jobs)
         response = answer(batch, 202, RETRY_AFTER)
         if (location := links.url(request, links.BATCH, batch_id=str(batch.id))) is not None:
             response.headers["Location"] = location
@@ -112,7 +111,8 @@ class BatchRoutes(JobRoutes):
 
 def rows(context: ApiContext) -> Sequence[Row]:
     calls = BatchRoutes(context)
-    submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, errors.OverloadedError, *OF_DATABASE)
+    full = (errors.LimitFullError, errors.OverloadedError)
+    submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, *full, *OF_DATABASE)
     finds = (errors.BatchNotFoundError, errors.InvalidInputError, *OF_DATABASE)
     return [
         Row(SUBMIT, "POST", "/batches", calls.submit_batch, 202, BatchState, "batches", "Submit a batch", submits,

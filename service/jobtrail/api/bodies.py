@@ -62,7 +62,7 @@ class RetryBody(Documented):
     model_config = ConfigDict(extra="forbid")
 
 
-_LISTS: Final = ("status", "task", "queue", "tag", "trace_id")
+_LISTS: Final = ("status", "task", "queue", "tag", "trace_id", "schedule")
 _TIMES: Final = ("created_after", "created_before")
 
 

@@ -6,6 +6,7 @@ from hashlib import blake2b, sha256
 from typing import Final
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from jobtrail import errors, ids, limits
 
@@ -83,14 +84,14 @@ def matches_if_none_match(request: Request, etag: str) -> bool:
     return _matches(request.headers.getlist("if-none-match"), etag, weak=True)
 
 
-def complete(headers: RawHeaders, request: Request) -> None:
-    """Adds the trace id and the security headers to an answer. A header that is there already, such as one of a host's
-    guard, stays.
+def complete(headers: RawHeaders, scope: Scope) -> None:
+    """Adds the trace id and the security headers to the answer to a request. A header that is there already, such as
+    one of a host's guard, stays.
     """
-    there = {name for name, _ in headers}
+    there = dict(headers)
     headers += [each for each in _SECURITY if each[0] not in there]
     if b"x-trace-id" not in there:
-        headers.append((b"x-trace-id", (trace_of(request) or ids.new_trace_id()).encode()))
+        headers.append((b"x-trace-id", (trace_of(Request(scope)) or ids.new_trace_id()).encode()))
 
 
 def let_page_run(headers: RawHeaders, page: bytes) -> None:

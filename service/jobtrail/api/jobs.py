@@ -1,15 +1,14 @@
 """The calls about jobs: submit, look, move, change. An answered 202 is committed; the node of this process hears of the
-job after the answer.
+job as soon as it is.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import BackgroundTasks, Body, Query
+from fastapi import Body, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,7 +26,7 @@ from jobtrail.jobs.log import read_log
 from jobtrail.jobs.query import read, read_page
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.submit import submit, submit_batch, submit_keyed
-from jobtrail.records import Job, NewJob
+from jobtrail.records import Job
 from jobtrail.status import Status
 from jobtrail.task.submission import Amendment, Submission
 
@@ -39,50 +38,49 @@ class JobRoutes:
     context: ApiContext
 
     async def submit_job(
-        self,
-        request: Request,
-        wanted: Annotated[Submission, Body(openapi_examples=bodies.SUBMISSIONS)],
-        background: BackgroundTasks,
+        self, request: Request, wanted: Annotated[Submission, Body(openapi_examples=bodies.SUBMISSIONS)]
     ) -> Response:
         """Stores a job and answers with it. It is committed before the answer leaves.
 
         With the same Idempotency-Key and the same body the first job is the answer again.
         """
         self._refuse_while_closing()
-        key, trace_id, by = headers.idempotency_key_of(request), headers.trace_of(request), self._caller_name(request)
-        only_of, replayed = self._view(request).only_of, False
-        with self._redacted_refusals():
+        key, trace_id = headers.idempotency_key_of(request), headers.trace_of(request)
+        services, caller, replayed = self.context.services, self.context.access.caller(request), False
+        view = View.of(self.context, caller)
+        try:
             if key is None:
-                job = await submit(self.context.services, wanted, by=by, trace_id=trace_id, only_of=only_of)
+                job = await submit(services, wanted, by=caller.name, trace_id=trace_id, only_of=view.only_of)
             else:
                 job, replayed = await submit_keyed(
-                    self.context.services, wanted, by=by, key=key, trace_id=trace_id, only_of=only_of
+                    services, wanted, by=caller.name, key=key, trace_id=trace_id, only_of=view.only_of
                 )
-        if not replayed:
-            background.add_task(launch, self.context, (job,))
-        answer = _whole(job, self._view(request), 202)
-        answer.headers["X-Trace-Id"] = trace_id or job.trace_id
+        except errors.InvalidArgumentsError as error:
+            raise self._redacted(error) from None
+        if not replayed and not job.is_for_later:
+            self.context.launch(job.id, job.task, job.queue)
+        answer = _whole(job, view, 202)
+        answer.raw_headers.append((b"x-trace-id", (trace_id or job.trace_id).encode()))
         if (location := links.job_url(request, job.id)) is not None:
-            answer.headers["Location"] = location
+            answer.raw_headers.append((b"location", location.encode("latin-1")))
         if replayed:
             answer.headers["Idempotency-Replayed"] = "true"
         return answer
 
     async def submit_jobs(
-        self,
-        request: Request,
-        wanted: Annotated[bodies.Batch, Body(openapi_examples=bodies.BATCHES)],
-        background: BackgroundTasks,
+        self, request: Request, wanted: Annotated[bodies.Batch, Body(openapi_examples=bodies.BATCHES)]
     ) -> Response:
         """Stores all of the jobs or none."""
         self._refuse_while_closing()
         headers.refuse_idempotency_key(request)
         trace_id, by, view = headers.trace_of(request), self._caller_name(request), self._view(request)
-        with self._redacted_refusals():
+        try:
             jobs = await submit_batch(
                 self.context.services, wanted.jobs, by=by, trace_id=trace_id, only_of=view.only_of
             )
-        background.add_task(launch, self.context, jobs)
+        except errors.InvalidArgumentsError as error:
+            raise self._redacted(error) from None
+        self._launch(jobs)
         return representation.answer({"items": [view.job(job) for job in jobs]}, 202, representation.RETRY_AFTER)
 
     async def move_jobs(
@@ -179,13 +177,12 @@ class JobRoutes:
         self,
         request: Request,
         job_id: UUID,
-        background: BackgroundTasks,
         wanted: bodies.RetryBody | None = None,  # noqa: ARG002 - it has nothing to say, and must not seem to
     ) -> Response:
         """A failed or cancelled job goes back to pending, with one more attempt if it had none left."""
         self._refuse_while_closing()
         job = await retry(self.context.services, job_id, by=self._caller_name(request))
-        background.add_task(launch, self.context, (job,))
+        self.context.launch(job.id, job.task, job.queue)
         return _whole(job, self._view(request), 202)
 
     async def _cancel(self, request: Request, job_id: UUID, reason: str | None) -> Response:
@@ -204,24 +201,19 @@ class JobRoutes:
         return self.context.access.caller(request).name
 
     def _view(self, request: Request) -> View:
-        return View.of(self.context, request)
+        return View.of(self.context, self.context.access.caller(request))
 
     def _refuse_while_closing(self) -> None:
         if not self.context.accepting():
             raise errors.UnavailableError("this process is shutting down; send it again, to another or to the next one")
 
-    @contextmanager
-    def _redacted_refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except errors.InvalidArgumentsError as error:
-            raise errors.InvalidArgumentsError(self.context.redaction.of_flaws(error.flaws)) from None
+    def _redacted(self, error: errors.InvalidArgumentsError) -> errors.InvalidArgumentsError:
+        return errors.InvalidArgumentsError(self.context.redaction.of_flaws(error.flaws))
 
-
-async def launch(context: ApiContext, jobs: Iterable[Job | NewJob]) -> None:
-    """The one background task of an answer. Async, since a plain function would be called in a thread."""
-    for job in jobs:
-        context.launch(job.id, job.task, job.queue)
+    def _launch(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            if not job.is_for_later:
+                self.context.launch(job.id, job.task, job.queue)
 
 
 def _whole(job: Job, view: View, status: int = 200) -> Response:
@@ -242,7 +234,8 @@ def _next(request: Request, following: str) -> str:
 
 def rows(context: ApiContext) -> Sequence[Row]:
     calls = JobRoutes(context)
-    submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, errors.OverloadedError, *OF_DATABASE)
+    full = (errors.LimitFullError, errors.OverloadedError)
+    submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, *full, *OF_DATABASE)
     finds = (errors.JobNotFoundError, errors.InvalidInputError, *OF_DATABASE)
     cancels = (*finds, errors.JobFinishedError)
     asked = (202, "The job is running: its node was asked to stop it, and it may still succeed.")

@@ -1,11 +1,13 @@
 """Around the whole stand-alone service, its documentation too. A host's app has none of it."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from jobtrail.api import problems
 from jobtrail.api.headers import complete, let_page_run
@@ -31,8 +33,8 @@ class SecurityHeadersMiddleware:
             nonlocal page
             if message["type"] == "http.response.start":
                 headers = message.setdefault("headers", [])
-                complete(headers, Request(scope))
-                if any(name == b"content-type" and value.startswith(b"text/html") for name, value in headers):
+                complete(headers, scope)
+                if dict(headers).get(b"content-type", b"").startswith(b"text/html"):
                     page = message  # its policy depends on the body
                     return
             elif page is not None:
@@ -48,6 +50,41 @@ class SecurityHeadersMiddleware:
             await refusal(scope, receive, send)
         else:
             await self._app(scope, receive, send_completed)
+
+
+class WholeResponses(HttpToolsProtocol):
+    """uvicorn's protocol, with a response in one piece: it writes head and body apart, and each would be a packet."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", _HeldHead(cast("asyncio.Transport", transport))))
+
+
+class _HeldHead:
+    """A transport that holds what is written until something follows, and for one turn of the event loop at most."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport: Final = transport
+        self._held: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._held is None:
+            self._held = data
+            asyncio.get_running_loop().call_soon(self._send)
+        else:
+            data, self._held = self._held + data, None
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._held is not None and not self._transport.is_closing():
+            self._transport.write(self._held)
+        self._held = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class SilentConnections:

@@ -1,5 +1,5 @@
-"""The calls about an operator's nouns: nodes, pauses, audit questions and access keys. Of each noun the rows of its
-calls, what they take and answer, and the calls themselves.
+"""The calls about an operator's nouns: nodes, pauses, limits, audit questions and access keys. Of each noun the rows of
+its calls, what they take and answer, and the calls themselves. Those of schedules are in `schedules`.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,8 @@ from jobtrail.api.query import Reason, once
 from jobtrail.api.representation import answer
 from jobtrail.api.route import OPERATE, READ, Row
 from jobtrail.callers import SCOPES, Scope
-from jobtrail.ops import audit, keys, nodes, pauses
+from jobtrail.limits import MAX_NUMBER
+from jobtrail.ops import audit, keys, limits, nodes, pauses
 from jobtrail.records import shown
 from jobtrail.task.submission import Documented, Moment, Seconds, seconds
 
@@ -42,6 +43,25 @@ class PauseBody(Documented):
 _PAUSES: Final[schemas.Examples] = {
     "why": {"summary": "With a reason", "value": {"reason": "the provider is down"}},
 }
+
+Limit: Final = schemas.of_record(limits.LimitRecord, "Limit")
+LimitList: Final = schemas.list_of(Limit, "LimitList", "By key, at most 1,000.")
+
+
+class LimitBody(Documented):
+    """The number that holds instead of the declared one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: Annotated[
+        float,
+        Field(
+            strict=True, ge=0, le=MAX_NUMBER, allow_inf_nan=False, description="Of jobs at once, or of a rate's cost."
+        ),
+    ]
+
+
+_LIMITS: Final[schemas.Examples] = {"pause": {"summary": "Start no more jobs of the key", "value": {"number": 0}}}
 
 _Parameter: Final[Any] = schemas.of_record(audit.Parameter, "QuestionParameter")
 Question: Final = schemas.of_record(audit.Question, "Question", parameters=list[_Parameter])
@@ -106,6 +126,7 @@ _KEYS: Final[schemas.Examples] = {
 def rows(context: ApiContext) -> Sequence[Row]:
     calls = OpsRoutes(context)
     paused = (errors.UnknownQueueError, problems.TaskNotFoundError, *OF_DATABASE)
+    limited = (errors.InvalidInputError, errors.LimitNotFoundError, *OF_DATABASE)
     asked = (errors.UnknownQuestionError, errors.InvalidInputError, *OF_DATABASE, errors.AuditTimeoutError)
     return [
         Row(READ, "GET", "/nodes", calls.list_nodes, 200, NodeList, "nodes", "List the nodes", OF_DATABASE),
@@ -114,6 +135,12 @@ def rows(context: ApiContext) -> Sequence[Row]:
             "Pause a queue or a task", (*OF_BODY, *paused)),
         Row(OPERATE, "DELETE", "/pauses/{kind}/{name}", calls.delete_pause, 204, None, "pauses",
             "Resume a queue or a task", (errors.InvalidInputError, *paused)),
+        Row(READ, "GET", "/limits", calls.list_limits, 200, LimitList, "limits", "List the limits in use", OF_DATABASE),
+        Row(READ, "GET", "/limits/{key:path}", calls.get_limit, 200, Limit, "limits", "Read a limit", limited),
+        Row(OPERATE, "PUT", "/limits/{key:path}", calls.put_limit, 200, Limit, "limits",
+            "Override the number of a limit", (*OF_BODY, *OF_DATABASE)),
+        Row(OPERATE, "DELETE", "/limits/{key:path}", calls.delete_limit, 204, None, "limits",
+            "Let the declared number hold again", (errors.InvalidInputError, *OF_DATABASE)),
         Row(READ, "GET", "/audit", calls.list_questions, 200, QuestionList, "audit", "List the audit questions"),
         Row(READ, "GET", "/audit/{name}", calls.ask, 200, Answer, "audit", "Ask an audit question", asked),
     ]  # fmt: skip
@@ -133,7 +160,7 @@ def rows_of_keys(context: ApiContext) -> Sequence[Row]:
 
 @dataclass(frozen=True)
 class OpsRoutes:
-    """/nodes, /pauses, /audit and /keys."""
+    """/nodes, /pauses, /limits, /audit and /keys."""
 
     context: ApiContext
 
@@ -164,6 +191,28 @@ class OpsRoutes:
         """Its jobs are started again, within about a second. The same for what was not paused."""
         with problems.task_in_path():
             await pauses.resume(self.context.services, kind, name, by=self.context.access.caller(request).name)
+        return Response(status_code=204)
+
+    async def list_limits(self) -> Response:
+        """The keys that unfinished jobs have, and those whose number is overridden."""
+        return answer({"items": await limits.read_limits(self.context.services)})
+
+    async def get_limit(self, key: str) -> Response:
+        """One key: its number, the override, how many run and wait."""
+        return answer(await limits.read_limit(self.context.services, key))
+
+    async def put_limit(
+        self, request: Request, key: str, wanted: Annotated[LimitBody, Body(openapi_examples=_LIMITS)]
+    ) -> Response:
+        """The number holds for this key on all nodes, within about a second, until the override is removed. What runs
+        goes on.
+        """
+        by = self.context.access.caller(request).name
+        return answer(await limits.override_limit(self.context.services, key, wanted.number, by=by))
+
+    async def delete_limit(self, request: Request, key: str) -> Response:
+        """The number that the task declares holds again. The same for a key without an override."""
+        await limits.restore_limit(self.context.services, key, by=self.context.access.caller(request).name)
         return Response(status_code=204)
 
     async def list_questions(self) -> Response:

@@ -138,6 +138,8 @@ PROBLEM_TYPES: Final[Mapping[type[Exception], ProblemType]] = {
         "Nobody is asked for an access key while there is none, so only requests are taken that were made for "
         "`localhost` or 127.0.0.1, by the headers Host and Origin. `jobtrail keys create` makes a key and ends "
         "this."),
+    errors.LimitNotFoundError: ProblemType(404, "limit-not-found", "No such limit",
+        "No unfinished job has this key, and its number is not overridden. A PUT may override any key's number."),
     errors.AccessKeyNotFoundError: ProblemType(404, "key-not-found", "No such access key",
         "`GET /keys` lists them."),
     errors.BatchNotFoundError: ProblemType(404, "batch-not-found", "No such batch",
@@ -145,6 +147,8 @@ PROBLEM_TYPES: Final[Mapping[type[Exception], ProblemType]] = {
     errors.JobNotFoundError: ProblemType(404, "job-not-found", "No such job",
         "It never existed, or it was purged; its transitions may still be there. To a key that may only submit, the"
         " jobs of others do not exist."),
+    errors.ScheduleNotFoundError: ProblemType(404, "schedule-not-found", "No such schedule",
+        "`GET /schedules` lists them."),
     TaskNotFoundError: ProblemType(404, "task-not-found", "No such task",
         "No task of that name is known here."),
     errors.UnknownQueueError: ProblemType(404, "queue-not-found", "No such queue",
@@ -159,7 +163,9 @@ PROBLEM_TYPES: Final[Mapping[type[Exception], ProblemType]] = {
         "Nothing was changed. Read the job again."),
     errors.JobFinishedError: ProblemType(409, "job-finished", "The job has ended",
         "It succeeded or failed: there is nothing left to cancel."),
-    errors.PreconditionError: ProblemType(412, "precondition-failed", "The job has changed",
+    errors.ScheduleBusyError: ProblemType(409, "schedule-busy", "A job of the schedule has not ended",
+        "Nothing was stored. `GET /schedules/NAME` shows its last jobs."),
+    errors.PreconditionError: ProblemType(412, "precondition-failed", "It has changed",
         "Its ETag is not in If-Match any more. Read it again."),
     BodyTooLargeError: _TOO_LARGE,
     ContentTypeError: ProblemType(415, "not-json-content", "The body must be JSON",
@@ -173,6 +179,8 @@ PROBLEM_TYPES: Final[Mapping[type[Exception], ProblemType]] = {
     errors.IdempotencyKeyReusedError: ProblemType(422, "idempotency-key-reused",
         "The idempotency key came with another body",
         "Nothing was stored. A key belongs to one request; use a new key for a new job."),
+    errors.LimitFullError: ProblemType(429, "limit-full", "A limit of the task is full",
+        "Nothing was stored: the task does not wait for its limits. `detail` names the key; send it again later."),
     errors.OverloadedError: ProblemType(429, "too-many-waiting", "Too many submits are waiting",
         "Nothing was stored. Try again after the seconds of Retry-After."),
     errors.AuditTimeoutError: ProblemType(504, "audit-timeout", "The question took too long",
@@ -233,7 +241,7 @@ def answer(request: Request, error: Exception) -> Response:
     if kind.status == HTTPStatus.UNPROCESSABLE_ENTITY:
         content["errors"] = [{"pointer": clip(flaw.pointer, 1000), "detail": clip(flaw.detail, 1000)} for flaw in flaws]
     response = Response(to_json(content), kind.status, {**_headers(request, error), "X-Trace-Id": trace_id}, MEDIA_TYPE)
-    complete(response.raw_headers, request)
+    complete(response.raw_headers, request.scope)
     return response
 
 

@@ -26,7 +26,7 @@ MOST_VALUES: Final = 50
 OTHER_NAMES: Final = "jobtrail.other_names"
 """In the scope of a request whose query may have names that are none of ours."""
 
-REPEATABLE: Final = ("status", "task", "queue", "tag", "trace_id", "include")
+REPEATABLE: Final = ("status", "task", "queue", "tag", "trace_id", "schedule", "include")
 
 _LAYOUT: Final = struct.Struct(">Bq16s")
 """A cursor: its version, microseconds since 1970, the id of a job."""
@@ -54,13 +54,14 @@ class Filters(BaseModel):
     queue: Annotated[list[Text], Field(max_length=MOST_VALUES, description="Any of these.")] = []
     tag: Annotated[list[Text], Field(max_length=MOST_VALUES, description="All of these.")] = []
     trace_id: Annotated[list[TraceId], Field(max_length=MOST_VALUES, description="Any of these.")] = []
+    schedule: Annotated[list[Text], Field(max_length=MOST_VALUES, description="Any of these.")] = []
     created_after: Annotated[Moment | None, Field(description="Later than this (RFC 3339 with a zone).")] = None
     created_before: Annotated[Moment | None, Field(description="Earlier than this (RFC 3339 with a zone).")] = None
 
     def filter(self, *, created_by: str | None = None) -> Filter:
         return Filter(
             [Status(each) for each in self.status], self.task, self.queue, self.tag, self.trace_id,
-            self.created_after, self.created_before, created_by,
+            self.created_after, self.created_before, created_by, self.schedule,
         )  # fmt: skip
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic_core import to_json
-from starlette.requests import Request
 from starlette.responses import Response
 
 from jobtrail.api.context import ApiContext
 from jobtrail.api.query import Part
+from jobtrail.callers import Caller
 from jobtrail.records import Job, LogLine, Transition, shown
 from jobtrail.redaction import Redaction
 from jobtrail.task.context import progress_of
@@ -40,8 +40,7 @@ class View:
     only_of: str | None
 
     @classmethod
-    def of(cls, context: ApiContext, request: Request) -> "View":
-        caller = context.access.caller(request)
+    def of(cls, context: ApiContext, caller: Caller) -> "View":
         return cls(context.redaction, caller.operates, None if caller.sees_all else caller.name)
 
     def job(self, job: Job) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from inspect import signature
 from typing import Any, ClassVar, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from fastapi import BackgroundTasks
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as HttpScope
 
 from jobtrail.api import problems
@@ -28,6 +28,8 @@ _CONCRETE: Final = frozenset({"batch", "bulk"})
 
 _JSON: Final = "application/json"
 
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+"""Answers a request."""
 
 SUBMIT: Final[Sequence[Scope]] = ("submit",)
 READ: Final[Sequence[Scope]] = ("read",)
@@ -81,8 +83,15 @@ class ProblemRoute(APIRoute):
             return Match.NONE, {}
         return match, found
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        proceed = _plain(self) or super().get_route_handler()
+    def __init__(self, *args: Any, **said: Any) -> None:
+        super().__init__(*args, **said)
+        if (proceed := _plain(self)) is not None:
+            self.app = _alone(self._around(proceed))
+
+    def get_route_handler(self) -> Handler:
+        return self._around(super().get_route_handler())
+
+    def _around(self, proceed: Handler) -> Handler:
         field = self.body_field
 
         async def answer(request: Request) -> Response:
@@ -92,62 +101,52 @@ class ProblemRoute(APIRoute):
                 await self.context.access.admit(request, self.needs)
                 _refuse_bytes(request)
                 if field is not None:
-                    request = await _read(request, self.context, required=field.field_info.is_required())
+                    await _read(request, self.context, required=field.field_info.is_required())
                 response = await proceed(request)
             except Exception as error:
                 if problems.is_for_the_host(request, error):
                     raise
                 return problems.answer(request, error)
-            complete(response.raw_headers, request)
+            if self.hosted is not None:  # else the middleware does it
+                complete(response.raw_headers, request.scope)
             return response
 
         return answer
 
 
-def _plain(route: "ProblemRoute") -> Callable[[Request], Coroutine[Any, Any, Response]] | None:
-    """What FastAPI does for a call of a body alone, in a third of its time; None where there may be more to do: for
-    other calls, and among the routes of a host, which may depend on anything.
+def _plain(route: "ProblemRoute") -> Handler | None:
+    """What FastAPI does for a call of a request and a body, in a third of its time; None where there may be more to do:
+    for other calls, and among the routes of a host, which may depend on anything.
     """
-    names = {each.annotation: name for name, each in signature(route.endpoint).parameters.items()}
     field, endpoint = route.body_field, route.endpoint
-    bodies = names.keys() - {Request, BackgroundTasks}
+    takes = [each.annotation for each in signature(endpoint).parameters.values()]
     if route.hosted is not None or route.dependencies or field is None or not field.field_info.is_required():
         return None
-    if len(names) != len(bodies) + 2 or len(bodies) != 1:
+    if len(takes) != 2 or takes[0] is not Request:  # noqa: PLR2004
         return None
-    (body_type,) = bodies
-    adapter = TypeAdapter[Any](body_type)
+    adapter = TypeAdapter[Any](takes[1])
 
     async def proceed(request: Request) -> Response:
-        body, background = await request.json(), BackgroundTasks()
+        body = await request.json()
         try:
             wanted = adapter.validate_python(body, from_attributes=True)
         except ValidationError as error:
             found = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
             raise RequestValidationError(found, body=body) from None
-        arguments = {names[Request]: request, names[BackgroundTasks]: background, names[body_type]: wanted}
-        response: Response = await endpoint(**arguments)
-        if response.background is None and background.tasks:
-            response.background = background
+        response: Response = await endpoint(request, wanted)
         return response
 
     return proceed
 
 
-class _ReadRequest(Request):
-    """A request whose body was read: FastAPI gets the value and does not parse it again."""
+def _alone(answer: Handler) -> ASGIApp:
+    """A call that raises nothing and has no dependency: it needs neither FastAPI's stacks nor its error handlers."""
 
-    def __init__(self, request: Request, raw: bytes, value: object) -> None:
-        super().__init__(request.scope, request.receive)
-        self._headers = request.headers
-        self._raw = raw
-        self._value = value
+    async def app(scope: HttpScope, receive: Receive, send: Send) -> None:
+        response = await answer(Request(scope, receive, send))
+        await response(scope, receive, send)
 
-    async def body(self) -> bytes:
-        return self._raw
-
-    async def json(self) -> Any:
-        return self._value
+    return app
 
 
 def _refuse_bytes(request: Request) -> None:
@@ -164,8 +163,9 @@ def _refuse_bytes(request: Request) -> None:
         ) from None
 
 
-async def _read(request: Request, context: ApiContext, *, required: bool) -> _ReadRequest:
-    """The request with its body: announced as JSON, within the limit, strictly parsed. Empty is none if not `required`.
+async def _read(request: Request, context: ApiContext, *, required: bool) -> None:
+    """Reads the body: announced as JSON, within the limit, strictly parsed. Empty is none if not `required`. It is
+    kept where the request looks for it, so that FastAPI does not parse it again.
 
     Raises ContentTypeError, BodyTooLargeError, BodyTooSlowError, NotJsonError, InvalidInputError, and ClientDisconnect.
     """
@@ -177,11 +177,12 @@ async def _read(request: Request, context: ApiContext, *, required: bool) -> _Re
             raw = await _take(request, context.max_body)
     except TimeoutError:
         raise problems.BodyTooSlowError(within) from None
+    request._body = raw  # noqa: SLF001 - as Starlette keeps it
     if not required:
         if not raw:
-            return _ReadRequest(request, b"", None)
+            return
         _require_json(request)
-    return _ReadRequest(request, raw, parse(raw))
+    request._json = parse(raw)  # noqa: SLF001
 
 
 def _require_json(request: Request) -> None:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from jobtrail.api import batches, jobs, openapi, ops, problems, service
+from jobtrail.api import batches, jobs, openapi, ops, problems, schedules, service
 from jobtrail.api.context import ApiContext
 from jobtrail.api.links import VERSION_PREFIX, Hosted
 from jobtrail.api.middleware import SecurityHeadersMiddleware
@@ -69,8 +69,11 @@ def install(
     for route in app.routes:  # the pages of the documentation answer HEAD too
         if isinstance(route, APIRoute) and route.methods == {"GET"} and not route.include_in_schema:
             route.methods = {"GET", "HEAD"}
+    pages = app.router.routes[:]
+    app.router.routes.clear()
     versioned = [Mounted(row, VERSION_PREFIX) for row in (*_calls(context), *ops.rows_of_keys(context))]
     _add(app.router, context, [*versioned, *(Mounted(row) for row in service.rows_of_health(context))])
+    app.router.routes += pages  # a call finds its route by trying them in order, and pages are rare
     openapi.tell_of_keys(app)
     # a redirect would be made from a query that was never looked at
     app.router.redirect_slashes = False
@@ -94,6 +97,7 @@ def _calls(context: ApiContext) -> Sequence[Row]:
         *batches.rows(context),
         *service.rows_of_tasks(context),
         *ops.rows(context),
+        *schedules.rows(context),
         *service.rows_of_problems(context),
     ]
 

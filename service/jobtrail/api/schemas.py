@@ -32,7 +32,7 @@ class Shape(Documented):
 
 _IN_JSON: Final[dict[Any, Any]] = {Status: AnyStatus, timedelta | None: float | None}
 
-_NEXT: Final = Annotated[str | None, Field(description="For the next page; null on the last.")]
+NEXT: Final = Annotated[str | None, Field(description="For the next page; null on the last.")]
 
 
 def of_record(record: type, name: str, **others: Any) -> type[Shape]:
@@ -78,13 +78,13 @@ JobList: Final = list_of(
     ListedJob,
     "JobList",
     "Newest first. A page of large args, results or tracebacks is shorter than its limit.",
-    next_cursor=_NEXT,
+    next_cursor=NEXT,
 )
 SubmittedJobs: Final = list_of(Job, "SubmittedJobs", "In the order of the request.")
 
 Transition: Final = of_record(records.Transition, "Transition", error=JobError | None)
 TransitionList: Final = list_of(
-    Transition, "TransitionList", "The history, by `seq`; it outlives the job.", next_cursor=_NEXT
+    Transition, "TransitionList", "The history, by `seq`; it outlives the job.", next_cursor=NEXT
 )
 JobLog: Final = list_of(of_record(records.LogLine, "LogLine"), "JobLog", "Oldest first.")
 

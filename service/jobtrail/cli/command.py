@@ -120,6 +120,7 @@ class Filters:
     queue: Annotated[list[str] | None, typer.Option(help="Any of these.")] = None
     tag: Annotated[list[str] | None, typer.Option(help="All of these.")] = None
     trace: Annotated[list[str] | None, typer.Option(help="Trace ids, 32 hexadecimal digits.")] = None
+    schedule: Annotated[list[str] | None, typer.Option(help="Jobs of any of these schedules.")] = None
     since: Annotated[str | None, typer.Option(help="Created since: 30m, 2h, 7d ago, or a time.")] = None
     until: Annotated[str | None, typer.Option(help="Created before that: written as --since.")] = None
 
@@ -142,6 +143,7 @@ class Filters:
             trace_id=self.trace or (),
             created_after=_moment("--since", self.since, now),
             created_before=_moment("--until", self.until, now),
+            schedule=self.schedule or (),
         )
 
 

@@ -31,6 +31,8 @@ VERBS: Final = {
     "retry": ("moves", "Put a failed or cancelled job back to pending; with filters: many of them."),
     "pause": ("ops", "Start no more jobs of a queue or a task; without an option: list what is paused."),
     "resume": ("ops", "Start the jobs of a paused queue or task again."),
+    "schedules": ("schedules", "Jobs at certain times: list, show, put, pause, resume, run, delete."),
+    "limits": ("ops", "List the limits in use; override the number of one, or let its own hold again."),
     "audit": ("ops", "Answer a question about what happened; without a name: list the questions."),
     "keys": ("ops", "Make, list and revoke the access keys of the service."),
     "batches": ("ops", "Show, cancel or retry the jobs of a batch."),
@@ -119,7 +121,7 @@ def _explain(error: Exception) -> tuple[int, str, str]:
     """Exit code, type and detail."""
     if isinstance(error, errors.JobtrailError):
         code = USAGE if isinstance(error, _CALLERS_MISTAKES) else FAILED
-        if isinstance(error, errors.UnavailableError):
+        if isinstance(error, errors.UnavailableError) and not isinstance(error, errors.LimitFullError):
             code = UNREACHABLE
         detail = str(error)
         if isinstance(error, errors.InvalidInputError):  # by the names that were written, not as pointers into a body

@@ -64,7 +64,13 @@ def retry(
     if job_id is None:
         return _move_many(bulk.Action.RETRY, filters, limit, dry_run=dry_run, yes=yes, as_json=as_json)
     _require_alone(filters, limit, dry_run=dry_run)
-    job = run(lambda command: retry_job(command.services, job_id, by=caller()))
+
+    async def act(command: Command) -> Job:
+        job = await retry_job(command.services, job_id, by=caller())
+        command.services.database.hints.send(job.queue)
+        return job
+
+    job = run(act)
     return _answer(job, f"pending; attempt {job.attempt + 1} of {job.max_attempts} comes next", as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""An operator's nouns: `jobtrail pause`, `resume`, `keys`, `batches` and `audit`."""
+"""An operator's nouns: `jobtrail pause`, `resume`, `limits`, `keys`, `batches` and `audit`."""
 
 from collections.abc import Sequence
 from typing import Annotated, Final, cast
@@ -14,6 +14,7 @@ from jobtrail.jobs.bulk import Action
 from jobtrail.ops import audit as audits
 from jobtrail.ops import batches as all_batches
 from jobtrail.ops import keys as access_keys
+from jobtrail.ops import limits as key_limits
 from jobtrail.ops import pauses
 from jobtrail.ops.keys import KeyRecord, flaws_of
 
@@ -22,6 +23,10 @@ Task = Annotated[str | None, typer.Option(metavar="NAME", help="All jobs of this
 
 # heads of a list, and the fields below them
 _PAUSES: Final = {"kind": "kind", "name": "name", "since": "paused_at", "by": "paused_by", "reason": "reason"}
+_LIMITS: Final = {
+    "key": "key", "number": "number", "per": "per", "override": "override", "running": "running", "waiting": "waiting",
+    "changed": "changed_at", "by": "changed_by",
+}  # fmt: skip
 _KEYS: Final = {
     "prefix": "prefix", "name": "name", "scopes": "scopes", "state": "state",
     "created": "created_at", "created by": "created_by", "expires": "expires_at", "used": "last_used_at",
@@ -70,6 +75,38 @@ def _one_of(queue: str | None, task: str | None) -> tuple[pauses.PauseKind, str]
             return "task", task
         case _:
             raise typer.BadParameter("name one of them: --queue NAME or --task NAME")
+
+
+def limits(
+    key: Annotated[str | None, typer.Argument(metavar="KEY", help="One of them, such as tenant:42.")] = None,
+    number: Annotated[
+        float | None, typer.Option("--set", metavar="NUMBER", help="Override its number; 0 starts no more of its jobs.")
+    ] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Let the number that its task declares hold again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the limits that unfinished jobs have, or one of them; override its number on all nodes.
+
+    What runs goes on.
+    """
+    if key is None:
+        if number is not None or reset:
+            raise typer.BadParameter("name the key: jobtrail limits KEY --set NUMBER")
+        found = run(lambda command: key_limits.read_limits(command.services))
+        output.answer_records(found, _LIMITS, none="no unfinished job has a limit", as_json=as_json)
+        return
+    if number is not None and reset:
+        raise typer.BadParameter("--set and --reset do not go together")
+    if reset:
+        was_set = run(lambda command: key_limits.restore_limit(command.services, key, by=caller()))
+        text = f"limit {output.cell(key)} {'has its own number again' if was_set else 'had no override'}"
+        output.answer({"key": key, "was_overridden": was_set}, text, as_json=as_json)
+    elif number is not None:
+        record = run(lambda command: key_limits.override_limit(command.services, key, number, by=caller()))
+        output.answer(output.document(record), f"limit {output.cell(key)} is {number:g} now", as_json=as_json)
+    else:
+        record = run(lambda command: key_limits.read_limit(command.services, key))
+        output.answer_records([record], _LIMITS, none="", as_json=as_json)
 
 
 keys: Final = typer.Typer(add_completion=False)

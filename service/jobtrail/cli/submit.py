@@ -68,6 +68,8 @@ def submit(
         if later is not None:
             wanted["run_at"] = await command.now() + later
         job = await _store(command, wanted | {"task": task, "args": arguments}, idempotency_key)
+        if not job.is_for_later:
+            command.services.database.hints.send(job.queue)
         return await _end_of(command, job) if wait else job
 
     job = run(act, needs_tasks=True)

@@ -52,6 +52,14 @@ async def fetch_on(
     return (await connection.exec_driver_sql(statement.of(schema), statement.arguments(values))).all()
 
 
+async def connect(engine: AsyncEngine) -> "asyncpg.Connection[Any]":
+    """A connection that the engine makes, and that is in no pool."""
+    made = await engine.raw_connection()
+    driver = cast("asyncpg.Connection[Any]", made.driver_connection)
+    made.detach()
+    return driver
+
+
 class _Kept(NamedTuple):
     driver: "asyncpg.Connection[Any]"
     since: float
@@ -116,10 +124,8 @@ class DirectConnections:
         with connecting():
             async with asyncio.timeout_at(min(until, loop.time() + CONNECTING)):
                 # a connection keeps the context that it was made in, with all that a job or a request had there
-                lent = await loop.create_task(self._engine.raw_connection(), context=self._context.copy())
-        kept = _Kept(cast("asyncpg.Connection[Any]", lent.driver_connection), time.monotonic())
-        lent.detach()
-        return kept
+                driver = await loop.create_task(connect(self._engine), context=self._context.copy())
+        return _Kept(driver, time.monotonic())
 
     async def _fetch(self, kept: _Kept, text: str, args: Sequence[Any], until: float) -> Sequence[Any]:
         driver = kept.driver

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -28,6 +29,7 @@ from sqlalchemy.pool import NullPool
 
 from jobtrail.db.direct import CONNECTING, MOST, RECYCLE, DirectConnections, Statement, fetch_on
 from jobtrail.db.errors import NotConnectedError, Primary, quote_no_row
+from jobtrail.db.hints import Hints
 from jobtrail.db.job_connection import watch
 from jobtrail.db.tables import SCHEMA, keep_to
 from jobtrail.db.url import POOLER
@@ -101,7 +103,7 @@ class Database:
     `own`: what is closed in the end, and not a host's. `schema`: where the statements of all but `jobs` are sent; those
     of tasks are sent as they are. `direct`: a quicker way for the single statements of `fetch`; none on a host's engine
     and behind PgBouncer, where each is a transaction with its limits. `readers`: who reads single jobs takes no
-    connection that claims and outcomes wait for.
+    connection that claims and outcomes wait for. `is_pooled`: PgBouncer stands between.
     """
 
     grouped: AsyncEngine
@@ -112,6 +114,11 @@ class Database:
     schema: str = SCHEMA
     direct: DirectConnections | None = None
     readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READERS))
+    is_pooled: bool = False
+
+    @cached_property
+    def hints(self) -> Hints:
+        return Hints(self.fetch, f"{self.schema}.jobs")
 
     async def fetch(self, statement: Statement, seconds: float | None = None, /, **values: Any) -> Sequence[Any]:
         """The rows of one statement, committed when this returns. `seconds` and errors as of `autocommit`, or the
@@ -143,6 +150,7 @@ class Database:
 
     async def dispose(self) -> None:
         """Close what is open; a server that does not answer a goodbye is left without one."""
+        await self.hints.close()
         if self.direct is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.direct.close(), 3)
@@ -169,7 +177,7 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10, 
     if not is_pooled(url):
         unpooled = _connect(url, FOR_GROUPS, connect_timeout, isolation_level="AUTOCOMMIT", poolclass=NullPool)
         own, direct = [*own, unpooled], DirectConnections(unpooled, schema, primary)
-    return Database(grouped, engine, sessions, jobs, own=own, schema=schema, direct=direct)
+    return Database(grouped, engine, sessions, jobs, own=own, schema=schema, direct=direct, is_pooled=is_pooled(url))
 
 
 def open_single(url: str, schema: str = SCHEMA) -> AsyncEngine:

@@ -123,19 +123,23 @@ async def _connected(server: DatabaseUrl) -> AsyncIterator[AsyncConnection]:
 _MARK: Final = text("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()")
 
 _UNSETTLED: Final = text("""
-SELECT id, task, queue, status, attempt, clock_timestamp() - coalesce(started_at, run_at)
+SELECT id, task, queue, status, attempt, clock_timestamp() - coalesce(started_at, run_at, due_at)
   FROM jobtrail.jobs
  WHERE status = 'running'
-    OR (status = 'pending' AND (run_at <= statement_timestamp() OR attempt > 0)
+    OR (status = 'pending' AND NOT waits AND (coalesce(run_at, due_at) <= statement_timestamp() OR attempt > 0)
+        AND NOT EXISTS (SELECT FROM jobtrail.limits WHERE key = ANY(limit_keys) AND override = 0)
         AND queue NOT IN (SELECT name FROM jobtrail.pauses WHERE kind = 'queue')
         AND task NOT IN (SELECT name FROM jobtrail.pauses WHERE kind = 'task'))
  ORDER BY created_at, id
 """)
 
-_WAITING: Final = text("SELECT id FROM jobtrail.jobs WHERE status = 'pending' AND run_at > statement_timestamp()")
+_WAITING: Final = text("""
+SELECT id FROM jobtrail.jobs WHERE status = 'pending' AND coalesce(run_at, due_at) > statement_timestamp()
+""")
 
 _HASTEN: Final = text("""
 UPDATE jobtrail.jobs SET run_at = statement_timestamp()
- WHERE status = 'pending' AND run_at > statement_timestamp() AND (attempt > 0 OR id = ANY(CAST(:ids AS uuid[])))
+ WHERE status = 'pending' AND coalesce(run_at, due_at) > statement_timestamp()
+   AND (attempt > 0 OR id = ANY(CAST(:ids AS uuid[])))
 RETURNING id
 """)

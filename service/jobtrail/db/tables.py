@@ -138,20 +138,40 @@ jobs = Table(
     Column("due_at", TIME),
     Column("limit_keys", TEXTS),
     Column("waits", Boolean, nullable=False, server_default=text("false")),
+    Column("cursor", Json(none_as_null=True)),
+    Column("given_back", Integer, nullable=False, server_default=text("0")),
+    Column("schedule", Text),
+    Column("scheduled_for", TIME),
+    Column("exclusive", Boolean),
+    Column("limit_terms", Json(none_as_null=True)),
     Column("after", ARRAY(Uuid)),
     Column("batch_id", Uuid),
     Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     Index("ix_jobs_created", "created_at"),
+    Index("ix_jobs_pending", "created_at", "task", "queue", "created_by", postgresql_where=text("status = 'pending'")),
     Index(
         "ix_jobs_ended_badly",
         "created_at",
         "id",
         "status",
+        "task",
+        "queue",
+        "created_by",
         postgresql_where=text("status IN ('failed', 'cancelled')"),
     ),
     Index("ix_jobs_batch", "batch_id", "status", postgresql_where=text("batch_id IS NOT NULL")),
+    *(
+        Index(f"ix_jobs_{name}", *columns, postgresql_where=text("status IN ('succeeded', 'failed', 'cancelled')"))
+        for name, *columns in (
+            ("ended", "created_at"),
+            ("task", "task", "created_at"),
+            ("queue", "queue", "created_at"),
+            ("created_by", "created_by", "created_at"),
+        )
+    ),
+    Index("ix_jobs_cancel", "cancel_requested_at", postgresql_where=text("cancel_requested_at IS NOT NULL")),
     Index("ix_jobs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     Index("ix_jobs_trace", "trace_id", postgresql_where=text("trace_id <> replace(id::text, '-', '')")),
     Index(
@@ -161,6 +181,22 @@ jobs = Table(
         unique=True,
         postgresql_where=text("idempotency_key IS NOT NULL"),
     ),
+    Index("ix_jobs_schedule", "schedule", "created_at", postgresql_where=text("schedule IS NOT NULL")),
+    Index(
+        "uq_jobs_overlap",
+        "schedule",
+        unique=True,
+        postgresql_where=text("exclusive AND status IN ('pending', 'running')"),
+    ),
+    Index(
+        "ix_jobs_lanes",
+        "limit_keys",
+        "priority",
+        "due_at",
+        "id",
+        postgresql_where=text("status = 'pending' AND limit_keys IS NOT NULL"),
+    ),
+    Index("ix_jobs_limited", "limit_keys", postgresql_where=text("status = 'running' AND limit_keys IS NOT NULL")),
     info={"rights": "SELECT, INSERT, UPDATE, DELETE"},
 )
 
@@ -201,6 +237,13 @@ transitions = Table(
     Column("xact", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
     Index("ix_transitions_at", "at", postgresql_using="brin"),
     Index("ix_transitions_purged", "at", postgresql_where=text("to_status = 'purged'")),
+    Index("ix_transitions_cancelled", "at", postgresql_where=text("to_status = 'cancelled'")),
+    Index("ix_transitions_lost", "at", postgresql_where=text("from_status = 'running' AND error ->> 'type' = 'lost'")),
+    Index(
+        "ix_transitions_trace",
+        "trace_id",
+        postgresql_where=text("to_status = 'purged' AND trace_id <> replace(job_id::text, '-', '')"),
+    ),
     # triggers write it, with the rights of its owner; DELETE is for what is older than history_ttl
     info={"rights": "SELECT, DELETE"},
 )

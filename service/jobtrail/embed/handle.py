@@ -35,7 +35,7 @@ class JobHandle(Generic[R]):
     def __init__(
         self, task: Task[..., R], new: NewJob, services: Callable[[], Services], *, is_in_session: bool
     ) -> None:
-        """For `JobBatch`, as `became`."""
+        """For `AddedJobs`, as `became`."""
         self.task: Final = task.name
         self.trace_id: Final = new.trace_id
         self._task = task

@@ -1,4 +1,4 @@
-"""`Jobs`, for an endpoint, and the one path from a typed call of a task to a stored job.
+"""`Jobs`, for an endpoint: the jobs of one request.
 
 A job is added as to BackgroundTasks, refused there if it cannot run, and stored before the answer leaves. The
 dependency has the scope `function`: it ends after the endpoint and before the answer (FastAPI, "Dependencies with yield
@@ -7,35 +7,24 @@ and scope"), so a job that cannot be stored makes the answer 503.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Final, NamedTuple, ParamSpec, Self, TypedDict, TypeVar, Unpack
-from uuid import UUID
+from typing import Annotated, Any, Final, ParamSpec, Self, TypeVar, Unpack
 
 from fastapi import BackgroundTasks, Depends, HTTPException
-from pydantic import ValidationError
 from sqlalchemy import inspect
-from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
-from sqlalchemy.orm import Session, object_session, scoped_session
+from sqlalchemy.orm import object_session
 from starlette.requests import Request
 
-from jobtrail import errors, limits
+from jobtrail import errors
 from jobtrail.api.headers import trace_of
 from jobtrail.db.errors import FAILURES, unavailability
+from jobtrail.embed.added import AddedJobs, Options, is_due
 from jobtrail.embed.handle import BatchHandle, JobHandle
 from jobtrail.embed.opened import Opened, current
-from jobtrail.ids import new_job_id
 from jobtrail.jobs.query import are_there
-from jobtrail.jobs.row import AnySession, JobRow, add
-from jobtrail.jobs.submit import app_keyed, prepare, submit_together
-from jobtrail.ops.batches import NewBatch, store_batches
-from jobtrail.records import NewJob
-from jobtrail.task.arguments import name_of
-from jobtrail.task.storable import step
-from jobtrail.task.submission import Submission
 from jobtrail.task.task import Task
 
 log = logging.getLogger(__name__)
@@ -46,33 +35,11 @@ R = TypeVar("R")
 _AT_THE_LATEST: Final = 0.1
 """Seconds after which jobs are launched whose answer is still on its way."""
 
-_NO_BATCH: Final = (
-    f"a batch takes 1 to {limits.MAX_BATCHED} jobs that were added in this request: each in one batch, not stored yet, "
-    "without session= and idempotency_key=; on_done is another one of them"
-)
-
 _LATE: Final = (
     "the session given to jobs.options(session=…) was not committed when the answer left: the answer promised a job "
     "that is not stored, and may never be; commit in the endpoint, or give the dependency that makes the session "
     'scope="function": Depends(get_session, scope="function")'
 )
-
-
-class Options(TypedDict, total=False):
-    """The options of a job besides its arguments. `ttl` and `timeout` in seconds; `ttl` None keeps the row. `after`:
-    jobs that must succeed before it starts, by their handles or ids.
-    """
-
-    queue: str
-    priority: int
-    run_at: datetime
-    ttl: float | None
-    timeout: float | None
-    tags: Sequence[str]
-    max_attempts: int
-    after: "Sequence[JobHandle[Any] | UUID | str]"
-    idempotency_key: str
-    session: AnySession
 
 
 class RequestJobs:
@@ -82,7 +49,7 @@ class RequestJobs:
         self._opened = opened
         self._request = request
         self._by: str | None = None
-        self._batch = JobBatch(opened)
+        self._added = AddedJobs(opened)
         self._failure: Exception | None = None
         self._is_closed = False
 
@@ -110,7 +77,7 @@ class RequestJobs:
         Raises TypeError for other jobs: of another batch, with a session or a key, or stored already.
         """
         self._refuse_when_closed()
-        return self._batch.count(list(jobs), on_done)
+        return self._added.count(list(jobs), on_done)
 
     async def commit(self) -> None:
         """Store at once what was added without a session, so that it stays whatever happens later in the request.
@@ -122,7 +89,7 @@ class RequestJobs:
         if self._failure is not None:
             raise self._failure
         try:
-            await self._batch.store(unless_draining=True)
+            await self._added.store(unless_draining=True)
         except Exception as error:
             self._failure = error
             raise
@@ -135,7 +102,7 @@ class RequestJobs:
             yield self
             await self.commit()
             # FastAPI forgets the background tasks of dependencies where the response has one of its own
-            asyncio.get_running_loop().call_later(_AT_THE_LATEST, self._batch.launch)
+            asyncio.get_running_loop().call_later(_AT_THE_LATEST, self._added.launch)
         except (errors.IdempotencyKeyReusedError, errors.InvalidInputError) as error:
             raise HTTPException(422, str(error)) from error
         except (errors.UnavailableError, *FAILURES) as error:
@@ -152,7 +119,7 @@ class RequestJobs:
         self._refuse_when_closed()
         if self._by is None:
             self._by = self._opened.parts.caller(self._request).name
-        return self._batch.add(options, task, args, kwargs, by=self._by, trace_id=trace_of(self._request))
+        return self._added.add(options, task, args, kwargs, by=self._by, trace_id=trace_of(self._request))
 
     def _refuse_when_closed(self) -> None:
         if self._is_closed:
@@ -163,8 +130,8 @@ class RequestJobs:
 
     async def _launch(self) -> None:
         """After the answer. It never raises, since that would drop the host's own background tasks behind it."""
-        self._batch.launch()
-        added = self._batch.in_sessions
+        self._added.launch()
+        added = self._added.in_sessions
         try:
             found = await are_there(self._opened.services, [job.id for job, _ in added]) if added else set()
         except Exception as error:  # noqa: BLE001 - the claim loop will find them
@@ -172,14 +139,15 @@ class RequestJobs:
             return
         for job, row in added:
             if job.id in found:
-                self._opened.launch(job.id, job.task, job.queue)
+                if is_due(job):
+                    self._opened.launch(job.id, job.task, job.queue)
             elif object_session(row) is not None and not self._opened.has_warned:
                 self._opened.has_warned = True
                 log.warning(_LATE)
 
     def _host_commit_failed(self, error: Exception) -> errors.UnavailableError | None:
         """The database was away when a session of the host's was to store its jobs. An OSError is the host's own."""
-        states = [inspect(row) for _, row in self._batch.in_sessions]
+        states = [inspect(row) for _, row in self._added.in_sessions]
         is_lost = any(state.transient or state.pending for state in states)
         return unavailability(error) if is_lost and not isinstance(error, OSError) else None
 
@@ -202,146 +170,3 @@ async def _jobs(request: Request, background: BackgroundTasks) -> AsyncIterator[
 
 Jobs = Annotated[RequestJobs, Depends(_jobs, scope="function")]
 """For the signature of an endpoint, `async def` or `def`: `jobs: Jobs`."""
-
-
-class InSession(NamedTuple):
-    """A job that a session of the caller's stores, with the row that it inserts when it flushes."""
-
-    job: NewJob
-    row: JobRow
-
-
-class JobBatch:
-    """Jobs that are added one by one, stored together, then launched. Those with a session are stored by that."""
-
-    def __init__(self, opened: Opened) -> None:
-        self.in_sessions: Final[list[InSession]] = []
-        self._opened = opened
-        self._waiting: list[tuple[NewJob, JobHandle[Any]]] = []
-        self._stored: list[NewJob] = []
-        self._batches: list[NewBatch] = []
-
-    def add(
-        self, options: Options, task: object, args: Sequence[object], kwargs: Mapping[str, object],
-        *, by: str, trace_id: str | None = None,
-    ) -> JobHandle[Any]:  # fmt: skip
-        """Raises TypeError for anything but a task of this process, InvalidArgumentsError, and InvalidInputError for
-        options out of range.
-        """
-        services, known = self._opened.services, self._known(task)
-        fields: dict[str, Any] = {**options}
-        session, key = fields.pop("session", None), fields.pop("idempotency_key", None)
-        _check(session, key)
-        if (parents := fields.get("after")) is not None:
-            fields["after"] = _ids_of(parents, is_in_session=session is not None)
-        args_json = known.signature.dump(*args, **kwargs)
-        job = prepare(services, _submission(known.name, args_json, fields), by=by, trace_id=trace_id)
-        if key is not None:
-            job = app_keyed(job, key)
-        handle = JobHandle[Any](known, job, self._opened.still, is_in_session=session is not None)
-        if session is None:
-            self._waiting.append((job, handle))
-        else:
-            self.in_sessions.append(InSession(job, add(session, job, services.database.schema)))
-        return handle
-
-    def count(self, jobs: Sequence[JobHandle[Any]], on_done: JobHandle[Any] | None) -> BatchHandle:
-        """Raises TypeError for jobs that do not wait here, or cannot be in a batch."""
-        free = {handle: job for job, handle in self._waiting if job.app_key is None and job.batch_id is None}
-        wanted = [*jobs] if on_done is None else [*jobs, on_done]
-        if not 1 <= len(jobs) <= limits.MAX_BATCHED or len({*wanted}) < len(wanted) or not free.keys() >= {*wanted}:
-            raise TypeError(_NO_BATCH)
-        last = None if on_done is None else free[on_done]
-        new = NewBatch(new_job_id(), len(jobs), free[jobs[0]].created_by, last)
-        members = {*jobs}
-        self._waiting = [
-            (replace(job, batch_id=new.id) if handle in members else job, handle)
-            for job, handle in self._waiting
-            if handle is not on_done
-        ]
-        self._batches.append(new)
-        return BatchHandle(new.id, self._opened.still)
-
-    async def store(self, *, unless_draining: bool = False) -> None:
-        """Store what waits; committed when this returns. Raises as `submit_together`, and then nothing waits any more;
-        UnavailableError too, `unless_draining`, where the process shuts down.
-        """
-        waiting, self._waiting = self._waiting, []
-        batches, self._batches = self._batches, []
-        if not waiting:
-            return
-        if unless_draining and not self._opened.accepting():
-            raise errors.UnavailableError("this process is shutting down; send it again, to another or to the next one")
-        services = self._opened.services
-        beside = partial(store_batches, services=services, new=batches) if batches else None
-        ids = await submit_together(services, [job for job, _ in waiting], beside=beside)
-        for (job, handle), job_id in zip(waiting, ids, strict=True):
-            handle.became(job_id)
-            if job.id == job_id:
-                self._stored.append(job)
-
-    def launch(self) -> None:
-        """Hand what was stored to the node of this process; again, it does nothing."""
-        while self._stored:
-            job = self._stored.pop(0)
-            self._opened.launch(job.id, job.task, job.queue)
-
-    def _known(self, thing: object) -> Task[..., Any]:
-        task = task_of(thing)
-        try:
-            known = self._opened.services.catalog[task.name]
-        except errors.UnknownTaskError:
-            raise TypeError(
-                f"{task!r} was not known when Jobtrail started: import its module before, name the module in "
-                "JOBTRAIL_TASKS, or name the task in Jobtrail(tasks=[…])"
-            ) from None
-        if known is not task and known.written != task.written:
-            raise TypeError(f"{task!r} is another task than the one of that name that Jobtrail knows: {known!r}")
-        return known
-
-
-def task_of(thing: object) -> Task[..., Any]:
-    """Raises TypeError for anything but a task."""
-    if isinstance(thing, Task):
-        return thing
-    raise TypeError(f"{name_of(thing)} is not a task: write @task above it, with `from jobtrail import task`")
-
-
-def _check(session: object, key: object) -> None:
-    if session is not None and not isinstance(session, Session | AsyncSession | scoped_session | async_scoped_session):
-        raise TypeError(f"session={session!r:.100}: it takes a Session or an AsyncSession of SQLAlchemy")
-    if session is not None and key is not None:
-        raise TypeError(
-            "idempotency_key= and session= do not go together: a key that is there already would have to undo your "
-            "transaction; make a row of your own unique instead"
-        )
-    if key is not None and not (isinstance(key, str) and 1 <= len(key) <= limits.MAX_KEY and key.isprintable()):
-        raise errors.InvalidInputError(
-            [errors.FieldError("/idempotency_key", f"a key is a text of 1 to {limits.MAX_KEY} printable characters")]
-        )
-
-
-def _ids_of(jobs: object, *, is_in_session: bool) -> list[object]:
-    if is_in_session:
-        raise TypeError(
-            "after= and session= do not go together: whether the others are there is known once all are committed; "
-            "add this job without session="
-        )
-    if isinstance(jobs, JobHandle | str) or not isinstance(jobs, Iterable):
-        raise TypeError(f"after={jobs!r:.100}: it takes several jobs, as in after=[job]")
-    return [each.id if isinstance(each, JobHandle) else each for each in jobs]
-
-
-def _submission(task: str, args: Mapping[str, Any], fields: dict[str, Any]) -> Submission:
-    tags = fields.get("tags")
-    if tags is not None and not isinstance(tags, str):  # a text is refused as such
-        fields["tags"] = list(tags)
-    try:
-        return Submission(task=task, args=dict(args), **fields)
-    except ValidationError as error:
-        raise errors.InvalidInputError(
-            [
-                errors.FieldError("".join(map(step, each["loc"])), each["msg"])
-                for each in error.errors(include_url=False)
-            ]
-        ) from None

@@ -118,6 +118,8 @@ class Opened:
     def launch(self, job_id: UUID, task: str, queue: str) -> None:
         if self.node is not None:
             self.node.launch(job_id, task, queue)
+        else:
+            self.services.database.hints.send(queue)
 
 
 @dataclass

@@ -13,8 +13,8 @@ from fastapi import APIRouter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.callers import Scope
+from jobtrail.embed.added import AddedJobs, Options, task_of
 from jobtrail.embed.handle import JobHandle, ended
-from jobtrail.embed.jobs import JobBatch, Options, task_of
 from jobtrail.embed.opened import APP, HOW_TO_START, Opened, Parts, Who, opening
 from jobtrail.embed.router import Guard, host_routes
 from jobtrail.errors import AlreadyRunningError, NotRunningError
@@ -208,10 +208,10 @@ class SubmitWithOptions:
 
     async def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """As `Jobtrail.submit`. Raises InvalidInputError too, for an option that is out of its range."""
-        batch = JobBatch(self._running())
-        handle: JobHandle[R] = batch.add(self._options, task, args, kwargs, by=APP.name)
-        await batch.store()
-        batch.launch()
+        added = AddedJobs(self._running())
+        handle: JobHandle[R] = added.add(self._options, task, args, kwargs, by=APP.name)
+        await added.store()
+        added.launch()
         return handle
 
 

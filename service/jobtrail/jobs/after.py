@@ -190,7 +190,8 @@ async def hint_of(services: Services, rows: Iterable[NewJob | Job]) -> None:
         services.has_edges.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
-                await hint(services, list(parents))
+                if await hint(services, list(parents)):
+                    services.database.hints.send()
 
 
 _EDGES: Final = text("SELECT EXISTS (SELECT FROM jobtrail.edges)")

@@ -92,6 +92,8 @@ async def bulk(
                 moved = await cancel.cancel_these(session, ids, actor=by, reason=reason)
             else:
                 moved = await retry.retry_these(session, ids, actor=by)
+        if action is Action.RETRY:
+            services.database.hints.send()
         after = Cursor(*rows[-1])
         changed += moved
         on_batch(changed, total)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
@@ -25,7 +25,7 @@ UPDATE jobtrail.jobs j
   FROM picked
  WHERE j.id = ANY(ARRAY[picked.id]) AND j.status || '' = 'pending'
 RETURNING j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_attempts, j.timeout, j.created_by,
-          j.priority, j.run_at
+          j.given_back, CAST(j.cursor AS text) AS cursor, j.priority, j.run_at
 """
 
 # Uncorrelated, so that each is read once for a statement; what is paused after its snapshot may still start.
@@ -119,10 +119,63 @@ async def claim_these(database: Database, ids: Sequence[UUID], *, node: UUID, le
     return _claimed(await database.fetch(_THESE, answering_within(lease), ids=ids, node=node, lease=lease))
 
 
+_LIMITED: Final = Statement("""
+SELECT * FROM jobtrail.claim_limited(
+    :node, :lease, CAST(:tasks AS text[]), CAST(:queues AS text[]), CAST(:free AS int), CAST(:declared AS jsonb),
+    CAST(:start AS text[]), CAST(:hints AS uuid[]))
+""")
+
+_ANY_LIMITED: Final = Statement("""
+SELECT EXISTS (SELECT FROM jobtrail.jobs WHERE status = 'pending' AND limit_keys IS NOT NULL)
+""")
+
+
+class LimitedClaim(NamedTuple):
+    """`after`: the keys of the lane to go on from next time. `wake`: when a rate will have room, if that is known."""
+
+    jobs: Sequence[Claimed]
+    after: Sequence[str]
+    wake: timedelta | None
+
+
+async def claim_limited(
+    database: Database,
+    *,
+    node: UUID,
+    lease: timedelta,
+    tasks: Sequence[str],
+    queues: Sequence[str],
+    free: int,
+    declared: str,
+    start: Sequence[str],
+    hints: Sequence[UUID],
+) -> LimitedClaim:
+    """Claim at most `free` due jobs that have limits, as far as these have room. What is paused waits.
+
+    `declared`: this node's numbers by template, as JSON text. `hints`: jobs whose lanes are looked at in any case.
+    """
+    *rows, last = await database.fetch(
+        _LIMITED, answering_within(lease),
+        node=node, lease=lease, tasks=tasks, queues=queues, free=free, declared=declared, start=start, hints=hints,
+    )  # fmt: skip
+    return LimitedClaim(_claimed(rows), json.loads(last[3]), last[6])
+
+
+async def is_any_limited(database: Database) -> bool:
+    """Whether a job with limits waits, due or not, of whatever task."""
+    return bool((await database.fetch(_ANY_LIMITED))[0][0])
+
+
 def _claimed(rows: Sequence[Any]) -> Sequence[Claimed]:
     """In the order in which they are to begin."""
-    ordered = sorted(rows, key=lambda row: (-row[8], row[9], row[0])) if len(rows) > 1 else rows
-    return [Claimed(row[0], row[1], row[2], json.loads(row[3]), *row[4:8]) for row in ordered]
+    ordered = sorted(rows, key=lambda row: (-row[10], row[11], row[0])) if len(rows) > 1 else rows
+    return [
+        Claimed(
+            id_, attempt, task, json.loads(args), trace_id, most, limit, by,
+            given_back, None if cursor is None else json.loads(cursor),
+        )
+        for id_, attempt, task, args, trace_id, most, limit, by, given_back, cursor, *_ in ordered
+    ]  # fmt: skip
 
 
 def answering_within(lease: timedelta) -> float:
@@ -131,10 +184,11 @@ def answering_within(lease: timedelta) -> float:
 
 
 _HELD: Final = text(f"""
-SELECT j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_attempts, j.timeout, j.created_by
+SELECT j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_attempts, j.timeout, j.created_by,
+       j.given_back, CAST(j.cursor AS text) AS cursor
   FROM unnest(CAST(:id AS uuid[]), CAST(:attempt AS int[])) AS u(id, attempt)
   JOIN jobtrail.jobs j ON j.{FENCE.format(row="j.")}
-""").columns(args=Json)
+""").columns(args=Json, cursor=Json)
 
 
 async def held_by(database: Database, held: Sequence[AttemptRef], *, node: UUID, lease: timedelta) -> Sequence[Claimed]:

@@ -37,7 +37,8 @@ class OutcomeRecord:
     """The end of an attempt, to be recorded if the fence still holds.
 
     `status` pending means another attempt after `delay`; `more` raises max_attempts, for an attempt that is given
-    back unused. `result`, `error` and `progress` are JSON texts; without a `progress` the row keeps the one it has.
+    back and does not count. `result`, `error` and `progress` are JSON texts; without a `progress` the row keeps the one
+    it has.
     """
 
     id: UUID
@@ -78,7 +79,8 @@ _FINISH: Final = fenced(
                                ELSE statement_timestamp() + {_IN_SECONDS.format("j.ttl_failed")} END,
        run_at = CASE {_TO} WHEN 'pending' THEN statement_timestamp() + {_IN_SECONDS.format("u.delay")}
                            ELSE j.run_at END,
-       max_attempts = j.max_attempts + u.more, progress = coalesce(u.progress, j.progress)""",
+       max_attempts = j.max_attempts + u.more, given_back = j.given_back + u.more,
+       progress = coalesce(u.progress, j.progress)""",
     returning="j.id, j.attempt, j.status",
     status="text",
     reason="text",
@@ -284,10 +286,10 @@ def record_of(claimed: Claimed, outcome: Outcome) -> OutcomeRecord:
             return OutcomeRecord(*ref, Status.CANCELLED, "cancelled", error=dump(failure.as_json()))
         case Again(failure, delay):
             return OutcomeRecord(*ref, Status.PENDING, failure.type, error=dump(failure.as_json()), delay=delay)
-        case Released():
-            return released(claimed)
+        case Released(why):
+            return released(claimed, why)
 
 
-def released(claimed: Claimed | AttemptRef) -> OutcomeRecord:
-    """An attempt that never began goes back whole."""
-    return OutcomeRecord(claimed.id, claimed.attempt, Status.PENDING, "released", more=1)
+def released(claimed: Claimed | AttemptRef, why: str = "released") -> OutcomeRecord:
+    """An attempt that goes back whole: it never began, or the next one goes on where it was."""
+    return OutcomeRecord(claimed.id, claimed.attempt, Status.PENDING, why, more=1)

@@ -63,15 +63,14 @@ async def purge(database: Database, *, by: str, history_ttl: timedelta | None) -
 _ACTOR: Final = text("SELECT set_config('jobtrail.actor', :actor, true), set_config('enable_seqscan', 'off', true)")
 
 _EXPIRED: Final = text("""
-SELECT id FROM jobtrail.jobs WHERE expires_at <= statement_timestamp() AND id <> ALL(CAST(:but AS uuid[]))
+SELECT id, CAST(ctid AS text) AS place FROM jobtrail.jobs
+ WHERE expires_at <= statement_timestamp() AND id <> ALL(CAST(:but AS uuid[]))
  ORDER BY expires_at LIMIT :most FOR UPDATE SKIP LOCKED
 """)
 
-# By primary key, as in `renew`. `expires_at` is not asked again: its index would be read from end to end. The rows are
-# locked as they were picked, and the guard of the table asks.
-_PURGE: Final = text("""
-DELETE FROM jobtrail.jobs j USING unnest(CAST(:ids AS uuid[])) AS u(id) WHERE j.id = ANY(ARRAY[u.id])
-""")
+# By their places, where they stay as they were locked: without a look into an index for each. `expires_at` is not asked
+# again, since the guard of the table does.
+_PURGE: Final = text("DELETE FROM jobtrail.jobs WHERE ctid = ANY(CAST(CAST(:places AS text[]) AS tid[]))")
 
 # Rows are counted, not jobs: one may have any number of moves. They go in the order of `seq`, so that the last one, by
 # which the others are found, goes last however often this is cut short.
@@ -105,13 +104,13 @@ async def purge_jobs(database: Database, *, by: str) -> int:
         nonlocal total
         async with database.transaction() as session:
             await session.execute(_ACTOR, {"actor": by})
-            ids = (await session.scalars(_EXPIRED, {"most": size, "but": list(refused)})).all()
+            rows = (await session.execute(_EXPIRED, {"most": size, "but": list(refused)})).all()
             try:
-                gone = _count(await session.execute(_PURGE, {"ids": ids}))
+                gone = _count(await session.execute(_PURGE, {"places": [row.place for row in rows]}))
             except DBAPIError as error:
-                if len(ids) > 1 or unavailability(error) is not None:
+                if len(rows) > 1 or unavailability(error) is not None:
                     raise
-                refused[ids[0]] = reason(error)
+                refused[rows[0].id] = reason(error)
                 await session.rollback()
                 return len(refused) < _MOST_REFUSED
         total += gone

@@ -6,12 +6,26 @@
 import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Boolean, ColumnElement, Select, and_, case, func, literal_column, or_, select, text, true, tuple_
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -39,7 +53,7 @@ _LIGHT: Final = tuple(
 )
 
 
-_JSON: Final = tuple(column.name for column in jobs.c if isinstance(column.type, Json))
+_JSON: Final = tuple(column.name for column in _COLUMNS if isinstance(column.type, Json))
 
 _DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 _READ: Final = Statement(
@@ -67,6 +81,7 @@ class Filter:
     created_after: datetime | None = None
     created_before: datetime | None = None
     created_by: str | None = None
+    schedule: Sequence[str] = ()
     batch_id: UUID | None = None
 
     @property
@@ -167,8 +182,22 @@ SELECT CAST(j.args AS text) AS args, CAST(j.result AS text) AS result
 ).columns(args=Json, result=Json)
 
 
+_PARTS: Final = ((Status.SUCCEEDED, Status.FAILED, Status.CANCELLED), (Status.PENDING,), (Status.RUNNING,))
+"""The jobs of a list as the indexes divide them: a job enters most of them only when it ends."""
+
+
 def list_statement(wanted: Page) -> Select[Any]:
-    statement = select(*_LIGHT).where(and_(true(), *conditions(wanted.filter)))
+    found = wanted.filter
+    if not (found.task or found.queue or found.created_by):
+        return _newest(_LIGHT, wanted, found)
+    parts = ([each for each in part if each in (found.status or Status)] for part in _PARTS)
+    newest = [_newest([jobs.c.id], wanted, replace(found, status=part)) for part in parts if part]
+    ids = union_all(*(select(each.subquery()) for each in newest))
+    return _newest(_LIGHT, replace(wanted, after=None), Filter()).where(jobs.c.id.in_(ids))
+
+
+def _newest(columns: Sequence[ColumnElement[Any]], wanted: Page, found: Filter) -> Select[Any]:
+    statement = select(*columns).where(and_(true(), *conditions(found)))
     if wanted.after is not None:
         place = tuple_(wanted.after.created_at, wanted.after.id)
         statement = statement.where(tuple_(jobs.c.created_at, jobs.c.id) < place)
@@ -189,6 +218,8 @@ def conditions(wanted: Filter) -> Sequence[ColumnElement[bool]]:
         found.append(jobs.c.task.in_(wanted.task))
     if wanted.queue:
         found.append(jobs.c.queue.in_(wanted.queue))
+    if wanted.schedule:
+        found.append(or_(*(jobs.c.schedule == name for name in wanted.schedule)))
     if wanted.tags:
         # the second condition is the predicate of the index
         found += [jobs.c.tags.contains(list(wanted.tags)), literal_column("jobtrail.jobs.tags <> '{}'", Boolean)]
@@ -198,11 +229,8 @@ def conditions(wanted: Filter) -> Sequence[ColumnElement[bool]]:
         found.append(jobs.c.created_at > wanted.created_after)
     if wanted.created_before is not None:
         found.append(jobs.c.created_at < wanted.created_before)
-    if wanted.created_by is not None:
-        found.append(jobs.c.created_by == wanted.created_by)
-    if wanted.batch_id is not None:
-        found.append(jobs.c.batch_id == wanted.batch_id)
-    return found
+    exact = ((jobs.c.created_by, wanted.created_by), (jobs.c.batch_id, wanted.batch_id))
+    return [*found, *(column == value for column, value in exact if value is not None)]
 
 
 def _in_trace(trace_id: str) -> ColumnElement[bool]:

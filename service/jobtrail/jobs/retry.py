@@ -47,12 +47,14 @@ SELECT p.id, p.outcome FROM jobtrail.jobs j CROSS JOIN LATERAL ({_HOPELESS}) p
 """)
 
 # A job that comes after others waits again for those that did not succeed: `follow` of the migrations sees to it.
+# exclusive: by hand a job of a schedule may run beside its next one, else one of them would refuse a whole batch
 _RETRY: Final = text(f"""
 UPDATE jobtrail.jobs j
    SET status = 'pending', seq = seq + 1, moved_by = :actor, move_reason = 'retried by hand',
        max_attempts = greatest(max_attempts, attempt + 1), run_at = statement_timestamp(),
        result = NULL, error = NULL, progress = NULL, started_at = NULL, finished_at = NULL, expires_at = NULL,
-       node_id = NULL, cancel_requested_at = NULL, cancel_requested_by = NULL, cancel_reason = NULL
+       node_id = NULL, cancel_requested_at = NULL, cancel_requested_by = NULL, cancel_reason = NULL,
+       exclusive = NULL
   FROM unnest(CAST(:ids AS uuid[])) AS u(id)
  WHERE j.id = ANY(ARRAY[u.id]) AND j.status || '' IN ('failed', 'cancelled')
    AND (j.after IS NULL OR NOT EXISTS ({_HOPELESS}))

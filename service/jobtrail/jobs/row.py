@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapper, Session, registry, scoped_session
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from jobtrail.db.tables import SCHEMA, jobs
-from jobtrail.jobs.submit import AS_THEY_ARE
+from jobtrail.jobs.insert import AS_THEY_ARE
 from jobtrail.records import NewJob
 
 AnySession = AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]
@@ -51,6 +51,7 @@ def row_of(new: NewJob, schema: str = SCHEMA) -> JobRow:
     row = _mapper(schema).class_()
     values = {name: getattr(new, name) for name in AS_THEY_ARE}
     values |= {"args": new.args_json, "tags": list(new.tags), "created_at": None}
+    values["limit_keys"] = None if new.limit_keys is None else list(new.limit_keys)
     values |= {"moved_by": new.created_by, "move_reason": "submitted"}
     for name, value in values.items():
         setattr(row, name, value)
@@ -78,7 +79,7 @@ class _TimeOrNow(TypeDecorator[datetime]):
 
 
 _OTHER_TYPES: Final[dict[str, type[TypeEngine[Any]]]] = {
-    "args": _JsonText, "run_at": _TimeOrNow, "created_at": _TimeOrNow
+    "args": _JsonText, "limit_terms": _JsonText, "run_at": _TimeOrNow, "created_at": _TimeOrNow
 }  # fmt: skip
 
 _ONE_AT_A_TIME: Final = threading.Lock()
@@ -97,6 +98,6 @@ def _mapper(schema: str) -> Mapper[JobRow]:
             return known
         # without the defaults of `tables`, which would stand in for a NULL that is meant, as with `ttl`, and would be
         # read back row by row
-        names = (*AS_THEY_ARE, "args", "tags", "created_at", "moved_by", "move_reason")
+        names = (*AS_THEY_ARE, "args", "tags", "limit_keys", "created_at", "moved_by", "move_reason")
         columns = [Column(name, _OTHER_TYPES.get(name, jobs.c[name].type), primary_key=name == "id") for name in names]
         return registry().map_imperatively(mapped, Table("jobs", MetaData(schema=schema), *columns))

@@ -2,37 +2,31 @@
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jobtrail import errors
-from jobtrail.db.direct import Statement, fetch_on
-from jobtrail.db.engine import Database
-from jobtrail.db.group_commit import GroupCommit
-from jobtrail.db.tables import SCHEMA
 from jobtrail.ids import new_job_id
 from jobtrail.jobs.after import hint_of, require_parents
 from jobtrail.jobs.amend import KEY_LIFE
+from jobtrail.jobs.insert import Inserted, insert, insert_once, insert_rows
 from jobtrail.jobs.query import read
+from jobtrail.jobs.room import hold_keys, make_room
 from jobtrail.jobs.services import Services, require_rights
 from jobtrail.records import AppKey, Job, NewJob
 from jobtrail.status import Status
+from jobtrail.task.limit import limited
 from jobtrail.task.storable import dump
 from jobtrail.task.submission import Submission, seconds
+from jobtrail.task.task import Task
 
 Beside = Callable[[AsyncConnection], Awaitable[None]]
 """What else is stored in the transaction of new rows."""
-
-
-class Inserted(NamedTuple):
-    created_at: datetime
-    run_at: datetime
 
 
 async def submit(
@@ -40,13 +34,13 @@ async def submit(
 ) -> Job:
     """Store one job; committed when this returns. `only_of`: it may come after jobs of this caller only.
 
-    Raises OverloadedError, UnknownTaskError, InvalidArgumentsError, InvalidInputError for an unknown id in `after`,
-    UnavailableError: nothing is stored, unless it is an OutcomeUnknownError.
+    Raises OverloadedError, also as LimitFullError, UnknownTaskError, InvalidArgumentsError, InvalidInputError for an
+    unknown id in `after`, UnavailableError: nothing is stored, unless it is an OutcomeUnknownError.
     """
     with services.admission.admit(1):
         new = prepare(services, wanted, by=by, trace_id=trace_id)
         await require_rights(services)
-        if new.after:
+        if new.after or new.on_full != "wait":
             stored = await insert_all(services, {"": new}, only_of=only_of)
             return born(new, stored[new.id])
         return born(new, await insert(services, new))
@@ -70,10 +64,12 @@ async def submit_keyed(
         new = keyed(prepare(services, wanted, by=by, trace_id=trace_id), wanted, key)
         await require_rights(services)
         async with services.transaction() as session:
+            await hold_keys(session, [new])
             connection = await session.connection()
-            stored = await _insert_once(connection, new)
+            stored = await insert_once(connection, new)
             if isinstance(stored, Inserted):
                 await require_parents(connection, [("", new)], only_of=only_of)
+                await make_room(session, [new])
         await hint_of(services, [new])
     return (born(new, stored), False) if isinstance(stored, Inserted) else (await read(services, stored), True)
 
@@ -111,6 +107,25 @@ def prepare_all(
     return {pointer: prepared(pointer, each) for pointer, each in wanted.items()}
 
 
+async def insert_all(
+    services: Services, rows: Mapping[str, NewJob], *, only_of: str | None, beside: Beside | None = None
+) -> Mapping[UUID, Inserted]:
+    """Store rows without keys in one transaction of their own, and what is stored `beside` them; the pointers are those
+    of flaws in `after`. Raises LimitFullError.
+    """
+    new = list(rows.values())
+    async with services.transaction() as session:
+        await hold_keys(session, new)
+        connection = await session.connection()
+        stored = await insert_rows(connection, new)
+        await require_parents(connection, rows.items(), only_of=only_of)
+        await make_room(session, new)
+        if beside is not None:
+            await beside(connection)
+    await hint_of(services, new)
+    return stored
+
+
 async def submit_together(
     services: Services, jobs: Sequence[NewJob], *, beside: Beside | None = None
 ) -> Sequence[UUID]:
@@ -123,19 +138,22 @@ async def submit_together(
     """
     with services.admission.admit(len(jobs)):
         await require_rights(services)
-        if len(jobs) == 1 and jobs[0].app_key is None and not (jobs[0].after or beside):
+        if len(jobs) == 1 and jobs[0].app_key is None and jobs[0].on_full == "wait" and not (jobs[0].after or beside):
             await insert(services, jobs[0])
             return [jobs[0].id]
         found: dict[UUID, UUID] = {}
         async with services.transaction() as session:
+            await hold_keys(session, jobs)
             connection = await session.connection()
             await insert_rows(connection, [job for job in jobs if job.app_key is None])
             # in the order of their keys: two callers with the same ones wait for each other, and do not deadlock
             for _, job in sorted(((job.app_key.key, job) for job in jobs if job.app_key), key=lambda each: each[0]):
-                stored = await _insert_once(connection, job)
+                stored = await insert_once(connection, job)
                 if not isinstance(stored, Inserted):
                     found[job.id] = stored
-            await require_parents(connection, [("", job) for job in jobs if job.id not in found], only_of=None)
+            added = [job for job in jobs if job.id not in found]
+            await require_parents(connection, [("", job) for job in added], only_of=None)
+            await make_room(session, added)
             if beside is not None:
                 await beside(connection)
         await hint_of(services, jobs)
@@ -147,6 +165,7 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
     task = services.catalog[wanted.task]
     try:
         args = task.signature.settle(wanted.args)
+        keys, terms = _limits(task, args)
     except errors.InvalidArgumentsError as error:
         raise error.under("/args") from None
     job_id = new_job_id()
@@ -172,7 +191,18 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
         timeout=seconds(wanted.timeout if "timeout" in wanted.model_fields_set else task.timeout),
         run_at=wanted.run_at,
         after=wanted.after,
+        limit_keys=keys,
+        limit_terms=terms,
+        on_full=task.on_full,
     )
+
+
+def _limits(task: Task[..., Any], args: Mapping[str, Any]) -> tuple[Sequence[str] | None, str | None]:
+    """The keys of the job's limits, and their terms as JSON text. Raises InvalidArgumentsError."""
+    if not task.limits:
+        return None, None
+    found = limited(task.limits, partial(task.signature.json_of, args))
+    return found.keys, dump(found.terms)
 
 
 def keyed(new: NewJob, wanted: Submission, key: str) -> NewJob:
@@ -204,143 +234,6 @@ def born(new: NewJob, times: Inserted) -> Job:
         trace_id=new.trace_id, priority=new.priority, tags=new.tags, attempt=0, max_attempts=new.max_attempts,
         timeout=new.timeout, progress=None, run_at=times.run_at, after=new.after, created_at=times.created_at,
         started_at=None, finished_at=None, ttl=new.ttl, expires_at=None, cancel_requested_at=None, cancel_reason=None,
-        created_by=new.created_by, node_id=None, batch_id=new.batch_id, seq=1,
+        created_by=new.created_by, node_id=None, batch_id=new.batch_id, seq=1, schedule=new.schedule,
+        scheduled_for=new.scheduled_for,
     )  # fmt: skip
-
-
-# The arrays are named once here; tags and after travel as array literals because unnest flattens arrays of arrays.
-# statement_timestamp: one group has one birth time, and run_at is not a moment before created_at.
-_INSERT: Final = Statement("""
-INSERT INTO jobtrail.jobs (
-    id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_at,
-    idempotency_key, request_hash, created_by, moved_by, move_reason, ttl, ttl_failed, after, batch_id)
-SELECT u.id, u.task, u.queue, u.args, u.trace_id, u.priority, u.tags::text[], u.max_attempts, u.timeout,
-       coalesce(u.run_at, statement_timestamp()), statement_timestamp(),
-       u.idempotency_key, u.request_hash, u.created_by, u.created_by, 'submitted', u.ttl, u.ttl_failed,
-       u.after::uuid[], u.batch_id
-  FROM unnest(
-    CAST(:id AS uuid[]), CAST(:task AS text[]), CAST(:queue AS text[]), CAST(:args AS jsonb[]),
-    CAST(:trace_id AS text[]), CAST(:priority AS smallint[]), CAST(:tags AS text[]), CAST(:max_attempts AS int[]),
-    CAST(:timeout AS interval[]), CAST(:run_at AS timestamptz[]), CAST(:idempotency_key AS text[]),
-    CAST(:request_hash AS bytea[]), CAST(:created_by AS text[]), CAST(:ttl AS interval[]),
-    CAST(:ttl_failed AS interval[]), CAST(:after AS text[]), CAST(:batch_id AS uuid[])
-  ) AS u(id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, idempotency_key,
-         request_hash, created_by, ttl, ttl_failed, after, batch_id)
-ON CONFLICT DO NOTHING
-RETURNING id, created_at, coalesce(run_at, due_at)
-""")
-
-_BIRTHS: Final = Statement("""
-SELECT j.id, j.created_at, coalesce(j.run_at, j.due_at)
-  FROM unnest(CAST(:ids AS uuid[])) AS u(id) JOIN jobtrail.jobs j ON j.id = ANY(ARRAY[u.id])
-""")
-
-_BY_KEY: Final = text("""
-SELECT id, request_hash FROM jobtrail.jobs WHERE created_by = :created_by AND idempotency_key = :key
-""").bindparams(bindparam("created_by"), bindparam("key"))
-
-_TAKE_APP_KEY: Final = text("""
-INSERT INTO jobtrail.app_keys (key, job_id, request_hash) VALUES (:key, :job_id, :request_hash)
-ON CONFLICT DO NOTHING RETURNING job_id
-""")
-
-_BY_APP_KEY: Final = text("SELECT job_id AS id, request_hash FROM jobtrail.app_keys WHERE key = :key")
-
-
-def inserts(services: Services) -> GroupCommit[NewJob, Inserted]:
-    """The group commit that carries the submits of this process."""
-    return services.group(insert_group, weigh=lambda row: len(row.args_json), lanes=2)
-
-
-async def insert(services: Services, new: NewJob) -> Inserted:
-    """Store a row without a key, together with others. Raises UnavailableError, as `submit`."""
-    try:
-        return await inserts(services).put(new)
-    except errors.OutcomeUnknownError as error:
-        raise errors.OutcomeUnknownError("the database did not answer in time", new.id) from error
-
-
-async def insert_group(database: Database, rows: Sequence[NewJob]) -> Sequence[Inserted]:
-    """Store jobs without keys in one statement and one commit.
-
-    Repeatable: a row that is there already is one that an earlier try committed before its answer was lost.
-    """
-    found = _births(await database.fetch(_INSERT, **_columns(rows)))
-    if missing := [row.id for row in rows if row.id not in found]:
-        found |= _births(await database.fetch(_BIRTHS, ids=missing))
-    return [found[row.id] for row in rows]
-
-
-async def _insert_once(connection: AsyncConnection, new: NewJob) -> Inserted | UUID:
-    """Store a job with a key in the caller's transaction; where the key came with the same request before, the id of
-    the job that has it. Raises IdempotencyKeyReusedError.
-
-    A key of the app's is taken before the row is stored. A second statement reads who has a key, since the first cannot
-    see a row that was committed after it began; that job may have been purged in between, so again.
-    """
-    key, request_hash = new.idempotency_key or "", new.request_hash
-    if (app_key := new.app_key) is not None:
-        key, request_hash = app_key.key, app_key.request_hash
-    taken = {"key": key, "job_id": new.id, "request_hash": request_hash}
-    while True:
-        if app_key is None or (await connection.execute(_TAKE_APP_KEY, taken)).one_or_none() is not None:
-            stored = (await insert_rows(connection, [new])).get(new.id)
-            if stored is not None:
-                return stored
-        if app_key is None:
-            held = await connection.execute(_BY_KEY, {"created_by": new.created_by, "key": key})
-        else:
-            held = await connection.execute(_BY_APP_KEY, {"key": key})
-        if (holder := held.one_or_none()) is None:
-            continue
-        if holder.request_hash != request_hash:
-            reused = errors.IdempotencyKeyReusedError if app_key is None else errors.AppKeyReusedError
-            raise reused(key, holder.id)
-        found: UUID = holder.id
-        return found
-
-
-async def insert_all(
-    services: Services, rows: Mapping[str, NewJob], *, only_of: str | None, beside: Beside | None = None
-) -> Mapping[UUID, Inserted]:
-    """Store rows without keys in one transaction of their own, and what is stored `beside` them; the pointers are those
-    of flaws in `after`.
-    """
-    async with services.transaction() as session:
-        connection = await session.connection()
-        stored = await insert_rows(connection, list(rows.values()))
-        await require_parents(connection, rows.items(), only_of=only_of)
-        if beside is not None:
-            await beside(connection)
-    await hint_of(services, list(rows.values()))
-    return stored
-
-
-async def insert_rows(connection: AsyncConnection, rows: Sequence[NewJob]) -> dict[UUID, Inserted]:
-    """In the caller's transaction; without those that are there already."""
-    return _births(await fetch_on(connection, _INSERT, SCHEMA, **_columns(rows))) if rows else {}
-
-
-def _columns(rows: Sequence[NewJob]) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in AS_THEY_ARE}
-    columns["args"] = [row.args_json for row in rows]
-    columns["tags"] = [_array_literal(row.tags) for row in rows]
-    columns["after"] = [_array_literal(map(str, row.after)) if row.after else None for row in rows]
-    return columns
-
-
-AS_THEY_ARE: Final = (
-    "id", "task", "queue", "trace_id", "priority", "max_attempts", "timeout", "run_at", "idempotency_key",
-    "request_hash", "created_by", "ttl", "ttl_failed", "batch_id",
-)  # fmt: skip
-"""The columns of a new row that are its fields; args, tags and after go in another form."""
-
-
-def _births(rows: Sequence[Any]) -> dict[UUID, Inserted]:
-    return {job_id: Inserted(created_at, run_at) for job_id, created_at, run_at in rows}
-
-
-def _array_literal(texts: Iterable[str]) -> str:
-    """PostgreSQL's text form of an array (PostgreSQL, "Array Input and Output Syntax")."""
-    quoted = (each.replace("\\", "\\\\").replace('"', '\\"') for each in texts)
-    return "{" + ",".join(f'"{each}"' for each in quoted) + "}"

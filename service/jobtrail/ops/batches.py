@@ -24,10 +24,11 @@ from jobtrail.errors import BatchNotFoundError, UnavailableError
 from jobtrail.ids import new_job_id
 from jobtrail.jobs.after import require_parents
 from jobtrail.jobs.bulk import Action, Bulk, bulk
+from jobtrail.jobs.insert import insert_rows
 from jobtrail.jobs.query import Filter
 from jobtrail.jobs.services import Services, require_rights
-from jobtrail.jobs.submit import insert_all, insert_rows, prepare_all
-from jobtrail.records import NewJob
+from jobtrail.jobs.submit import born, insert_all, prepare_all
+from jobtrail.records import Job, NewJob
 from jobtrail.task.submission import Submission
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ async def submit_batch(
     by: str,
     trace_id: str | None = None,
     only_of: str | None = None,
-) -> tuple[Batch, Sequence[NewJob]]:
+) -> tuple[Batch, Sequence[Job]]:
     """Store the jobs and their batch, or none of it; `on_done` is submitted once all of them ended.
 
     Raises as `submit` does; pointers begin with `/jobs/INDEX` or `/on_done`.
@@ -104,9 +105,9 @@ async def submit_batch(
         batch = NewBatch(new_job_id(), len(rows), by, last.get("/on_done"))
         rows = {pointer: replace(row, batch_id=batch.id) for pointer, row in rows.items()}
         await require_rights(services)
-        await insert_all(services, rows, only_of=only_of, beside=partial(store, new=batch, only_of=only_of))
+        stored = await insert_all(services, rows, only_of=only_of, beside=partial(store, new=batch, only_of=only_of))
     services.has_batches.set()
-    return await read(services, batch.id), list(rows.values())
+    return await read(services, batch.id), [born(each, stored[each.id]) for each in rows.values()]
 
 
 async def store(connection: AsyncConnection, new: NewBatch, only_of: str | None = None) -> None:

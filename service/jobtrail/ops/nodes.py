@@ -52,6 +52,7 @@ TABLE: Final = Table(
     Column("lease", Interval, nullable=False, server_default=text("'30 seconds'")),
     Column("steady_since", TIME, nullable=False, server_default=text("clock_timestamp()")),
     Column("modules", Json(none_as_null=True)),
+    Column("declares", Json(none_as_null=True)),
     info={"rights": "SELECT, INSERT, UPDATE, DELETE"},
 )
 
@@ -73,10 +74,10 @@ _NONE: Final = Counts()
 _BEAT: Final = text("""
 INSERT INTO jobtrail.nodes AS n (
        id, host, pid, version, queues, tasks, slots, left_behind, stale_ends, lease, steady_since,
-       modules)
+       modules, declares)
 VALUES (:id, :host, :pid, :version, CAST(:queues AS text[]), CAST(:tasks AS text[]), CAST(:slots AS jsonb),
         :left_behind, :stale_ends, CAST(:lease AS interval), clock_timestamp() - CAST(:lease AS interval) / 4,
-        CAST(:modules AS jsonb))
+        CAST(:modules AS jsonb), CAST(:declares AS jsonb))
 ON CONFLICT (id) DO UPDATE SET heartbeat_at = clock_timestamp(),
        left_behind = excluded.left_behind, stale_ends = excluded.stale_ends,
        steady_since = CASE WHEN n.heartbeat_at < clock_timestamp() - n.lease / 2
@@ -101,10 +102,11 @@ SELECT host, CAST(modules AS text) AS modules FROM jobtrail.nodes
 
 
 async def beat(connection: AsyncConnection, node: dict[str, Any], counts: Counts = _NONE) -> None:
-    """Say that this node is alive; the first beat enters it. `node`: the columns up to `slots`, `lease`, `modules`."""
-    await connection.execute(
-        _BEAT, {**node, **counts._asdict(), **{name: dump(node[name]) for name in ("slots", "modules")}}
-    )
+    """Say that this node is alive; the first beat enters it. `node`: the columns up to `slots`, `lease`, `modules`,
+    `declares`.
+    """
+    texts = {name: dump(node.get(name, {})) for name in ("slots", "modules", "declares")}
+    await connection.execute(_BEAT, {**node, **counts._asdict(), **texts})
 
 
 async def leave(connection: AsyncConnection, node_id: Any) -> None:

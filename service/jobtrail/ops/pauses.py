@@ -71,11 +71,12 @@ async def pause(services: Services, kind: PauseKind, name: str, *, by: str, reas
 
 
 async def resume(services: Services, kind: PauseKind, name: str, *, by: str) -> bool:
-    """Whether it was paused. Nodes poll, so its jobs start within about a second. Raises as `pause`."""
+    """Whether it was paused. Nodes hear of it or poll: its jobs start within about a second. Raises as `pause`."""
     async with services.transaction() as session:
         await _require_known(services, session, kind, name)
         was_paused = (await session.execute(_REMOVE, {"kind": kind, "name": name})).one_or_none() is not None
     if was_paused:
+        services.database.hints.send()
         log.info("resumed", extra={kind: name, "by": by})
     return was_paused
 

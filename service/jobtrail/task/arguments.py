@@ -9,7 +9,6 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from itertools import islice
 from types import BuiltinFunctionType, MethodType, SimpleNamespace
 from typing import Annotated, Any, Final, NoReturn, get_args
 
@@ -85,6 +84,12 @@ class Signature:
             )
         return self._converted({**kwargs, **given}, flaws, Parameter.store)
 
+    def json_of(self, args: Mapping[str, object], name: str) -> Any:
+        """An argument of these JSON args, or its default, as the task itself would write it: 5 for a lax "5"."""
+        parameter = self.parameters[name]
+        typed = parameter.load(args[name]) if name in args else parameter.default
+        return parameter.adapter.dump_python(typed, mode="json")
+
     @cached_property
     def json_schema(self) -> dict[str, Any]:
         """JSON Schema 2020-12 of the args: an object with one property for each parameter."""
@@ -111,9 +116,9 @@ class Signature:
         for name, parameter in self.parameters.items():
             if parameter.required and name not in given:
                 flaws.append(FieldError(step(name), MISSING))
-        taken = ", ".join(self.parameters) or "no arguments"
-        unknown = (name for name in given if name not in self.parameters)
-        flaws += [FieldError(step(name), f"{UNKNOWN}; the task takes {taken}") for name in islice(unknown, MAX_FLAWS)]
+        if unknown := [name for name in given if name not in self.parameters][:MAX_FLAWS]:
+            taken = ", ".join(self.parameters) or "no arguments"
+            flaws += [FieldError(step(name), f"{UNKNOWN}; the task takes {taken}") for name in unknown]
         converted = {}
         for name, parameter in self.parameters.items():
             if name in given:

@@ -19,10 +19,13 @@ class Catalog:
     def __init__(self, tasks: Iterable[Task[..., Any]] = (), modules: Sequence[str] = ()) -> None:
         """`modules`: where those tasks are found that run in a process, which has to import them.
 
-        Raises DeclarationError for two tasks of one name; the same task twice is fine.
+        Raises DeclarationError for two tasks of one name, and for two limits of one key; the same task twice is fine.
         """
         self.modules: Final = tuple(modules)
         self._tasks: dict[str, Task[..., Any]] = {}
+        schedules: dict[str, Task[..., Any]] = {}
+        self.limits: Final[dict[str, Mapping[str, Any]]] = {}
+        """The numbers of all limits, by their templates."""
         for task in tasks:
             other = self._tasks.setdefault(task.name, task)
             if other is not task:
@@ -30,6 +33,17 @@ class Catalog:
                     f"two tasks are named {task.name!r}: {other.place} and {task.place}; "
                     "give one of them another name with @task(name=…)"
                 )
+            if task.schedule is not None and (other := schedules.setdefault(task.schedule_name, task)) is not task:
+                raise DeclarationError(
+                    f"two schedules are named {task.schedule_name!r}: {other.place} and {task.place}; give one of them "
+                    "another name with @task(schedule_name=…)"
+                )
+            for limit in task.limits:
+                if self.limits.setdefault(limit.key, limit.declared) != limit.declared:
+                    raise DeclarationError(
+                        f"{limit!r} of {task!r} has other numbers than the limit of that key of another task: declare "
+                        "it once, or give one of them another key"
+                    )
 
     @classmethod
     def from_modules(cls, modules: Iterable[ModuleType]) -> "Catalog":

@@ -1,12 +1,13 @@
 """The context of a running job: its ids, its progress, its session, and the way to submit another job."""
 
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
 from jobtrail.records import Claimed
+from jobtrail.task.checkpoint import checkpoint_to_json
 from jobtrail.task.storable import visible
 
 if TYPE_CHECKING:
@@ -64,6 +65,13 @@ def _refuse_other(name: str, value: object) -> None:
         raise ValueError(f"progress({name}={value!r:.60}): write a number from 0 to 10^15")
 
 
+def _refuse_other_cost(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"charge({value!r:.60}): write a number")
+    if not 0 <= value <= _MOST:
+        raise ValueError(f"charge({value!r:.60}): write a number from 0 to 10^15")
+
+
 class JobRuntime(Protocol):
     """The node of a running job as its context sees it, on the loop, in a thread or in a process."""
 
@@ -80,6 +88,12 @@ class JobRuntime(Protocol):
     def session(self) -> Awaitable["AsyncSession"]:
         """The session that commits with the end of the attempt."""
 
+    def checkpoint(self, value: str) -> Awaitable[None]:
+        """Store a JSON text as the cursor of the job. Where no loop runs it blocks, and the answer is done."""
+
+    def charge(self, cost: float) -> Awaitable[None]:
+        """Book the cost of the attempt to its rates."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobContext:
@@ -87,7 +101,8 @@ class JobContext:
 
     `attempt` counts from 1. `idempotency_token` is the same in every attempt of the job: pass it to a service that can
     tell a repeat. `log` writes lines that carry the job's ids, as every logger does while the job runs. The last 1,000
-    of these lines, or 256 KiB of them, are kept with the job.
+    of these lines, or 256 KiB of them, are kept with the job. `cursor` is the last checkpoint of the attempts before
+    this one; None where there is none.
     """
 
     job_id: UUID
@@ -96,6 +111,7 @@ class JobContext:
     task: str
     log: logging.Logger = field(repr=False)
     runtime: JobRuntime = field(repr=False)
+    cursor: Any = None
 
     @classmethod
     def of(cls, claimed: Claimed, runtime: JobRuntime) -> "JobContext":
@@ -109,6 +125,7 @@ class JobContext:
             task=claimed.task,
             log=log,
             runtime=runtime,
+            cursor=claimed.cursor,
         )
 
     @property
@@ -150,3 +167,33 @@ class JobContext:
         than the lease. Raises ContextError in a `def`, which cannot await.
         """
         return self.runtime.session()
+
+    def checkpoint(self, value: Any) -> Awaitable[None]:
+        """Store how far the job has come: the `cursor` of its next attempt. It is stored when this returns.
+
+        Await it in an `async def`; a `def` calls it without, and it blocks. `value` is at most 64 KiB of JSON, and is
+        the place where the next attempt goes on, not the work itself. With it the task says that what follows may run
+        again. So a node that shuts down gives the job back, and the attempt does not count: after its grace, or at the
+        next checkpoint, which then ends with a CancelledError.
+
+        Raises CheckpointError for what is not JSON or too large, and ContextError once the attempt is over, or while
+        its job session is open.
+        """
+        return self.runtime.checkpoint(checkpoint_to_json(value))
+
+    def charge(self, cost: float) -> Awaitable[None]:
+        """Say what this attempt really costs its `Rate`, where the cost came from an argument; again with a newer sum.
+
+        What was taken too much is given back to the time when it was taken; what is missing is taken now. Booked when
+        it was awaited, whatever becomes of the job. Raises TypeError, ValueError for what is no number from 0 on, and
+        ContextError where the task has no such rate, or in a `def`, which cannot await.
+        """
+        _refuse_other_cost(cost)
+        return self.runtime.charge(cost)
+
+
+class Done:
+    """Awaitable that has nothing to wait for, so that a `def` need not await it and other code may."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()

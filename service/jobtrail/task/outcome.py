@@ -52,9 +52,10 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The node had to end before the task did."""
+    """The node had to end before the task did. `resumes`: the next attempt can go on from a checkpoint of this one."""
 
     raised: Raised
+    resumes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,12 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Handed back as if it had not been claimed: the attempt does not count against `max_attempts`."""
+    """Handed back as if it had not been claimed: the attempt does not count against `max_attempts`.
+
+    `why`: `released`, before it began, or `drained`, after a checkpoint.
+    """
+
+    why: str = "released"
 
 
 Outcome = Succeeded | Failed | Again | Cancelled | Released
@@ -123,11 +129,8 @@ def judge(performance: Performance, claimed: Claimed, retry: Retry | None, *, ca
             return Succeeded(result)
         case NotBegun():
             return Released()
-        case Interrupted(interrupted):
-            # the node's end is not an error of the task: with attempts left the job runs again, whatever its retry says
-            message = f"the node shut down during attempt {claimed.attempt}"
-            lost = replace(interrupted.failure, type=LOST, message=message, cause=None)
-            return Again(lost, timedelta(0)) if has_attempts else Failed(lost)
+        case Interrupted():
+            return _interrupted(performance, has_attempts=has_attempts)
         case TimedOut():
             ended = _timed_out(performance, retry)
         case _:
@@ -138,7 +141,8 @@ def judge(performance: Performance, claimed: Claimed, retry: Retry | None, *, ca
         return Failed(ended.failure)
     delay = ended.after
     if delay is None:
-        delay = (retry or Retry()).delay(claimed.attempt, random.random())  # noqa: S311 - jitter is no secret
+        spent = claimed.attempt - claimed.given_back
+        delay = (retry or Retry()).delay(spent, random.random())  # noqa: S311 - jitter is no secret
     return Again(ended.failure, timedelta(seconds=delay))
 
 
@@ -215,6 +219,15 @@ def exception_of(failure: Failure) -> BaseException:
     made: BaseException = type(failure.type, (_Described,), {})(failure.message)
     made.__cause__ = None if failure.traceback is None else _Traceback(failure.traceback)
     return made
+
+
+def _interrupted(cut: Interrupted, *, has_attempts: bool) -> Outcome:
+    """The node's end is not an error of the task: with attempts left the job runs again, whatever its retry says."""
+    if cut.resumes:
+        return Released("drained")
+    message = f"the node shut down during attempt {cut.raised.failure.attempt}"
+    lost = replace(cut.raised.failure, type=LOST, message=message, cause=None)
+    return Again(lost, timedelta(0)) if has_attempts else Failed(lost)
 
 
 def _timed_out(late: TimedOut, retry: Retry | None) -> Raised:

@@ -43,7 +43,8 @@ def parse(raw: bytes) -> object:
         raise NotJsonError(error.msg, error.lineno, error.colno) from None
     except RecursionError:
         value, is_doubtful = _read(_cut_where_too_deep(text))[0], True
-    if (is_doubtful or _is_deep(value)) and (flaws := check(value)):
+    may_be_deep = text.count("{") + text.count("[") > MAX_NESTING
+    if (is_doubtful or (may_be_deep and _is_deep(value))) and (flaws := check(value)):
         raise InvalidInputError(flaws)
     return value
 
@@ -70,7 +71,7 @@ def result_to_json(value: object, limit: int) -> str:
     try:
         if isinstance(value, GeneratorType):
             value = list(islice(value, limit))  # it may never end
-        _refuse_huge(value, limit)
+        refuse_huge(value, limit)
         plain = to_jsonable_python(value)
         text = dump(plain)
         size = len(text.encode())
@@ -221,27 +222,44 @@ def _read(text: str) -> tuple[object, bool]:
 
     Each number is looked at only if one of them may be too long: that makes a long list six times as slow to read.
     """
-    is_repeated = False
+    hook = _read_number if _DOUBTFUL_NUMBER.search(text) else None
+    if hook is None:
+        try:
+            return _DECODER.decode(text), _DOUBTFUL_TEXT.search(text) is not None
+        except _RepeatedNameError:
+            pass
+    return json.loads(text, parse_int=hook, parse_float=hook, object_pairs_hook=_read_repeated), True
 
-    def read_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        nonlocal is_repeated
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            is_repeated = True
-            counts = Counter(name for name, _ in pairs)
-            refused = _Refused("the name appears more than once in its object")
-            found |= {name: refused for name, count in counts.items() if count > 1}
-        return found
 
-    def read_number(digits: str) -> object:
-        # Python itself refuses to read more than 4,300 digits.
-        if len(digits) > MAX_DIGITS and sum(map(str.isdigit, digits)) > MAX_DIGITS:
-            return _Refused(f"a number of more than {MAX_DIGITS} digits")
-        return int(digits) if digits.lstrip("-").isdigit() else float(digits)
+class _RepeatedNameError(Exception):
+    """A name appears more than once in its object."""
 
-    hook = read_number if _DOUBTFUL_NUMBER.search(text) else None
-    value = json.loads(text, parse_int=hook, parse_float=hook, object_pairs_hook=read_object)
-    return value, bool(is_repeated or hook or _DOUBTFUL_TEXT.search(text))
+
+def _read_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _RepeatedNameError
+    return found
+
+
+# made once: json.loads makes one for each text that it reads with a hook
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_read_object)
+
+
+def _read_repeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        refused = _Refused("the name appears more than once in its object")
+        found |= {name: refused for name, count in counts.items() if count > 1}
+    return found
+
+
+def _read_number(digits: str) -> object:
+    # Python itself refuses to read more than 4,300 digits.
+    if len(digits) > MAX_DIGITS and sum(map(str.isdigit, digits)) > MAX_DIGITS:
+        return _Refused(f"a number of more than {MAX_DIGITS} digits")
+    return int(digits) if digits.lstrip("-").isdigit() else float(digits)
 
 
 def _is_deep(value: object) -> bool:
@@ -279,7 +297,7 @@ def _cut_where_too_deep(text: str) -> str:
 _WEIGHED: Final = frozenset({str, list, tuple, dict})
 
 
-def _refuse_huge(value: object, limit: int) -> None:
+def refuse_huge(value: object, limit: int) -> None:
     """Counts the bytes of JSON that a result has at least, until they are more than `limit`.
 
     To convert something huge would take seconds; for a list that holds another ten times over, and so on, for ever.

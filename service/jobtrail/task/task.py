@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import Enum, auto
 from typing import Annotated, Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
@@ -12,13 +12,16 @@ from jobtrail import limits
 from jobtrail.errors import DeclarationError
 from jobtrail.task.arguments import Signature
 from jobtrail.task.context import JobContext
+from jobtrail.task.limit import Limit, Rate, checked
 from jobtrail.task.retry import NotRepeated, Retry
+from jobtrail.task.schedule import Every, ScheduleSpec, flaws_of
 from jobtrail.task.submission import MaxAttempts, Priority, Queue, Timeout, Ttl
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 RunsIn = Literal["loop", "thread", "process"]
+OnFull = Literal["wait", "reject", "replace"]
 
 
 class Unset(Enum):
@@ -34,7 +37,7 @@ class Task(NotRepeated, Generic[P, R]):
     """P: the parameters without the JobContext; R: what the function returns, once awaited.
 
     `timeout` and `ttl` in seconds. `timeout` None: no limit; `retry` None: errors are final; `ttl` None: rows are kept,
-    but only if `has_ttl`, else the service decides.
+    but only if `has_ttl`, else the service decides. `schedule`: one that the code declares, under `schedule_name`.
     """
 
     def __init__(
@@ -49,6 +52,12 @@ class Task(NotRepeated, Generic[P, R]):
         timeout: float | None = None,
         retry: Retry | Unset | None = UNSET,
         ttl: float | Unset | None = UNSET,
+        cron: str | None = None,
+        every: float | None = None,
+        zone: str | None = None,
+        schedule_name: str | None = None,
+        limits: Sequence[Limit | Rate] = (),
+        on_full: OnFull = "wait",
     ) -> None:
         """Raises DeclarationError, whose message names the fix."""
         self.signature: Final = Signature(function)
@@ -63,6 +72,12 @@ class Task(NotRepeated, Generic[P, R]):
             # Left out, errors are retried as soon as the task or one of its jobs allows more attempts.
             retry=None if retry is UNSET else retry,
             ttl=None if ttl is UNSET else ttl,
+            cron=cron,
+            every=every,
+            zone=zone,
+            schedule_name=schedule_name,
+            limits=limits,
+            on_full=on_full,
         )
         self.function: Final = function
         self.name: Final = options.name
@@ -75,6 +90,10 @@ class Task(NotRepeated, Generic[P, R]):
         self.retry: Final = Retry() if retry is UNSET else options.retry
         self.has_ttl: Final = ttl is not UNSET
         self.ttl: Final = options.ttl
+        self.schedule: Final = _schedule(self, options)
+        self.schedule_name: Final = options.schedule_name or self.name
+        self.limits: Final = checked(options.limits, self.signature.parameters, self.place)
+        self.on_full: Final = options.on_full
         functools.update_wrapper(self, function, updated=())
         # Starlette looks here to see whether a callable object is async: a host may still hand it to BackgroundTasks.
         vars(self)["__call__"] = function
@@ -109,6 +128,12 @@ class _Options(BaseModel):
     timeout: Timeout | None
     retry: InstanceOf[Retry] | None
     ttl: Ttl | None
+    cron: Annotated[str, Field(strict=True, max_length=limits.MAX_CRON)] | None
+    every: Every | None
+    zone: Annotated[str, Field(strict=True)] | None
+    schedule_name: Annotated[str, Field(strict=True, pattern=limits.TASK_PATTERN)] | None
+    limits: Sequence[InstanceOf[Limit] | InstanceOf[Rate]]
+    on_full: OnFull
 
 
 def _options(function: Callable[..., object], **said: object) -> _Options:
@@ -135,6 +160,12 @@ _HOW_TO_WRITE: Final[Mapping[str, str]] = {
     "timeout": f"seconds from {limits.MIN_TIMEOUT:g} to {limits.MAX_TIMEOUT}, None for no limit",
     "retry": "Retry(…), or None if errors are final",
     "ttl": f"seconds from 0 to {limits.MAX_TTL}, None to keep the rows",
+    "cron": "minute, hour, day of month, month, day of week, such as '0 7 * * mon-fri'",
+    "every": f"seconds from {limits.MIN_EVERY} to {limits.MAX_TTL}",
+    "zone": "a name such as 'Europe/Paris'",
+    "schedule_name": f"letters, digits and _ . : - after a letter or _, at most {limits.MAX_TASK} of them",
+    "limits": "a list of Limit(…) and Rate(…)",
+    "on_full": "'wait', 'reject' or 'replace'",
 }
 
 
@@ -142,6 +173,8 @@ def _conflict(options: _Options, *, is_async: bool) -> tuple[str, str]:
     """An option that does not go with the others or with the function, and its fix; two empty texts: there is none."""
     if advice := _RUNS_IN.get((options.runs_in, is_async)):
         return "runs_in", advice
+    if options.on_full != "wait" and not options.limits:
+        return "on_full", "there is nothing that could be full: write limits=[Limit(…)] too"
     if options.retry is None:
         return "", ""
     if options.retry.max_attempts is not None:
@@ -152,6 +185,26 @@ def _conflict(options: _Options, *, is_async: bool) -> tuple[str, str]:
     if options.max_attempts == 1:
         return "retry", "it can never act with max_attempts=1; write how often a job may be started"
     return "", ""
+
+
+def _schedule(task: Task[..., Any], options: _Options) -> ScheduleSpec | None:
+    """Raises DeclarationError for one that is never due, or whose jobs would lack an argument."""
+    advice: list[str] = []
+    spec = None
+    if options.zone is not None and options.cron is None:
+        advice.append("zone is of cron alone: write cron= with it")
+    if options.cron is not None or options.every is not None:
+        zone = options.zone or "UTC"
+        spec = ScheduleSpec(task=task.name, args={}, cron=options.cron, every=options.every, zone=zone)
+        advice += [f"{flaw.pointer[1:]}: {flaw.detail}" for flaw in flaws_of(spec)]
+        lacks = [name for name, parameter in task.signature.parameters.items() if parameter.required]
+        if lacks:
+            advice.append(f"its jobs have no arguments: give {', '.join(lacks)} a default, or PUT a schedule with args")
+    elif options.schedule_name is not None:
+        advice.append("schedule_name names a schedule: write cron= or every= with it")
+    if advice:
+        raise DeclarationError(f"task {task.place}: {'; '.join(advice)}")
+    return spec
 
 
 _RUNS_IN: Final[Mapping[tuple[RunsIn | None, bool], str]] = {
@@ -206,13 +259,23 @@ def task(
     timeout: float | None = None,
     retry: Retry | Unset | None = UNSET,
     ttl: float | Unset | None = UNSET,
+    cron: str | None = None,
+    every: float | None = None,
+    zone: str | None = None,
+    schedule_name: str | None = None,
+    limits: Sequence[Limit | Rate] = (),
+    on_full: OnFull = "wait",
 ) -> Declare: ...
 def task(function: Callable[..., object] | None = None, /, **said: Any) -> object:
     """Make a task of a function: `@task`, or `@task(max_attempts=5, timeout=30)`.
 
     `async def` runs on the loop, `def` in a thread, with `runs_in="process"` in a process of its own. `max_attempts` is
     how often a job may be started; with more than one, errors are retried as `retry` says, and with `retry=None` only
-    attempts that were lost with their node.
+    attempts that were lost with their node. `cron="0 7 * * mon-fri", zone="Europe/Paris"` or `every=300` (seconds) make
+    a schedule, which is named as the task unless `schedule_name` says otherwise. `limits`: how many jobs of a key run
+    at once, and what begins of a key within a time, over all nodes. `on_full`: what is over it waits; "reject": its
+    submit raises LimitFullError, 429 over HTTP; "replace": the newest cancels those of the same keys that have not
+    begun.
     Raises DeclarationError when the function cannot be a task.
     """
     if function is None:

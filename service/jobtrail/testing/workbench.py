@@ -204,7 +204,8 @@ async def _jobs(services: Services, wanted: Filter) -> list[Job]:
 async def _settle(opened: Opened, database: ScratchDatabase, within: float) -> None:
     """Run a node for as long as there is work: due jobs, those that they submit, and further attempts."""
     services, settings = opened.services, opened.settings.model_copy(update=_SETTINGS)
-    node = build_node(settings, services, partial(open_single, database.sqlalchemy_url, settings.schema))
+    connect = partial(open_single, database.sqlalchemy_url, settings.schema)
+    node = build_node(settings, services, connect, with_schedules=False)
     node.start()
     grace = 0.0
     try:

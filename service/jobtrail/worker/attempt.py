@@ -105,8 +105,7 @@ class Attempt(Runtime):
     def start(self) -> None:
         """Run the task, in a context that has the ids of the job for every line that is logged there."""
         self._context.run(self._bind)
-        loop = asyncio.get_running_loop()
-        running = self._running = loop.create_task(
+        running = self._running = self._loop.create_task(
             self._executor.run(), name=f"{JOB}{self.claimed.id}", context=self._context
         )
         # A loop that is closed would cancel it, and wait for ever for one that swallows that; see `Attempts.guard`.
@@ -127,7 +126,7 @@ class Attempt(Runtime):
     def begin(self) -> None:
         self._began = time.monotonic()
         if (limit := self.claimed.timeout) is not None:
-            self._alarm = asyncio.get_running_loop().call_later(limit.total_seconds(), self._time_out)
+            self._alarm = self._loop.call_later(limit.total_seconds(), self._time_out)
 
     def call(self) -> Callable[[], Any]:
         signature = self.task.signature
@@ -148,8 +147,14 @@ class Attempt(Runtime):
             self._tell_to_end()
 
     def interrupt(self) -> None:
-        """Tell the task to end because the node ends, or because the attempt is no longer this node's."""
         self._tell_to_end()
+
+    def lose(self) -> None:
+        if not self.finishing:
+            self.finishing = True
+            self._tell_to_end()
+            words = "job %s: attempt %d is no longer this node's; it is stopped, its end will not count"
+            log.warning(words, *self.ref)
 
     def _time_out(self) -> None:
         self._is_late = True
@@ -170,7 +175,7 @@ class Attempt(Runtime):
     def _wake_after(self, seconds: float, step: Callable[[], None]) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_later(seconds, step, context=self._context)
+        self._alarm = self._loop.call_later(seconds, step, context=self._context)
 
     def _abandon(self) -> None:
         """Its grace is over: end it where that is possible, else decide without it."""
@@ -218,7 +223,9 @@ class Attempt(Runtime):
         if isinstance(ended, Returned | NotBegun) or self._cancel_requested or not self.cancelled:
             return ended
         limit = self.claimed.timeout
-        return TimedOut(limit.total_seconds(), ended) if self._is_late and limit is not None else Interrupted(ended)
+        if self._is_late and limit is not None:
+            return TimedOut(limit.total_seconds(), ended)
+        return Interrupted(ended, self.resumes)
 
     def _judge(self, performance: Performance) -> Outcome:
         try:
@@ -304,7 +311,9 @@ class Attempt(Runtime):
         if self._began is None:
             return released(self.ref)
         ended = raised(asyncio.CancelledError("the process ended"), self.ref.attempt, None)
-        return record_of(self.claimed, judge(Interrupted(ended), self.claimed, None, cancel_requested=False))
+        return record_of(
+            self.claimed, judge(Interrupted(ended, self.resumes), self.claimed, None, cancel_requested=False)
+        )
 
     def _record_of(self, outcome: Outcome) -> OutcomeRecord:
         """With the last progress, if that is not written yet."""

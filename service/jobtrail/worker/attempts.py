@@ -20,6 +20,7 @@ from jobtrail.task.context import TASK_LOGGER
 from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded, exception_of
 from jobtrail.task.task import RunsIn
 from jobtrail.worker.attempt import Attempt
+from jobtrail.worker.followers import Followers
 from jobtrail.worker.runtime import RunnerDeps
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ _LOOK: Final = 0.1
 
 class Attempts:
     """`free` is called when a slot is free again: when the task has ended, also one that was left behind; `caught_up`
-    when it is no longer behind; `over` with a job that has ended.
+    when it is no longer behind; `limited_ended` when the end of a job that has limits is recorded.
     """
 
     def __init__(
@@ -52,14 +53,16 @@ class Attempts:
         *,
         free: Callable[[RunsIn], None],
         caught_up: Callable[[], None],
-        over: Callable[[UUID], None],
+        limited_ended: Callable[[UUID], None],
+        followers: Followers,
         hook: Hook | None = None,
     ) -> None:
         self._catalog = catalog
         self._deps = deps
         self._free = free
         self._caught_up = caught_up
-        self._job_over = over
+        self._limited_ended = limited_ended
+        self._followers = followers
         self._hook = hook
         self._by_id: dict[UUID, Attempt] = {}
         self._all: set[Attempt] = set()
@@ -114,7 +117,7 @@ class Attempts:
         self._idle.clear()
         attempt.start()
         if older is not None:
-            _stop(older)  # its job was taken away, and came back here before a beat noticed
+            older.lose()  # its job was taken away, and came back here before a beat noticed
 
     def keep(self, coroutine: Coroutine[Any, Any, None], context: Context | None = None) -> None:
         """Run it as a part of what `stop` waits for, without the context variables of whoever asks: a job that another
@@ -147,7 +150,7 @@ class Attempts:
         """The database says that this attempt is no longer ours: it is stopped."""
         attempt = self._by_id.get(ref.id)
         if attempt is not None and attempt.ref == ref:
-            _stop(attempt)
+            attempt.lose()
 
     async def give_back(self, ref: AttemptRef) -> None:
         """An attempt that never began here is given back unused."""
@@ -174,7 +177,8 @@ class Attempts:
         is_stale = found is Recorded.STALE  # that was logged where it was found
         self.stale_ends += is_stale
         if found is Recorded.CANCELLED or (not is_stale and not isinstance(outcome, Again | Released)):
-            self._job_over(attempt.ref.id)
+            for release in self._followers.of(attempt.ref.id):
+                self.keep(release)
         if self._hook is not None and not is_stale:
             self.keep(_call(self._hook, _end_of(attempt, found, outcome)), contextvars.copy_context())
         self.gone(attempt, is_recorded=True)
@@ -191,6 +195,8 @@ class Attempts:
             self._caught_up()
         if self._by_id.get(attempt.ref.id) is attempt:
             del self._by_id[attempt.ref.id]
+        if attempt.task.limits:
+            self._limited_ended(attempt.ref.id)
         self._look()
 
     # The end.
@@ -250,15 +256,6 @@ class Attempts:
         waiting.cancel()
 
 
-def _stop(attempt: Attempt) -> None:
-    """It is no longer this node's."""
-    if not attempt.finishing:
-        attempt.finishing = True
-        attempt.interrupt()
-        words = "job %s: attempt %d is no longer this node's; it is stopped, its end will not count"
-        log.warning(words, *attempt.ref)
-
-
 def _tell(attempt: Attempt, outcome: Outcome) -> None:
     """Log a recorded outcome. In a host the line may be shown without any field, so it says by itself what it is about.
 
@@ -271,8 +268,8 @@ def _tell(attempt: Attempt, outcome: Outcome) -> None:
         case Succeeded():
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("%s: attempt %d of job %s succeeded", *of, extra=facts)
-        case Released():
-            log.info("%s: attempt %d of job %s released", *of, extra=facts)
+        case Released(why):
+            log.info("%s: attempt %d of job %s %s", *of, why, extra=facts)
         case Cancelled(failure):
             told = failure.type, failure.message
             log.warning("%s: attempt %d of job %s was cancelled: %s: %s", *of, *told, extra=facts)

@@ -14,12 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit
 from jobtrail.logs import attach, detach
+from jobtrail.ops.declarations import declared, hashes_of
 from jobtrail.ops.nodes import Counts
 from jobtrail.task.catalog import Known, modules_of
 from jobtrail.task.context import JobContext
 from jobtrail.task.submission import Submission
 from jobtrail.task.task import Task
 from jobtrail.worker.leases import LeaseConfig, Leases
+from jobtrail.worker.listener import Listener
 from jobtrail.worker.periodic import Maintenance, MaintenanceConfig, Neighbours
 from jobtrail.worker.watchdog import Watchdog
 from jobtrail.worker.worker import Worker, WorkerConfig
@@ -30,7 +32,8 @@ log = logging.getLogger(__name__)
 class Node:
     """A fresh random id per start: with the attempt it is the fence, so no node is mistaken for its predecessor.
 
-    `tasks` are those that it has slots for. `connect` makes an engine for the thread that renews the leases.
+    `tasks` are those that it has slots for. `connect` makes an engine of one connection: for the thread that renews the
+    leases, and for the listener.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Node:
             "slots": self.worker.slots,
             "lease": lease.lease,
             "modules": known.modules,
+            "declares": hashes_of(declared(services.catalog, self.tasks)),
         }
         self._watchdog = Watchdog(self.worker.task_of)
         self.leases: Final = Leases(
@@ -69,8 +73,12 @@ class Node:
             report=self.worker.reconcile,
             beside=[self._watchdog.loop],
         )
-        self.maintenance: Final = Maintenance(services, maintenance, node_id=self.id, lease=work.lease)
+        self.maintenance: Final = Maintenance(
+            services, maintenance, node_id=self.id, lease=work.lease, tasks=self.tasks, launch=self.launch
+        )
         self.neighbours: Final = Neighbours(services.database, known, node_id=self.id, every=work.lease)
+
+        self.listener: Final = Listener(services.database, connect, self.worker.look, poll_every=work.poll_every)
 
         self.unrecorded = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -86,6 +94,8 @@ class Node:
         self.worker.start()
         self.maintenance.start()
         self.neighbours.loop.start()
+        if self.tasks:
+            self.listener.start()
         if self.tasks and (left_out := sorted(set(self._services.catalog.names) - set(self.tasks))):
             log.warning(
                 "this node has no slots for the tasks %s: see JOBTRAIL_SLOTS, JOBTRAIL_THREADS and JOBTRAIL_PROCESSES",
@@ -122,8 +132,8 @@ class Node:
 
     async def _stop(self) -> None:
         log.info("node stopping", extra={"node_id": str(self.id), "running": len(self.worker.held())})
-        _, self.unrecorded, _ = await asyncio.gather(
-            self.maintenance.stop(), self.worker.stop(), self.neighbours.loop.stop()
+        *_, self.unrecorded = await asyncio.gather(
+            self.listener.stop(), self.maintenance.stop(), self.neighbours.loop.stop(), self.worker.stop()
         )
         detach(self)
         await self.leases.stop()
@@ -134,7 +144,9 @@ class Node:
         return not self.worker.draining
 
     def launch(self, job_id: UUID, task: str, queue: str) -> None:
-        self.worker.launch(job_id, task, queue)
+        """Start a job that was just committed, or give the nodes of other processes a hint."""
+        if not self.worker.launch(job_id, task, queue):
+            self._services.database.hints.send(queue)
 
     def _counts(self) -> Counts:
         return Counts(self.worker.left_behind, self.worker.stale_ends)

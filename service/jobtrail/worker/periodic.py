@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -17,11 +17,17 @@ from jobtrail.jobs.purge import purge_history, purge_jobs, purge_nodes
 from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.services import Services
 from jobtrail.ops import batches, nodes
+from jobtrail.ops.declarations import declare, declared
+from jobtrail.ops.due import fire_due
+from jobtrail.ops.limits import purge_limits
 from jobtrail.task.catalog import HOW_TO_PART, Known, Namesakes, namesakes
 
 log = logging.getLogger(__name__)
 
 _JITTER: Final = 0.1
+
+_SPREAD: Final = 0.1
+"""Seconds over which nodes wake for the same due time."""
 
 _PATIENCE: Final = 3.0
 """Seconds that a stopping loop waits for its tick: a database that hangs must not keep the process from ending."""
@@ -109,21 +115,37 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceConfig:
-    """`history_ttl` None keeps the history for ever. `look_every`: how soon a node hears that jobs come after others;
-    from then on it gives hints, and looks for what those missed at `release_every`.
+    """`history_ttl` None keeps the history for ever; `due_every` None makes no jobs of schedules. `look_every`: how
+    soon a node hears that jobs come after others; from then on it gives hints, and looks for what those missed at
+    `release_every`.
     """
 
     purge_every: timedelta = timedelta(seconds=60)
     history_ttl: timedelta | None = timedelta(days=90)
+    due_every: timedelta | None = timedelta(seconds=5)
     release_every: timedelta = timedelta(seconds=15)
     look_every: timedelta = timedelta(seconds=5)
 
 
 class Maintenance:
-    def __init__(self, services: Services, config: MaintenanceConfig, *, node_id: UUID, lease: timedelta) -> None:
+    """`tasks`: those that this node runs, so that it makes the jobs of their schedules, and hands them to `launch`."""
+
+    def __init__(
+        self,
+        services: Services,
+        config: MaintenanceConfig,
+        *,
+        node_id: UUID,
+        lease: timedelta,
+        tasks: Sequence[str],
+        launch: Callable[[UUID, str, str], None],
+    ) -> None:
         self._services = services
         self._database = services.database
         self._config = config
+        self._tasks = tasks
+        self._launch = launch
+        self._declared = declared(services.catalog, tasks)
         self._node_id = node_id
         self._actor = f"node {node_id}"
         self.rescue_loop: Final = Loop("rescue", self._rescue, every=lease.total_seconds() / 4)
@@ -132,9 +154,20 @@ class Maintenance:
         # loops of their own: a part that fails, or that has work for hours, keeps no other from going
         history = Loop("purge of the history", self._purge_history, every=every)
         nodes = Loop("purge of silent nodes", self._purge_nodes, every=every)
+        limits = Loop("purge of unused limits", self._purge_limits, every=every)
         self.release_loop: Final = Loop("release", self._release, every=config.look_every.total_seconds())
         self._released_at = 0.0
-        self._loops: Final = (self.rescue_loop, self.purge_loop, history, nodes, self.release_loop)
+        self._due_every: Final = config.due_every or timedelta(0)
+        self.due_loop: Final = Loop("schedules", self._fire, every=self._due_every.total_seconds())
+        schedules = []
+        if config.due_every is not None and tasks:
+            schedules = [
+                Loop("declared schedules", self._declare, every=lease.total_seconds() / 4),
+                self.due_loop,
+            ]
+        self._loops: Final = (
+            self.rescue_loop, self.purge_loop, history, nodes, limits, self.release_loop, *schedules
+        )  # fmt: skip
 
     def start(self) -> None:
         for loop in self._loops:
@@ -167,6 +200,21 @@ class Maintenance:
 
     async def _purge_nodes(self) -> None:
         await purge_nodes(self._database)
+
+    async def _purge_limits(self) -> None:
+        await purge_limits(self._database)
+
+    async def _declare(self) -> None:
+        await declare(self._database, self._declared)
+
+    async def _fire(self) -> None:
+        """Looks rarely, and wakes for a due time that it has seen; of several nodes one is first."""
+        fired, wait = await fire_due(self._services, self._tasks, self._due_every * (1 + _JITTER))
+        for job in fired:
+            self._launch(*job)
+        if wait is not None:
+            late = random.uniform(0, _SPREAD)  # noqa: S311 - no secret
+            asyncio.get_running_loop().call_later(wait.total_seconds() + late, self.due_loop.wake)
 
 
 class Neighbours:

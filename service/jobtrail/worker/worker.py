@@ -6,7 +6,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,46 +16,26 @@ from uuid import UUID
 
 from jobtrail.db.errors import FAILURES, reason
 from jobtrail.db.group_commit import GroupCommit
-from jobtrail.jobs import after
+from jobtrail.jobs.checkpoint import CheckpointRecorder
 from jobtrail.jobs.claim import claim_next, claim_these, held_by, is_any_due
 from jobtrail.jobs.finish import OutcomeRecorder
 from jobtrail.jobs.renew import AttemptRef, RunningAttempt, running_of
 from jobtrail.jobs.services import Services
-from jobtrail.ops import batches
 from jobtrail.records import Claimed
 from jobtrail.task.task import RunsIn
 from jobtrail.worker.attempts import Attempts, Hook
+from jobtrail.worker.followers import Followers
+from jobtrail.worker.limited import LimitedClaims
 from jobtrail.worker.periodic import Loop
 from jobtrail.worker.processes.pool import Processes
 from jobtrail.worker.reports import Reports
 from jobtrail.worker.runtime import RunnerDeps, Submit
+from jobtrail.worker.slots import KINDS, Slots
 from jobtrail.worker.threads import Threads
 
 log = logging.getLogger(__name__)
 
-
-KINDS: Final[tuple[RunsIn, ...]] = ("loop", "thread", "process")
-
-
-class Slots:
-    """Free slots by kind. `running` means running: nothing is claimed without a slot."""
-
-    def __init__(self, total: Mapping[RunsIn, int]) -> None:
-        self.total: Final = dict(total)
-        self._taken: dict[RunsIn, int] = dict.fromkeys(KINDS, 0)
-
-    def free(self, kind: RunsIn) -> int:
-        return self.total[kind] - self._taken[kind]
-
-    def take(self, kind: RunsIn, count: int = 1) -> None:
-        self._taken[kind] += count
-
-    def give_back(self, kind: RunsIn, count: int = 1) -> None:
-        self._taken[kind] -= count
-
-    def free_kinds(self) -> Iterator[RunsIn]:
-        return (kind for kind in KINDS if self.free(kind) > 0)
-
+_Claim = Callable[[RunsIn, Sequence[str], int], Awaitable[Sequence[Claimed]]]
 
 _LAST_LOOK: Final = 3.0
 """Seconds that a stopping node takes to ask what the database says that it still runs."""
@@ -101,6 +81,7 @@ class Worker:
             node_id=node_id,
             database=services.database,
             recorder=OutcomeRecorder(services.database, node_id),
+            checkpoints=CheckpointRecorder(services.database, node_id),
             reports=self._reports,
             submit=submit,
             threads=self._threads,
@@ -109,16 +90,17 @@ class Worker:
             grace=work.cancel_grace.total_seconds(),
             max_result=work.max_result,
             context=self._context,
+            is_draining=lambda: self.draining,
+        )
+        self._limited = LimitedClaims(
+            services, node_id, work.lease, work.queues, every=work.poll_every.total_seconds(), wake=self.claim_loop.wake
         )
         self._attempts = Attempts(
-            services.catalog,
-            deps,
-            free=self._free,
-            caught_up=self.claim_loop.wake,
-            over=self._release_after,
-            hook=work.on_attempt_end,
-        )
+            services.catalog, deps, free=self._free, caught_up=self.claim_loop.wake, hook=work.on_attempt_end,
+            limited_ended=self._limited.note, followers=Followers(services, wake=self.claim_loop.wake),
+        )  # fmt: skip
         self._claims = GroupCommit(self._claim_group, patience=0)
+        self._limited_first = False
         self._nothing_waits = dict.fromkeys(KINDS, False)
         self._passed_by = 0
         self._claiming: list[float] = []  # when each that is under way began
@@ -144,19 +126,21 @@ class Worker:
         self._reports.loop.start()
         self._attempts.start()
 
-    def launch(self, job_id: UUID, task: str, queue: str) -> None:
+    def launch(self, job_id: UUID, task: str, queue: str) -> bool:
         """Start a job that was just committed, unless older or more urgent work waits for the same slot.
 
-        It hands over and returns; whatever it leaves, the claim loop of this or any node takes.
+        It hands over and returns; whatever it leaves, the claim loop of this or any node takes. False where this node
+        does not run such jobs, or has no slot for one now.
         """
-        if (
-            self.draining
-            or task not in self._services.catalog
-            or (self._work.queues and queue not in self._work.queues)
-        ):
-            return
+        is_served = not self._work.queues or queue in self._work.queues
+        if self.draining or not is_served or task not in self._services.catalog:
+            return False
+        if self._services.catalog[task].limits:
+            self._limited.note(job_id)
+            return True
         kind = self._services.catalog[task].runs_in
-        if self._slots.free(kind) > 0 and self._nothing_waits[kind] and not self._attempts.is_behind:
+        has_room = self._slots.free(kind) > 0 and not self._attempts.is_behind
+        if has_room and self._nothing_waits[kind]:
             self._slots.take(kind)
             claim = self._claims.offer(job_id)
             claim.add_done_callback(partial(self._claimed, job_id, kind), context=self._context)
@@ -165,6 +149,16 @@ class Worker:
             self._passed_by += 1
             self._nothing_waits[kind] = False
             self.claim_loop.wake()
+        return has_room
+
+    def look(self, queues: frozenset[str]) -> None:
+        """Claim now: another process stored jobs in one of these queues; in any, if none is named."""
+        if queues and self._work.queues and queues.isdisjoint(self._work.queues):
+            return
+        for kind in KINDS:
+            if self._slots.free(kind) <= 0:  # then the next slot that is free claims
+                self._nothing_waits[kind] = False
+        self.claim_loop.wake()
 
     def held(self) -> Sequence[AttemptRef]:
         """The attempts that this process runs now; callable from any thread."""
@@ -219,13 +213,28 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - whatever it is, other nodes rescue the jobs when their leases expire
             log.warning("jobtrail: the jobs that this node still holds could not be read: %s", reason(error))
 
-    async def _claim(self) -> None:
-        """One tick of the claim loop: due jobs of each kind, for as long as they wait and there are slots."""
+    async def _claim(self) -> bool:
+        """One tick of the claim loop: due jobs of each kind, for as long as they wait and there are slots. Whether
+        limited ones may be left; these and the others take turns in going first.
+        """
+        self._limited_first = not self._limited_first
+        more = self._limited_first and await self._claim_limited()
         kinds = [kind for kind in self._slots.free_kinds() if self._tasks[kind]]
-        if await self._is_idle(kinds):
-            return
-        while kinds and not self.draining and not self._attempts.is_behind:
-            kinds = [kind for kind in kinds if await self._claim_kind(kind)]
+        if not await self._is_idle(kinds):
+            while kinds and not self.draining and not self._attempts.is_behind:
+                kinds = [kind for kind in kinds if await self._claim_kind(kind)]
+        return more or (not self._limited_first and await self._claim_limited())
+
+    async def _claim_limited(self) -> bool:
+        """Claim jobs that have limits. Whether it took some and there is room for more."""
+        more = False
+        for kind in self._slots.free_kinds():
+            if self.draining or self._attempts.is_behind or not self._tasks[kind]:
+                continue
+            if await self._limited.is_due(kind) and (asked := self._most(kind)) > 0:
+                found = await self._fill(kind, asked, self._limited.claim)
+                more = more or (found == asked and self._slots.free(kind) > 0)
+        return more
 
     async def _is_idle(self, kinds: Sequence[RunsIn]) -> bool:
         """Whether nothing has come in: where nothing waited, one look for all kinds does for a claim of each."""
@@ -237,29 +246,34 @@ class Worker:
         )
 
     async def _claim_kind(self, kind: RunsIn) -> bool:
-        """Claim for half of the slots at most, so that the next claim is on its way while these run. Whether more may
-        wait, and there is room for it.
-        """
-        asked, passed_by = min(self._slots.free(kind), -(-self._slots.total[kind] // 2)), self._passed_by
+        """Claim plain jobs. Whether more may wait, and there is room for it."""
+        asked, passed_by = self._most(kind), self._passed_by
+        found = await self._fill(kind, asked, self._claim_next)
+        self._nothing_waits[kind] = found < asked and passed_by == self._passed_by
+        return not self._nothing_waits[kind] and self._slots.free(kind) > 0
+
+    def _most(self, kind: RunsIn) -> int:
+        """Half of the slots at most, so that the next claim is on its way while these run."""
+        return min(self._slots.free(kind), -(-self._slots.total[kind] // 2))
+
+    async def _fill(self, kind: RunsIn, asked: int, claim: _Claim) -> int:
+        """Start what a claim finds for so many slots; how many there were."""
         claimed: Sequence[Claimed] = ()
         self._slots.take(kind, asked)
         try:
             with self._a_claim():
-                claimed = await claim_next(
-                    self._services.database,
-                    node=self._node_id,
-                    lease=self._work.lease,
-                    tasks=self._tasks[kind],
-                    queues=self._work.queues,
-                    free=asked,
-                    salt=secrets.token_hex(4),
-                )
+                claimed = await claim(kind, self._tasks[kind], asked)
         finally:
             self._slots.give_back(kind, asked - len(claimed))
         for each in claimed:
             self._start(each)
-        self._nothing_waits[kind] = len(claimed) < asked and passed_by == self._passed_by
-        return not self._nothing_waits[kind] and self._slots.free(kind) > 0
+        return len(claimed)
+
+    async def _claim_next(self, _kind: RunsIn, tasks: Sequence[str], free: int) -> Sequence[Claimed]:
+        return await claim_next(
+            self._services.database, node=self._node_id, lease=self._work.lease, tasks=tasks, queues=self._work.queues,
+            free=free, salt=secrets.token_hex(4),
+        )  # fmt: skip
 
     async def _claim_group(self, ids: Sequence[UUID]) -> Sequence[Claimed | None]:
         with self._a_claim():
@@ -302,18 +316,7 @@ class Worker:
 
     def _free(self, kind: RunsIn) -> None:
         self._slots.give_back(kind)
-        if not self._nothing_waits[kind]:
-            self.claim_loop.wake()
-
-    def _release_after(self, job_id: UUID) -> None:
-        """Start what came after a job that has ended, or after its batch, if anything does."""
-        if self._services.has_edges.is_set():
-            self._attempts.keep(self._wake_after(after.hint(self._services, [job_id])))
-        if self._services.has_batches.is_set():
-            self._attempts.keep(self._wake_after(batches.hint(self._services, job_id)))
-
-    async def _wake_after(self, hint: Awaitable[bool]) -> None:
-        if await hint:
+        if not self._nothing_waits[kind] or self._limited.is_waiting(kind):
             self.claim_loop.wake()
 
     async def _watch(self) -> None:

@@ -18,7 +18,15 @@ async def past(postgres: EmbeddedPostgres) -> AsyncIterator[History]:
     async with world.migrated(postgres) as place:
         past = await begin(place)
         await tell_of_nodes(past)
-        for tell in (tell_of_losses, tell_of_purges, tell_of_mails, tell_of_cancels, tell_of_a_trace, tell_of_expiry):
+        for tell in (
+            tell_of_losses,
+            tell_of_purges,
+            tell_of_mails,
+            tell_of_cancels,
+            tell_of_a_trace,
+            tell_of_expiry,
+            tell_of_schedules,
+        ):
             await tell(past)
         await tell_of_now(past)
         yield past
@@ -28,6 +36,36 @@ async def tell_of_nodes(past: History) -> None:
     await past.node("alpha", "send_mail resize report")
     await past.node("beta", "crawl", queues="web")
     await past.node("gone", "legacy resize crawl", silent=10)
+
+
+async def tell_of_schedules(past: History) -> None:
+    """`(name, task, what it says, minutes until it is due)`; one is paused, one is over."""
+    for name, task, said, minutes in (
+        ("soon", "report", "cron = '0 7 * * *', zone = 'Europe/Paris'", 30),
+        ("later", "crawl", "every = '90 seconds', overlap = 'allow', missed = 'all'", 600),
+        ("overdue", "legacy", "every = '1 hour', missed = 'skip'", -20),
+        ("far", "report", "every = '30 days'", 30_000),
+        ("paused", "report", "every = '1 hour', paused_at = now(), paused_by = 'ann'", 5),
+        ("over", "report", "every = '1 hour'", None),
+    ):
+        table = "jobtrail.schedules"
+        await past.place.psql.execute(f"INSERT INTO {table} (name, task, every) VALUES ($1, $2, '1 day')", name, task)
+        more = ", every = NULL" if "cron" in said else ""
+        await past.place.psql.execute(f"UPDATE {table} SET {said}{more} WHERE name = $1", name)
+        due = None if minutes is None else past.now + timedelta(minutes=minutes)
+        await past.place.psql.execute(
+            f"UPDATE {table} SET next_at = coalesce($1::timestamptz, 'infinity') WHERE name = $2", due, name
+        )
+    for name, reason, count, minutes in (
+        ("soon", "missed", 3, 60),
+        ("later", "overlap", 12, 10),
+        ("soon", "overlap", 1, 3000),
+    ):
+        at = past.now - timedelta(minutes=minutes)
+        await past.place.psql.execute(
+            "INSERT INTO jobtrail.schedule_skips VALUES ($1, $2, $3, $4, $4)",
+            name, reason, count, at,
+        )  # fmt: skip
 
 
 async def tell_of_losses(past: History) -> None:

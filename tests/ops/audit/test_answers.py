@@ -155,6 +155,8 @@ CASES = [
         ("asked", "it runs for long"), ("held", HELD), ("frozen", FROZEN), ("silent", LEASE_RAN_OUT),
     ], "job_id why"),
 
+    Case("limits_full", {}, []),
+
     Case("lost_jobs", {"task": "resize"}, LOST_ROWS, LOST),
     Case("lost_jobs", {}, [*LOST_CRAWLS, *LOST_ROWS], LOST),
     Case("lost_jobs", {"since": "1 hour"}, LOST_CRAWLS[:1], LOST),
@@ -174,6 +176,20 @@ CASES = [
     Case("purged", {}, PURGED_ROWS, PURGED),
     Case("purged", {"task": "crawl", "limit": "1"}, PURGED_ROWS[1:2], PURGED),
     Case("purged", {"since": "11 days", "task": "report"}, [PURGED_ROWS[0], ELDER_PURGED], PURGED),
+
+    Case("schedules_next", {}, [
+        (20, "overdue", "legacy", None, 3600, "UTC", "skip", "skip", "hand"),
+        (-30, "soon", "report", "0 7 * * *", None, "Europe/Paris", "once", "skip", "hand"),
+        (-600, "later", "crawl", None, 90, "UTC", "all", "allow", "hand"),
+    ], "due_at name task cron every_seconds zone missed overlap made_by"),
+    Case("schedules_next", {"within": "30 days", "task": "report"}, [("soon",), ("far",)], "name"),
+    Case("schedules_missed", {}, [
+        (10, "later", "crawl", "overlap", 12, 10, "all", "allow"),
+        (20, "overdue", "legacy", "overdue", None, 20, "skip", "skip"),
+        (60, "soon", "report", "missed", 3, 60, "once", "skip"),
+    ], "at schedule task reason times last_for missed overlap"),
+    Case("schedules_missed", {"since": "30 days", "task": "report"}, [("missed",), ("overlap",)], "reason"),
+    Case("schedules_missed", {"silent": "1 hour", "limit": "1"}, [("overlap",)], "reason"),
 
     Case("by_trace", {"trace_id": TRACE}, [ROOT, CHILD], TRACED),
     Case("by_trace", {"trace_id": TRACE.upper(), "purged_since": "30 days"}, [ELDER, ROOT, CHILD], TRACED),

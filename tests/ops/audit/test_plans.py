@@ -72,21 +72,27 @@ async def test_a_question_is_answered_in_time(crowd: Place, name: str) -> None:
     given = await given_for(crowd, name)
     async with crowd.database.sessions() as session:
         answer = await ask(session, question(name), given)
-    assert answer.rows or name in ("lost_jobs", "cancellations", "purged", "batches_open")
+    assert answer.rows or name in (
+        "batches_open", "cancellations", "limits_full", "lost_jobs", "purged", "schedules_missed", "schedules_next"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("name", "indexes", "rows"),
     [
         ("history_of_job", {"pk_transitions"}, 3),
-        ("by_trace", {"pk_jobs", "ix_jobs_trace", "pk_transitions", "ix_transitions_purged"}, 5),
+        ("by_trace", {"pk_jobs", "ix_jobs_trace", "pk_transitions"}, 5),
+        ("cancellations", {"ix_jobs_cancel", "ix_transitions_cancelled"}, 0),
+        ("lost_jobs", {"ix_transitions_lost"}, 0),
         ("expiring_soon", {"ix_jobs_expiry"}, 100),
-        ("stuck_jobs", {"pk_jobs", "ix_jobs_running", "ix_jobs_claim"}, 100),
+        ("stuck_jobs", {"pk_jobs", "ix_jobs_running"}, 100),
         ("purged", {"ix_transitions_purged"}, 0),
     ],
 )
 async def test_what_asks_for_little_reads_little(crowd: Place, name: str, indexes: set[str], rows: int) -> None:
-    """Also in psql: there the values are literals, here they are bound."""
+    """Also in psql: there the values are literals, here they are bound. Of two indexes that would do, releases of
+    PostgreSQL take either: named are those without another.
+    """
     given = await given_for(crowd, name)
     asked = question(name)
     values = {each.name: given.get(each.name, each.default) for each in asked.parameters}

@@ -19,13 +19,14 @@ from support.world import Place
 SQL = Path(str(files("jobtrail.ops.audit") / "sql"))
 
 NAMES = [
-    "batches_open", "by_trace", "cancellations", "expiring_soon", "failures_by_task", "history_of_job", "lost_jobs",
-    "purged", "slowest_jobs", "stuck_jobs", "throughput_by_hour",
+    "batches_open", "by_trace", "cancellations", "expiring_soon", "failures_by_task", "history_of_job", "limits_full",
+    "lost_jobs", "purged", "schedules_missed", "schedules_next", "slowest_jobs", "stuck_jobs", "throughput_by_hour",
 ]  # fmt: skip
 
 DEFAULTS = {
     "id": "", "trace_id": "", "task": "", "queue": "", "requested_by": "", "created_by": "", "since": "24 hours",
     "within": "24 hours", "purged_since": "7 days", "longer_than": "5 minutes", "silent": "1 minute", "limit": "100",
+    "key": "",
 }  # fmt: skip
 
 A_JOB = "0190a0c8-7a3e-7c3e-8f3e-0a1b2c3d4e5f"

@@ -13,8 +13,10 @@ from chaos.scenario import Figure
 from jobtrail.db.engine import GROUPS
 from support.until import until
 
-POOLS = GROUPS + 5 + 5 + 1
-"""Connections of a process at most: for single statements, for transactions, for job sessions, for its leases."""
+POOLS = GROUPS + 5 + 5 + 1 + 1
+"""Connections of a process at most: for single statements, for transactions, for job sessions, for its leases, for
+hints.
+"""
 
 CLIENTS = 40
 """Sockets of a process beside those: of its clients, of tasks, of its loops."""

@@ -32,6 +32,13 @@ async def nap(context: JobContext, n: int, seconds: float = 0.02) -> dict[str, i
 
 
 @task(max_attempts=50)
+async def chime(context: JobContext) -> dict[str, int]:
+    """Of a schedule: nobody asked for it."""
+    await asyncio.sleep(0.02)
+    return {"attempt": context.attempt}
+
+
+@task(max_attempts=50)
 def nap_in_thread(context: JobContext, n: int, seconds: float = 0.02) -> dict[str, int]:
     time.sleep(seconds)
     return {"attempt": context.attempt, "n": n}

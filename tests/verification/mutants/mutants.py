@@ -19,8 +19,11 @@ from jobtrail.db.errors import PASSING, Fault, NotConnectedError, fault_of
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.errors import UnavailableError
 from jobtrail.jobs import session
+from jobtrail.jobs.checkpoint import CheckpointRecorder
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, settle
-from jobtrail.jobs.submit import Inserted, NewJob
+from jobtrail.jobs.insert import Inserted
+from jobtrail.records import NewJob
+from jobtrail.worker.attempt import Attempt
 from jobtrail.worker.leases import Leases
 from jobtrail.worker.worker import Worker
 
@@ -117,6 +120,26 @@ def offer_only_while_unavailable(patch: Patch) -> None:
     patch.setattr(OutcomeRecorder, "finish_alone", offer)
 
 
+def hand_back_without_a_checkpoint(patch: Patch) -> None:
+    begin = Attempt.begin
+
+    def consenting(attempt: Attempt) -> None:
+        attempt.resumes = True
+        begin(attempt)
+
+    patch.setattr(Attempt, "begin", consenting)
+
+
+def checkpoint_later(patch: Patch) -> None:
+    store = CheckpointRecorder.store
+
+    async def at_once(recorder: CheckpointRecorder, *given: Any) -> bool:
+        asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(store(recorder, *given)))
+        return True
+
+    patch.setattr(CheckpointRecorder, "store", at_once)
+
+
 def tell_refusals_as_mistakes(patch: Patch) -> None:
     limit = engine._limited
 
@@ -183,9 +206,32 @@ MUTANTS: Final = (
                     (r"WHEN \(OLD\.expires_at IS NULL OR OLD\.expires_at > clock", "WHEN (OLD.finished_at > clock")],
     ),
     Mutant(
+        "a due time that another node was quicker with is taken again",
+        "tests/ops/test_due.py",
+        statements=[(r" AND s\.next_at = coalesce\(t\.was, '-infinity'\)", "")],
+    ),
+    Mutant(
+        "a schedule that was made anew is taken for the one that was read",
+        "tests/ops/test_due.py",
+        statements=[(r"s\.edition = t\.edition AND ", "")],
+    ),
+    Mutant(
         "an end dropped at an SQLSTATE that is on no list",
         "tests/embed/test_kept_ends.py",
         offer_only_while_unavailable,
+    ),
+    Mutant(
+        "a checkpoint without the fence",
+        "tests/worker/test_checkpoints.py",
+        statements=[((r"(SET cursor = u\.cursor\s+FROM [^;]+?WHERE j\.id = ANY\(ARRAY\[u\.id\]\))"
+                      r" AND j\.attempt = u\.attempt AND j\.node_id = (\$\d+\S*)\s+AND j\.status \|\| '' = 'running'"),
+                     r"\1 AND CAST(\2 AS uuid) IS NOT NULL")],
+    ),
+    Mutant("a checkpoint that is stored later", "tests/worker/test_checkpoints.py", checkpoint_later),
+    Mutant(
+        "a drain that hands back what made no checkpoint",
+        "tests/worker/test_checkpoints.py",
+        hand_back_without_a_checkpoint,
     ),
     Mutant(
         "a refused password told as a mistake of the service",
@@ -206,5 +252,16 @@ MUTANTS: Final = (
         "a batch that is done while one of its jobs still runs",
         "tests/ops/test_batches.py",
         statements=[(r"(ARRAY\[o\.id\]\) AND j\.status IN \('pending'), 'running'\)", r"\1)")],
+    ),
+    Mutant(
+        "limits counted without holding their keys",
+        "tests/ops/test_limits.py",
+        statements=[(r"(WHERE key = ANY\(wanted\) ORDER BY key) FOR NO KEY UPDATE(?: SKIP LOCKED)?", r"\1")],
+    ),
+    Mutant(
+        "a started job that counts for the first of its keys only",
+        "tests/ops/test_limits.py",
+        statements=[(r"each\.key, (coalesce\(\(running ->> )each\.key(\)::bigint, 0\) \+ 1)",
+                     r"candidate.keys[1], \1candidate.keys[1]\2")],
     ),
 )  # fmt: skip

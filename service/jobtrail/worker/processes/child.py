@@ -23,7 +23,7 @@ from jobtrail.task.catalog import SCRIPT
 from jobtrail.task.context import JobContext
 from jobtrail.task.outcome import Ended, failure_of, raised, returned, without_cause
 from jobtrail.task.task import Task
-from jobtrail.worker.processes.messages import Cancel, ImportFailed, Order, Ready, Setup
+from jobtrail.worker.processes.messages import Cancel, Checkpointed, ImportFailed, Order, Ready, Setup
 from jobtrail.worker.processes.runtime import ChildPipe, ChildRuntime, NodeLogHandler
 
 
@@ -95,6 +95,9 @@ class ChildMain:
                         if self.runtime is not None:
                             self.runtime.cancelled = True
                             signal.pthread_kill(self._main_thread, signal.SIGTERM)
+                    case Checkpointed(number, refusal):
+                        if self.runtime is not None:
+                            self.runtime.checkpointed(number, refusal)
                     case _:
                         raise EOFError
         finally:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from jobtrail.errors import JobtrailError
 from jobtrail.records import Claimed, Failure
 
 # A process also sends Progress, and Returned or Raised at the end of an attempt, as they are.
@@ -52,6 +53,22 @@ class Logged:
     """Attributes of a log record, their values plain: neither side needs the other's classes."""
 
     record: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Cursor to be stored, as JSON text. `number`: for the answer, never the same again in this process."""
+
+    number: int
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointed:
+    """Answer to a checkpoint: it is stored, or was refused, or the task is to end, which a Cancel before this says."""
+
+    number: int
+    refusal: JobtrailError | None
 
 
 @dataclass(frozen=True, slots=True)

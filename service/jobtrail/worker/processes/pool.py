@@ -14,10 +14,11 @@ from multiprocessing import spawn
 from typing import Final, Self
 from uuid import UUID
 
-from jobtrail.errors import ProcessDiedError
+from jobtrail.errors import JobtrailError, ProcessDiedError
 from jobtrail.task.context import JobRuntime, Progress
 from jobtrail.task.outcome import Ended, Raised, Returned, raised
 from jobtrail.task.retry import Retry
+from jobtrail.worker.processes import messages
 from jobtrail.worker.processes.messages import Cancel, ImportFailed, Logged, Order, ProtocolError, Setup, framed, read
 
 __all__ = ["Child", "Order", "Processes"]
@@ -87,6 +88,7 @@ class Child:
         self._begun = False
         self._cancelled = False
         self._over = False
+        self._storing: Final[set[asyncio.Task[None]]] = set()
 
     async def run(self, order: Order, runtime: JobRuntime, retry: Retry | None) -> Ended:
         """Run the task to its end. Never raises for what it did. `retry` is the task's, for a process that dies."""
@@ -135,6 +137,10 @@ class Child:
                     logger = logging.getLogger(record.name)
                     if logger.isEnabledFor(record.levelno):
                         logger.handle(record)
+                case messages.Checkpoint() as asked:
+                    storing = asyncio.create_task(self._checkpoint(asked, runtime))
+                    self._storing.add(storing)
+                    storing.add_done_callback(self._storing.discard)
                 case Returned() | Raised() as ended:
                     return ended
                 case ImportFailed(failure):
@@ -143,6 +149,15 @@ class Child:
                     return Raised(failure, retried=retry is not None and retry.retries(error))
                 case _:
                     continue
+
+    async def _checkpoint(self, asked: messages.Checkpoint, runtime: JobRuntime) -> None:
+        refusal: JobtrailError | None = None
+        try:
+            await runtime.checkpoint(asked.value)
+        except JobtrailError as error:
+            refusal = error
+        finally:
+            self._process.send(messages.Checkpointed(asked.number, refusal))
 
 
 _LOOK: Final = 1.0

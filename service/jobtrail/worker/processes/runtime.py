@@ -1,8 +1,10 @@
-"""Child side of the channel to the node: sends progress and log records, receives the cancel request."""
+"""Child side of the channel to the node: sends progress, checkpoints and log records, receives the cancel request."""
 
 import contextlib
+import itertools
 import json
 import logging
+import queue
 import select
 import socket
 import threading
@@ -12,15 +14,19 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, NoReturn
 from uuid import UUID
 
-from jobtrail.errors import ContextError
+from jobtrail.errors import ContextError, JobtrailError
 from jobtrail.logs import words_of
-from jobtrail.task.context import Progress
+from jobtrail.task.context import Done, Progress
 from jobtrail.task.storable import clip
-from jobtrail.worker.processes.messages import Logged, Order, framed, receive
+from jobtrail.worker.processes.messages import Checkpoint, Logged, Order, framed, receive
 
 _TICK: Final = 0.5
 _EVERY: Final = 0.1
 """Seconds between two messages about progress: a task may report it in its innermost loop."""
+
+
+_OVER: Final = "this attempt has ended, or this is a fork of its process: nothing that it does counts any more"
+_NUMBERS: Final = itertools.count()
 
 
 class ChildRuntime:
@@ -35,6 +41,7 @@ class ChildRuntime:
         self._lock = threading.RLock()
         self._latest: Progress | None = None
         self._next = 0.0
+        self._asked: Final[dict[int, queue.SimpleQueue[JobtrailError | None]]] = {}
 
     def report(self, progress: Progress) -> None:
         with self._lock:
@@ -55,12 +62,37 @@ class ChildRuntime:
         with self._lock:
             self.flush()
             self.closed = True
+        for number in list(self._asked):
+            self.checkpointed(number, ContextError(_OVER))
+
+    def checkpoint(self, value: str) -> Awaitable[None]:
+        """Wait for the answer of the node; a Cancel that came with it is raised here."""
+        number, answer = next(_NUMBERS), queue.SimpleQueue[JobtrailError | None]()
+        self._asked[number] = answer
+        try:
+            if self.closed or self._pipe.is_cut:
+                raise ContextError(_OVER)
+            self._pipe.send(Checkpoint(number, value))
+            refusal = answer.get()
+            self._pipe.sent()
+        finally:
+            del self._asked[number]
+        if refusal is not None:
+            raise refusal
+        return Done()
+
+    def checkpointed(self, number: int, refusal: JobtrailError | None) -> None:
+        if (answer := self._asked.get(number)) is not None:
+            answer.put(refusal)
 
     def submit(self, *_: object) -> Awaitable[UUID]:
         self._refuse("submit")
 
     def session(self) -> Awaitable[Any]:
         self._refuse("session")
+
+    def charge(self, *_: object) -> Awaitable[None]:
+        self._refuse("charge")
 
     def _refuse(self, name: str) -> NoReturn:
         raise ContextError(
@@ -76,7 +108,7 @@ class ChildPipe:
 
     def __init__(self, connection: socket.socket, sent: Callable[[], None]) -> None:
         self._connection = connection
-        self._sent = sent
+        self.sent: Final = sent
         self._lock = threading.Lock()
         self._waiting: Final[deque[bytes]] = deque()
         self._sender: int | None = None
@@ -96,7 +128,7 @@ class ChildPipe:
         if not self.is_sending_here:
             with self._lock:
                 self._send_waiting()
-            self._sent()
+            self.sent()
 
     def receive(self, tick: Callable[[], None]) -> Iterator[object]:
         """Messages as they come; between them `tick` is called about twice a second.

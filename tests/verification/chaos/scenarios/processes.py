@@ -10,6 +10,7 @@ from chaos.client import Ask, Client
 from chaos.fleet import Fleet, Member
 from chaos.scenario import Figure, Scenario, Size
 from chaos.world import World
+from support.until import until
 
 MIXED = (
     Ask("nap", (0.02, 0.6)),
@@ -45,6 +46,25 @@ SELECT count(*) FROM (SELECT FROM jobtrail.transitions GROUP BY job_id
 """
 
 
+SCHEDULES = 10
+
+CHIMES = """
+INSERT INTO jobtrail.schedules (name, task, every, missed, overlap, starts_at, ends_at)
+SELECT 's' || n, 'chime', '1 second', 'all', 'allow', t, t + ($2::int - 1) * interval '1 second'
+  FROM generate_series(1, $1::int) n, (SELECT date_trunc('second', clock_timestamp()) + interval '3 seconds') AS of(t)
+"""
+
+DOUBLED = """
+SELECT count(*) FROM (SELECT FROM jobtrail.jobs WHERE schedule IS NOT NULL
+                       GROUP BY schedule, scheduled_for HAVING count(*) > 1) twice
+"""
+
+MISSED = """
+SELECT count(*) FROM jobtrail.schedules s CROSS JOIN generate_series(s.starts_at, s.ends_at, s.every) AS due
+ WHERE NOT EXISTS (SELECT FROM jobtrail.jobs j WHERE j.schedule = s.name AND j.scheduled_for = due)
+"""
+
+
 async def kill_any(world: World, size: Size) -> Sequence[Figure]:
     return await _tormented(world, size, MIXED, [_shares(faults.kill, size, size.faults)], keyed=0.2)
 
@@ -71,6 +91,25 @@ async def replace_all(world: World, size: Size) -> Sequence[Figure]:
         *figures,
         Figure("ended as lost", await world.value(LOST), 0),
         Figure("jobs that began twice", await world.value(AGAIN), 0),
+    ]
+
+
+async def ring(world: World, size: Size) -> Sequence[Figure]:
+    """Schedules that are due each second as long as the load takes, and at least ten times."""
+    times = max(10, round(size.jobs / size.rate))
+    connection = await world.connection()
+    await connection.execute(CHIMES, SCHEDULES, times)
+
+    async def kill_some(fleet: Fleet) -> None:
+        await _shares(faults.kill, size, size.faults)(fleet)
+        await until(lambda: world.value("SELECT bool_and(next_at = 'infinity') FROM jobtrail.schedules"))
+
+    figures = await _tormented(world, size, MIXED, [kill_some])
+    return [
+        Figure("due times", SCHEDULES * times),
+        Figure("due times doubled", await world.value(DOUBLED), 0),
+        Figure("due times missed", await world.value(MISSED), 0),
+        *figures,
     ]
 
 
@@ -143,6 +182,14 @@ SCENARIOS = (
         Size(jobs=80, faults=3, rate=50, lease=1.0, serve=1, work=2),
         kill_any,
         shows=("acknowledged and lost", "not terminal"),
+    ),
+    Scenario(
+        "schedules",
+        "`kill -9` of any process while schedules are due each second",
+        Size(jobs=1000, faults=24, rate=20),
+        Size(jobs=60, faults=3, rate=12, lease=1.0, serve=1, work=2),
+        ring,
+        shows=("due times doubled", "due times missed"),
     ),
     Scenario(
         "sigstop",

@@ -15,12 +15,12 @@ WITH trace AS MATERIALIZED (
     SELECT j.id
       FROM trace JOIN jobtrail.jobs j ON j.trace_id = trace.hex AND j.trace_id <> replace(j.id::text, '-', '')
 ), gone AS (
-    -- no index knows the traces of purged jobs: those of the given time are gone through
     SELECT t.* FROM trace JOIN jobtrail.transitions t ON t.job_id = trace.id AND t.trace_id = trace.hex
      WHERE t.to_status = 'purged'
     UNION ALL
-    SELECT t.* FROM trace JOIN jobtrail.transitions t ON t.job_id <> trace.id AND t.trace_id = trace.hex
-     WHERE t.to_status = 'purged'
+    -- ix_transitions_trace, too, holds only traces from outside
+    SELECT t.* FROM trace JOIN jobtrail.transitions t ON t.trace_id = trace.hex
+     WHERE t.to_status = 'purged' AND t.trace_id <> replace(t.job_id::text, '-', '')
        AND t.at >= (statement_timestamp() AT TIME ZONE 'UTC' - :'purged_since'::interval) AT TIME ZONE 'UTC'
 )
 SELECT j.id AS job_id, j.task, j.status, j.attempt, j.created_by, j.created_at, j.started_at, j.finished_at,

@@ -14,7 +14,7 @@ WITH cancellations AS (
            t.actor AS requested_by,
            -- who gives no reason gets one from the service
            coalesce(j.cancel_reason,
-                    CASE WHEN t.reason IN ('cancelled', 'released', 'rescued', t.error ->> 'type') THEN NULL ELSE t.reason END
+                    CASE WHEN t.reason IN ('cancelled', 'released', 'drained', 'rescued', t.error ->> 'type') THEN NULL ELSE t.reason END
            ) AS reason,
            t.job_id, t.task, t.from_status, t.to_status AS ended_as, t.at AS ended_at, t.actor AS ended_by
       FROM jobtrail.transitions t

@@ -22,7 +22,7 @@ WITH slowest AS (
 )
 SELECT id AS job_id, task, queue, status, attempt,
        round(extract(epoch FROM run), 3)::float8 AS run_seconds,
-       round(extract(epoch FROM started_at - greatest(run_at, created_at)), 3)::float8 AS wait_seconds,
+       round(extract(epoch FROM started_at - greatest(coalesce(run_at, due_at), created_at)), 3)::float8 AS wait_seconds,
        created_at, started_at, finished_at, node_id
   FROM slowest
  ORDER BY run DESC, id;

@@ -1,0 +1,152 @@
+"""The INSERT of new jobs: of many in one group commit, in a caller's transaction, or once per key."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from jobtrail import errors
+from jobtrail.db.direct import Statement, fetch_on
+from jobtrail.db.engine import Database
+from jobtrail.db.group_commit import GroupCommit
+from jobtrail.db.tables import SCHEMA
+from jobtrail.jobs.services import Services
+from jobtrail.records import NewJob
+
+
+class Inserted(NamedTuple):
+    created_at: datetime
+    run_at: datetime
+
+
+# The arrays are named once here; those with arrays travel as array literals, because unnest flattens them.
+# statement_timestamp: one group has one birth time, and run_at is not a moment before created_at.
+_INSERT: Final = Statement("""
+INSERT INTO jobtrail.jobs (
+    id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_at,
+    idempotency_key, request_hash, created_by, moved_by, move_reason, ttl, ttl_failed, after, batch_id, limit_keys,
+    limit_terms)
+SELECT u.id, u.task, u.queue, u.args, u.trace_id, u.priority, u.tags::text[], u.max_attempts, u.timeout,
+       coalesce(u.run_at, statement_timestamp()), statement_timestamp(),
+       u.idempotency_key, u.request_hash, u.created_by, u.created_by, 'submitted', u.ttl, u.ttl_failed,
+       u.after::uuid[], u.batch_id, u.limit_keys::text[], u.limit_terms
+  FROM unnest(
+    CAST(:id AS uuid[]), CAST(:task AS text[]), CAST(:queue AS text[]), CAST(:args AS jsonb[]),
+    CAST(:trace_id AS text[]), CAST(:priority AS smallint[]), CAST(:tags AS text[]), CAST(:max_attempts AS int[]),
+    CAST(:timeout AS interval[]), CAST(:run_at AS timestamptz[]), CAST(:idempotency_key AS text[]),
+    CAST(:request_hash AS bytea[]), CAST(:created_by AS text[]), CAST(:ttl AS interval[]),
+    CAST(:ttl_failed AS interval[]), CAST(:after AS text[]), CAST(:batch_id AS uuid[]), CAST(:limit_keys AS text[]),
+    CAST(:limit_terms AS jsonb[])
+  ) AS u(id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, idempotency_key,
+         request_hash, created_by, ttl, ttl_failed, after, batch_id, limit_keys, limit_terms)
+ON CONFLICT DO NOTHING
+RETURNING id, created_at, coalesce(run_at, due_at)
+""")
+
+_BIRTHS: Final = Statement("""
+SELECT j.id, j.created_at, coalesce(j.run_at, j.due_at)
+  FROM unnest(CAST(:ids AS uuid[])) AS u(id) JOIN jobtrail.jobs j ON j.id = ANY(ARRAY[u.id])
+""")
+
+_BY_KEY: Final = text("""
+SELECT id, request_hash FROM jobtrail.jobs WHERE created_by = :created_by AND idempotency_key = :key
+""").bindparams(bindparam("created_by"), bindparam("key"))
+
+_TAKE_APP_KEY: Final = text("""
+INSERT INTO jobtrail.app_keys (key, job_id, request_hash) VALUES (:key, :job_id, :request_hash)
+ON CONFLICT DO NOTHING RETURNING job_id
+""")
+
+_BY_APP_KEY: Final = text("SELECT job_id AS id, request_hash FROM jobtrail.app_keys WHERE key = :key")
+
+
+def inserts(services: Services) -> GroupCommit[NewJob, Inserted]:
+    """The group commit that carries the submits of this process."""
+    return services.group(insert_group, weigh=lambda row: len(row.args_json), lanes=2)
+
+
+async def insert(services: Services, new: NewJob) -> Inserted:
+    """Store a row without a key, together with others. Raises UnavailableError, as `submit`."""
+    try:
+        return await inserts(services).offer(new)
+    except errors.OutcomeUnknownError as error:
+        raise errors.OutcomeUnknownError("the database did not answer in time", new.id) from error
+
+
+async def insert_group(database: Database, rows: Sequence[NewJob]) -> Sequence[Inserted]:
+    """Store jobs without keys in one statement and one commit.
+
+    Repeatable: a row that is there already is one that an earlier try committed before its answer was lost.
+    """
+    found = _births(await database.fetch(_INSERT, **columns(rows)))
+    if missing := [row.id for row in rows if row.id not in found]:
+        found |= _births(await database.fetch(_BIRTHS, ids=missing))
+    return [found[row.id] for row in rows]
+
+
+async def insert_once(connection: AsyncConnection, new: NewJob) -> Inserted | UUID:
+    """Store a job with a key in the caller's transaction; where the key came with the same request before, the id of
+    the job that has it. Raises IdempotencyKeyReusedError.
+
+    A key of the app's is taken before the row is stored. A second statement reads who has a key, since the first cannot
+    see a row that was committed after it began; that job may have been purged in between, so again.
+    """
+    key, request_hash = new.idempotency_key or "", new.request_hash
+    if (app_key := new.app_key) is not None:
+        key, request_hash = app_key.key, app_key.request_hash
+    taken = {"key": key, "job_id": new.id, "request_hash": request_hash}
+    while True:
+        if app_key is None or (await connection.execute(_TAKE_APP_KEY, taken)).one_or_none() is not None:
+            stored = (await insert_rows(connection, [new])).get(new.id)
+            if stored is not None:
+                return stored
+        if app_key is None:
+            held = await connection.execute(_BY_KEY, {"created_by": new.created_by, "key": key})
+        else:
+            held = await connection.execute(_BY_APP_KEY, {"key": key})
+        if (holder := held.one_or_none()) is None:
+            continue
+        if holder.request_hash != request_hash:
+            reused = errors.IdempotencyKeyReusedError if app_key is None else errors.AppKeyReusedError
+            raise reused(key, holder.id)
+        found: UUID = holder.id
+        return found
+
+
+async def insert_rows(connection: AsyncConnection, rows: Sequence[NewJob]) -> dict[UUID, Inserted]:
+    """In the caller's transaction; without those that are there already."""
+    return _births(await fetch_on(connection, _INSERT, SCHEMA, **columns(rows))) if rows else {}
+
+
+def columns(rows: Sequence[NewJob]) -> dict[str, Sequence[Any]]:
+    """The new rows as arrays, one for each column."""
+    values = zip(*map(_as_they_are, rows), strict=True) if rows else [()] * len(AS_THEY_ARE)
+    found: dict[str, Sequence[Any]] = dict(zip(AS_THEY_ARE, values, strict=True))
+    found["args"] = [row.args_json for row in rows]
+    found["tags"] = [_array_literal(row.tags) for row in rows]
+    found["after"] = [_array_literal(map(str, row.after)) if row.after else None for row in rows]
+    found["limit_keys"] = [None if row.limit_keys is None else _array_literal(row.limit_keys) for row in rows]
+    return found
+
+
+AS_THEY_ARE: Final = (
+    "id", "task", "queue", "trace_id", "priority", "max_attempts", "timeout", "run_at", "idempotency_key",
+    "request_hash", "created_by", "ttl", "ttl_failed", "batch_id", "limit_terms",
+)  # fmt: skip
+"""The columns of a new row that are its fields; args and those with arrays go in another form."""
+
+_as_they_are: Final = attrgetter(*AS_THEY_ARE)
+
+
+def _births(rows: Sequence[Any]) -> dict[UUID, Inserted]:
+    return {job_id: Inserted(created_at, run_at) for job_id, created_at, run_at in rows}
+
+
+def _array_literal(texts: Iterable[str]) -> str:
+    """PostgreSQL's text form of an array (PostgreSQL, "Array Input and Output Syntax")."""
+    quoted = (each.replace("\\", "\\\\").replace('"', '\\"') for each in texts)
+    return "{" + ",".join(f'"{each}"' for each in quoted) + "}"

@@ -1,0 +1,92 @@
+"""Claims of jobs that have limits: beside the plain claim, and only on nodes that know of such jobs."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from jobtrail.jobs.claim import claim_limited, is_any_limited
+from jobtrail.jobs.services import Services
+from jobtrail.records import Claimed
+from jobtrail.task.storable import dump
+from jobtrail.task.task import RunsIn
+from jobtrail.worker.slots import KINDS
+
+LOOK_EVERY: Final = 10.0
+"""Seconds between two looks of a node without limits for jobs of an earlier declaration, which had some."""
+
+_HINTS: Final = 100
+
+
+class LimitedClaims:
+    """Knows when limited jobs are worth a claim, and where the last one stopped. `wake` brings a tick of the claims."""
+
+    def __init__(
+        self, services: Services, node: UUID, lease: timedelta, queues: Sequence[str],
+        *, every: float, wake: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._database = services.database
+        self._declared = dump(services.catalog.limits)
+        self._kinds = {task.runs_in for task in services.catalog if task.limits}
+        self._node = node
+        self._lease = lease
+        self._queues = queues
+        self._every = every * 0.8  # a tick comes a tenth early
+        self._wake = wake
+        self._start: dict[RunsIn, Sequence[str]] = {}
+        self._hints: dict[RunsIn, deque[UUID]] = {kind: deque(maxlen=_HINTS) for kind in KINDS}
+        self._due: dict[RunsIn, float] = {}
+        self._next_look = 0.0
+        self._others_wait = False
+
+    def note(self, job_id: UUID) -> None:
+        """A limited job was stored, or has ended: its lane comes first."""
+        for kind in self._kinds:
+            self._hints[kind].append(job_id)
+        self._due.clear()
+        self._wake()
+
+    def is_waiting(self, kind: RunsIn) -> bool:
+        """Whether the last claim took all that it was allowed to: more may wait for a slot."""
+        return self._due.get(kind) == 0.0
+
+    async def is_due(self, kind: RunsIn) -> bool:
+        """Whether a claim is worth its while now."""
+        now = time.monotonic()
+        if kind not in self._kinds:
+            if now >= self._next_look:
+                self._next_look = now + LOOK_EVERY
+                self._others_wait = await is_any_limited(self._database)
+            if not self._others_wait:
+                return False
+        return now >= self._due.get(kind, 0.0)
+
+    async def claim(self, kind: RunsIn, tasks: Sequence[str], free: int) -> Sequence[Claimed]:
+        """Claim at most `free` jobs, from where the last claim of this kind stopped."""
+        hints = list(self._hints[kind])
+        self._hints[kind].clear()
+        self._due[kind] = time.monotonic() + self._every
+        found = await claim_limited(
+            self._database,
+            node=self._node,
+            lease=self._lease,
+            tasks=tasks,
+            queues=self._queues,
+            free=free,
+            declared=self._declared,
+            start=self._start.get(kind, ()),
+            hints=hints,
+        )
+        self._start[kind] = found.after
+        if len(found.jobs) == free:
+            self._due[kind] = 0.0
+        elif found.wake is not None and (seconds := found.wake.total_seconds()) < self._every:
+            asyncio.get_running_loop().call_later(max(0.0, seconds), self._has_room, kind)
+        return found.jobs
+
+    def _has_room(self, kind: RunsIn) -> None:
+        self._due.pop(kind, None)
+        self._wake()
