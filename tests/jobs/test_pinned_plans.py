@@ -16,7 +16,7 @@ from jobtrail.db.direct import Statement
 from jobtrail.db.engine import BY_INDEX, FOR_GROUPS, connected, open_single
 from jobtrail.db.host_engine import lend_single
 from jobtrail.db.tables import SCHEMA
-from jobtrail.jobs import cancel, claim, finish, log, renew, rescue, retry, submit
+from jobtrail.jobs import cancel, claim, finish, insert, log, renew, rescue, retry
 from support.lent import lent
 from support.world import LEASE, Place
 
@@ -34,7 +34,7 @@ BY_ID = {
     "cancel": cancel._CANCEL,
     "cancelled": cancel._STATUS,
     "retry": retry._RETRY,
-    "births": submit._BIRTHS,
+    "births": insert._BIRTHS,
 }
 OTHERS = {
     "claim": (claim._NEXT, {"ix_jobs_claim", "pk_jobs"}),
