@@ -215,12 +215,12 @@ def _loops_over_pauses(plan: list[dict[str, Any]]) -> set[int]:
         (Filter(created_by="other"), "ix_jobs_created_by"),
         (Filter(task=("other", "another"), queue=("q1",)), "ix_jobs_task"),
         (Filter(task=("other",), status=(Status.FAILED, Status.PENDING)), "ix_jobs_pending"),
-        (Filter(status=(Status.PENDING,)), "ix_jobs_pending"),
+        (Filter(status=(Status.PENDING,)), "ix_jobs_pending or ix_jobs_created"),
     ],
 )
 async def test_lists_have_an_index(filled: Filled, wanted: Filter, index: str) -> None:
     plan = await plan_of(filled.place, list_statement(Page(limit=50, filter=wanted)), {})
-    assert index in indexes(plan)
+    assert indexes(plan) & set(index.split(" or "))
 
 
 @pytest.mark.parametrize("field", ["task", "queue", "created_by"])

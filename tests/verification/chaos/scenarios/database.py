@@ -66,10 +66,14 @@ async def freeze_postgres(world: World, size: Size) -> Sequence[Figure]:
 
 async def end_backends(world: World, size: Size) -> Sequence[Figure]:
     async def end_all() -> None:
-        began, number = asyncio.get_running_loop().time(), 0
+        began, number, accepted = asyncio.get_running_loop().time(), 0, 0
         while len(world.ledger.acknowledged) < size.jobs or len(world.faults) < size.faults:
             number += 1
             await asyncio.sleep(began + EVERY * number - asyncio.get_running_loop().time())
+            # on a slow machine a transaction with a key would else never fit in between
+            while len(world.ledger.acknowledged) == accepted:
+                await asyncio.sleep(0.05)
+            accepted = len(world.ledger.acknowledged)
             await faults.terminate_backends(world)
 
     return await tormented(world, size, MIXED, end_all, keyed=0.2)
