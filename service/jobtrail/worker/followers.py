@@ -1,7 +1,8 @@
 """Starts what waited for a job that ended here: jobs that come after it, and the end of its batch."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 from uuid import UUID
 
 from jobtrail.jobs import after
@@ -10,21 +11,19 @@ from jobtrail.ops import batches
 
 
 class Followers:
-    """`wake` brings a tick of the claims."""
+    """`wake` brings a tick of the claims. While none of the `signs` is set, nothing waits for any job."""
 
     def __init__(self, services: Services, *, wake: Callable[[], None]) -> None:
+        self.signs: Final[Sequence[asyncio.Event]] = (services.has_edges, services.has_batches)
         self._services = services
         self._wake = wake
 
-    def of(self, job_id: UUID) -> Iterator[Coroutine[Any, Any, None]]:
-        """Start them, after the end of the job is recorded; nothing where no job comes after others and no batch is
-        open.
-        """
+    async def release(self, job_id: UUID) -> None:
+        """Start them, after the end of the job is recorded; what the database refuses is left to the sweeps."""
+        hints = list[Awaitable[bool]]()
         if self._services.has_edges.is_set():
-            yield self._wake_after(after.hint(self._services, [job_id]))
+            hints.append(after.hint(self._services, [job_id]))
         if self._services.has_batches.is_set():
-            yield self._wake_after(batches.hint(self._services, job_id))
-
-    async def _wake_after(self, hint: Awaitable[bool]) -> None:
-        if await hint:
+            hints.append(batches.hint(self._services, job_id))
+        if any(await asyncio.gather(*hints)):
             self._wake()

@@ -139,6 +139,8 @@ class Worker:
             self._limited.note(job_id)
             return True
         kind = self._services.catalog[task].runs_in
+        if not self._slots.total[kind]:
+            return False
         has_room = self._slots.free(kind) > 0 and not self._attempts.is_behind
         if has_room and self._nothing_waits[kind]:
             self._slots.take(kind)
