@@ -20,10 +20,11 @@ from support.world import Place
 NOBODY = Jobtrail()
 SOME = str(UUID(int=1))
 
-SUBMIT = {"POST /jobs", "POST /jobs/batch"}
+SUBMIT = {"POST /jobs", "POST /jobs/batch", "POST /batches"}
 OPERATE = {
     "POST /jobs/bulk", "PATCH /jobs/{job_id}", "DELETE /jobs/{job_id}", "POST /jobs/{job_id}/cancel",
-    "POST /jobs/{job_id}/retry", "PUT /pauses/{kind}/{name}", "DELETE /pauses/{kind}/{name}",
+    "POST /jobs/{job_id}/retry", "POST /batches/{batch_id}/cancel", "POST /batches/{batch_id}/retry",
+    "PUT /pauses/{kind}/{name}", "DELETE /pauses/{kind}/{name}",
     "PUT /schedules/{name}", "DELETE /schedules/{name}", "POST /schedules/{name}/pause",
     "POST /schedules/{name}/resume", "POST /schedules/{name}/run", "PUT /limits/{key}", "DELETE /limits/{key}",
 }  # fmt: skip

@@ -104,6 +104,8 @@ class RequestJobs:
             # FastAPI forgets the background tasks of dependencies where the response has one of its own
             asyncio.get_running_loop().call_later(_AT_THE_LATEST, self._added.launch)
         except (errors.IdempotencyKeyReusedError, errors.InvalidInputError) as error:
+            if isinstance(error, errors.InvalidInputError) and error is not self._failure:
+                raise  # a mistake in the endpoint, as an option out of range is
             raise HTTPException(422, str(error)) from error
         except (errors.UnavailableError, *FAILURES) as error:
             away = error if isinstance(error, errors.UnavailableError) else self._host_commit_failed(error)
