@@ -2,8 +2,8 @@
 
 A job that waits for something else than its time is parked: `run_at` is null, which no claim takes, and its time stands
 in `due_at`. What it waits for is `limit_keys`, the limits that count it, or `waits`, other jobs that must succeed
-first. A trigger parks it, so that a retry, a rescue or the end of an attempt need not know of it, those of the release
-before included.
+first. A trigger parks it, and undoes that when it waits for nothing more, so that a retry, a rescue or the end of an
+attempt need not know of it, those of the release before included.
 
 A change of a pending job is a move pending → pending, with who made it and why, where `seq` is counted up with it. A
 column that somebody sets in psql without counting is no move, as before.
@@ -21,15 +21,20 @@ ALTER TABLE jobtrail.jobs ADD COLUMN due_at timestamptz, ADD COLUMN limit_keys t
     ADD COLUMN waits boolean NOT NULL DEFAULT false,
     ADD CONSTRAINT ck_jobs_due CHECK (due_at BETWEEN '0001-01-02 00:00Z' AND '9999-12-30 00:00Z'),
     ADD CONSTRAINT ck_jobs_limit_keys CHECK (
-        cardinality(limit_keys) BETWEEN 1 AND 20 AND array_position(limit_keys, NULL) IS NULL
+        cardinality(limit_keys) BETWEEN 1 AND 21 AND array_position(limit_keys, NULL) IS NULL
         AND octet_length(limit_keys::text) <= 8000)
 """
 
 PARK = """
 CREATE FUNCTION jobtrail.park() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    NEW.due_at := NEW.run_at;
-    NEW.run_at := NULL;
+    IF NEW.limit_keys IS NOT NULL OR NEW.waits THEN
+        NEW.due_at := NEW.run_at;
+        NEW.run_at := NULL;
+    ELSE
+        NEW.run_at := NEW.due_at;
+        NEW.due_at := NULL;
+    END IF;
     RETURN NEW;
 END $$
 """
@@ -37,7 +42,8 @@ END $$
 # by its name it comes after guard_move, which sets the run_at of a move that was typed
 PARKS = """
 CREATE TRIGGER park BEFORE INSERT OR UPDATE ON jobtrail.jobs FOR EACH ROW
-  WHEN (NEW.status = 'pending' AND NEW.run_at IS NOT NULL AND (NEW.limit_keys IS NOT NULL OR NEW.waits))
+  WHEN (NEW.status = 'pending' AND CASE WHEN NEW.limit_keys IS NOT NULL OR NEW.waits THEN NEW.run_at IS NOT NULL
+        ELSE NEW.run_at IS NULL AND NEW.due_at IS NOT NULL END)
   EXECUTE FUNCTION jobtrail.park()
 """
 

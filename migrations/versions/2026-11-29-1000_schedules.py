@@ -52,7 +52,9 @@ CREATE TABLE jobtrail.schedules (
     CONSTRAINT ck_schedules_args CHECK (jsonb_typeof(args) = 'object'),
     CONSTRAINT ck_schedules_times CHECK (
         starts_at BETWEEN '0001-01-02 00:00Z' AND '9999-12-30 00:00Z'
-        AND ends_at BETWEEN '0001-01-02 00:00Z' AND '9999-12-30 00:00Z' AND ends_at > starts_at),
+        AND ends_at BETWEEN '0001-01-02 00:00Z' AND '9999-12-30 00:00Z' AND ends_at > starts_at
+        -- what no driver can read would end every tick that meets it
+        AND (next_at IN ('-infinity', 'infinity') OR next_at BETWEEN '0001-01-02 00:00Z' AND '9999-12-30 00:00Z')),
     CONSTRAINT ck_schedules_when CHECK ((cron IS NULL) <> (every IS NULL)),
     CONSTRAINT ck_schedules_durations CHECK (
         every BETWEEN interval '1 second' AND interval '3650 days'
@@ -103,6 +105,21 @@ def row(of: str) -> str:
 CHANGED = f"{row('NEW')} IS DISTINCT FROM {row('OLD')}"
 
 # A declaration has a hash of its own. Any other edit of a declared schedule is an operator's, and stays.
+# What is tried again by hand is beside the next one; several of one schedule may be at once.
+ALLOW = """
+CREATE FUNCTION jobtrail.allow_overlap() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.exclusive := NULL;
+    RETURN NEW;
+END $$
+"""
+
+ALLOWS = """
+CREATE TRIGGER allow_overlap BEFORE UPDATE OF status ON jobtrail.jobs FOR EACH ROW
+  WHEN (NEW.exclusive AND NEW.status = 'pending' AND OLD.status IN ('failed', 'cancelled'))
+  EXECUTE FUNCTION jobtrail.allow_overlap()
+"""
+
 STAMP = f"""
 CREATE FUNCTION jobtrail.stamp_schedule() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -176,13 +193,29 @@ NODES = "ALTER TABLE jobtrail.nodes ADD COLUMN declares jsonb"
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    for statement in (EDITIONS, SCHEDULES, DUE, SKIPS, DECLARATIONS, STAMP, FORGET, *TRIGGERS, JOBS, *INDEXES, NODES):
+    for statement in (
+        EDITIONS,
+        SCHEDULES,
+        DUE,
+        SKIPS,
+        DECLARATIONS,
+        STAMP,
+        FORGET,
+        *TRIGGERS,
+        JOBS,
+        *INDEXES,
+        NODES,
+        ALLOW,
+        ALLOWS,
+    ):
         op.execute(statement)
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("ALTER TABLE jobtrail.nodes DROP COLUMN declares")
+    op.execute("DROP TRIGGER allow_overlap ON jobtrail.jobs")
+    op.execute("DROP FUNCTION jobtrail.allow_overlap()")
     op.execute("DROP INDEX jobtrail.uq_jobs_overlap, jobtrail.ix_jobs_schedule")
     op.execute("ALTER TABLE jobtrail.jobs DROP COLUMN schedule, DROP COLUMN scheduled_for, DROP COLUMN exclusive")
     for table in ("declarations", "schedule_skips", "schedules"):

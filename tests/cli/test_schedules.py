@@ -61,7 +61,6 @@ async def test_a_schedule_is_paused_resumed_and_run(jobtrail: Command, place: Pl
         (["x", "noop", "--cron", "0 0 30 2 *"], "--cron: Bad day-of-month, or there is no such day"),
         (["x", "noop", "--cron", "@daily", "--zone", "Mars"], "--zone: no zone of the IANA database"),
         (["x", "noop", "--every", "1h", "--missed", "all"], "--missed: all would run one of them"),
-        (["x", "noop", "--every", "1h", "--overlap", "queue"], "--overlap: queue is not there yet"),
         (["x", "noop", "--every", "1h", "--ends-at", "2020-01-01T00:00:00Z"], "--ends-at: no due time is left"),
         (["x", "noop", "--every", "1h", "--ends-at", "tomorrow"], "--ends-at: "),
         (["x", "noop", "--every", "soon"], "--every: 'soon' is not a duration"),

@@ -60,6 +60,10 @@ async def test_a_job_that_waits_for_more_than_its_time_is_parked(place: Place, c
     other = await born(place)
     await place.psql.execute(f"UPDATE jobtrail.jobs SET {column} = $2 WHERE id = $1", other, value)
     assert tuple((await place.rows(times, other))[0].values()) == (None, True)
+    await place.psql.execute(f"UPDATE jobtrail.jobs SET {column} = DEFAULT WHERE id = $1", other)
+    assert (await place.rows("SELECT run_at < now() AS due, due_at FROM jobtrail.jobs WHERE id = $1", other)) == [
+        {"due": True, "due_at": None}
+    ]
     free = await born(place)
     assert (await place.rows("SELECT due_at FROM jobtrail.jobs WHERE id = $1", free))[0]["due_at"] is None
 

@@ -147,6 +147,34 @@ async def test_a_scheduled_job_has_the_limits_of_its_task(place: Place) -> None:
     assert dict(zip(job["limit_keys"], terms, strict=True)) == {"tenant:7": 3, "every tenant": 7}
 
 
+async def test_a_schedule_whose_jobs_cannot_be_stored_is_paused_and_holds_up_no_other(
+    place: Place, services: Services
+) -> None:
+    await planned(services)
+    await planned(services, "other")
+    await place.psql.execute("ALTER TABLE jobtrail.jobs ADD CONSTRAINT ck_mine CHECK (schedule <> 'often')")
+    try:
+        await down_for(place, 0)
+        await down_for(place, 0, "other")
+        (fired,) = await tick(services)
+    finally:
+        await place.psql.execute("ALTER TABLE jobtrail.jobs DROP CONSTRAINT ck_mine")
+    assert [job["id"] for job in await jobs_of(place, "other")] == [fired.id]
+    guilty = (await schedules.read_schedule(services, "often")).schedule
+    assert (guilty.state, guilty.paused_by) == ("paused", "jobtrail")
+    assert "ck_mine" in (guilty.pause_reason or "")
+
+
+async def test_arguments_that_nobody_can_read_are_shown_and_skipped(place: Place, services: Services) -> None:
+    await planned(services)
+    deep = '{"a": ' * 1100 + "1" + "}" * 1100
+    await place.psql.execute("UPDATE jobtrail.schedules SET args = $1::jsonb", deep)
+    await down_for(place, 0)
+    assert await tick(services) == []
+    assert "(unreadable)" in (await schedules.read_schedule(services, "often")).schedule.args
+    assert len(await schedules.read_schedules(services)) == 1
+
+
 async def _claim_limited(services: Services) -> list[UUID]:
     found = await claim_limited(
         services.database, node=uuid4(), lease=timedelta(seconds=30), tasks=TASKS, queues=[], free=10, declared="{}",

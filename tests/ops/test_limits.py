@@ -209,6 +209,14 @@ async def test_a_key_without_terms_lets_one_job_run_and_what_is_no_term_is_refus
             await born(place, limit_keys=["a"], limit_terms=wrong)
 
 
+@pytest.mark.parametrize("key", ["", "k" * 300])
+async def test_a_key_that_only_psql_would_write_holds_up_no_other(place: Place, services: Services, key: str) -> None:
+    await born(place, "by_tenant", limit_keys=[key])
+    await stored(services, "by_tenant", [{"tenant": "a"}])
+    async with world.node_at(services, place):
+        assert await until(lambda: count(place, Status.SUCCEEDED, "tenant:a"))
+
+
 async def test_limits_are_read_by_key(services: Services) -> None:
     assert await read_limits(services) == []
     await override_limit(services, "rate of/nobody", 2.5, by="ann")

@@ -156,6 +156,7 @@ class ScheduleRoutes:
     ) -> Response:
         """A job of it now, whatever its times. Where it allows one at a time, an unfinished job refuses it."""
         job = await schedules.run(self.context.services, name, by=self.context.access.caller(request).name)
+        self.context.launch(job.id, job.task, job.queue)
         return answer(self._view(request).job(job), 202, RETRY_AFTER)
 
     def _view(self, request: Request) -> View:

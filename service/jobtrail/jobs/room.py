@@ -60,8 +60,10 @@ SELECT id FROM jobtrail.jobs
 async def hold_keys(session: AsyncSession, jobs: Sequence[NewJob]) -> None:
     """Hold the keys of those of these jobs that do not wait, to the end of the caller's transaction; first in it."""
     if keys := sorted({key for job in jobs if job.on_full != "wait" for key in job.limit_keys or ()}):
-        await session.execute(_MAKE, {"keys": keys})
-        await session.execute(_HOLD, {"keys": keys})
+        held = 0
+        while held < len(keys):  # a row that is not in use may be purged before it is held
+            await session.execute(_MAKE, {"keys": keys})
+            held = len((await session.execute(_HOLD, {"keys": keys})).all())
 
 
 async def make_room(session: AsyncSession, jobs: Sequence[NewJob]) -> None:

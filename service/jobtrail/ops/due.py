@@ -4,7 +4,6 @@ Decided in Python, since cron is; then one statement moves the schedules that ar
 due costs one probe of an index.
 """
 
-import json
 import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +14,10 @@ from sqlalchemy import text
 
 from jobtrail import errors
 from jobtrail.db.direct import Statement
+from jobtrail.db.errors import FAILURES, Fault, fault_of, reason
 from jobtrail.jobs.fire import Fired, Step, fire
 from jobtrail.jobs.services import Services
-from jobtrail.ops.schedules import COLUMNS, Schedule, job_of
+from jobtrail.ops.schedules import COLUMNS, Schedule, args_of, job_of
 from jobtrail.records import NewJob
 from jobtrail.task.schedule import ScheduleSpec, Timetable
 from jobtrail.task.storable import clip
@@ -75,7 +75,7 @@ async def fire_due(services: Services, tasks: Sequence[str], within: timedelta =
     now: datetime = rows[0][-1]
     names = Schedule.__dataclass_fields__
     found = [dict(zip(names, row[:-1], strict=True)) for row in rows]
-    read = [Schedule(**each | {"args": json.loads(each["args"])}) for each in found]
+    read = [Schedule(**each | {"args": args_of(each["args"])}) for each in found]
     schedules = [each for each in read if each.next_at is None or each.next_at <= now]
     coming = [each.next_at for each in read if each.next_at is not None and each.next_at > now]
     faults = await _failing(services, schedules)
@@ -87,15 +87,33 @@ async def fire_due(services: Services, tasks: Sequence[str], within: timedelta =
             except errors.InvalidInputError as error:
                 faults[schedule.name] = f"it cannot be obeyed: {error}"
     for schedule in schedules:
-        if (reason := faults.get(schedule.name)) is not None:
-            await _pause(services, schedule, reason)
+        if (fault := faults.get(schedule.name)) is not None:
+            await _pause(services, schedule, fault)
     jobs = [job for plan in plans for job in plan.jobs]
-    fired = await fire(services.database, [plan.step for plan in plans], jobs) if plans else ()
+    try:
+        fired = await fire(services.database, [plan.step for plan in plans], jobs) if plans else ()
+    except FAILURES as error:
+        if fault_of(error) is not Fault.DATA:
+            raise
+        fired = await _one_by_one(services, {each.name: each for each in schedules}, plans)
     if fired and len(rows) == MOST:
         return Ticked(fired, timedelta(0))
     coming += [plan.step.following for plan in plans if plan.step.following is not None]
     wait = min(coming, default=now + 2 * within) - now
     return Ticked(fired, wait if wait <= within else None)
+
+
+async def _one_by_one(services: Services, schedules: Mapping[str, Schedule], plans: Sequence[Plan]) -> list[Fired]:
+    """The jobs of all but those schedules whose jobs cannot be stored, which are paused."""
+    fired: list[Fired] = []
+    for plan in plans:
+        try:
+            fired += await fire(services.database, [plan.step], plan.jobs)
+        except FAILURES as error:
+            if fault_of(error) is not Fault.DATA:
+                raise
+            await _pause(services, schedules[plan.step.name], f"its job cannot be stored: {reason(error)}")
+    return fired
 
 
 def _plan(services: Services, schedule: Schedule, spec: ScheduleSpec, now: datetime) -> Plan:
@@ -139,9 +157,9 @@ async def _failing(services: Services, schedules: Sequence[Schedule]) -> dict[st
     return {name: f"its last {limited[name].pause_after} jobs failed" for name in found}
 
 
-async def _pause(services: Services, schedule: Schedule, reason: str) -> None:
-    values = {"name": schedule.name, "edition": schedule.edition, "reason": clip(reason, 1000)}
+async def _pause(services: Services, schedule: Schedule, why: str) -> None:
+    values = {"name": schedule.name, "edition": schedule.edition, "reason": clip(why, 1000)}
     async with services.transaction() as session:
         await session.execute(_PAUSE, values)
     mend = "mend it, then `jobtrail schedules resume`"
-    log.error("schedule %s is paused: %s; %s", schedule.name, reason, mend, extra={"schedule": schedule.name})
+    log.error("schedule %s is paused: %s; %s", schedule.name, why, mend, extra={"schedule": schedule.name})

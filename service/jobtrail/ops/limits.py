@@ -11,9 +11,10 @@ from datetime import datetime
 from typing import Annotated, Final
 
 from pydantic import Field
-from sqlalchemy import Column, Index, Numeric, Table, Text, text
+from sqlalchemy import Column, Index, Numeric, Table, Text, TextClause, text
 
 from jobtrail.db.engine import Database
+from jobtrail.db.group_commit import in_batches
 from jobtrail.db.tables import TIME, metadata
 from jobtrail.errors import FieldError, InvalidInputError, LimitNotFoundError
 from jobtrail.jobs.services import Services
@@ -21,6 +22,8 @@ from jobtrail.limits import MAX_LIMIT_KEY, MAX_NUMBER
 from jobtrail.task.storable import check
 
 log = logging.getLogger(__name__)
+
+_BATCH: Final = 5000
 
 MOST: Final = 1000
 """Keys of a list, and jobs of a key that are counted."""
@@ -116,20 +119,24 @@ UPDATE jobtrail.limits SET override = NULL, changed_at = clock_timestamp(), chan
 _UNUSED: Final = text("""
 DELETE FROM jobtrail.limits WHERE key = ANY(ARRAY(
     SELECT key FROM jobtrail.limits WHERE override IS NULL AND changed_at < statement_timestamp() - interval '1 hour'
-     LIMIT 1000 FOR UPDATE SKIP LOCKED)) AND override IS NULL
+     LIMIT :most FOR UPDATE SKIP LOCKED)) AND override IS NULL
 """)
 
 _SPENT_LONG_AGO: Final = text("""
 DELETE FROM jobtrail.rate_spent WHERE ctid = ANY(ARRAY(
-    SELECT ctid FROM jobtrail.rate_spent WHERE until < statement_timestamp() LIMIT 1000 FOR UPDATE SKIP LOCKED))
+    SELECT ctid FROM jobtrail.rate_spent WHERE until < statement_timestamp() LIMIT :most FOR UPDATE SKIP LOCKED))
 """)
 
 
 async def purge_limits(database: Database) -> None:
-    """Remove rows of keys that nothing overrides, and costs that no rate counts any more; some at a time."""
-    async with database.autocommit() as connection:
-        await connection.execute(_UNUSED)
-        await connection.execute(_SPENT_LONG_AGO)
+    """Remove rows of keys that nothing overrides, and costs that no rate counts any more, in batches."""
+    for statement in (_UNUSED, _SPENT_LONG_AGO):
+
+        async def step(most: int, statement: TextClause = statement) -> bool:
+            async with database.autocommit() as connection:
+                return (await connection.execute(statement, {"most": most})).rowcount == most
+
+        await in_batches(step, most=_BATCH)
 
 
 async def read_limits(services: Services) -> Sequence[LimitRecord]:

@@ -4,6 +4,7 @@ psql; a tick of any node makes the jobs (`due`).
 The database stamps each edit: its edition, by whom and when, and that it overrides what the code declares.
 """
 
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -156,11 +157,28 @@ _EXPRESSIONS: Final = {
 COLUMNS: Final = ", ".join(f"{_EXPRESSIONS.get(each.name, each.name)} AS {each.name}" for each in fields(Schedule))
 """What a Schedule is read from."""
 
+
+def args_of(text: str) -> dict[str, Any]:
+    """The arguments, whatever somebody wrote in psql: those that cannot be read fit no task."""
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return {"(unreadable)": str(error)[:200]}
+    return found
+
+
+class _Args(Json):
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, _dialect: object) -> Any:
+        return args_of(value or "{}")
+
+
 _ONE: Final = f"SELECT {COLUMNS} FROM jobtrail.schedules WHERE name = :name"
-_READ: Final = text(_ONE).columns(args=Json)
-_LOCK: Final = text(f"{_ONE} FOR NO KEY UPDATE").columns(args=Json)
+_READ: Final = text(_ONE).columns(args=_Args)
+_LOCK: Final = text(f"{_ONE} FOR NO KEY UPDATE").columns(args=_Args)
 _LIST: Final = text(f"SELECT {COLUMNS} FROM jobtrail.schedules WHERE name > :after ORDER BY name LIMIT :most").columns(
-    args=Json
+    args=_Args
 )
 _SKIPPED: Final = text(
     "SELECT reason, count AS times FROM jobtrail.schedule_skips WHERE schedule = :name ORDER BY reason"

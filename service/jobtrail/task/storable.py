@@ -231,13 +231,11 @@ def _read(text: str) -> tuple[object, bool]:
     return json.loads(text, parse_int=hook, parse_float=hook, object_pairs_hook=_read_repeated), True
 
 
-class _RepeatedNameError(Exception):
-    """A name appears more than once in its object."""
+class _RepeatedNameError(Exception): ...
 
 
 def _read_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    if len(found := dict(pairs)) < len(pairs):
         raise _RepeatedNameError
     return found
 
@@ -247,12 +245,9 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_read_object)
 
 
 def _read_repeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        refused = _Refused("the name appears more than once in its object")
-        found |= {name: refused for name, count in counts.items() if count > 1}
-    return found
+    counts = Counter(name for name, _ in pairs)
+    refused = _Refused("the name appears more than once in its object")
+    return dict(pairs) | {name: refused for name, count in counts.items() if count > 1}
 
 
 def _read_number(digits: str) -> object:

@@ -49,9 +49,15 @@ class LimitedClaims:
         self._due.clear()
         self._wake()
 
+    def look(self) -> None:
+        """A job may have come that waits for limits, whatever its task."""
+        self._due.clear()
+        self._next_look = min(self._next_look, time.monotonic() + self._every)
+        self._wake()
+
     def is_waiting(self, kind: RunsIn) -> bool:
-        """Whether the last claim took all that it was allowed to: more may wait for a slot."""
-        return self._due.get(kind) == 0.0
+        """Whether more may wait for a slot: the last claim took all that it was allowed to, or none came since."""
+        return self._due.get(kind, 0.0) == 0.0 and (kind in self._kinds or self._others_wait)
 
     async def is_due(self, kind: RunsIn) -> bool:
         """Whether a claim is worth its while now."""

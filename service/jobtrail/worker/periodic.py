@@ -158,6 +158,7 @@ class Maintenance:
         self.release_loop: Final = Loop("release", self._release, every=config.look_every.total_seconds())
         self._released_at = 0.0
         self._due_every: Final = config.due_every or timedelta(0)
+        self._alarm: asyncio.TimerHandle | None = None
         self.due_loop: Final = Loop("schedules", self._fire, every=self._due_every.total_seconds())
         schedules = []
         if config.due_every is not None and tasks:
@@ -212,9 +213,12 @@ class Maintenance:
         fired, wait = await fire_due(self._services, self._tasks, self._due_every * (1 + _JITTER))
         for job in fired:
             self._launch(*job)
+        if self._alarm is not None:
+            self._alarm.cancel()  # of two alarms each would bring another
+            self._alarm = None
         if wait is not None:
             late = random.uniform(0, _SPREAD)  # noqa: S311 - no secret
-            asyncio.get_running_loop().call_later(wait.total_seconds() + late, self.due_loop.wake)
+            self._alarm = asyncio.get_running_loop().call_later(wait.total_seconds() + late, self.due_loop.wake)
 
 
 class Neighbours:

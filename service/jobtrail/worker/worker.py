@@ -135,13 +135,13 @@ class Worker:
         is_served = not self._work.queues or queue in self._work.queues
         if self.draining or not is_served or task not in self._services.catalog:
             return False
-        if self._services.catalog[task].limits:
-            self._limited.note(job_id)
-            return True
         kind = self._services.catalog[task].runs_in
         if not self._slots.total[kind]:
             return False
         has_room = self._slots.free(kind) > 0 and not self._attempts.is_behind
+        if self._services.catalog[task].limits:
+            self._limited.note(job_id)
+            return has_room
         if has_room and self._nothing_waits[kind]:
             self._slots.take(kind)
             claim = self._claims.offer(job_id)
@@ -160,7 +160,7 @@ class Worker:
         for kind in KINDS:
             if self._slots.free(kind) <= 0:  # then the next slot that is free claims
                 self._nothing_waits[kind] = False
-        self.claim_loop.wake()
+        self._limited.look()
 
     def held(self) -> Sequence[AttemptRef]:
         """The attempts that this process runs now; callable from any thread."""
@@ -234,8 +234,7 @@ class Worker:
             if self.draining or self._attempts.is_behind or not self._tasks[kind]:
                 continue
             if await self._limited.is_due(kind) and (asked := self._most(kind)) > 0:
-                found = await self._fill(kind, asked, self._limited.claim)
-                more = more or (found == asked and self._slots.free(kind) > 0)
+                more |= await self._fill(kind, asked, self._limited.claim) == asked and self._slots.free(kind) > 0
         return more
 
     async def _is_idle(self, kinds: Sequence[RunsIn]) -> bool:
@@ -297,6 +296,7 @@ class Worker:
         found = None if claim.cancelled() or error is not None else claim.result()
         if found is None:
             self._free(kind)
+            self._limited.look()
         else:
             self._start(found)
         if error is not None:  # the row is committed: the claim loop will find it

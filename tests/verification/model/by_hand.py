@@ -34,7 +34,7 @@ _WRITTEN: Final[dict[Status, dict[str, Any]]] = {
 }
 
 _REFUSED: Final = (
-    "UPDATE jobtrail.jobs SET seq = seq + 1 WHERE id = $1",
+    "UPDATE jobtrail.jobs SET seq = seq + 2 WHERE id = $1",
     "UPDATE jobtrail.jobs SET attempt = attempt + 1, max_attempts = attempt + 1 WHERE id = $1",
     "UPDATE jobtrail.jobs SET id = gen_random_uuid() WHERE id = $1",
     "UPDATE jobtrail.transitions SET actor = 'nobody' WHERE job_id = $1",

@@ -25,20 +25,21 @@ WITH known AS MATERIALIZED (
       FROM jobtrail.jobs j
      WHERE j.status = 'running'
     UNION ALL
-    SELECT j.id, j.task, greatest(j.run_at, j.created_at),
+    SELECT j.id, j.task, greatest(j.run_at, j.due_at, j.created_at),
            CASE WHEN q.name IS NOT NULL THEN concat('its queue is paused by ', q.paused_by, ': ' || q.reason)
                 WHEN t.name IS NOT NULL THEN concat('its task is paused by ', t.paused_by, ': ' || t.reason)
                 WHEN k.task IS NULL THEN 'no living node knows its task and has a place for it'
                 WHEN NOT k.everywhere AND (j.queue = ANY(k.queues)) IS NOT TRUE
                     THEN 'no living node that knows its task serves its queue'
-                WHEN greatest(j.run_at, j.created_at)
+                WHEN greatest(j.run_at, j.due_at, j.created_at)
                      < (statement_timestamp() AT TIME ZONE 'UTC' - :'longer_than'::interval) AT TIME ZONE 'UTC'
-                    THEN 'it waits for a slot for long'
+                    THEN CASE WHEN j.limit_keys IS NULL THEN 'it waits for a slot for long'
+                              ELSE 'it waits for its limits for long: see limits_full' END
            END
       FROM jobtrail.jobs j LEFT JOIN known k ON k.task = j.task
       LEFT JOIN jobtrail.pauses q ON q.kind = 'queue' AND q.name = j.queue
       LEFT JOIN jobtrail.pauses t ON t.kind = 'task' AND t.name = j.task
-     WHERE j.status = 'pending' AND j.run_at <= statement_timestamp()
+     WHERE j.status = 'pending' AND NOT j.waits AND coalesce(j.run_at, j.due_at) <= statement_timestamp()
 ), stuck AS (
     SELECT id, since, why
       FROM candidates
