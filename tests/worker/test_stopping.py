@@ -188,9 +188,12 @@ async def test_a_loop_that_is_closed_leaves_nothing_running(place: Place, servic
         (guard,) = [each for each in asyncio.all_tasks() if each.get_name() == "jobtrail-guard"]
         guard.cancel()
         await asyncio.wait({guard})
-        for job in jobs:
-            found = await read(services, job.id)
-            assert (found.status, (found.error or {})["type"]) == (Status.PENDING, "lost")
+        lost = "SELECT count(*) FROM jobtrail.jobs WHERE status = 'pending' AND error ->> 'type' = 'lost'"
+
+        async def are_lost() -> bool:
+            return bool(await place.value(lost) == len(jobs))
+
+        assert await until(are_lost)
 
 
 async def test_an_attempt_that_came_back_to_its_own_node_ends_the_one_before(place: Place, services: Services) -> None:
