@@ -24,8 +24,10 @@ CREATE INDEX ix_jobs_ended_badly ON jobtrail.jobs ({columns}) WHERE status IN ('
 ENDED = """
 CREATE INDEX ix_jobs_ended ON jobtrail.jobs (created_at) WHERE status IN ('succeeded', 'failed', 'cancelled')
 """
+# The priority is never less; it keeps the index from standing in for that of the claim, which says nothing like it.
 PENDING = """
-CREATE INDEX ix_jobs_pending ON jobtrail.jobs (created_at, task, queue, created_by) WHERE status = 'pending'
+CREATE INDEX ix_jobs_pending ON jobtrail.jobs (created_at, task, queue, created_by)
+ WHERE status = 'pending' AND priority >= 0
 """
 OF_CANCELS = """
 CREATE INDEX ix_jobs_cancel ON jobtrail.jobs (cancel_requested_at) WHERE cancel_requested_at IS NOT NULL

@@ -150,7 +150,14 @@ jobs = Table(
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     Index("ix_jobs_created", "created_at"),
-    Index("ix_jobs_pending", "created_at", "task", "queue", "created_by", postgresql_where=text("status = 'pending'")),
+    Index(
+        "ix_jobs_pending",
+        "created_at",
+        "task",
+        "queue",
+        "created_by",
+        postgresql_where=text("status = 'pending' AND priority >= 0"),
+    ),
     Index(
         "ix_jobs_ended_badly",
         "created_at",

@@ -214,6 +214,8 @@ def conditions(wanted: Filter) -> Sequence[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if wanted.status:
         found.append(or_(*(jobs.c.status == status.value for status in wanted.status)))
+        if set(wanted.status) == {Status.PENDING}:  # the predicate of the index, as with the tags
+            found.append(literal_column("jobtrail.jobs.priority >= 0", Boolean))
     if wanted.task:
         found.append(jobs.c.task.in_(wanted.task))
     if wanted.queue:
