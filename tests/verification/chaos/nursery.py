@@ -4,9 +4,10 @@ A process that starts by itself takes two seconds to import what it needs, which
 JSON, an `Order`; said are the pid, and later the exit code, with the order's number.
 
 `dies` is for a service that ends by its own hand with the first job that it takes, when that is committed and not
-launched yet: `commit` before the answer, `answer` after the answer has left, where the node would hear of the job.
+launched yet: `commit` before the answer, `answer` after the answer has left, with a node that has not heard of the job.
 """
 
+import asyncio
 import json
 import os
 import selectors
@@ -78,7 +79,7 @@ def _become(order: Order) -> NoReturn:
     os.environ.clear()
     os.environ.update(order.environ)
     if order.dies == "answer":
-        Node.launch = _die  # type: ignore[assignment,method-assign]
+        Node.launch = _die_soon  # type: ignore[assignment,method-assign]
     elif order.dies == "commit":
         jobs.submit = _committed(jobs.submit)  # type: ignore[attr-defined]
     sys.argv = ["jobtrail", *order.words]
@@ -89,7 +90,11 @@ def _become(order: Order) -> NoReturn:
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
-def _die(*_: object) -> NoReturn:
+def _die_soon(*_: object) -> None:
+    asyncio.get_running_loop().call_later(0.1, _die)  # the answer is written in this turn of the loop
+
+
+def _die() -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
     os._exit(1)
 
