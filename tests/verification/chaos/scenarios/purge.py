@@ -72,6 +72,9 @@ UPDATE jobtrail.jobs SET status = 'pending', run_at = clock_timestamp() + interv
                          AND task = 'expiring' ORDER BY expires_at LIMIT 20))
 """
 
+# Within the next seconds, in which the fleet stops, so that nothing is left for nobody.
+EXPIRING = "SELECT count(*) FROM jobtrail.jobs WHERE expires_at <= clock_timestamp() + interval '30 seconds'"
+
 LEFT = "SELECT count(*) FROM jobtrail.jobs WHERE expires_at <= clock_timestamp() - interval '1 second'"
 
 UNFINISHED = """
@@ -137,7 +140,7 @@ async def purge_beside_load(world: World, size: Size) -> Sequence[Figure]:
         missing = there["waiting"] + there["running"] + retried - await world.value(UNFINISHED)
         await world.execute(CANCEL)
         await fleet.settled()
-        await until(lambda: _all_gone(world), within=60)
+        await until(lambda: _none_expires(world), within=60)
     pace = (await world.rows(PACE))[0]
     return [
         *await witness.purges(world),
@@ -171,6 +174,10 @@ async def _all_gone(world: World) -> bool:
     return not await world.value(
         "SELECT count(*) FROM jobtrail.jobs WHERE task = 'expiring'"
     ) and not await world.value(LEFT)
+
+
+async def _none_expires(world: World) -> bool:
+    return not await world.value(EXPIRING)
 
 
 def _latencies(seconds: Sequence[float]) -> str:
