@@ -26,6 +26,11 @@ from jobtrail.worker.periodic import Loop
 
 log = logging.getLogger(__name__)
 
+_AGAIN: Final = (0.0, 0.05, 0.2)
+"""Seconds before each further try of a heartbeat: the first may find a connection that died long ago, the next one may
+lose a new one at once, and a lease of a living node must not run out by that.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseConfig:
@@ -99,13 +104,17 @@ class Leases:
         await engine.dispose()
 
     async def _beat(self, engine: AsyncEngine) -> None:
-        if not self._main_loop_answers():
-            return
-        try:
-            await self._exchange(engine)
-        except FAILURES as error:
-            log.debug("the heartbeat is repeated on another connection: %s", error)
-            await self._exchange(engine)
+        for pause in _AGAIN:
+            if not self._main_loop_answers():
+                return
+            try:
+                await self._exchange(engine)
+            except FAILURES as error:
+                log.debug("the heartbeat is repeated on another connection: %s", error)
+                await asyncio.sleep(pause)
+            else:
+                return
+        await self._exchange(engine)
 
     async def _exchange(self, engine: AsyncEngine) -> None:
         # a connection that died or says nothing is given up in time for another one

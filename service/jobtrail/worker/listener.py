@@ -80,20 +80,24 @@ class Listener:
         """One tick: connect where it is not connected, then prove that it hears."""
         if self._is_pausing:
             return
+        is_new = self._driver is None or self._driver.is_closed()
         try:
-            if self._driver is None or self._driver.is_closed():
+            if is_new:
                 await self._connect()
             is_heard, why, longest = await self._is_echoed(), _NO_EFFECT, _LONGEST_PAUSE
         except Exception as error:  # noqa: BLE001 - a host's engine may raise anything, and the poll goes on
             is_heard, why, longest = False, reason(error), _PROVE_EVERY
-        if is_heard:
-            self._failed = 0
-        else:
+        if not is_heard:
             await self._leave()
             self._failed += 1
-            self._is_pausing = True
-            asyncio.get_running_loop().call_later(min(2.0 ** min(self._failed, 12), longest), self._try_again)
+            self._pause(longest)
+        elif not is_new:  # it has lasted
+            self._failed = 0
         self._note(is_heard, why)
+
+    def _pause(self, longest: float) -> None:
+        self._is_pausing = True
+        asyncio.get_running_loop().call_later(min(2.0 ** min(self._failed, 12), longest), self._try_again)
 
     def _try_again(self) -> None:
         self._is_pausing = False
@@ -127,8 +131,13 @@ class Listener:
             self._echo.set()
 
     def _ended(self, driver: object) -> None:
-        if driver is self._driver:
+        if driver is not self._driver:
+            return
+        self._failed += 1
+        if self._failed == 1:
             self.loop.wake()
+        else:  # again and again: connections cost the server more than the poll does
+            self._pause(_PROVE_EVERY)
 
     async def _leave(self) -> None:
         driver, self._driver = self._driver, None
