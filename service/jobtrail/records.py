@@ -91,8 +91,28 @@ class NewJob:
     limit_keys: Sequence[str] | None = None
     limit_terms: str | None = None
     """JSON text: what the task says of each key."""
+    unique_key: str | None = None
+    replaceable: bool = False
+    """While it waits, a later job of its unique key takes its place."""
+    max_delay: timedelta | None = None
+    """How long it may wait then."""
     on_full: str = "wait"
     """Else "reject" or "replace": what happens where a key has no room."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it can be stored by itself, in a statement with others."""
+        has_key = self.idempotency_key is not None or self.app_key is not None or self.unique_key is not None
+        return self.on_full == "wait" and not (self.after or has_key)
+
+    @property
+    def key(self) -> tuple[str, str] | None:
+        """The kind and the text of the key that others may have taken."""
+        if self.unique_key is not None:
+            return "unique", self.unique_key
+        if self.app_key is not None:
+            return "app", self.app_key.key
+        return None if self.idempotency_key is None else ("client", self.idempotency_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +149,7 @@ class Job:
     seq: Annotated[int, Field(exclude=True)]
     schedule: Annotated[str | None, Field(description="The schedule that it is of.")] = None
     scheduled_for: Annotated[datetime | None, Field(description="Its due time; null: run by hand.")] = None
+    unique_key: Annotated[str | None, Field(description="No other unfinished job has it.")] = None
 
     @property
     def is_for_later(self) -> bool:

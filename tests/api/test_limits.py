@@ -14,7 +14,7 @@ from jobtrail.api.middleware import SilentConnections
 from jobtrail.api.routes import install
 from jobtrail.errors import OverloadedError
 from jobtrail.jobs.services import AdmissionLimit
-from jobtrail.jobs.submit import submit, submit_batch, submit_keyed
+from jobtrail.jobs.submit import submit, submit_batch
 from jobtrail.task.submission import Submission
 from support.service import Service
 from support.until import until
@@ -95,7 +95,7 @@ async def test_calls_from_python_are_counted_too(service: Service, place: Place)
         there = await waits(service, **MANY)
         for refused in (
             submit(services, NOOP, by="me"),
-            submit_keyed(services, NOOP, by="me", key="k"),
+            submit(services, NOOP, by="me", key="k"),
             submit_batch(services, [NOOP], by="me"),
         ):
             with pytest.raises(OverloadedError):

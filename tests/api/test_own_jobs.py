@@ -56,6 +56,28 @@ def shape_of(answer: httpx.Response, job_id: UUID) -> Any:
     return answer.status_code, text, sorted(set(answer.headers) - {"x-trace-id"})
 
 
+async def test_of_a_stranger_s_job_with_the_same_unique_key_it_sees_that_it_is_there(service: Service) -> None:
+    wanted: dict[str, Any] = {"task": "noop", "args": {"n": 1}, "unique_key": "k:{n}", "tags": ["of ann"]}
+    first = await service.client.post("/v1/jobs", json=wanted, headers=ANN)
+    again = await service.client.post("/v1/jobs", json=wanted, headers=ANN)
+    assert (first.status_code, again.status_code, again.json()) == (202, 200, first.json())
+    assert (again.headers["Location"], "Idempotency-Replayed" in again.headers) == (first.headers["Location"], False)
+    strange = await service.client.post("/v1/jobs", json=wanted, headers=BOB)
+    seen = strange.json()
+    assert (strange.status_code, seen["id"], seen["status"], seen["unique_key"]) == (
+        200, first.json()["id"], "pending", "k:1"
+    )  # fmt: skip
+    assert (seen["args"], seen["tags"], seen["created_by"]) == ({}, [], "another caller")
+    listed = await service.client.post("/v1/jobs/batch", json={"jobs": [wanted]}, headers=BOB)
+    assert (listed.status_code, listed.json()["items"]) == (202, [seen])
+    assert (await service.client.post("/v1/jobs", json=wanted, headers=READER)).json() == first.json()
+    assert (await service.client.post("/v1/jobs", json=wanted, headers=BOB | {"Idempotency-Key": "k"})).json()[
+        "errors"
+    ][0]["pointer"] == "Idempotency-Key:"
+    batch = await service.client.post("/v1/batches", json={"jobs": [wanted], "on_done": wanted}, headers=ANN)
+    assert [each["pointer"] for each in batch.json()["errors"]] == ["/jobs/0/unique_key", "/on_done/unique_key"]
+
+
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize(("method", "rest"), CALLS)
 async def test_the_jobs_of_others_are_not_there(

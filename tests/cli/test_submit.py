@@ -44,6 +44,24 @@ async def test_a_key_gives_the_first_job_again(jobtrail: Command, place: Place) 
     assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 1
 
 
+async def test_a_unique_key_gives_the_unfinished_job(jobtrail: Command, place: Place) -> None:
+    words = (
+        "submit",
+        "noop",
+        "--unique-key",
+        "k:{n}",
+        "--on-duplicate",
+        "replace",
+        "--delay",
+        "1h",
+        "--max-delay",
+        "2h",
+    )
+    first, again = await jobtrail(*words, "n=1"), await jobtrail(*words, "n=1", "--priority", "9")
+    assert (again.code, again.out, again.err) == (0, first.out, "jobtrail: an unfinished job has the key 'k:1'\n")
+    assert await place.value("SELECT array_agg(priority) FROM jobtrail.jobs") == [9]
+
+
 async def test_waiting_tells_the_end_by_its_exit_code(jobtrail: Command, place: Place) -> None:
     async with node_at(services_at(place), place):
         good, bad = await asyncio.gather(

@@ -20,7 +20,7 @@ from jobtrail.jobs import services as module
 from jobtrail.jobs.cancel import Cancellation, cancel_group
 from jobtrail.jobs.insert import Inserted, insert_group, inserts
 from jobtrail.jobs.services import Services
-from jobtrail.jobs.submit import prepare, submit, submit_batch, submit_keyed
+from jobtrail.jobs.submit import prepare, submit, submit_batch
 from jobtrail.records import NewJob
 from jobtrail.task.catalog import Catalog
 from jobtrail.task.submission import Submission
@@ -253,7 +253,7 @@ async def test_a_silent_connection_is_given_up_and_the_rows_go_again(
     done, _ = await asyncio.wait({submitting}, timeout=1.2)
     assert not done
     line.wire.mute = False
-    job = await submitting
+    job, _ = await submitting
     assert await line.place.value(f"{STORED} WHERE id = $1", job.id) == 1
     assert await line.place.value(STORED) == 2
 
@@ -278,17 +278,17 @@ async def test_what_was_never_sent_is_not_stored(line: Line) -> None:
     assert await line.place.value(STORED) == 0
 
 
-@pytest.mark.parametrize(("loses", "stored"), [("request", 0), ("answer", 1), ("wait", 1), ("silence", 1)])
+@pytest.mark.parametrize(("loses", "stored"), [("request", 0), ("answer", 2), ("wait", 2), ("silence", 2)])
 async def test_a_commit_without_an_answer_is_an_unknown_outcome(line: Line, loses: Any, stored: int) -> None:
     line.wire.loses = loses
     with pytest.raises(OutcomeUnknownError):
-        await submit_batch(line.services, [NOOP], by="ann")
+        await submit_batch(line.services, [NOOP, NOOP], by="ann")
     await until(lambda: line.place.value(f"SELECT ({STORED}) = $1", stored))
-    again, was_there = await submit_keyed(line.services, NOOP, by="ann", key="k")
+    again, was_there = await submit(line.services, NOOP, by="ann", key="k")
     assert (was_there, again.attempt) == (False, 0)
     line.wire.loses = loses
     with pytest.raises(OutcomeUnknownError):
-        await submit_keyed(line.services, NOOP, by="ann", key="other")
+        await submit(line.services, NOOP, by="ann", key="other")
 
 
 Begin = Callable[[Services], AbstractAsyncContextManager[AsyncSession]]

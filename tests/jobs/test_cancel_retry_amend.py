@@ -15,7 +15,7 @@ from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.services import Services
-from jobtrail.jobs.submit import submit_keyed
+from jobtrail.jobs.submit import submit
 from jobtrail.status import Status
 from jobtrail.task.submission import Amendment, Submission
 from support import world
@@ -119,5 +119,5 @@ async def test_a_new_ttl_counts_from_the_finish_and_a_key_outlives_a_shorter_one
     assert job.finished_at is not None
     assert job.expires_at == job.finished_at + timedelta(hours=1)
     assert (await amend(services, job_id, Amendment(ttl=None), by="ann")).expires_at is None
-    keyed, _ = await submit_keyed(services, Submission(task="noop"), by="ann", key="k")
+    keyed, _ = await submit(services, Submission(task="noop"), by="ann", key="k")
     assert (await amend(services, keyed.id, Amendment(ttl=1), by="ann")).ttl == timedelta(days=1)

@@ -33,13 +33,13 @@ BY_ID = {
     "lines": log._ADD,
     "cancel": cancel._CANCEL,
     "cancelled": cancel._STATUS,
-    "retry": retry._RETRY,
     "births": insert._BIRTHS,
 }
 OTHERS = {
     "claim": (claim._NEXT, {"ix_jobs_claim", "pk_jobs"}),
     "due": (claim._DUE, {"ix_jobs_claim"}),
     "running": (renew._RUNNING, {"ix_jobs_running"}),
+    "retry": (retry._RETRY, {"pk_jobs", "uq_jobs_replaceable", "uq_jobs_unique"}),
     "rescue": (rescue._RESCUE, {"ix_jobs_running", "pk_jobs"}),
 }
 

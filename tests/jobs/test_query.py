@@ -37,8 +37,8 @@ async def test_filters(services: Services, place: Place) -> None:
     old = await born(place, created_at=datetime(2020, 1, 1, tzinfo=UTC))
     running, failed = [await in_status(place, status) for status in (Status.RUNNING, Status.FAILED)]
     mail = await born(place, task="mail", queue="slow", tags=["a", "b"])
-    traced = (await submit(services, Submission(task="noop", tags=["a"]), by="ann", trace_id="ab" * 16)).id
-    own = await submit(services, Submission(task="noop"), by="ann")
+    traced = (await submit(services, Submission(task="noop", tags=["a"]), by="ann", trace_id="ab" * 16))[0].id
+    own, _ = await submit(services, Submission(task="noop"), by="ann")
     for wanted, found in (
         ({"status": (Status.FAILED, Status.RUNNING)}, [failed, running]),
         ({"task": ("mail",)}, [mail]),

@@ -15,7 +15,7 @@ from jobtrail.jobs import services as module
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
-from jobtrail.jobs.submit import app_keyed, prepare, submit, submit_batch, submit_keyed, submit_together
+from jobtrail.jobs.submit import app_keyed, prepare, store, submit, submit_batch
 from jobtrail.records import Job, NewJob
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
@@ -30,7 +30,7 @@ async def test_the_row_is_committed_and_is_what_the_caller_was_told(services: Se
         task="noop", args={"n": 3}, queue="q", priority=7, tags=['a "b"', "c\\d", "{e,f}"], run_at=run_at, ttl=60,
         timeout=1.5, max_attempts=4,
     )  # fmt: skip
-    job = await submit(services, wanted, by="ann", trace_id="0" * 31 + "1")
+    job, _ = await submit(services, wanted, by="ann", trace_id="0" * 31 + "1")
     assert await read(services, job.id) == job
     assert (job.status, job.attempt, job.ttl, job.timeout) == (
         Status.PENDING, 0, timedelta(seconds=60), timedelta(seconds=1.5)
@@ -74,9 +74,7 @@ async def test_a_batch_is_stored_whole(services: Services, place: Place) -> None
 async def test_fifty_clients_on_one_key_make_one_job(services: Services, place: Place) -> None:
     nodes = [Services(open_database(place.url.sqlalchemy), services.catalog) for _ in range(5)]
     wanted = Submission(task="noop", args={"n": 1})
-    answers = await asyncio.gather(
-        *(submit_keyed(nodes[number % 5], wanted, by="ann", key="k") for number in range(50))
-    )
+    answers = await asyncio.gather(*(submit(nodes[number % 5], wanted, by="ann", key="k") for number in range(50)))
     for each in nodes:
         await each.database.dispose()
     assert len({job.id for job, _ in answers}) == 1
@@ -97,7 +95,7 @@ async def test_two_hundred_crossing_keys_make_no_deadlock(place: Place, monkeypa
 
     async def submitted(services: Services, key: str, room: asyncio.Semaphore) -> tuple[Job, bool]:
         async with room:
-            return await submit_keyed(services, Submission(task="noop"), by="ann", key=key)
+            return await submit(services, Submission(task="noop"), by="ann", key=key)
 
     submissions = [
         submitted(services, key, room)
@@ -115,9 +113,9 @@ async def test_two_hundred_crossing_keys_make_no_deadlock(place: Place, monkeypa
 
 
 async def test_a_keyed_row_is_kept_a_day_at_least(services: Services) -> None:
-    short, _ = await submit_keyed(services, Submission(task="noop", ttl=1), by="ann", key="short")
-    long, _ = await submit_keyed(services, Submission(task="noop", ttl=999_999), by="ann", key="long")
-    kept, _ = await submit_keyed(services, Submission(task="noop", ttl=None), by="ann", key="kept")
+    short, _ = await submit(services, Submission(task="noop", ttl=1), by="ann", key="short")
+    long, _ = await submit(services, Submission(task="noop", ttl=999_999), by="ann", key="long")
+    kept, _ = await submit(services, Submission(task="noop", ttl=None), by="ann", key="kept")
     assert (short.ttl, long.ttl, kept.ttl) == (timedelta(days=1), timedelta(seconds=999_999), None)
 
 
@@ -128,7 +126,7 @@ async def test_a_key_that_somebody_holds_open_is_told_as_unavailable(services: S
             " VALUES (gen_random_uuid(), 'noop', 'ann', 'k', '')"
         )
         with pytest.raises(errors.UnavailableError):
-            await submit_keyed(services, Submission(task="noop"), by="ann", key="k")
+            await submit(services, Submission(task="noop"), by="ann", key="k")
         assert (await world.submitted(services, "noop")).status is Status.PENDING  # the others are not held up
 
 
@@ -136,10 +134,15 @@ async def test_a_database_that_is_away(services: Services, place: Place) -> None
     nowhere = open_database("postgresql+asyncpg://nobody@127.0.0.1:9/none", connect_timeout=1)
     services = Services(nowhere, Catalog(world.services_at(place).catalog))
     with pytest.raises(errors.UnavailableError):
-        await submit_keyed(services, Submission(task="noop"), by="ann", key="k")
+        await submit(services, Submission(task="noop"), by="ann", key="k")
     with pytest.raises(errors.UnavailableError):
         await submit(services, Submission(task="noop"), by="ann")
     await nowhere.dispose()
+
+
+async def stored(services: Services, *jobs: NewJob) -> list[UUID]:
+    found = await store(services, [("", job) for job in jobs])
+    return [each if isinstance(each := found[job.id], UUID) else job.id for job in jobs]
 
 
 def job(services: Services, key: str | None = None, **args: Any) -> NewJob:
@@ -148,23 +151,23 @@ def job(services: Services, key: str | None = None, **args: Any) -> NewJob:
 
 
 async def test_several_are_stored_all_or_none(services: Services, place: Place) -> None:
-    [first] = await submit_together(services, [job(services, "a", n=1)])
-    assert await submit_together(services, []) == []
+    [first] = await stored(services, job(services, "a", n=1))
+    assert await stored(services) == []
     with pytest.raises(errors.AppKeyReusedError):
-        await submit_together(services, [job(services), job(services, "b"), job(services, "a", n=2)])
+        await stored(services, job(services), job(services, "b"), job(services, "a", n=2))
     assert await place.value("SELECT array_agg(id) FROM jobtrail.jobs") == [first]
 
 
 async def test_each_gets_the_id_that_it_is_stored_under(services: Services) -> None:
-    first = await submit_together(services, [job(services, "a"), job(services, "b")])
+    first = await stored(services, job(services, "a"), job(services, "b"))
     new = job(services)
-    again = await submit_together(services, [job(services, "b"), new, job(services, "a")])
+    again = await stored(services, job(services, "b"), new, job(services, "a"))
     assert again == [first[1], new.id, first[0]]
 
 
 async def test_crossing_keys_of_callers_at_once(services: Services) -> None:
     async def both(number: int, *letters: str) -> set[UUID]:
-        return set(await submit_together(services, [job(services, f"{letter}{number}") for letter in letters]))
+        return set(await stored(services, *(job(services, f"{letter}{number}") for letter in letters)))
 
     pairs = [await asyncio.gather(both(number, "a", "b"), both(number, "b", "a")) for number in range(50)]
     assert all(one == other for one, other in pairs)

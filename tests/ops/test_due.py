@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from jobtrail import task
 from jobtrail.db.engine import open_database
 from jobtrail.jobs.claim import claim_limited
 from jobtrail.jobs.fire import Step, fire
@@ -44,6 +45,21 @@ async def test_a_due_time_becomes_a_job_of_its_schedule(place: Place, services: 
     assert after.next_at == job["scheduled_for"] + HOUR
     assert after.edition == before.edition
     assert await tick(services) == []
+
+
+@task(unique_key="of all")
+async def alone() -> None: ...
+
+
+async def test_a_due_time_whose_unique_key_is_taken_is_skipped_and_told(place: Place) -> None:
+    services = Services(place.database, Catalog.of([alone]))
+    await put(services, task="alone", overlap="allow")
+    for skipped in ({}, {"overlap": 1}, {"overlap": 2}):
+        await fire_due(services, ["alone"])
+        await down_for(place, 0)
+        await fire_due(services, ["alone"])
+        assert len(await jobs_of(place)) == 1
+        assert await skips_of(place) == skipped
 
 
 async def test_many_ticks_at_once_make_one_job_for_each_due_time(place: Place, services: Services) -> None:

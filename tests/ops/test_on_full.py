@@ -9,7 +9,7 @@ import pytest
 from jobtrail import Limit, Rate, task
 from jobtrail.errors import DeclarationError, LimitFullError
 from jobtrail.jobs.services import Services
-from jobtrail.jobs.submit import submit, submit_batch, submit_keyed
+from jobtrail.jobs.submit import submit, submit_batch
 from jobtrail.ops.limits import override_limit
 from jobtrail.records import Job
 from jobtrail.status import Status
@@ -41,7 +41,7 @@ def services(place: Place) -> Services:
 
 
 async def stored(services: Services, name: str, **args: Any) -> Job:
-    return await submit(services, Submission(task=name, args=args), by="ann")
+    return (await submit(services, Submission(task=name, args=args), by="ann"))[0]
 
 
 async def test_beyond_the_limit_a_submit_is_refused_and_stores_nothing(place: Place, services: Services) -> None:
@@ -61,12 +61,12 @@ async def test_beyond_the_limit_a_submit_is_refused_and_stores_nothing(place: Pl
 
 async def test_a_repeat_of_a_full_limit_is_the_first_job(services: Services) -> None:
     wanted = Submission(task="rejecting", args={})
-    first, _ = await submit_keyed(services, wanted, by="ann", key="one")
-    await submit_keyed(services, wanted, by="ann", key="two")
-    again, replayed = await submit_keyed(services, wanted, by="ann", key="one")
+    first, _ = await submit(services, wanted, by="ann", key="one")
+    await submit(services, wanted, by="ann", key="two")
+    again, replayed = await submit(services, wanted, by="ann", key="one")
     assert (again.id, replayed) == (first.id, True)
     with pytest.raises(LimitFullError):
-        await submit_keyed(services, wanted, by="ann", key="three")
+        await submit(services, wanted, by="ann", key="three")
 
 
 async def test_a_rate_counts_what_waits_and_what_was_spent(place: Place, services: Services) -> None:

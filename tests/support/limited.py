@@ -10,9 +10,12 @@ SELECT coalesce(max(at_once), 0) FROM (
   SELECT sum(change) OVER (ORDER BY at, change) AS at_once FROM (
     SELECT t.at, CASE WHEN t.to_status = 'running' THEN 1 ELSE -1 END AS change
       FROM jobtrail.transitions t JOIN jobtrail.jobs j ON j.id = t.job_id
-     WHERE (t.to_status = 'running' OR t.from_status = 'running') AND $1 = ANY(j.limit_keys)) moves) counted
+     WHERE (t.to_status = 'running' OR t.from_status = 'running')
+       AND $1 IN (SELECT unnest(j.limit_keys || j.unique_key))) moves) counted
 """
-"""The most jobs of a key that ran at once: a start is told after it was decided, an end before it counts."""
+"""The most jobs of a limit or unique key that ran at once: a start is told after it was decided, an end before it
+counts.
+"""
 
 
 @task(max_attempts=20, retry=None, limits=[Limit("tenant:{tenant}", 3), Limit("every tenant", 7)])

@@ -127,7 +127,7 @@ async def node_at(
 
 async def submitted(services: Services, task: str, *, by: str = "ann", **wanted: Any) -> Job:
     options = {name: wanted.pop(name) for name in list(wanted) if name in Submission.model_fields and name != "args"}
-    return await submit(services, Submission(task=task, args=wanted, **options), by=by)
+    return (await submit(services, Submission(task=task, args=wanted, **options), by=by))[0]
 
 
 async def ended(services: Services, job_id: UUID, *, within: float = 60) -> Job:

@@ -15,7 +15,7 @@ async def function(tenant: str, tokens: int = 5, deep: list[int] | None = None, 
 
 
 REFUSED: list[tuple[Callable[[], Any], str]] = [
-    (lambda: Limit("", 3), "the key of a limit is a text of 1 to 200 characters"),
+    (lambda: Limit("", 3), "a key is a text of 1 to 200 characters"),
     (lambda: Limit("x" * 201, 3), "1 to 200 characters"),
     (lambda: Limit(3, 3), "1 to 200 characters"),  # type: ignore[arg-type]
     (lambda: Limit("{tenant", 3), "write {{ and }} for braces that are meant"),
@@ -69,9 +69,9 @@ def test_a_key_is_filled_with_what_the_task_sees(template: str, args: dict[str, 
 @pytest.mark.parametrize(
     ("template", "args", "told"),
     [
-        ("{tenant}", {"tenant": "x" * 201}, "/tenant: the key '{tenant}' of a limit is 1 to 200 characters, not 201"),
-        ("{tenant}", {"tenant": ""}, "not 0"),
-        ("{deep}", {"deep": [1]}, "/deep: it is part of the key of a limit: a text, a number"),
+        ("{tenant}", {"tenant": "x" * 201}, "/tenant: the key '{tenant}' comes to 201 characters; it has 1 to 200"),
+        ("{tenant}", {"tenant": ""}, "comes to 0 characters"),
+        ("{deep}", {"deep": [1]}, "/deep: it is part of a key: a text, a number"),
     ],
 )
 def test_a_key_that_cannot_be_is_refused_at_submit(template: str, args: dict[str, Any], told: str) -> None:

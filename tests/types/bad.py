@@ -78,7 +78,8 @@ def plain(jobs: Jobs) -> None:
 
 async def script(trail: Jobtrail) -> None:
     await trail.submit(send_welcome, 1)  # error
-    await trail.options(delay=5).submit(resize, 1)  # error
+    await trail.options(wait=5).submit(resize, 1)  # error
+    await trail.options(unique_key="k", on_duplicate="both").submit(resize, 1)  # error
     count(await (await trail.submit(resize, 1)).wait())  # error
     trail.router()  # error
     trail.router(read=staff)  # error

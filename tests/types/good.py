@@ -145,6 +145,8 @@ async def script() -> None:
         assert_type(await job.wait(), Rates)
         assert_type((await job.read()).id, UUID)
         assert_type(await trail.options(queue="slow").submit(crunch_numbers, numbers=[1]), JobHandle[float])
+        debounced = trail.options(unique_key="k", on_duplicate="replace", delay=1, max_delay=5)
+        assert_type(await debounced.submit(crunch_numbers, numbers=[1]), JobHandle[float])
         assert_type(await (await trail.submit(in_context, "a")).wait(), None)
         [newest] = await trail.list(status="failed", task=["fetch"], limit=1)
         await trail.cancel(newest.id, reason="enough")

@@ -25,7 +25,7 @@ from jobtrail.jobs.history import read_moves
 from jobtrail.jobs.log import read_log
 from jobtrail.jobs.query import read, read_page
 from jobtrail.jobs.retry import retry
-from jobtrail.jobs.submit import submit, submit_batch, submit_keyed
+from jobtrail.jobs.submit import submit, submit_batch
 from jobtrail.records import Job
 from jobtrail.status import Status
 from jobtrail.task.submission import Amendment, Submission
@@ -42,28 +42,26 @@ class JobRoutes:
     ) -> Response:
         """Stores a job and answers with it. It is committed before the answer leaves.
 
-        With the same Idempotency-Key and the same body the first job is the answer again.
+        With the same Idempotency-Key and the same body the first job is the answer again. With a unique key it is the
+        unfinished job that has the key, if there is one.
         """
         self._refuse_while_closing()
         key, trace_id = headers.idempotency_key_of(request), headers.trace_of(request)
-        services, caller, replayed = self.context.services, self.context.access.caller(request), False
+        services, caller = self.context.services, self.context.access.caller(request)
         view = View.of(self.context, caller)
         try:
-            if key is None:
-                job = await submit(services, wanted, by=caller.name, trace_id=trace_id, only_of=view.only_of)
-            else:
-                job, replayed = await submit_keyed(
-                    services, wanted, by=caller.name, key=key, trace_id=trace_id, only_of=view.only_of
-                )
+            job, is_there = await submit(
+                services, wanted, by=caller.name, key=key, trace_id=trace_id, only_of=view.only_of
+            )
         except errors.InvalidArgumentsError as error:
             raise self._redacted(error) from None
-        if not replayed and not job.is_for_later:
+        if not is_there and not job.is_for_later:
             self.context.launch(job.id, job.task, job.queue)
-        answer = _whole(job, view, 202)
+        answer = _whole(job, view, 200 if is_there and key is None else 202)
         answer.raw_headers.append((b"x-trace-id", (trace_id or job.trace_id).encode()))
         if (location := links.job_url(request, job.id)) is not None:
             answer.raw_headers.append((b"location", location.encode("latin-1")))
-        if replayed:
+        if is_there and key is not None:
             answer.headers["Idempotency-Replayed"] = "true"
         return answer
 
@@ -239,11 +237,12 @@ def rows(context: ApiContext) -> Sequence[Row]:
     finds = (errors.JobNotFoundError, errors.InvalidInputError, *OF_DATABASE)
     cancels = (*finds, errors.JobFinishedError)
     asked = (202, "The job is running: its node was asked to stop it, and it may still succeed.")
+    there = (200, "An unfinished job has the unique key: this one, as far as the caller may read it.")
     unchanged = (304, "Nothing has changed.")
     return [
         Row(SUBMIT, "POST", "/jobs", calls.submit_job, 202, schemas.Job, "jobs", "Submit a job",
             (*submits, errors.IdempotencyKeyReusedError),
-            ("Location", "Retry-After", "Idempotency-Replayed"), ("Idempotency-Key", "traceparent")),
+            ("Location", "Retry-After", "Idempotency-Replayed"), ("Idempotency-Key", "traceparent"), there),
         Row(SUBMIT, "POST", "/jobs/batch", calls.submit_jobs, 202, schemas.SubmittedJobs, "jobs",
             "Submit several jobs, all or none", submits, ("Retry-After",), ("traceparent",)),
         Row(OPERATE, "POST", "/jobs/bulk", calls.move_jobs, 200, schemas.Bulk, "jobs", "Cancel or retry many jobs",

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic_core import to_json
@@ -19,6 +19,15 @@ RETRY_AFTER: Final = {"Retry-After": "1"}
 
 _TRACEBACK: Final = re.compile(r'^[^\n]*(?:\(most recent call last\):|File "[^"\n]*", line [0-9])', re.MULTILINE)
 """Its first line; or a later one, where a long text lost its middle."""
+
+
+STRANGER: Final = "another caller"
+
+_UNSEEN: Final[Mapping[str, Any]] = {
+    "args": {}, "result": None, "error": None, "tags": (), "progress": None, "after": (), "cancel_reason": None,
+    "batch_id": None, "schedule": None, "scheduled_for": None,
+}  # fmt: skip
+"""Of a job that is not the caller's."""
 
 
 def answer(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -44,6 +53,8 @@ class View:
         return cls(context.redaction, caller.operates, None if caller.sees_all else caller.name)
 
     def job(self, job: Job) -> dict[str, Any]:
+        if self.only_of not in (None, job.created_by):  # one that has the unique key of the caller's
+            job = replace(job, created_by=STRANGER, trace_id=job.id.hex, **_UNSEEN)
         progress = progress_of(job.progress)
         return shown(job) | {
             "args": self.redaction.of(job.args),

@@ -13,7 +13,6 @@ from jobtrail.cli import output
 from jobtrail.cli.command import Command, Json, caller, read_duration, read_pairs, run
 from jobtrail.jobs.query import read
 from jobtrail.jobs.submit import submit as store
-from jobtrail.jobs.submit import submit_keyed
 from jobtrail.ops.nodes import read_nodes
 from jobtrail.records import Job
 from jobtrail.status import Status
@@ -38,6 +37,13 @@ def submit(
     timeout: Annotated[str | None, typer.Option(help="How long an attempt may take: 30s, or none.")] = None,
     max_attempts: Annotated[int | None, typer.Option(help="How often the job may be started.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A word to find the job by; may be repeated.")] = None,
+    unique_key: Annotated[
+        str | None, typer.Option(help="At most one unfinished job has it; if there is one, that is printed.")
+    ] = None,
+    on_duplicate: Annotated[
+        str | None, typer.Option(help="keep, or replace: the job that waits takes these arguments.")
+    ] = None,
+    max_delay: Annotated[str | None, typer.Option(help="With replace: how long it waits at most, 5m.")] = None,
     after: Annotated[
         list[UUID] | None,
         typer.Option(metavar="ID", help="A job that must succeed before; may be repeated."),
@@ -50,11 +56,18 @@ def submit(
 
     jobtrail submit send_mail to=ada@example.com --delay 5m
     """
-    given = {"queue": queue, "priority": priority, "run_at": run_at, "max_attempts": max_attempts, "tags": tag}
-    wanted: dict[str, Any] = {name: value for name, value in (given | {"after": after}).items() if value is not None}
-    for name, text, none in (("ttl", ttl, "keep"), ("timeout", timeout, "none")):
+    given: dict[str, Any] = {
+        "queue": queue,
+        "priority": priority,
+        "run_at": run_at,
+        "max_attempts": max_attempts,
+        "tags": tag,
+    }
+    given |= {"after": after, "unique_key": unique_key, "on_duplicate": on_duplicate}
+    wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    for name, text, none in (("ttl", ttl, "keep"), ("timeout", timeout, "none"), ("max_delay", max_delay, None)):
         if text is not None:
-            length = read_duration(f"--{name}", text, none)
+            length = read_duration(f"--{name.replace('_', '-')}", text, none)
             wanted[name] = length and length.total_seconds()
     if run_at is not None and delay is not None:
         raise typer.BadParameter("say only one of --run-at and --delay")
@@ -125,11 +138,12 @@ async def _store(command: Command, wanted: Mapping[str, Any], key: str | None) -
         submission = Submission(**wanted)
     except ValidationError as error:
         raise typer.BadParameter("; ".join(map(_explain, error.errors(include_url=False)))) from None
-    if key is None:
-        return await store(command.services, submission, by=caller())
-    job, replayed = await submit_keyed(command.services, submission, by=caller(), key=key)
-    if replayed:
-        typer.echo("jobtrail: the key was used before: this is its job", err=True)
+    job, is_there = await store(command.services, submission, by=caller(), key=key)
+    if is_there:
+        said = (
+            "the key was used before: this is its job" if key else f"an unfinished job has the key {job.unique_key!r}"
+        )
+        typer.echo(f"jobtrail: {said}", err=True)
     return job
 
 

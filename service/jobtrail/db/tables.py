@@ -146,6 +146,8 @@ jobs = Table(
     Column("limit_terms", Json(none_as_null=True)),
     Column("after", ARRAY(Uuid)),
     Column("batch_id", Uuid),
+    Column("unique_key", Text),
+    Column("replaceable", Boolean, nullable=False, server_default=text("false")),
     Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
@@ -204,6 +206,21 @@ jobs = Table(
         postgresql_where=text("status = 'pending' AND limit_keys IS NOT NULL"),
     ),
     Index("ix_jobs_limited", "limit_keys", postgresql_where=text("status = 'running' AND limit_keys IS NOT NULL")),
+    Index(
+        "uq_jobs_unique",
+        "unique_key",
+        unique=True,
+        postgresql_where=text("unique_key IS NOT NULL AND NOT replaceable AND status || '' IN ('pending', 'running')"),
+    ),
+    Index(
+        "uq_jobs_replaceable",
+        "unique_key",
+        unique=True,
+        postgresql_where=text("replaceable AND status || '' = 'pending' AND attempt = 0"),
+    ),
+    Index(
+        "ix_jobs_again", "unique_key", postgresql_where=text("replaceable AND status || '' = 'pending' AND attempt > 0")
+    ),
     info={"rights": "SELECT, INSERT, UPDATE, DELETE"},
 )
 

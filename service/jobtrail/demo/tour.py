@@ -78,7 +78,7 @@ class Tour:
             async with catch(self.mail, trail.note):
                 await self._show_earlier(services, trail)
                 typer.echo("")
-                ids = [(await submit(services, each, by=BY)).id for each in _samples(url)]
+                ids = [(await submit(services, each, by=BY))[0].id for each in _samples(url)]
                 await _follow(services, trail, ids)
                 jobs = [await read(services, each) for each in ids]
                 self._show_ends(jobs)

@@ -16,23 +16,26 @@ from jobtrail.embed.handle import BatchHandle, JobHandle
 from jobtrail.embed.opened import Opened
 from jobtrail.ids import new_job_id
 from jobtrail.jobs.row import AnySession, JobRow, add
-from jobtrail.jobs.submit import app_keyed, prepare, submit_together
+from jobtrail.jobs.services import require_rights
+from jobtrail.jobs.submit import app_keyed, prepare, store
 from jobtrail.ops.batches import NewBatch, store_batches
 from jobtrail.records import NewJob
 from jobtrail.task.arguments import name_of
 from jobtrail.task.storable import step
 from jobtrail.task.submission import Submission
 from jobtrail.task.task import Task
+from jobtrail.task.unique import OnDuplicate
 
 _NO_BATCH: Final = (
     f"a batch takes 1 to {limits.MAX_BATCHED} jobs that were added in this request: each in one batch, not stored yet, "
-    "without session= and idempotency_key=; on_done is another one of them"
+    "without session=, idempotency_key= and unique_key=; on_done is another one of them"
 )
 
 
 class Options(TypedDict, total=False):
     """The options of a job besides its arguments. `ttl` and `timeout` in seconds; `ttl` None keeps the row. `after`:
-    jobs that must succeed before it starts, by their handles or ids.
+    jobs that must succeed before it starts, by their handles or ids. `unique_key`, `on_duplicate`, `delay` and
+    `max_delay`: as of `@task`, for this job.
     """
 
     queue: str
@@ -43,6 +46,10 @@ class Options(TypedDict, total=False):
     tags: Sequence[str]
     max_attempts: int
     after: "Sequence[JobHandle[Any] | UUID | str]"
+    unique_key: str
+    on_duplicate: OnDuplicate
+    delay: float
+    max_delay: float
     idempotency_key: str
     session: AnySession
 
@@ -86,6 +93,11 @@ class AddedJobs:
         job = prepare(services, _submission(known.name, args_json, fields), by=by, trace_id=trace_id)
         if key is not None:
             job = app_keyed(job, key)
+        if session is not None and job.unique_key is not None:
+            raise TypeError(
+                f"the unique key {job.unique_key!r} and session= do not go together: others with the key would wait "
+                "for your transaction, and one that is taken would have to undo it; submit it after your commit"
+            )
         handle = JobHandle[Any](known, job, self._opened.still, is_in_session=session is not None)
         if session is None:
             self._waiting.append((job, handle))
@@ -95,7 +107,7 @@ class AddedJobs:
 
     def count(self, jobs: Sequence[JobHandle[Any]], on_done: JobHandle[Any] | None) -> BatchHandle:
         """Raises TypeError for jobs that do not wait here, or cannot be in a batch."""
-        free = {handle: job for job, handle in self._waiting if job.app_key is None and job.batch_id is None}
+        free = {handle: job for job, handle in self._waiting if job.key is None and job.batch_id is None}
         wanted = [*jobs] if on_done is None else [*jobs, on_done]
         if not 1 <= len(jobs) <= limits.MAX_BATCHED or len({*wanted}) < len(wanted) or not free.keys() >= {*wanted}:
             raise TypeError(_NO_BATCH)
@@ -111,7 +123,7 @@ class AddedJobs:
         return BatchHandle(new.id, self._opened.still)
 
     async def store(self, *, unless_draining: bool = False) -> None:
-        """Store what waits; committed when this returns. Raises as `submit_together`, and then nothing waits any more;
+        """Store what waits; committed when this returns. Raises as `submit`, and then nothing waits any more;
         UnavailableError too, `unless_draining`, where the process shuts down.
         """
         waiting, self._waiting = self._waiting, []
@@ -122,10 +134,13 @@ class AddedJobs:
             raise errors.UnavailableError("this process is shutting down; send it again, to another or to the next one")
         services = self._opened.services
         beside = partial(store_batches, services=services, new=batches) if batches else None
-        ids = await submit_together(services, [job for job, _ in waiting], beside=beside)
-        for (job, handle), job_id in zip(waiting, ids, strict=True):
-            handle.became(job_id)
-            if job.id == job_id and is_due(job):
+        with services.admission.admit(len(waiting)):
+            await require_rights(services)
+            stored = await store(services, [("", job) for job, _ in waiting], beside=beside)
+        for job, handle in waiting:
+            found = stored[job.id]
+            handle.became(found if isinstance(found, UUID) else job.id)
+            if not isinstance(found, UUID) and is_due(job):
                 self._stored.append(job)
 
     def launch(self) -> None:

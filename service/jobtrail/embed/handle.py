@@ -40,18 +40,19 @@ class JobHandle(Generic[R]):
         self.trace_id: Final = new.trace_id
         self._task = task
         self._services = services
-        self._id = None if new.app_key else new.id
+        self._id = None if new.key else new.id
         self._state: Literal["waits", "in a session", "stored"] = "in a session" if is_in_session else "waits"
 
     @property
     def id(self) -> UUID:
-        """Known at once, except for a job with an idempotency key: until it is stored, another job may have the key.
+        """Known at once, except for a job with an idempotency key or a unique key: until it is stored, another job may
+        have the key.
 
         Raises RuntimeError.
         """
         if self._id is None:
             raise RuntimeError(
-                "whether this job is a new one is known once it is stored, since it has an idempotency key: "
+                "whether this job is a new one is known once it is stored, since it has a key: "
                 "`await jobs.commit()` before you ask for its id"
             )
         return self._id

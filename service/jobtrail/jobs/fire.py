@@ -38,14 +38,14 @@ class Fired(NamedTuple):
 _NEW: Final = """
     INSERT INTO jobtrail.jobs (
         id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_at,
-        created_by, moved_by, move_reason, ttl, ttl_failed, limit_keys, limit_terms, schedule, scheduled_for,
-        exclusive)
+        created_by, moved_by, move_reason, ttl, ttl_failed, limit_keys, limit_terms, unique_key, replaceable,
+        schedule, scheduled_for, exclusive)
     SELECT u.id, u.task, u.queue, u.args, u.trace_id, u.priority, u.tags::text[], u.max_attempts, u.timeout,
            coalesce(u.run_at, statement_timestamp()), statement_timestamp(),
            u.created_by, u.created_by, CAST(:reason AS text), u.ttl, u.ttl_failed, u.limit_keys::text[],
-           u.limit_terms, u.schedule, u.scheduled_for, u.exclusive
+           u.limit_terms, u.unique_key, u.replaceable, u.schedule, u.scheduled_for, u.exclusive
       FROM wanted u {only}
-    ON CONFLICT (schedule) WHERE exclusive AND status IN ('pending', 'running') DO NOTHING"""
+    ON CONFLICT DO NOTHING"""
 
 _WANTED: Final = """
 WITH wanted AS MATERIALIZED (
@@ -54,10 +54,10 @@ WITH wanted AS MATERIALIZED (
         CAST(:trace_id AS text[]), CAST(:priority AS smallint[]), CAST(:tags AS text[]), CAST(:max_attempts AS int[]),
         CAST(:timeout AS interval[]), CAST(:run_at AS timestamptz[]), CAST(:created_by AS text[]),
         CAST(:ttl AS interval[]), CAST(:ttl_failed AS interval[]), CAST(:limit_keys AS text[]),
-        CAST(:limit_terms AS jsonb[]), CAST(:schedule AS text[]), CAST(:scheduled_for AS timestamptz[]),
-        CAST(:exclusive AS boolean[])
+        CAST(:limit_terms AS jsonb[]), CAST(:unique_key AS text[]), CAST(:replaceable AS boolean[]),
+        CAST(:schedule AS text[]), CAST(:scheduled_for AS timestamptz[]), CAST(:exclusive AS boolean[])
     ) AS u(id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_by, ttl, ttl_failed,
-           limit_keys, limit_terms, schedule, scheduled_for, exclusive)
+           limit_keys, limit_terms, unique_key, replaceable, schedule, scheduled_for, exclusive)
 )"""
 
 # A schedule is taken only as it was read: `next_at` tells a due time that another node was quicker with, `edition` a

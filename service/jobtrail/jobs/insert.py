@@ -6,14 +6,14 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import Interval, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jobtrail import errors
 from jobtrail.db.direct import Statement, fetch_on
 from jobtrail.db.engine import Database
 from jobtrail.db.group_commit import GroupCommit
-from jobtrail.db.tables import SCHEMA
+from jobtrail.db.tables import SCHEMA, TEXTS, TIME
 from jobtrail.jobs.services import Services
 from jobtrail.records import NewJob
 
@@ -29,20 +29,20 @@ _INSERT: Final = Statement("""
 INSERT INTO jobtrail.jobs (
     id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_at,
     idempotency_key, request_hash, created_by, moved_by, move_reason, ttl, ttl_failed, after, batch_id, limit_keys,
-    limit_terms)
+    limit_terms, unique_key, replaceable)
 SELECT u.id, u.task, u.queue, u.args, u.trace_id, u.priority, u.tags::text[], u.max_attempts, u.timeout,
        coalesce(u.run_at, statement_timestamp()), statement_timestamp(),
        u.idempotency_key, u.request_hash, u.created_by, u.created_by, 'submitted', u.ttl, u.ttl_failed,
-       u.after::uuid[], u.batch_id, u.limit_keys::text[], u.limit_terms
+       u.after::uuid[], u.batch_id, u.limit_keys::text[], u.limit_terms, u.unique_key, u.replaceable
   FROM unnest(
     CAST(:id AS uuid[]), CAST(:task AS text[]), CAST(:queue AS text[]), CAST(:args AS jsonb[]),
     CAST(:trace_id AS text[]), CAST(:priority AS smallint[]), CAST(:tags AS text[]), CAST(:max_attempts AS int[]),
     CAST(:timeout AS interval[]), CAST(:run_at AS timestamptz[]), CAST(:idempotency_key AS text[]),
     CAST(:request_hash AS bytea[]), CAST(:created_by AS text[]), CAST(:ttl AS interval[]),
     CAST(:ttl_failed AS interval[]), CAST(:after AS text[]), CAST(:batch_id AS uuid[]), CAST(:limit_keys AS text[]),
-    CAST(:limit_terms AS jsonb[])
+    CAST(:limit_terms AS jsonb[]), CAST(:unique_key AS text[]), CAST(:replaceable AS boolean[])
   ) AS u(id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, idempotency_key,
-         request_hash, created_by, ttl, ttl_failed, after, batch_id, limit_keys, limit_terms)
+         request_hash, created_by, ttl, ttl_failed, after, batch_id, limit_keys, limit_terms, unique_key, replaceable)
 ON CONFLICT DO NOTHING
 RETURNING id, created_at, coalesce(run_at, due_at)
 """)
@@ -63,18 +63,35 @@ ON CONFLICT DO NOTHING RETURNING job_id
 
 _BY_APP_KEY: Final = text("SELECT job_id AS id, request_hash FROM jobtrail.app_keys WHERE key = :key")
 
+_UNFINISHED: Final = text("""
+SELECT id, task FROM jobtrail.jobs
+ WHERE unique_key = :key AND NOT replaceable AND status || '' IN ('pending', 'running')
+""")
+
+# A claim of it is waited for: then it is not the one that waits any more.
+_WAITING: Final = text("""
+SELECT id, task FROM jobtrail.jobs
+ WHERE unique_key = :key AND replaceable AND status || '' = 'pending' AND attempt = 0 FOR NO KEY UPDATE
+""")
+
+# What stays is who submitted it first, and its trace.
+_REPLACE: Final = text("""
+UPDATE jobtrail.jobs
+   SET seq = seq + 1, moved_by = :created_by, move_reason = 'replaced', args = CAST(CAST(:args AS text) AS jsonb),
+       queue = :queue, priority = :priority, tags = :tags, max_attempts = :max_attempts, timeout = :timeout, ttl = :ttl,
+       ttl_failed = :ttl_failed, limit_keys = :limit_keys, limit_terms = CAST(CAST(:limit_terms AS text) AS jsonb),
+       run_at = least(coalesce(:run_at, statement_timestamp()), created_at + :max_delay)
+ WHERE id = :id
+""").bindparams(
+    bindparam("tags", type_=TEXTS), bindparam("limit_keys", type_=TEXTS), bindparam("timeout", type_=Interval),
+    bindparam("ttl", type_=Interval), bindparam("ttl_failed", type_=Interval), bindparam("run_at", type_=TIME),
+    bindparam("max_delay", type_=Interval),
+)  # fmt: skip
+
 
 def inserts(services: Services) -> GroupCommit[NewJob, Inserted]:
     """The group commit that carries the submits of this process."""
     return services.group(insert_group, weigh=lambda row: len(row.args_json), lanes=2)
-
-
-async def insert(services: Services, new: NewJob) -> Inserted:
-    """Store a row without a key, together with others. Raises UnavailableError, as `submit`."""
-    try:
-        return await inserts(services).offer(new)
-    except errors.OutcomeUnknownError as error:
-        raise errors.OutcomeUnknownError("the database did not answer in time", new.id) from error
 
 
 async def insert_group(database: Database, rows: Sequence[NewJob]) -> Sequence[Inserted]:
@@ -90,11 +107,13 @@ async def insert_group(database: Database, rows: Sequence[NewJob]) -> Sequence[I
 
 async def insert_once(connection: AsyncConnection, new: NewJob) -> Inserted | UUID:
     """Store a job with a key in the caller's transaction; where the key came with the same request before, the id of
-    the job that has it. Raises IdempotencyKeyReusedError.
+    the job that has it. Raises IdempotencyKeyReusedError, and InvalidInputError for a unique key of another task.
 
     A key of the app's is taken before the row is stored. A second statement reads who has a key, since the first cannot
     see a row that was committed after it began; that job may have been purged in between, so again.
     """
+    if new.unique_key is not None:
+        return await _insert_unique(connection, new)
     key, request_hash = new.idempotency_key or "", new.request_hash
     if (app_key := new.app_key) is not None:
         key, request_hash = app_key.key, app_key.request_hash
@@ -117,6 +136,30 @@ async def insert_once(connection: AsyncConnection, new: NewJob) -> Inserted | UU
         return found
 
 
+async def _insert_unique(connection: AsyncConnection, new: NewJob) -> Inserted | UUID:
+    """Store a job with a unique key in the caller's transaction; where another one has the key, the id of that, which
+    takes the values of the new one if it is replaceable. Raises InvalidInputError where it is of another task.
+
+    The insert waits for a transaction that is storing the key, and sees its row then. That may be finished, or begun,
+    before it is read: so again.
+    """
+    key = {"key": new.unique_key}
+    while True:
+        if (stored := (await insert_rows(connection, [new])).get(new.id)) is not None:
+            return stored
+        holder = (await connection.execute(_WAITING if new.replaceable else _UNFINISHED, key)).one_or_none()
+        if holder is None:
+            continue
+        if holder.task != new.task:
+            flaw = f"job {holder.id} of the task {holder.task} has it: begin the keys of each task in another way"
+            raise errors.InvalidInputError([errors.FieldError("/unique_key", flaw)])
+        if new.replaceable:
+            values = {name: getattr(new, name) for name in _REPLACED}
+            await connection.execute(_REPLACE, values | {"id": holder.id, "args": new.args_json})
+        found: UUID = holder.id
+        return found
+
+
 async def insert_rows(connection: AsyncConnection, rows: Sequence[NewJob]) -> dict[UUID, Inserted]:
     """In the caller's transaction; without those that are there already."""
     return _births(await fetch_on(connection, _INSERT, SCHEMA, **columns(rows))) if rows else {}
@@ -135,9 +178,14 @@ def columns(rows: Sequence[NewJob]) -> dict[str, Sequence[Any]]:
 
 AS_THEY_ARE: Final = (
     "id", "task", "queue", "trace_id", "priority", "max_attempts", "timeout", "run_at", "idempotency_key",
-    "request_hash", "created_by", "ttl", "ttl_failed", "batch_id", "limit_terms",
+    "request_hash", "created_by", "ttl", "ttl_failed", "batch_id", "limit_terms", "unique_key", "replaceable",
 )  # fmt: skip
 """The columns of a new row that are its fields; args and those with arrays go in another form."""
+
+_REPLACED: Final = (
+    "created_by", "queue", "priority", "tags", "max_attempts", "timeout", "ttl", "ttl_failed", "limit_keys",
+    "limit_terms", "run_at", "max_delay",
+)  # fmt: skip
 
 _as_they_are: Final = attrgetter(*AS_THEY_ARE)
 

@@ -5,6 +5,7 @@ from typing import Final
 from uuid import UUID
 
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.errors import JobConflictError
@@ -24,12 +25,14 @@ async def retry(services: Services, job_id: UUID, *, by: str) -> Job:
         moved = await retry_these(session, [job_id], actor=by)
         job = await get(session, job_id)
         if not moved:
-            held_by = (await session.execute(_HELD_BY, {"id": job_id})).one_or_none()
-            because = f"it comes after job {held_by.id}, which is {held_by.outcome}" if held_by else None
-            raise JobConflictError(job_id, job.status, "retried", because)
+            held_by = (await session.execute(_HELD_BY, {"id": job_id})).scalars().first()
+            raise JobConflictError(job_id, job.status, "retried", held_by)
     await hint_of(services, [job])
     return job
 
+
+_TAKEN_MEANWHILE: Final = "23505"
+"""A unique key was taken after the statement began (PostgreSQL, "Error Codes")."""
 
 RETRIABLE: Final = (Status.FAILED, Status.CANCELLED)
 
@@ -41,9 +44,24 @@ _HOPELESS: Final = """
 SELECT p.id, jobtrail.outcome_of(p.id) AS outcome FROM unnest(j.after) AS p(id)
  WHERE jobtrail.outcome_of(p.id) IN ('failed', 'cancelled', 'unknown')"""
 
+# One that has begun before is never the one that waits.
+_TAKEN: Final = """
+SELECT o.id FROM jobtrail.jobs o
+ WHERE o.unique_key = j.unique_key AND NOT o.replaceable AND o.status || '' IN ('pending', 'running')
+   AND NOT j.replaceable
+UNION ALL
+SELECT o.id FROM jobtrail.jobs o
+ WHERE o.unique_key = j.unique_key AND o.replaceable AND o.status || '' = 'pending' AND o.attempt = 0
+   AND j.replaceable AND j.attempt = 0"""
+
 _HELD_BY: Final = text(f"""
-SELECT p.id, p.outcome FROM jobtrail.jobs j CROSS JOIN LATERAL ({_HOPELESS}) p
- WHERE j.id = :id AND j.status IN ('failed', 'cancelled') LIMIT 1
+SELECT format('it comes after job %s, which is %s', p.id, p.outcome)
+  FROM jobtrail.jobs j CROSS JOIN LATERAL ({_HOPELESS}) p
+ WHERE j.id = :id AND j.status IN ('failed', 'cancelled')
+UNION ALL
+SELECT format('job %s has its unique key and is not finished', t.id)
+  FROM jobtrail.jobs j CROSS JOIN LATERAL ({_TAKEN}) t
+ WHERE j.id = :id AND j.status IN ('failed', 'cancelled')
 """)
 
 # A job that comes after others waits again for those that did not succeed: `follow` of the migrations sees to it.
@@ -55,9 +73,14 @@ UPDATE jobtrail.jobs j
        result = NULL, error = NULL, progress = NULL, started_at = NULL, finished_at = NULL, expires_at = NULL,
        node_id = NULL, cancel_requested_at = NULL, cancel_requested_by = NULL, cancel_reason = NULL,
        exclusive = NULL
-  FROM unnest(CAST(:ids AS uuid[])) AS u(id)
+  FROM (SELECT DISTINCT ON (once) k.id, CASE WHEN k.unique_key IS NULL OR k.replaceable AND k.attempt > 0
+                                             THEN CAST(k.id AS text)
+                                             ELSE format('%s:%s', k.replaceable, k.unique_key) END AS once
+          FROM unnest(CAST(:ids AS uuid[])) AS v(id) JOIN jobtrail.jobs k ON k.id = ANY(ARRAY[v.id])
+         WHERE k.status || '' IN ('failed', 'cancelled') ORDER BY once, k.id DESC) AS u
  WHERE j.id = ANY(ARRAY[u.id]) AND j.status || '' IN ('failed', 'cancelled')
    AND (j.after IS NULL OR NOT EXISTS ({_HOPELESS}))
+   AND (j.unique_key IS NULL OR NOT EXISTS ({_TAKEN}))
 RETURNING j.id
 """)
 
@@ -65,11 +88,18 @@ RETURNING j.id
 async def retry_these(session: AsyncSession, ids: Sequence[UUID], *, actor: str) -> int:
     """Moves those of the jobs that failed or were cancelled, in the caller's transaction; how many.
 
-    Left as it is: a job that comes after one which failed or was cancelled and is not among them.
+    Left as it is: a job that comes after one which failed or was cancelled and is not among them, and one whose unique
+    key another unfinished one has. Of several with the same key the newest is moved.
     """
     left = set(ids)
     while left:
-        moved = set((await session.execute(_RETRY, {"ids": list(left), "actor": actor})).scalars())
+        try:
+            async with session.begin_nested():
+                moved = set((await session.execute(_RETRY, {"ids": list(left), "actor": actor})).scalars())
+        except IntegrityError as error:
+            if getattr(error.orig, "sqlstate", None) != _TAKEN_MEANWHILE:
+                raise
+            continue  # then it is seen
         left -= moved
         if not moved:
             break

@@ -72,6 +72,8 @@ class Services:
     """Set while jobs were last seen that come after others."""
     has_batches: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set while batches were last seen that are not done."""
+    has_limited: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """Set by a submit of a job with limits, until the claims have looked for it: its task may declare none."""
 
     _groups: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
     _context: contextvars.Context = field(default_factory=contextvars.copy_context, init=False, repr=False)

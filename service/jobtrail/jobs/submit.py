@@ -5,7 +5,8 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from operator import itemgetter
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,7 +15,7 @@ from jobtrail import errors
 from jobtrail.ids import new_job_id
 from jobtrail.jobs.after import hint_of, require_parents
 from jobtrail.jobs.amend import KEY_LIFE
-from jobtrail.jobs.insert import Inserted, insert, insert_once, insert_rows
+from jobtrail.jobs.insert import Inserted, insert_once, insert_rows, inserts
 from jobtrail.jobs.query import read
 from jobtrail.jobs.room import hold_keys, make_room
 from jobtrail.jobs.services import Services, require_rights
@@ -24,54 +25,39 @@ from jobtrail.task.limit import limited
 from jobtrail.task.storable import dump
 from jobtrail.task.submission import Submission, seconds
 from jobtrail.task.task import Task
+from jobtrail.task.unique import LIMIT_KEY, NOTHING, UNIQUE_FIELDS, Unique, later, resolve
+
+Placed = tuple[str, NewJob]
+"""A job to be stored, after the pointer to its place in the request."""
 
 Beside = Callable[[AsyncConnection], Awaitable[None]]
 """What else is stored in the transaction of new rows."""
 
 
 async def submit(
-    services: Services, wanted: Submission, *, by: str, trace_id: str | None = None, only_of: str | None = None
-) -> Job:
-    """Store one job; committed when this returns. `only_of`: it may come after jobs of this caller only.
-
-    Raises OverloadedError, also as LimitFullError, UnknownTaskError, InvalidArgumentsError, InvalidInputError for an
-    unknown id in `after`, UnavailableError: nothing is stored, unless it is an OutcomeUnknownError.
-    """
-    with services.admission.admit(1):
-        new = prepare(services, wanted, by=by, trace_id=trace_id)
-        await require_rights(services)
-        if new.after or new.on_full != "wait":
-            stored = await insert_all(services, {"": new}, only_of=only_of)
-            return born(new, stored[new.id])
-        return born(new, await insert(services, new))
-
-
-async def submit_keyed(
     services: Services,
     wanted: Submission,
     *,
     by: str,
-    key: str,
+    key: str | None = None,
     trace_id: str | None = None,
     only_of: str | None = None,
 ) -> tuple[Job, bool]:
-    """Store a job once per caller and key; the job, and whether it was there already.
+    """Store one job, once per caller and `key` or per unique key; the job, and whether it was there already. Committed
+    when this returns. `only_of`: it may come after jobs of this caller only.
 
-    Raises IdempotencyKeyReusedError when the key came with another request before, else as `submit`. Keyed rows never
-    ride a group: a caller's open transaction on a key would hold up all the others.
+    Raises OverloadedError, also as LimitFullError, UnknownTaskError, InvalidArgumentsError, InvalidInputError for an
+    unknown id in `after`, IdempotencyKeyReusedError when the key came with another request before, UnavailableError:
+    nothing is stored, unless it is an OutcomeUnknownError.
     """
     with services.admission.admit(1):
-        new = keyed(prepare(services, wanted, by=by, trace_id=trace_id), wanted, key)
+        new = prepare(services, wanted, by=by, trace_id=trace_id)
+        if key is not None:
+            new = keyed(new, wanted, key)
         await require_rights(services)
-        async with services.transaction() as session:
-            await hold_keys(session, [new])
-            connection = await session.connection()
-            stored = await insert_once(connection, new)
-            if isinstance(stored, Inserted):
-                await require_parents(connection, [("", new)], only_of=only_of)
-                await make_room(session, [new])
-        await hint_of(services, [new])
-    return (born(new, stored), False) if isinstance(stored, Inserted) else (await read(services, stored), True)
+        stored = await store(services, [("", new)], only_of=only_of)
+    found = stored[new.id]
+    return (born(new, found), False) if isinstance(found, Inserted) else (await read(services, found), True)
 
 
 async def submit_batch(
@@ -82,82 +68,72 @@ async def submit_batch(
     trace_id: str | None = None,
     only_of: str | None = None,
 ) -> Sequence[Job]:
-    """Store all of these jobs or none, in one transaction. Raises as `submit`; pointers begin with `/jobs/INDEX`."""
-    with services.admission.admit(len(wanted)):
-        pointers = {f"/jobs/{index}": each for index, each in enumerate(wanted)}
-        new = prepare_all(services, pointers, by=by, trace_id=trace_id)
-        await require_rights(services)
-        stored = await insert_all(services, new, only_of=only_of)
-    return [born(each, stored[each.id]) for each in new.values()]
+    """Store all of these jobs or none, in one transaction; those whose unique key is taken are the ones that have it.
 
-
-def prepare_all(
-    services: Services, wanted: Mapping[str, Submission], *, by: str, trace_id: str | None
-) -> Mapping[str, NewJob]:
-    """The jobs to store, by the pointers of what is wanted, with which those of all flaws begin. Raises as `submit`."""
-
-    def prepared(pointer: str, each: Submission) -> NewJob:
-        try:
-            return prepare(services, each, by=by, trace_id=trace_id)
-        except errors.InvalidArgumentsError as error:
-            raise error.under(pointer) from None
-        except errors.UnknownTaskError as error:
-            raise errors.InvalidInputError([errors.FieldError(f"{pointer}/task", str(error))]) from None
-
-    return {pointer: prepared(pointer, each) for pointer, each in wanted.items()}
-
-
-async def insert_all(
-    services: Services, rows: Mapping[str, NewJob], *, only_of: str | None, beside: Beside | None = None
-) -> Mapping[UUID, Inserted]:
-    """Store rows without keys in one transaction of their own, and what is stored `beside` them; the pointers are those
-    of flaws in `after`. Raises LimitFullError.
+    Raises as `submit`; pointers begin with `/jobs/INDEX`.
     """
-    new = list(rows.values())
+    with services.admission.admit(len(wanted)):
+        rows = prepare_all(services, wanted, by=by, trace_id=trace_id)
+        await require_rights(services)
+        stored = await store(services, rows, only_of=only_of)
+    found = [(new, stored[new.id]) for _, new in rows]
+    return [born(new, each) if isinstance(each, Inserted) else await read(services, each) for new, each in found]
+
+
+def prepare_all(services: Services, wanted: Sequence[Submission], *, by: str, trace_id: str | None) -> Sequence[Placed]:
+    """The jobs to store. Raises as `submit`; pointers begin with `/jobs/INDEX`."""
+    pointers = [f"/jobs/{index}" for index in range(len(wanted))]
+    return [
+        (each, prepare_at(services, each, wanted[place], by=by, trace_id=trace_id))
+        for place, each in enumerate(pointers)
+    ]
+
+
+def prepare_at(services: Services, pointer: str, wanted: Submission, *, by: str, trace_id: str | None) -> NewJob:
+    """As `prepare`, of a submission that is part of a request."""
+    try:
+        return prepare(services, wanted, by=by, trace_id=trace_id)
+    except errors.InvalidInputError as error:
+        raise error.under(pointer) from None
+    except errors.UnknownTaskError as error:
+        raise errors.InvalidInputError([errors.FieldError(f"{pointer}/task", str(error))]) from None
+
+
+async def store(
+    services: Services, rows: Sequence[Placed], *, only_of: str | None = None, beside: Beside | None = None
+) -> Mapping[UUID, Inserted | UUID]:
+    """Store all of these jobs, and what is stored `beside` them, or nothing. By their ids: when each was born, or which
+    job has its key. They may come after each other. Raises as `submit`.
+    """
+    if len(rows) == 1 and beside is None and rows[0][1].is_plain:
+        new = rows[0][1]
+        try:
+            return {new.id: await inserts(services).offer(new)}
+        except errors.OutcomeUnknownError as error:
+            raise errors.OutcomeUnknownError("the database did not answer in time", new.id) from error
+    jobs = [new for _, new in rows]
     async with services.transaction() as session:
-        await hold_keys(session, new)
+        await hold_keys(session, jobs)
         connection = await session.connection()
-        stored = await insert_rows(connection, new)
-        await require_parents(connection, rows.items(), only_of=only_of)
-        await make_room(session, new)
+        stored: dict[UUID, Inserted | UUID] = {}
+        stored |= await insert_rows(connection, [new for new in jobs if new.key is None])
+        # Keyed rows never ride a group, where a caller's open transaction on a key would hold up all others. They go in
+        # the order of their keys: two callers with the same ones wait for each other, and do not deadlock.
+        once = [(new.key, pointer, new) for pointer, new in rows if new.key is not None]
+        for _, pointer, new in sorted(once, key=itemgetter(0)):
+            try:
+                stored[new.id] = await insert_once(connection, new)
+            except errors.InvalidInputError as error:
+                raise error.under(pointer) from None
+        added = [(pointer, new) for pointer, new in rows if isinstance(stored[new.id], Inserted)]
+        await require_parents(connection, added, only_of=only_of)
+        await make_room(session, [new for _, new in added])
         if beside is not None:
             await beside(connection)
-    await hint_of(services, new)
+    if any(new.replaceable for _, new in added):
+        services.has_limited.set()
+    await hint_of(services, jobs)
     return stored
-
-
-async def submit_together(
-    services: Services, jobs: Sequence[NewJob], *, beside: Beside | None = None
-) -> Sequence[UUID]:
-    """The ids under which they are stored, in their order, with what is stored `beside` them; committed when this
-    returns.
-
-    An id is another than that of the NewJob where its key was there already. Jobs may come after each other.
-    Raises IdempotencyKeyReusedError, InvalidInputError for an unknown id in `after`, OverloadedError,
-    UnavailableError: nothing is stored, unless it is an OutcomeUnknownError.
-    """
-    with services.admission.admit(len(jobs)):
-        await require_rights(services)
-        if len(jobs) == 1 and jobs[0].app_key is None and jobs[0].on_full == "wait" and not (jobs[0].after or beside):
-            await insert(services, jobs[0])
-            return [jobs[0].id]
-        found: dict[UUID, UUID] = {}
-        async with services.transaction() as session:
-            await hold_keys(session, jobs)
-            connection = await session.connection()
-            await insert_rows(connection, [job for job in jobs if job.app_key is None])
-            # in the order of their keys: two callers with the same ones wait for each other, and do not deadlock
-            for _, job in sorted(((job.app_key.key, job) for job in jobs if job.app_key), key=lambda each: each[0]):
-                stored = await insert_once(connection, job)
-                if not isinstance(stored, Inserted):
-                    found[job.id] = stored
-            added = [job for job in jobs if job.id not in found]
-            await require_parents(connection, [("", job) for job in added], only_of=None)
-            await make_room(session, added)
-            if beside is not None:
-                await beside(connection)
-        await hint_of(services, jobs)
-    return [found.get(job.id, job.id) for job in jobs]
 
 
 def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | None) -> NewJob:
@@ -175,7 +151,7 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
         ttl = ttl_failed = seconds(task.ttl)
     else:
         ttl, ttl_failed = services.defaults.ttl, services.defaults.ttl_failed
-    return NewJob(
+    new = NewJob(
         id=job_id,
         task=task.name,
         args=args,
@@ -195,6 +171,9 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
         limit_terms=terms,
         on_full=task.on_full,
     )
+    if task.unique is NOTHING and wanted.model_fields_set.isdisjoint(UNIQUE_FIELDS):
+        return new
+    return _made_unique(new, task, wanted)
 
 
 def _limits(task: Task[..., Any], args: Mapping[str, Any]) -> tuple[Sequence[str] | None, str | None]:
@@ -205,14 +184,45 @@ def _limits(task: Task[..., Any], args: Mapping[str, Any]) -> tuple[Sequence[str
     return found.keys, dump(found.terms)
 
 
+def _made_unique(new: NewJob, task: Task[..., Any], wanted: Submission) -> NewJob:
+    """The same with what task and caller say of its unique key and delay. Raises InvalidInputError."""
+    said = Unique(wanted.unique_key, wanted.on_duplicate, wanted.delay, wanted.max_delay)
+    try:
+        unique = resolve(said, task.unique, task.signature.parameters, partial(task.signature.json_of, new.args))
+    except errors.InvalidArgumentsError as error:
+        raise error.under("/args") from None
+    flaws = []
+    if wanted.run_at is not None and wanted.delay is not None:
+        flaws.append(errors.FieldError("/delay", "run_at says when: write one of the two"))
+    if unique.replaces and new.after:
+        flaws.append(errors.FieldError("/after", "a job whose arguments may be replaced comes after no others"))
+    if flaws:
+        raise errors.InvalidInputError(flaws)
+    if unique.replaces:  # a limit without terms lets one run; terms go by the places of their keys
+        new.limit_keys = [*(new.limit_keys or ()), LIMIT_KEY.format(unique.unique_key)]
+    new.run_at = new.run_at or later(unique.delay)
+    new.unique_key, new.replaceable, new.max_delay = unique.unique_key, unique.replaces, seconds(unique.max_delay)
+    return new
+
+
+_TWO_KEYS: Final = (
+    "this job has a unique key: a repeat gives the unfinished job of that, and when it has ended, another; take one of "
+    "the two keys"
+)
+
+
 def keyed(new: NewJob, wanted: Submission, key: str) -> NewJob:
     """The same with the key of a client, whose repeat is the same in every word."""
+    if new.unique_key is not None:
+        raise errors.InvalidInputError([errors.FieldError("Idempotency-Key:", _TWO_KEYS)])
     said = wanted.model_dump(mode="json", exclude_unset=True)
     return replace(_remembered(new), idempotency_key=key, request_hash=_digest(said))
 
 
 def app_keyed(new: NewJob, key: str) -> NewJob:
     """The same with a key of the app's: this task with these arguments, once, for all callers and options."""
+    if new.unique_key is not None:
+        raise errors.InvalidInputError([errors.FieldError("/idempotency_key", _TWO_KEYS)])
     return replace(_remembered(new), app_key=AppKey(key, _digest({"task": new.task, "args": new.args})))
 
 
@@ -235,5 +245,5 @@ def born(new: NewJob, times: Inserted) -> Job:
         timeout=new.timeout, progress=None, run_at=times.run_at, after=new.after, created_at=times.created_at,
         started_at=None, finished_at=None, ttl=new.ttl, expires_at=None, cancel_requested_at=None, cancel_reason=None,
         created_by=new.created_by, node_id=None, batch_id=new.batch_id, seq=1, schedule=new.schedule,
-        scheduled_for=new.scheduled_for,
+        scheduled_for=new.scheduled_for, unique_key=new.unique_key,
     )  # fmt: skip

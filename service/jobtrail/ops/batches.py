@@ -7,7 +7,7 @@ that is submitted then is stored in the transaction that sets `done_at`, so ther
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Final
@@ -20,14 +20,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import FAILURES, reason
 from jobtrail.db.tables import TIME, Json, metadata
-from jobtrail.errors import BatchNotFoundError, UnavailableError
+from jobtrail.errors import BatchNotFoundError, FieldError, InvalidInputError, UnavailableError
 from jobtrail.ids import new_job_id
 from jobtrail.jobs.after import require_parents
 from jobtrail.jobs.bulk import Action, Bulk, bulk
-from jobtrail.jobs.insert import insert_rows
+from jobtrail.jobs.insert import Inserted, insert_rows
 from jobtrail.jobs.query import Filter
 from jobtrail.jobs.services import Services, require_rights
-from jobtrail.jobs.submit import born, insert_all, prepare_all
+from jobtrail.jobs.submit import born, prepare_all, prepare_at
+from jobtrail.jobs.submit import store as store_jobs
 from jobtrail.records import Job, NewJob
 from jobtrail.task.submission import Submission
 
@@ -84,6 +85,8 @@ TABLE: Final = Table(
 
 _JOB: Final = TypeAdapter(NewJob)
 
+NO_UNIQUE: Final = "the jobs of a batch have no unique keys: the one that has a key may be none of them"
+
 
 async def submit_batch(
     services: Services,
@@ -99,15 +102,21 @@ async def submit_batch(
     Raises as `submit` does; pointers begin with `/jobs/INDEX` or `/on_done`.
     """
     with services.admission.admit(len(wanted)):
-        pointers = {f"/jobs/{index}": each for index, each in enumerate(wanted)}
-        rows = prepare_all(services, pointers, by=by, trace_id=trace_id)
-        last = prepare_all(services, {"/on_done": on_done}, by=by, trace_id=trace_id) if on_done else {}
-        batch = NewBatch(new_job_id(), len(rows), by, last.get("/on_done"))
-        rows = {pointer: replace(row, batch_id=batch.id) for pointer, row in rows.items()}
+        rows = prepare_all(services, wanted, by=by, trace_id=trace_id)
+        last = prepare_at(services, "/on_done", on_done, by=by, trace_id=trace_id) if on_done else None
+        flaws = [FieldError(f"{pointer}/unique_key", NO_UNIQUE) for pointer, row in rows if row.unique_key is not None]
+        if last is not None and last.unique_key is not None:
+            flaws.append(FieldError("/on_done/unique_key", NO_UNIQUE))
+        if flaws:
+            raise InvalidInputError(flaws)
+        batch = NewBatch(new_job_id(), len(rows), by, last)
+        for _, row in rows:
+            row.batch_id = batch.id
         await require_rights(services)
-        stored = await insert_all(services, rows, only_of=only_of, beside=partial(store, new=batch, only_of=only_of))
+        stored = await store_jobs(services, rows, only_of=only_of, beside=partial(store, new=batch, only_of=only_of))
     services.has_batches.set()
-    return await read(services, batch.id), [born(each, stored[each.id]) for each in rows.values()]
+    births = [(row, stored[row.id]) for _, row in rows]
+    return await read(services, batch.id), [born(row, each) for row, each in births if isinstance(each, Inserted)]
 
 
 async def store(connection: AsyncConnection, new: NewBatch, only_of: str | None = None) -> None:

@@ -1,16 +1,12 @@
-"""Limits of a task: how many jobs of a key run at once, and what begins of a key within a time, over all nodes.
-
-A key is a template of arguments. It is checked against the signature at declaration, and filled in at submit.
-"""
+"""Limits of a task: how many jobs of a key run at once, and what begins of a key within a time, over all nodes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from string import Formatter
 from typing import Any
 
 from jobtrail.errors import DeclarationError, FieldError, InvalidArgumentsError
-from jobtrail.limits import MAX_LANE, MAX_LIMIT_KEY, MAX_LIMITS, MAX_NUMBER, MAX_PER, MIN_PER
-from jobtrail.task.storable import step
+from jobtrail.limits import MAX_LANE, MAX_LIMITS, MAX_NUMBER, MAX_PER, MIN_PER
+from jobtrail.task.template import filled, misfit, names_in, require_arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +20,7 @@ class Limit:
     number: int
 
     def __post_init__(self) -> None:
-        _names_in(self.key)
+        names_in(self.key)
         if type(self.number) is not int or not 1 <= self.number <= MAX_NUMBER:
             raise DeclarationError(
                 f"Limit({self.key!r}, {self.number!r}): write a whole number from 1 on; to let no job of a key start, "
@@ -34,7 +30,7 @@ class Limit:
     @property
     def names(self) -> Sequence[str]:
         """The arguments that it is made of."""
-        return _names_in(self.key)
+        return names_in(self.key)
 
     @property
     def declared(self) -> dict[str, Any]:
@@ -60,13 +56,13 @@ class Rate:
     cost: float | str = 1
 
     def __post_init__(self) -> None:
-        _names_in(self.key)
+        names_in(self.key)
         if not _is_number(self.number) or not 0 < self.number <= MAX_NUMBER:
             raise self._refusal("number", self.number, "write a number above 0")
         if not _is_number(self.per) or not MIN_PER <= self.per <= MAX_PER:
             raise self._refusal("per", self.per, f"write seconds from {MIN_PER:g} to {MAX_PER}")
         if isinstance(self.cost, str):
-            if len(_names_in(self.cost)) != 1 or self.cost != f"{{{_names_in(self.cost)[0]}}}":
+            if len(names_in(self.cost)) != 1 or self.cost != f"{{{names_in(self.cost)[0]}}}":
                 raise self._refusal("cost", self.cost, 'write a number, or one argument alone, such as "{tokens}"')
         elif not _is_number(self.cost) or not 0 <= self.cost <= self.number:
             raise self._refusal("cost", self.cost, "write a number from 0 to that of the rate, or an argument")
@@ -74,7 +70,7 @@ class Rate:
     @property
     def names(self) -> Sequence[str]:
         """The arguments that it is made of."""
-        return [*_names_in(self.key), *(_names_in(self.cost) if isinstance(self.cost, str) else ())]
+        return [*names_in(self.key), *(names_in(self.cost) if isinstance(self.cost, str) else ())]
 
     @property
     def declared(self) -> dict[str, Any]:
@@ -85,10 +81,10 @@ class Rate:
         """What a job keeps of it. Raises InvalidArgumentsError for a cost that is no number or too high."""
         cost: Any = self.cost
         if isinstance(cost, str):
-            (name,) = _names_in(cost)
+            (name,) = names_in(cost)
             cost = value(name)
             if not _is_number(cost) or not 0 <= cost <= self.number:
-                raise _misfit(name, f"it is the cost for the rate {self.key!r}: a number from 0 to {self.number:g}")
+                raise misfit(name, f"it is the cost for the rate {self.key!r}: a number from 0 to {self.number:g}")
         return {"template": self.key, **self.declared, "cost": cost, "is_estimate": self.is_estimate}
 
     @property
@@ -114,12 +110,7 @@ def checked(limits: Sequence[Limit | Rate], parameters: Mapping[str, object], pl
         raise DeclarationError(f"task {place}: {len(limits)} limits; a task has at most {MAX_LIMITS}")
     keys = [each.key for each in limits]
     for each in limits:
-        for name in each.names:
-            if name not in parameters:
-                known = ", ".join(parameters) or "none"
-                raise DeclarationError(
-                    f"task {place}, {each!r}: {{{name}}} names no argument of the task; there are: {known}"
-                )
+        require_arguments(each.names, parameters, f"task {place}, {each!r}")
         if keys.count(each.key) > 1:
             raise DeclarationError(
                 f"task {place}: two limits have the key {each.key!r}; name one, or give one of them another key"
@@ -134,7 +125,7 @@ def limited(limits: Sequence[Limit | Rate], value: Callable[[str], Any]) -> Limi
     """
     found: dict[str, Mapping[str, Any]] = {}
     for each in limits:
-        key, terms = _filled(each.key, value), each.terms(value)
+        key, terms = filled(each.key, value), each.terms(value)
         other = found.get(key)
         if other is not None and ("per" in other) != ("per" in terms):
             flaw = f"a limit and a rate of the task both come to the key {key!r}: give the templates different texts"
@@ -145,56 +136,6 @@ def limited(limits: Sequence[Limit | Rate], value: Callable[[str], Any]) -> Limi
     if sum(len(key.encode()) + 3 for key in keys) > MAX_LANE:
         raise InvalidArgumentsError([FieldError("", f"the keys of its limits are longer than {MAX_LANE} bytes")])
     return Limited(keys, [found[key] for key in keys])
-
-
-def _filled(template: str, value: Callable[[str], Any]) -> str:
-    parts = []
-    name = ""
-    for text, found, _, _ in Formatter().parse(template):
-        parts.append(text)
-        if found is not None:
-            name = found
-            parts.append(_written(name, value(name)))
-    key = "".join(parts)
-    if not 1 <= len(key) <= MAX_LIMIT_KEY:
-        raise _misfit(name, f"the key {template!r} of a limit is 1 to {MAX_LIMIT_KEY} characters, not {len(key)}")
-    return key
-
-
-def _written(name: str, value: Any) -> str:
-    match value:
-        case str():
-            return value
-        case bool() | None:
-            return {True: "true", False: "false", None: "null"}[value]
-        case int() | float():
-            return str(value)
-        case _:
-            raise _misfit(name, "it is part of the key of a limit: a text, a number, true, false or null")
-
-
-def _misfit(name: str, detail: str) -> InvalidArgumentsError:
-    return InvalidArgumentsError([FieldError(step(name) if name else "", detail)])
-
-
-def _names_in(template: object) -> Sequence[str]:
-    """Raises DeclarationError for anything but a text with plain names in braces."""
-    if not isinstance(template, str) or not 1 <= len(template) <= MAX_LIMIT_KEY or "\0" in template:
-        raise DeclarationError(
-            f"{template!r:.100}: the key of a limit is a text of 1 to {MAX_LIMIT_KEY} characters, with arguments in "
-            'braces: "tenant:{tenant}"'
-        )
-    try:
-        parts = [part for part in Formatter().parse(template) if part[1] is not None]
-    except ValueError as error:
-        raise DeclarationError(f"{template!r}: {error}; write {{{{ and }}}} for braces that are meant") from error
-    for _, name, form, conversion in parts:
-        if form or conversion or not str(name).isidentifier():
-            raise DeclarationError(
-                f"{template!r}: {{{name}}} is not the name of an argument; take the argument as a whole, without a "
-                "format or a part of it"
-            )
-    return [str(name) for _, name, _, _ in parts]
 
 
 def _is_number(value: object) -> bool:

@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from jobtrail import limits
+from jobtrail.task.unique import Delay, OnDuplicate, UniqueKey
 
 _DATE_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 
@@ -84,6 +85,21 @@ class Submission(Documented):
             description="Jobs that must succeed before; if one of them does not, the job is cancelled.",
         ),
     ] = Field(default_factory=list)
+    unique_key: Annotated[
+        UniqueKey | None,
+        Field(
+            description="At most one unfinished job has this key, which may name arguments: `report:{customer}`. "
+            "If there is one, it is the answer, with 200."
+        ),
+    ] = None
+    on_duplicate: Annotated[
+        OnDuplicate | None,
+        Field(description="keep: nothing is stored. replace: the job that waits takes the newest arguments."),
+    ] = None
+    delay: Annotated[Delay | None, Field(description="Not before so many seconds from now.")] = None
+    max_delay: Annotated[
+        Delay | None, Field(description="With replace: seconds from the first submit that the job waits at most.")
+    ] = None
     ttl: Annotated[Ttl | None, Field(description="Seconds that the finished row is kept; null keeps it for ever.")] = (
         None
     )

@@ -16,6 +16,7 @@ from jobtrail.task.limit import Limit, Rate, checked
 from jobtrail.task.retry import NotRepeated, Retry
 from jobtrail.task.schedule import Every, ScheduleSpec, flaws_of
 from jobtrail.task.submission import MaxAttempts, Priority, Queue, Timeout, Ttl
+from jobtrail.task.unique import Delay, OnDuplicate, Unique, UniqueKey, declared
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,45 +41,10 @@ class Task(NotRepeated, Generic[P, R]):
     but only if `has_ttl`, else the service decides. `schedule`: one that the code declares, under `schedule_name`.
     """
 
-    def __init__(
-        self,
-        function: Callable[..., object],
-        *,
-        name: str | None = None,
-        runs_in: RunsIn | None = None,
-        queue: str = "default",
-        priority: int = limits.DEFAULT_PRIORITY,
-        max_attempts: int = 1,
-        timeout: float | None = None,
-        retry: Retry | Unset | None = UNSET,
-        ttl: float | Unset | None = UNSET,
-        cron: str | None = None,
-        every: float | None = None,
-        zone: str | None = None,
-        schedule_name: str | None = None,
-        limits: Sequence[Limit | Rate] = (),
-        on_full: OnFull = "wait",
-    ) -> None:
-        """Raises DeclarationError, whose message names the fix."""
+    def __init__(self, function: Callable[..., object], /, **said: Any) -> None:
+        """`said` are the options of `task`. Raises DeclarationError, whose message names the fix."""
         self.signature: Final = Signature(function)
-        options = _options(
-            function,
-            name=function.__name__ if name is None else name,
-            runs_in=runs_in,
-            queue=queue,
-            priority=priority,
-            max_attempts=max_attempts,
-            timeout=timeout,
-            # Left out, errors are retried as soon as the task or one of its jobs allows more attempts.
-            retry=None if retry is UNSET else retry,
-            ttl=None if ttl is UNSET else ttl,
-            cron=cron,
-            every=every,
-            zone=zone,
-            schedule_name=schedule_name,
-            limits=limits,
-            on_full=on_full,
-        )
+        options = _options(function, {name: value for name, value in said.items() if value is not UNSET})
         self.function: Final = function
         self.name: Final = options.name
         self.description: Final = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
@@ -87,13 +53,17 @@ class Task(NotRepeated, Generic[P, R]):
         self.priority: Final = options.priority
         self.max_attempts: Final = options.max_attempts
         self.timeout: Final = options.timeout
-        self.retry: Final = Retry() if retry is UNSET else options.retry
-        self.has_ttl: Final = ttl is not UNSET
+        # left out, errors are retried as soon as the task or one of its jobs allows more attempts
+        self.retry: Final = options.retry if "retry" in options.model_fields_set else Retry()
+        self.has_ttl: Final = "ttl" in options.model_fields_set
         self.ttl: Final = options.ttl
         self.schedule: Final = _schedule(self, options)
         self.schedule_name: Final = options.schedule_name or self.name
         self.limits: Final = checked(options.limits, self.signature.parameters, self.place)
         self.on_full: Final = options.on_full
+        unique = Unique(options.unique_key, options.on_duplicate, options.delay, options.max_delay)
+        self.unique: Final = declared(unique, self.signature.parameters, self.place)
+        self.is_limited: Final = bool(self.limits) or self.unique.replaces
         functools.update_wrapper(self, function, updated=())
         # Starlette looks here to see whether a callable object is async: a host may still hand it to BackgroundTasks.
         vars(self)["__call__"] = function
@@ -121,23 +91,31 @@ class _Options(BaseModel):
     """The options of `@task`, in the ranges of those of a job."""
 
     name: Annotated[str, Field(strict=True, pattern=limits.TASK_PATTERN)]
-    runs_in: RunsIn | None
-    queue: Queue
-    priority: Priority
-    max_attempts: MaxAttempts
-    timeout: Timeout | None
-    retry: InstanceOf[Retry] | None
-    ttl: Ttl | None
-    cron: Annotated[str, Field(strict=True, max_length=limits.MAX_CRON)] | None
-    every: Every | None
-    zone: Annotated[str, Field(strict=True)] | None
-    schedule_name: Annotated[str, Field(strict=True, pattern=limits.TASK_PATTERN)] | None
-    limits: Sequence[InstanceOf[Limit] | InstanceOf[Rate]]
-    on_full: OnFull
+    runs_in: RunsIn | None = None
+    queue: Queue = "default"
+    priority: Priority = limits.DEFAULT_PRIORITY
+    max_attempts: MaxAttempts = 1
+    timeout: Timeout | None = None
+    retry: InstanceOf[Retry] | None = None
+    ttl: Ttl | None = None
+    cron: Annotated[str, Field(strict=True, max_length=limits.MAX_CRON)] | None = None
+    every: Every | None = None
+    zone: Annotated[str, Field(strict=True)] | None = None
+    schedule_name: Annotated[str, Field(strict=True, pattern=limits.TASK_PATTERN)] | None = None
+    limits: Sequence[InstanceOf[Limit] | InstanceOf[Rate]] = ()
+    on_full: OnFull = "wait"
+    unique_key: UniqueKey | None = None
+    on_duplicate: OnDuplicate | None = None
+    delay: Delay | None = None
+    max_delay: Delay | None = None
 
 
-def _options(function: Callable[..., object], **said: object) -> _Options:
-    """Raises DeclarationError for the first one that is impossible."""
+def _options(function: Callable[..., object], said: dict[str, Any]) -> _Options:
+    """Raises DeclarationError for the first one that is impossible, TypeError for one that does not exist."""
+    if unknown := said.keys() - _Options.model_fields.keys():
+        raise TypeError(f"task() got an unexpected keyword argument {min(unknown)!r}")
+    if said.get("name") is None:
+        said["name"] = function.__name__
     try:
         options = _Options.model_validate(said)
     except ValidationError as error:
@@ -166,6 +144,10 @@ _HOW_TO_WRITE: Final[Mapping[str, str]] = {
     "schedule_name": f"letters, digits and _ . : - after a letter or _, at most {limits.MAX_TASK} of them",
     "limits": "a list of Limit(…) and Rate(…)",
     "on_full": "'wait', 'reject' or 'replace'",
+    "unique_key": f"a text of 1 to {limits.MAX_LIMIT_KEY} characters, such as 'report:{{customer}}'",
+    "on_duplicate": "'keep' or 'replace'",
+    "delay": f"seconds from 0 to {limits.MAX_TTL}",
+    "max_delay": f"seconds from 0 to {limits.MAX_TTL}",
 }
 
 
@@ -265,6 +247,10 @@ def task(
     schedule_name: str | None = None,
     limits: Sequence[Limit | Rate] = (),
     on_full: OnFull = "wait",
+    unique_key: str | None = None,
+    on_duplicate: OnDuplicate | None = None,
+    delay: float | None = None,
+    max_delay: float | None = None,
 ) -> Declare: ...
 def task(function: Callable[..., object] | None = None, /, **said: Any) -> object:
     """Make a task of a function: `@task`, or `@task(max_attempts=5, timeout=30)`.
@@ -275,7 +261,9 @@ def task(function: Callable[..., object] | None = None, /, **said: Any) -> objec
     a schedule, which is named as the task unless `schedule_name` says otherwise. `limits`: how many jobs of a key run
     at once, and what begins of a key within a time, over all nodes. `on_full`: what is over it waits; "reject": its
     submit raises LimitFullError, 429 over HTTP; "replace": the newest cancels those of the same keys that have not
-    begun.
+    begun. `unique_key="report:{customer}"`: at most one unfinished job of a key; another submit gives that one. With
+    `on_duplicate="replace"` the one that waits takes the newest arguments and waits again, `delay` seconds, at most
+    `max_delay` from the first; while one runs, one more waits.
     Raises DeclarationError when the function cannot be a task.
     """
     if function is None:

@@ -15,7 +15,7 @@ from jobtrail.task.storable import dump
 from jobtrail.task.task import RunsIn
 from jobtrail.worker.slots import KINDS
 
-LOOK_EVERY: Final = 10.0
+LOOK_EVERY: Final = 20.0
 """Seconds between two looks of a node without limits for jobs of an earlier declaration, which had some."""
 
 _HINTS: Final = 100
@@ -28,9 +28,9 @@ class LimitedClaims:
         self, services: Services, node: UUID, lease: timedelta, queues: Sequence[str],
         *, every: float, wake: Callable[[], None],
     ) -> None:  # fmt: skip
-        self._database = services.database
+        self._services = services
         self._declared = dump(services.catalog.limits)
-        self._kinds = {task.runs_in for task in services.catalog if task.limits}
+        self._kinds = {task.runs_in for task in services.catalog if task.is_limited}
         self._node = node
         self._lease = lease
         self._queues = queues
@@ -63,9 +63,10 @@ class LimitedClaims:
         """Whether a claim is worth its while now."""
         now = time.monotonic()
         if kind not in self._kinds:
-            if now >= self._next_look:
+            if now >= self._next_look or self._services.has_limited.is_set():
+                self._services.has_limited.clear()
                 self._next_look = now + LOOK_EVERY
-                self._others_wait = await is_any_limited(self._database)
+                self._others_wait = await is_any_limited(self._services.database)
             if not self._others_wait:
                 return False
         return now >= self._due.get(kind, 0.0)
@@ -76,7 +77,7 @@ class LimitedClaims:
         self._hints[kind].clear()
         self._due[kind] = time.monotonic() + self._every
         found = await claim_limited(
-            self._database,
+            self._services.database,
             node=self._node,
             lease=self._lease,
             tasks=tasks,

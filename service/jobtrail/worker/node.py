@@ -155,6 +155,7 @@ class Node:
         return self._submit_child(parent, Submission(task=task.name, args=args))
 
     async def _submit_child(self, parent: JobContext, wanted: Submission) -> UUID:
-        job = await submit(self._services, wanted, by=f"job {parent.job_id}", trace_id=parent.trace_id)
-        self.launch(job.id, job.task, job.queue)
+        job, is_there = await submit(self._services, wanted, by=f"job {parent.job_id}", trace_id=parent.trace_id)
+        if not is_there:
+            self.launch(job.id, job.task, job.queue)
         return job.id

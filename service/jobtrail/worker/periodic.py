@@ -124,7 +124,7 @@ class MaintenanceConfig:
     history_ttl: timedelta | None = timedelta(days=90)
     due_every: timedelta | None = timedelta(seconds=5)
     release_every: timedelta = timedelta(seconds=15)
-    look_every: timedelta = timedelta(seconds=5)
+    look_every: timedelta = timedelta(seconds=10)
 
 
 class Maintenance:
@@ -163,7 +163,7 @@ class Maintenance:
         schedules = []
         if config.due_every is not None and tasks:
             schedules = [
-                Loop("declared schedules", self._declare, every=lease.total_seconds() / 4),
+                Loop("declared schedules", self._declare, every=lease.total_seconds() / 2),
                 self.due_loop,
             ]
         self._loops: Final = (

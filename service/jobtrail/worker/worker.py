@@ -139,7 +139,7 @@ class Worker:
         if not self._slots.total[kind]:
             return False
         has_room = self._slots.free(kind) > 0 and not self._attempts.is_behind
-        if self._services.catalog[task].limits:
+        if self._services.catalog[task].is_limited:
             self._limited.note(job_id)
             return has_room
         if has_room and self._nothing_waits[kind]:

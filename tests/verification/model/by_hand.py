@@ -14,7 +14,7 @@ from jobtrail.jobs.amend import amend
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.purge import purge
 from jobtrail.jobs.retry import retry
-from jobtrail.jobs.submit import submit, submit_keyed
+from jobtrail.jobs.submit import submit
 from jobtrail.records import Job
 from jobtrail.status import Status, is_legal
 from jobtrail.task.submission import Amendment, Submission
@@ -58,13 +58,15 @@ class ByHand(World):
     def submit(self, by: str, queue: str, priority: int, attempts: int, later: bool, ttl: float | None) -> UUID:
         wanted: dict[str, Any] = {"queue": queue, "priority": priority, "max_attempts": attempts, "ttl": ttl}
         wanted |= {"run_at": LATER} if later else {}
-        return self._born(self.run(submit(self.services, Submission(task="noop", **wanted), by=by)), ttl, later=later)
+        return self._born(
+            self.run(submit(self.services, Submission(task="noop", **wanted), by=by))[0], ttl, later=later
+        )
 
     @rule(target=ids, by=callers, key=st.sampled_from("ab"), body=st.integers(1, 2))
     def submit_keyed(self, by: str, key: str, body: int) -> UUID | MultipleResults[UUID]:
         holder, said = self.keys.get((by, key), (None, None))
         known = holder is not None and not self.jobs[holder].gone
-        asked = submit_keyed(self.services, Submission(task="noop", args={"n": body}, ttl=0), by=by, key=key)
+        asked = submit(self.services, Submission(task="noop", args={"n": body}, ttl=0), by=by, key=key)
         if known and said != body:
             with pytest.raises(IdempotencyKeyReusedError):
                 self.run(asked)
@@ -76,9 +78,23 @@ class ByHand(World):
         self.keys[by, key] = job.id, body
         return self._born(job, DAY, key=key)
 
-    def _born(self, job: Job, ttl: float | None, *, later: bool = False, key: str | None = None) -> UUID:
+    @rule(target=ids, by=callers, key=st.sampled_from("ab"))
+    def submit_unique(self, by: str, key: str) -> UUID | MultipleResults[UUID]:
+        holder = self._holder(key)
+        job, is_there = self.run(submit(self.services, Submission(task="noop", unique_key=key, ttl=0), by=by))
+        assert (is_there, job.id == holder) == (holder is not None, holder is not None)
+        return self._born(job, 0, unique=key) if holder is None else multiple()
+
+    def _holder(self, unique: str | None) -> UUID | None:
+        """The unfinished job that has this unique key."""
+        held = (each for each in self.jobs.values() if not each.status.is_terminal and each.unique == unique)
+        return None if unique is None else next((each.id for each in held), None)
+
+    def _born(
+        self, job: Job, ttl: float | None, *, later: bool = False, key: str | None = None, unique: str | None = None
+    ) -> UUID:
         since = 0 if later else self.now
-        asked = Expected(job.id, job.created_by, job.queue, job.priority, job.max_attempts, ttl, since, key)
+        asked = Expected(job.id, job.created_by, job.queue, job.priority, job.max_attempts, ttl, since, key, unique)
         self.jobs[job.id] = asked
         return job.id
 
@@ -100,7 +116,7 @@ class ByHand(World):
         job, asked = self.jobs[job_id], retry(self.services, job_id, by=by)
         if job.gone:
             self._refused(JobNotFoundError, asked)
-        elif job.status not in (Status.FAILED, Status.CANCELLED):
+        elif job.status not in (Status.FAILED, Status.CANCELLED) or self._holder(job.unique):
             self._refused(JobConflictError, asked)
         else:
             job.retry(by, self.now)
@@ -163,6 +179,8 @@ class ByHand(World):
             moving.close()
         elif started or not is_legal(job.status, to):
             self._refused(asyncpg.CheckViolationError, moving)
+        elif job.status.is_terminal and self._holder(job.unique):
+            self._refused(asyncpg.UniqueViolationError, moving)
         else:
             self.run(moving)
             user = self._user()

@@ -46,6 +46,7 @@ class Expected:
     ttl: float | None
     since: int
     key: str | None = None
+    unique: str | None = None
     tags: Sequence[str] = ()
     status: Status = Status.PENDING
     attempt: int = 0

@@ -19,7 +19,7 @@ from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.session import complete, open_job_session
-from jobtrail.jobs.submit import submit_keyed
+from jobtrail.jobs.submit import submit
 from jobtrail.status import Status
 from jobtrail.task.submission import Amendment, Submission
 from support.world import JUDGE
@@ -98,7 +98,7 @@ async def _put_off(services: Services, job_id: UUID) -> str:
 
 
 async def _submit(services: Services, _job_id: UUID) -> bool:
-    _, replayed = await submit_keyed(services, _WANTED, by="ann", key="k")
+    _, replayed = await submit(services, _WANTED, by="ann", key="k")
     return replayed
 
 
@@ -151,7 +151,7 @@ async def _unborn(_services: Services) -> None:
 
 
 async def _silent(services: Services) -> UUID:
-    job, _ = await submit_keyed(services, _WANTED, by="ann", key="k")
+    job, _ = await submit(services, _WANTED, by="ann", key="k")
     assert await claim_these(services.database, [job.id], node=ONE, lease=LEASE)
     async with services.transaction() as session:
         await session.execute(_SILENT)

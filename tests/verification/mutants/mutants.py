@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import event
@@ -18,7 +19,7 @@ from jobtrail.db.direct import Statement
 from jobtrail.db.errors import PASSING, Fault, NotConnectedError, fault_of
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.errors import UnavailableError
-from jobtrail.jobs import session
+from jobtrail.jobs import session, submit
 from jobtrail.jobs.checkpoint import CheckpointRecorder
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, settle
 from jobtrail.jobs.insert import Inserted
@@ -56,6 +57,17 @@ class Mutant(NamedTuple):
         event.listen(Engine, "before_cursor_execute", rewrite, retval=True)
         self.breaks(patch)
         return found
+
+
+class EachOfItsOwn:
+    """A limit key that no two jobs share."""
+
+    def format(self, key: str) -> str:
+        return f"unique:{key}:{uuid4()}"
+
+
+def let_runs_overlap(patch: Patch) -> None:
+    patch.setattr(submit, "LIMIT_KEY", EachOfItsOwn())
 
 
 def commit_after_the_answer(patch: Patch) -> None:
@@ -263,5 +275,16 @@ MUTANTS: Final = (
         "tests/ops/test_limits.py",
         statements=[(r"each\.key, (coalesce\(\(running ->> )each\.key(\)::bigint, 0\) \+ 1)",
                      r"candidate.keys[1], \1candidate.keys[1]\2")],
+    ),
+    Mutant(
+        "a replacement that keeps the arguments of before",
+        "tests/jobs/test_unique.py",
+        statements=[(r"('replaced', )args = CAST\(CAST\(\S+ AS text\) AS jsonb\)", r"\1args = args")],
+    ),
+    Mutant("a debounced key whose runs overlap", "tests/jobs/test_unique.py", let_runs_overlap),
+    Mutant(
+        "a follow-up that begins before the attempt that failed is repeated",
+        "tests/jobs/test_unique.py",
+        statements=[(r"AND b\.replaceable AND b\.status \|\| '' = 'pending' AND b\.attempt > 0", "AND false")],
     ),
 )  # fmt: skip
