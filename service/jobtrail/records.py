@@ -93,6 +93,8 @@ class NewJob:
     """JSON text: what the task says of each key."""
     on_full: str = "wait"
     """Else "reject" or "replace": what happens where a key has no room."""
+    max_pending: Mapping[str, int] | None = None
+    """By limit key: how many pending jobs refuse this one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from jobtrail import errors
 from jobtrail.ids import new_job_id
 from jobtrail.jobs.after import hint_of, require_parents
 from jobtrail.jobs.amend import KEY_LIFE
+from jobtrail.jobs.backlog import count_pending, require_room
 from jobtrail.jobs.insert import Inserted, insert, insert_once, insert_rows
 from jobtrail.jobs.query import read
 from jobtrail.jobs.room import hold_keys, make_room
@@ -34,12 +35,16 @@ async def submit(
 ) -> Job:
     """Store one job; committed when this returns. `only_of`: it may come after jobs of this caller only.
 
-    Raises OverloadedError, also as LimitFullError, UnknownTaskError, InvalidArgumentsError, InvalidInputError for an
-    unknown id in `after`, UnavailableError: nothing is stored, unless it is an OutcomeUnknownError.
+    Raises OverloadedError, also as LimitFullError or BacklogFullError, UnknownTaskError, InvalidArgumentsError,
+    InvalidInputError for an unknown id in `after`, UnavailableError: nothing is stored, unless it is an
+    OutcomeUnknownError.
     """
     with services.admission.admit(1):
         new = prepare(services, wanted, by=by, trace_id=trace_id)
         await require_rights(services)
+        if services.limits_pending:
+            await count_pending(services, [new])
+            require_room(services, [new])
         if new.after or new.on_full != "wait":
             stored = await insert_all(services, {"": new}, only_of=only_of)
             return born(new, stored[new.id])
@@ -63,11 +68,13 @@ async def submit_keyed(
     with services.admission.admit(1):
         new = keyed(prepare(services, wanted, by=by, trace_id=trace_id), wanted, key)
         await require_rights(services)
+        await count_pending(services, [new])
         async with services.transaction() as session:
             await hold_keys(session, [new])
             connection = await session.connection()
             stored = await insert_once(connection, new)
             if isinstance(stored, Inserted):
+                require_room(services, [new])
                 await require_parents(connection, [("", new)], only_of=only_of)
                 await make_room(session, [new])
         await hint_of(services, [new])
@@ -111,9 +118,11 @@ async def insert_all(
     services: Services, rows: Mapping[str, NewJob], *, only_of: str | None, beside: Beside | None = None
 ) -> Mapping[UUID, Inserted]:
     """Store rows without keys in one transaction of their own, and what is stored `beside` them; the pointers are those
-    of flaws in `after`. Raises LimitFullError.
+    of flaws in `after`. Raises LimitFullError, BacklogFullError.
     """
     new = list(rows.values())
+    await count_pending(services, new)
+    require_room(services, new)
     async with services.transaction() as session:
         await hold_keys(session, new)
         connection = await session.connection()
@@ -138,7 +147,11 @@ async def submit_together(
     """
     with services.admission.admit(len(jobs)):
         await require_rights(services)
+        if services.limits_pending:
+            await count_pending(services, jobs)
         if len(jobs) == 1 and jobs[0].app_key is None and jobs[0].on_full == "wait" and not (jobs[0].after or beside):
+            if services.limits_pending:
+                require_room(services, jobs)
             await insert(services, jobs[0])
             return [jobs[0].id]
         found: dict[UUID, UUID] = {}
@@ -152,6 +165,7 @@ async def submit_together(
                 if not isinstance(stored, Inserted):
                     found[job.id] = stored
             added = [job for job in jobs if job.id not in found]
+            require_room(services, added)
             await require_parents(connection, [("", job) for job in added], only_of=None)
             await make_room(session, added)
             if beside is not None:
@@ -165,7 +179,7 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
     task = services.catalog[wanted.task]
     try:
         args = task.signature.settle(wanted.args)
-        keys, terms = _limits(task, args)
+        keys, terms, max_pending = _limits(task, args)
     except errors.InvalidArgumentsError as error:
         raise error.under("/args") from None
     job_id = new_job_id()
@@ -194,15 +208,20 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
         limit_keys=keys,
         limit_terms=terms,
         on_full=task.on_full,
+        max_pending=max_pending,
     )
 
 
-def _limits(task: Task[..., Any], args: Mapping[str, Any]) -> tuple[Sequence[str] | None, str | None]:
-    """The keys of the job's limits, and their terms as JSON text. Raises InvalidArgumentsError."""
+def _limits(
+    task: Task[..., Any], args: Mapping[str, Any]
+) -> tuple[Sequence[str] | None, str | None, Mapping[str, int] | None]:
+    """The keys of the job's limits, their terms as JSON text, and how many of a key may be pending. Raises
+    InvalidArgumentsError.
+    """
     if not task.limits:
-        return None, None
+        return None, None, None
     found = limited(task.limits, partial(task.signature.json_of, args))
-    return found.keys, dump(found.terms)
+    return found.keys, dump(found.terms), found.max_pending
 
 
 def keyed(new: NewJob, wanted: Submission, key: str) -> NewJob:
