@@ -30,6 +30,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "max_body": 1048576,
         "body_timeout": timedelta(seconds=30),
         "max_waiting": 5000,
+        "max_pending": {},
         "max_connections": 1000,
         "redact": (
             "password", "passwd", "passphrase", "secret", "token", "api_key", "access_key", "private_key",
@@ -93,6 +94,7 @@ def test_the_example_gives_each_setting_once_with_its_default_and_a_reason(tmp_p
         ("HISTORY_TTL", "3650d", timedelta(days=3650)),
         ("MAX_BODY", "2048", 2048),
         ("MAX_RESULT", "512KiB", 524288),
+        ("MAX_PENDING", '{"mail":1,"slow.ones":1000000}', {"mail": 1, "slow.ones": 1_000_000}),
         ("REDACT", " None ", ()),
         ("REDACT", "pin, iban,", ("pin", "iban")),
         ("REDACT", "none,pin", ("none", "pin")),
@@ -215,6 +217,11 @@ REFUSED = {
     "MAX_RESULT=65MiB": "'65MiB' should be less than or equal to 67108864",
     "TASKS=shop/tasks.py": "'shop/tasks.py' is not a module's name: write package.module",
     "QUEUES=two words": "'two words' is not a queue's name",
+    "MAX_PENDING=1000": "'1000': write a JSON object of queues and whole numbers from 1 to 1000000",
+    'MAX_PENDING={"mail": 0}': "'{\"mail\": 0}': write a JSON object",
+    'MAX_PENDING={"mail": true}': "'{\"mail\": true}': write a JSON object",
+    'MAX_PENDING={"two words": 1}': "'{\"two words\": 1}': write a JSON object",
+    "MAX_PENDING={mail: 1}": "'{mail: 1}': write a JSON object",
     "LOG_FORMAT=xml": "'xml' should be 'text' or 'json'",
     "LOG_LEVEL=loud": "'LOUD' should be 'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'CRITICAL'",
 }
@@ -249,7 +256,9 @@ def test_all_wrong_settings_are_told_at_once_and_then_what_does_not_go_together(
     assert named() == ["JOBTRAIL_DATABASE_URL", "JOBTRAIL_LEASE", "JOBTRAIL_PORT", "JOBTRAIL_TTL"]
 
 
-@pytest.mark.parametrize("given", [{"database_url": 5}, {"ttl": "soon"}, {"max_body": None}, {"tasks": 7}])
+@pytest.mark.parametrize(
+    "given", [{"database_url": 5}, {"ttl": "soon"}, {"max_body": None}, {"tasks": 7}, {"max_pending": 7}]
+)
 def test_a_wrong_value_from_python_names_the_setting_too(given: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=f"^{PREFIX}{next(iter(given)).upper()}: "):
         load(**given)

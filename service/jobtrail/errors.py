@@ -235,6 +235,14 @@ class LimitFullError(OverloadedError):
         UnavailableError.__init__(self, f"the limit {key!r} of {number:g} is full", retry_after)
 
 
+class BacklogFullError(OverloadedError):
+    """A queue or a limit key has as many pending jobs as it may have (`max_pending`): nothing was stored."""
+
+    def __init__(self, place: str, most: int) -> None:
+        self.place: Final = place
+        UnavailableError.__init__(self, f"{place} has no room: at most {most} pending")
+
+
 class UnauthorizedError(JobtrailError):
     """The access key is missing, wrong, expired or revoked; the answer does not disclose which."""
 

@@ -38,6 +38,8 @@ MAX_LIMIT_KEY: Final = 200
 MAX_LANE: Final = 2000
 """Of all limit keys of a job together, in bytes, with three more for each."""
 MAX_NUMBER: Final = 10**15
+MAX_PENDING: Final = 1_000_000
+"""Of `max_pending`: so many are counted each second."""
 MIN_PER: Final = 0.1
 MAX_PER: Final = 7 * 86_400
 LOG_LINES: Final = 1000

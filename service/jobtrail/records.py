@@ -98,6 +98,8 @@ class NewJob:
     """How long it may wait then."""
     on_full: str = "wait"
     """Else "reject" or "replace": what happens where a key has no room."""
+    max_pending: Mapping[str, int] | None = None
+    """By limit key: how many pending jobs refuse this one."""
 
     @property
     def is_plain(self) -> bool:

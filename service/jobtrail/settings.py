@@ -5,6 +5,7 @@
 
 import difflib
 import ipaddress
+import json
 import os
 import re
 import warnings
@@ -21,7 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from jobtrail.db.url import normalize
 from jobtrail.durations import format_duration, parse_duration
 from jobtrail.errors import SettingsError
-from jobtrail.limits import DEFAULT_SCHEMA, MAX_TTL, QUEUE_PATTERN, SCHEMA_PATTERN
+from jobtrail.limits import DEFAULT_SCHEMA, MAX_PENDING, MAX_TTL, QUEUE_PATTERN, SCHEMA_PATTERN
 from jobtrail.redaction import WORDS
 
 PREFIX: Final = "JOBTRAIL_"
@@ -53,6 +54,23 @@ def _words_or_none(value: object) -> object:
     return () if isinstance(value, str) and value.strip().lower() == "none" else _words(value)
 
 
+def _numbers(value: object) -> object:
+    """A JSON object of queues and numbers."""
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, Mapping) or not all(map(_is_number_of_queue, found, found.values())):
+        how = f'write a JSON object of queues and whole numbers from 1 to {MAX_PENDING}, such as {{"mail": 1000}}'
+        raise ValueError(f"{value!r:.60}: {how}")
+    return found
+
+
+def _is_number_of_queue(queue: object, number: object) -> bool:
+    is_queue = isinstance(queue, str) and re.fullmatch(QUEUE_PATTERN, queue) is not None
+    return is_queue and type(number) is int and 1 <= number <= MAX_PENDING
+
+
 def _upper(value: object) -> object:
     return value.strip().upper() if isinstance(value, str) else value
 
@@ -65,6 +83,7 @@ KeptFor = Annotated[
 ]
 Size = Annotated[ByteSize, Field(ge=1024, le=64 * 1024 * 1024)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Numbers = Annotated[Mapping[str, int], NoDecode, BeforeValidator(_numbers)]
 WordsOrNone = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words_or_none)]
 
 
@@ -118,6 +137,7 @@ class Settings(_WithSchema):
     max_body: Size = ByteSize(1024 * 1024)
     body_timeout: Duration = Field(default=timedelta(seconds=30), ge=timedelta(milliseconds=100))
     max_waiting: int = Field(default=5000, ge=1, le=1_000_000)
+    max_pending: Numbers = Field(default_factory=dict)
     max_connections: int = Field(default=1000, ge=1, le=1_000_000)
     redact: WordsOrNone = WORDS
 

@@ -118,7 +118,11 @@ def lend_services(settings: Settings, engine: AsyncEngine, catalog: Catalog) -> 
 
 def _services_on(database: Database, settings: Settings, catalog: Catalog) -> Services:
     return Services(
-        database, catalog, Defaults(settings.ttl, settings.ttl_failed), AdmissionLimit(settings.max_waiting)
+        database,
+        catalog,
+        Defaults(settings.ttl, settings.ttl_failed),
+        AdmissionLimit(settings.max_waiting),
+        settings.max_pending,
     )
 
 

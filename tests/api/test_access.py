@@ -49,6 +49,7 @@ TABLE: dict[str, tuple[int, int, int]] = {
     "POST /v1/schedules/{schedule}/pause": (403, 403, 200),
     "POST /v1/schedules/{schedule}/resume": (403, 403, 200),
     "POST /v1/schedules/{schedule}/run": (403, 403, 202),
+    "POST /v1/schedules/{schedule}/backfill": (403, 403, 202),
     "DELETE /v1/schedules/{schedule}": (403, 403, 204),
     "GET /v1/limits": (200, 403, 200),
     "GET /v1/limits/{key}": (404, 403, 404),
@@ -72,6 +73,7 @@ BODIES: dict[str, Any] = {
     "PATCH /v1/jobs/{job_id}": {"ttl": 60},
     "POST /v1/batches": {"jobs": [{"task": "noop"}], "on_done": {"task": "noop"}},
     "PUT /v1/schedules/{schedule}": {"task": "noop", "every": 60},
+    "POST /v1/schedules/{schedule}/backfill": {"from": "2020-01-01T00:00:00Z", "until": "2020-01-02T00:00:00Z"},
     "PUT /v1/limits/{key}": {"number": 3},
     "POST /v1/keys": {"name": "more", "scopes": ["read"]},
 }
@@ -137,7 +139,7 @@ async def ask(service: Service, call: str, sent: list[tuple[str, str]], **given:
     job_id = (await submitted(service.services, "noop", by="key:submit")).id if "{job_id}" in path else None
     wanted = [Submission(task="noop")]
     batch = (await submit_batch(service.services, wanted, by="key:submit"))[0] if "{batch_id}" in path else None
-    schedule = (await put(service.services, f"s{uuid4().hex}")).name if "{schedule}" in path else None
+    schedule = (await put(service.services, f"s{uuid4().hex}", cron="@daily")).name if "{schedule}" in path else None
     body = {"json": BODIES[call]} if call in BODIES else {}
     path = path.format(**PARTS, job_id=job_id, batch_id=batch and batch.id, schedule=schedule)
     return await service.client.request(method, path, headers=sent, **{**body, **given})

@@ -50,7 +50,7 @@ PATHS = [
     ("DELETE", "/v1/pauses/task/{}"), ("GET", "/v1/audit"), ("GET", "/v1/audit/{}"), ("GET", "/v1/problems"),
     ("GET", "/v1/schedules"), ("GET", "/v1/schedules/{}"), ("PUT", "/v1/schedules/{}"), ("PUT", "/v1/schedules/often"),
     ("DELETE", "/v1/schedules/{}"), ("POST", "/v1/schedules/{}/pause"), ("POST", "/v1/schedules/{}/resume"),
-    ("POST", "/v1/schedules/{}/run"),
+    ("POST", "/v1/schedules/{}/run"), ("POST", "/v1/schedules/{}/backfill"), ("POST", "/v1/schedules/often/backfill"),
     ("GET", "/v1/limits/{}"), ("PUT", "/v1/limits/{}"), ("DELETE", "/v1/limits/{}"), ("GET", "/v1/limits"),
     ("GET", "/v1/problems/{}"), ("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"),
     ("GET", "/{}"), ("GET", "/v1/{}"),

@@ -103,6 +103,31 @@ async def test_calls_from_python_are_counted_too(service: Service, place: Place)
     assert (await there).status_code == 202
 
 
+async def test_too_many_pending_jobs(place: Place) -> None:
+    """Of a queue; the others take what comes."""
+    service = Service(replace(services_at(place), max_pending={"mail": 1}))
+    install(service.app, service.context)
+    mail = {"task": "noop", "queue": "mail"}
+    async with service.client as client:
+        first = await client.post("/v1/jobs", json=mail, headers={"Idempotency-Key": "k"})
+        assert first.status_code == 202
+        service.services.pending["queue"]._at -= 2  # a second later
+        for path, body in (("/v1/jobs", mail), ("/v1/jobs/batch", {"jobs": [mail]}), ("/v1/batches", {"jobs": [mail]})):
+            answer = await client.post(path, json=body)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+            assert answer.json()["type"] == "/v1/problems/backlog-full"
+            assert answer.json()["detail"] == "the queue 'mail' has no room: at most 1 pending"
+        again = await client.post("/v1/jobs", json=mail, headers={"Idempotency-Key": "k"})
+        assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+        assert (await client.post("/v1/jobs", json={"task": "noop"})).status_code == 202
+        await client.post(f"/v1/jobs/{first.json()['id']}/cancel")
+
+        async def has_room() -> bool:
+            return (await client.post("/v1/jobs", json=mail)).status_code == 202
+
+        assert await until(has_room)
+
+
 @pytest.mark.parametrize(("count", "expected"), [(0, 200), (2, 200), (3, 503)])
 async def test_connections(place: Place, count: int, expected: int) -> None:
     service = Service(services_at(place))

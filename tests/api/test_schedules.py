@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from jobtrail.api.schedules import Schedule, ScheduleDetail, ScheduleList
+from jobtrail.api.schedules import Backfill, Schedule, ScheduleDetail, ScheduleList
 from jobtrail.status import Status
 from support.rows import moved
 from support.schedules import down_for, tick
@@ -189,3 +189,53 @@ async def test_secrets_in_arguments_are_not_shown(service: Service) -> None:
     assert shown["args"] == {}
     refused = await service.client.put("/v1/schedules/x", json={**OFTEN, "args": {"password": "hunter2"}})
     assert "hunter2" not in refused.text
+
+
+DAYS = {"from": "2025-03-29T00:00:00+01:00", "until": "2025-04-01T00:00:00Z"}
+SEVEN = {"task": "noop", "cron": "0 7 * * *", "zone": "Europe/Paris"}
+
+
+async def test_a_backfill_tells_its_due_times_and_then_is_a_batch(service: Service, place: Place) -> None:
+    await put(service, "daily", **SEVEN)
+    told = await service.client.post("/v1/schedules/daily/backfill", json={**DAYS, "dry_run": True})
+    assert (told.status_code, "Location" in told.headers) == (200, False)
+    times = ["2025-03-29T06:00:00Z", "2025-03-30T05:00:00Z", "2025-03-31T05:00:00Z"]
+    expected = {"schedule": "daily", "dry_run": True, "count": 3, "times": times, "batch_id": None}
+    assert told.json() == expected
+    Backfill.model_validate(told.json())
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0
+    done = await service.client.post("/v1/schedules/daily/backfill", json=DAYS)
+    assert done.status_code == 202
+    assert done.json() == expected | {"dry_run": False, "batch_id": done.json()["batch_id"]}
+    batch = (await service.client.get(done.headers["Location"])).json()
+    assert (batch["id"], batch["total"], batch["pending"]) == (done.json()["batch_id"], 3, 3)
+    jobs = (await service.client.get(f"/v1/jobs?batch_id={batch['id']}")).json()["items"]
+    assert [(job["schedule"], job["scheduled_for"]) for job in reversed(jobs)] == [("daily", each) for each in times]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "detail"),
+    [
+        ({}, "/from", "Field required"),
+        ({"from": "2025-03-01T00:00:00Z"}, "/until", "Field required"),
+        ({**DAYS, "from": "2025-03-01T00:00:00"}, "/from", "timezone"),
+        ({**DAYS, "from": 0}, "/from", "write a time with its zone"),
+        ({**DAYS, "since": DAYS["from"]}, "/since", "Extra inputs"),
+        ({**DAYS, "dry_run": "yes"}, "/dry_run", "valid boolean"),
+        ({**DAYS, "until": DAYS["from"]}, "/until", "not after from"),
+        ({**DAYS, "until": "9999-12-29T00:00:00Z"}, "/until", "write a time up to now"),
+        ({**DAYS, "from": "0001-01-02T00:00:00Z"}, "/until", "more than 10000 due times"),
+        ({**DAYS, "from": "2025-03-31T23:00:00Z"}, "/until", "no due time"),
+    ],
+)
+async def test_a_backfill_of_nothing_or_too_much_is_refused(
+    service: Service, place: Place, body: dict[str, Any], pointer: str, detail: str
+) -> None:
+    await put(service, "daily", **SEVEN)
+    answer = await service.client.post("/v1/schedules/daily/backfill", json=body)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/v1/problems/invalid-input")
+    assert answer.json()["errors"][0]["pointer"] == pointer
+    assert detail in answer.json()["errors"][0]["detail"]
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0
+    gone = await service.client.post("/v1/schedules/gone/backfill", json=DAYS)
+    assert (gone.status_code, gone.json()["type"]) == (404, "/v1/problems/schedule-not-found")

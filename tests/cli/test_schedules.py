@@ -77,3 +77,42 @@ async def test_what_could_not_be_obeyed_is_a_mistake_of_usage(
     assert (done.code, done.out) == (2, "")
     assert told in done.err
     assert await place.value("SELECT count(*) FROM jobtrail.schedules") == 0
+
+
+async def test_a_backfill_lists_its_due_times_and_then_is_a_batch(jobtrail: Command, place: Place) -> None:
+    await jobtrail("schedules", "put", "daily", "noop", "--cron", "0 7 * * *", "--zone", "Europe/Paris")
+    days = ("schedules", "backfill", "daily", "--from", "2025-03-29", "--until", "2025-03-31T00:00:00+02:00")
+    told = await jobtrail(*days, "--dry-run")
+    assert (told.code, told.out) == (0, "2025-03-29T06:00:00Z\n2025-03-30T05:00:00Z\n")
+    assert await jobs_of(place, "daily") == []
+    done = await jobtrail(*days, **ANN)
+    made = await jobs_of(place, "daily")
+    assert (done.code, done.out) == (0, f"{made[0]['batch_id']}\n")
+    assert [job["created_by"] for job in made] == ["cli:ann"] * 2
+    batch = (await jobtrail("batches", "show", done.out.strip(), "--json")).json
+    assert (batch["total"], batch["pending"]) == (2, 2)
+    document = (await jobtrail(*days, "--dry-run", "--json")).json
+    assert (document["count"], document["batch_id"], len(document["times"])) == (2, None, 2)
+    many = await jobtrail("schedules", "backfill", "daily", "--from", "150d", "--until", "0s", "--dry-run")
+    assert re.fullmatch(r"(\S+Z\n){100}… and (49|50) more\n", many.out)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["daily", "--from", "2025-03-29"], 2, "--until"),
+        (["daily", "--from", "soon", "--until", "1h"], 2, "--from: 'soon' is no time"),
+        (["daily", "--from", "1h", "--until", "2h"], 2, "--until: this is not after from"),
+        (["daily", "--from", "1h", "--until", "2999-01-01"], 2, "--until: due times to come become jobs"),
+        (["daily", "--from", "0001-01-01", "--until", "1h"], 2, "--until: there are more than 10000 due times"),
+        (["gone", "--from", "2h", "--until", "1h"], 1, "no schedule is named 'gone'"),
+    ],
+)
+async def test_a_backfill_that_cannot_be_is_refused(
+    jobtrail: Command, place: Place, words: list[str], code: int, told: str
+) -> None:
+    await jobtrail("schedules", "put", "daily", "noop", "--cron", "0 7 * * *")
+    done = await jobtrail("schedules", "backfill", *words)
+    assert (done.code, done.out) == (code, "")
+    assert told in done.err
+    assert await jobs_of(place, "daily") == []

@@ -9,11 +9,17 @@ from uuid import UUID
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException
 from fastapi.responses import JSONResponse, StreamingResponse
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from starlette.types import Message, Receive, Scope, Send
 
 from jobtrail import Jobs, task
-from jobtrail.errors import IdempotencyKeyReusedError, InvalidArgumentsError, InvalidInputError, NotRunningError
+from jobtrail.errors import (
+    BacklogFullError,
+    IdempotencyKeyReusedError,
+    InvalidArgumentsError,
+    InvalidInputError,
+    NotRunningError,
+)
 from support.host import Host
 from support.proxy import Proxy
 from support.service import client_of
@@ -176,6 +182,27 @@ async def test_too_many_that_wait_are_429(place: Place) -> None:
             await place.psql.execute("ROLLBACK")
         await first
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+
+
+async def test_too_many_pending_jobs_are_429_but_those_of_a_session(place: Place) -> None:
+    """Of a queue, judged when the endpoint has returned; a script gets the error itself."""
+    engine = create_async_engine(place.url.sqlalchemy)
+    async with Host.at(place, said={"max_pending": {"mail": 1}, "slots": 0}) as host, AsyncSession(engine) as session:
+
+        @host.app.post("/signup", status_code=202)
+        async def signup(jobs: Jobs) -> None:
+            jobs.options(queue="mail").add_task(noop)
+
+        await host.trail.options(queue="mail").submit(noop)
+        host.trail._opened.services.pending["queue"]._at -= 2  # type: ignore[union-attr]
+        answer = await host.client.post("/signup")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+        with pytest.raises(BacklogFullError):
+            await host.trail.options(queue="mail").submit(noop)
+        await host.trail.options(queue="mail", session=session).submit(noop)
+        await session.commit()
+        assert await place.value(COUNT) == 2
+    await engine.dispose()
 
 
 async def test_every_option_is_stored(host: Host) -> None:

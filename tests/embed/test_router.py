@@ -26,7 +26,8 @@ OPERATE = {
     "POST /jobs/{job_id}/retry", "POST /batches/{batch_id}/cancel", "POST /batches/{batch_id}/retry",
     "PUT /pauses/{kind}/{name}", "DELETE /pauses/{kind}/{name}",
     "PUT /schedules/{name}", "DELETE /schedules/{name}", "POST /schedules/{name}/pause",
-    "POST /schedules/{name}/resume", "POST /schedules/{name}/run", "PUT /limits/{key}", "DELETE /limits/{key}",
+    "POST /schedules/{name}/resume", "POST /schedules/{name}/run", "POST /schedules/{name}/backfill",
+    "PUT /limits/{key}", "DELETE /limits/{key}",
 }  # fmt: skip
 
 

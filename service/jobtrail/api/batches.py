@@ -111,7 +111,7 @@ class BatchRoutes(JobRoutes):
 
 def rows(context: ApiContext) -> Sequence[Row]:
     calls = BatchRoutes(context)
-    full = (errors.LimitFullError, errors.OverloadedError)
+    full = (errors.LimitFullError, errors.BacklogFullError, errors.OverloadedError)
     submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, *full, *OF_DATABASE)
     finds = (errors.BatchNotFoundError, errors.InvalidInputError, *OF_DATABASE)
     return [

@@ -232,7 +232,7 @@ def _next(request: Request, following: str) -> str:
 
 def rows(context: ApiContext) -> Sequence[Row]:
     calls = JobRoutes(context)
-    full = (errors.LimitFullError, errors.OverloadedError)
+    full = (errors.LimitFullError, errors.BacklogFullError, errors.OverloadedError)
     submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, *full, *OF_DATABASE)
     finds = (errors.JobNotFoundError, errors.InvalidInputError, *OF_DATABASE)
     cancels = (*finds, errors.JobFinishedError)

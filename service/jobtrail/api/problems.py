@@ -181,6 +181,9 @@ PROBLEM_TYPES: Final[Mapping[type[Exception], ProblemType]] = {
         "Nothing was stored. A key belongs to one request; use a new key for a new job."),
     errors.LimitFullError: ProblemType(429, "limit-full", "A limit of the task is full",
         "Nothing was stored: the task does not wait for its limits. `detail` names the key; send it again later."),
+    errors.BacklogFullError: ProblemType(429, "backlog-full", "Too many jobs are pending",
+        "Nothing was stored: the queue or the limit key that `detail` names has as many pending jobs as it may have. "
+        "Send it again later."),
     errors.OverloadedError: ProblemType(429, "too-many-waiting", "Too many submits are waiting",
         "Nothing was stored. Try again after the seconds of Retry-After."),
     errors.AuditTimeoutError: ProblemType(504, "audit-timeout", "The question took too long",

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from fastapi import Body, Path, Query
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
 from jobtrail import errors
-from jobtrail.api import headers, schemas
+from jobtrail.api import headers, links, schemas
 from jobtrail.api.context import ApiContext
 from jobtrail.api.openapi import OF_BODY, OF_DATABASE
 from jobtrail.api.ops import PauseBody
@@ -18,10 +18,10 @@ from jobtrail.api.query import once
 from jobtrail.api.representation import RETRY_AFTER, View, answer
 from jobtrail.api.route import OPERATE, READ, Row
 from jobtrail.limits import MAX_TASK, TASK_PATTERN
-from jobtrail.ops import schedules
+from jobtrail.ops import backfill, schedules
 from jobtrail.records import shown
 from jobtrail.task.schedule import ScheduleSpec
-from jobtrail.task.submission import Documented, Moment
+from jobtrail.task.submission import Documented, Due, Moment
 
 Schedule: Final = schemas.of_record(schedules.Schedule, "Schedule")
 ScheduleList: Final = schemas.list_of(Schedule, "ScheduleList", "By name.", next_cursor=schemas.NEXT)
@@ -38,12 +38,32 @@ ScheduleDetail: Final = create_model(
     ],
 )
 
+Backfill: Final = schemas.of_record(backfill.Backfill, "Backfill")
+
 _EXAMPLES: Final[schemas.Examples] = {
     "cron": {
         "summary": "Each working day at seven, in Paris",
         "value": {"task": "send_digest", "cron": "0 7 * * mon-fri", "zone": "Europe/Paris"},
     },
     "every": {"summary": "Every five minutes", "value": {"task": "refresh", "args": {"full": False}, "every": 300}},
+}
+
+
+class BackfillBody(Documented):
+    """The time whose due times become jobs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    since: Annotated[Due, Field(alias="from", description="The first due time is not before (RFC 3339 with a zone).")]
+    until: Annotated[Due, Field(description="The last due time is before; at most now.")]
+    dry_run: Annotated[StrictBool, Field(description="Only tell the due times.")] = False
+
+
+_BACKFILLS: Final[schemas.Examples] = {
+    "count": {
+        "summary": "Which due times would become jobs",
+        "value": {"from": "2026-03-01T00:00:00Z", "until": "2026-04-01T00:00:00Z", "dry_run": True},
+    },
 }
 
 
@@ -79,6 +99,9 @@ def rows(context: ApiContext) -> Sequence[Row]:
             (*OF_BODY, *finds[1:])),
         Row(OPERATE, "POST", f"{one}/run", calls.run_schedule, 202, schemas.Job, "schedules",
             "Run a job of a schedule now", (*OF_BODY, *finds[1:], *runs, errors.ScheduleBusyError), ("Retry-After",)),
+        Row(OPERATE, "POST", f"{one}/backfill", calls.backfill_schedule, 202, Backfill, "schedules",
+            "Make up for due times of a schedule", (*OF_BODY, *finds[1:], *runs), ("Location", "Retry-After"), (),
+            (200, "A dry run: nothing was stored.")),
     ]  # fmt: skip
 
 
@@ -158,6 +181,27 @@ class ScheduleRoutes:
         job = await schedules.run(self.context.services, name, by=self.context.access.caller(request).name)
         self.context.launch(job.id, job.task, job.queue)
         return answer(self._view(request).job(job), 202, RETRY_AFTER)
+
+    async def backfill_schedule(
+        self, request: Request, name: str, wanted: Annotated[BackfillBody, Body(openapi_examples=_BACKFILLS)]
+    ) -> Response:
+        """A job for each due time in a time that has passed, all in one batch, whatever jobs there are of them already.
+
+        They run one after the other, oldest first, unless the schedule allows them at once. A pause keeps none of them.
+        """
+        by = self.context.access.caller(request).name
+        try:
+            found = await backfill.backfill(
+                self.context.services, name, wanted.since, wanted.until, by=by, dry_run=wanted.dry_run
+            )
+        except errors.InvalidArgumentsError as error:
+            raise errors.InvalidArgumentsError(self.context.redaction.of_flaws(error.flaws)) from None
+        if found.batch_id is None:
+            return answer(found)
+        response = answer(found, 202, RETRY_AFTER)
+        if (location := links.url(request, links.BATCH, batch_id=str(found.batch_id))) is not None:
+            response.headers["Location"] = location
+        return response
 
     def _view(self, request: Request) -> View:
         return View.of(self.context, self.context.access.caller(request))

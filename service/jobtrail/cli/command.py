@@ -141,8 +141,8 @@ class Filters:
             queue=self.queue or (),
             tags=self.tag or (),
             trace_id=self.trace or (),
-            created_after=_moment("--since", self.since, now),
-            created_before=_moment("--until", self.until, now),
+            created_after=None if self.since is None else read_moment("--since", self.since, now),
+            created_before=None if self.until is None else read_moment("--until", self.until, now),
             schedule=self.schedule or (),
         )
 
@@ -164,10 +164,8 @@ def with_filters(verb: Callable[..., Any]) -> Callable[..., Any]:
     return filtered
 
 
-def _moment(option: str, text: str | None, now: datetime) -> datetime | None:
-    """A duration before `now`, or an RFC 3339 time; without a zone it is UTC."""
-    if text is None:
-        return None
+def read_moment(option: str, text: str, now: datetime) -> datetime:
+    """A duration before `now`, or an RFC 3339 time; without a zone it is UTC. Raises BadParameter."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:

@@ -121,7 +121,7 @@ def _explain(error: Exception) -> tuple[int, str, str]:
     """Exit code, type and detail."""
     if isinstance(error, errors.JobtrailError):
         code = USAGE if isinstance(error, _CALLERS_MISTAKES) else FAILED
-        if isinstance(error, errors.UnavailableError) and not isinstance(error, errors.LimitFullError):
+        if isinstance(error, errors.UnavailableError) and not isinstance(error, errors.OverloadedError):
             code = UNREACHABLE
         detail = str(error)
         if isinstance(error, errors.InvalidInputError):  # by the names that were written, not as pointers into a body

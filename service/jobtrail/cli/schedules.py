@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from jobtrail import errors
 from jobtrail.cli import output
-from jobtrail.cli.command import Command, Json, caller, read_duration, read_pairs, read_reason, run
+from jobtrail.cli.command import Command, Json, caller, read_duration, read_moment, read_pairs, read_reason, run
 from jobtrail.cli.submit import merge_args
 from jobtrail.ops import schedules as known
+from jobtrail.ops.backfill import Backfill, backfill
 from jobtrail.ops.schedules import Schedule
 from jobtrail.records import Job
 from jobtrail.task.schedule import ScheduleSpec
@@ -87,8 +88,7 @@ def put(
         try:
             return await known.put(command.services, name, wanted, by=caller())
         except errors.InvalidInputError as error:
-            flaws = [errors.FieldError(_option(flaw.pointer), flaw.detail) for flaw in error.flaws]
-            raise type(error)(flaws) from None
+            raise _by_options(error) from None
 
     found = run(act, needs_tasks=True)
     due = f"next at {output.cell(found.next_at)}" if found.next_at else f"it is {found.state}"
@@ -101,6 +101,10 @@ def _spec(said: Mapping[str, Any]) -> ScheduleSpec:
     except ValidationError as error:
         found = [f"{_option('/' + str(each['loc'][0]))}: {each['msg']}" for each in error.errors(include_url=False)]
         raise typer.BadParameter("; ".join(found)) from None
+
+
+def _by_options(error: errors.InvalidInputError) -> errors.InvalidInputError:
+    return type(error)([errors.FieldError(_option(flaw.pointer), flaw.detail) for flaw in error.flaws])
 
 
 def _option(pointer: str) -> str:
@@ -142,6 +146,31 @@ def run_now(name: Name, as_json: Json = False) -> None:
 
     job = run(act, needs_tasks=True)
     output.answer(output.document(job), str(job.id), as_json=as_json)
+
+
+@schedules.command("backfill")
+def backfill_schedule(
+    name: Name,
+    *,
+    since: Annotated[str, typer.Option("--from", metavar="TIME", help="30m, 2h, 7d ago, or a time (RFC 3339).")],
+    until: Annotated[str, typer.Option(metavar="TIME", help="The same; a due time of just then is not taken.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the due times.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Store a job for each due time in a time that has passed, all in one batch; prints the batch's id."""
+
+    async def act(command: Command) -> Backfill:
+        now = await command.now()
+        first, end = read_moment("--from", since, now), read_moment("--until", until, now)
+        try:
+            return await backfill(command.services, name, first, end, by=caller(), dry_run=dry_run)
+        except errors.InvalidInputError as error:
+            raise _by_options(error) from None
+
+    found = run(act, needs_tasks=True)
+    more = [f"… and {found.count - len(found.times)} more"] if found.count > len(found.times) else []
+    told = str(found.batch_id) if found.batch_id else "\n".join([*map(output.cell, found.times), *more])
+    output.answer(output.document(found), told, as_json=as_json)
 
 
 @schedules.command()

@@ -1,10 +1,12 @@
 """→ pending, at a due time of a schedule: the schedule moves on and its jobs are born in one statement, or neither."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jobtrail.db.direct import Statement, fetch_on
 from jobtrail.db.engine import Database
@@ -38,12 +40,12 @@ class Fired(NamedTuple):
 _NEW: Final = """
     INSERT INTO jobtrail.jobs (
         id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_at,
-        created_by, moved_by, move_reason, ttl, ttl_failed, limit_keys, limit_terms, unique_key, replaceable,
+        created_by, moved_by, move_reason, ttl, ttl_failed, batch_id, limit_keys, limit_terms, unique_key, replaceable,
         schedule, scheduled_for, exclusive)
     SELECT u.id, u.task, u.queue, u.args, u.trace_id, u.priority, u.tags::text[], u.max_attempts, u.timeout,
            coalesce(u.run_at, statement_timestamp()), statement_timestamp(),
-           u.created_by, u.created_by, CAST(:reason AS text), u.ttl, u.ttl_failed, u.limit_keys::text[],
-           u.limit_terms, u.unique_key, u.replaceable, u.schedule, u.scheduled_for, u.exclusive
+           u.created_by, u.created_by, CAST(:reason AS text), u.ttl, u.ttl_failed, u.batch_id,
+           u.limit_keys::text[], u.limit_terms, u.unique_key, u.replaceable, u.schedule, u.scheduled_for, u.exclusive
       FROM wanted u {only}
     ON CONFLICT DO NOTHING"""
 
@@ -53,11 +55,12 @@ WITH wanted AS MATERIALIZED (
         CAST(:id AS uuid[]), CAST(:task AS text[]), CAST(:queue AS text[]), CAST(:args AS jsonb[]),
         CAST(:trace_id AS text[]), CAST(:priority AS smallint[]), CAST(:tags AS text[]), CAST(:max_attempts AS int[]),
         CAST(:timeout AS interval[]), CAST(:run_at AS timestamptz[]), CAST(:created_by AS text[]),
-        CAST(:ttl AS interval[]), CAST(:ttl_failed AS interval[]), CAST(:limit_keys AS text[]),
-        CAST(:limit_terms AS jsonb[]), CAST(:unique_key AS text[]), CAST(:replaceable AS boolean[]),
-        CAST(:schedule AS text[]), CAST(:scheduled_for AS timestamptz[]), CAST(:exclusive AS boolean[])
+        CAST(:ttl AS interval[]), CAST(:ttl_failed AS interval[]), CAST(:batch_id AS uuid[]),
+        CAST(:limit_keys AS text[]), CAST(:limit_terms AS jsonb[]), CAST(:unique_key AS text[]),
+        CAST(:replaceable AS boolean[]), CAST(:schedule AS text[]), CAST(:scheduled_for AS timestamptz[]),
+        CAST(:exclusive AS boolean[])
     ) AS u(id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_by, ttl, ttl_failed,
-           limit_keys, limit_terms, unique_key, replaceable, schedule, scheduled_for, exclusive)
+           batch_id, limit_keys, limit_terms, unique_key, replaceable, schedule, scheduled_for, exclusive)
 )"""
 
 # A schedule is taken only as it was read: `next_at` tells a due time that another node was quicker with, `edition` a
@@ -91,7 +94,7 @@ _FIRE: Final = Statement(
 SELECT id, task, queue FROM born"""
 )
 
-_BY_HAND: Final = Statement(
+_ALONE: Final = Statement(
     f"""{_WANTED}, born AS ({_NEW.format(only="")} RETURNING id, created_at, coalesce(run_at, due_at) AS due)
 SELECT id, created_at, due FROM born"""
 )
@@ -114,9 +117,16 @@ async def fire(database: Database, steps: Sequence[Step], jobs: Sequence[NewJob]
 async def fire_by_hand(services: Services, job: NewJob) -> Inserted | None:
     """Store one job of a schedule now; None where it is exclusive and one is unfinished. Raises as `submit`."""
     async with services.transaction() as session:
-        connection = await session.connection()
-        rows = await fetch_on(connection, _BY_HAND, SCHEMA, **_arrays([job]), reason="run by hand")
-    return Inserted(*rows[0][1:]) if rows else None
+        stored = await insert_scheduled(await session.connection(), [job], reason="run by hand")
+    return stored.get(job.id)
+
+
+async def insert_scheduled(
+    connection: AsyncConnection, jobs: Sequence[NewJob], *, reason: str
+) -> Mapping[UUID, Inserted]:
+    """In the caller's transaction, and the schedule stays as it is; without those that are excluded."""
+    rows = await fetch_on(connection, _ALONE, SCHEMA, **_arrays(jobs), reason=reason)
+    return {job_id: Inserted(created_at, due) for job_id, created_at, due in rows}
 
 
 def _arrays(jobs: Sequence[NewJob]) -> dict[str, Sequence[object]]:
@@ -126,4 +136,4 @@ def _arrays(jobs: Sequence[NewJob]) -> dict[str, Sequence[object]]:
     return {name: found[name] for name in found if name not in _NOT_OF_SCHEDULES}
 
 
-_NOT_OF_SCHEDULES: Final = ("idempotency_key", "request_hash", "after", "batch_id")
+_NOT_OF_SCHEDULES: Final = ("idempotency_key", "request_hash", "after")

@@ -3,11 +3,13 @@
 import asyncio
 import contextvars
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -41,6 +43,27 @@ class AdmissionLimit:
             self._count -= jobs
 
 
+class Counts:
+    """Numbers by name, as the database had them at most a second ago; those who ask at once share one statement."""
+
+    def __init__(self) -> None:
+        self.numbers: Mapping[str, int] = {}
+        self._at = -math.inf
+        self._lock = asyncio.Lock()
+
+    async def renew(self, count: Callable[[], Awaitable[Mapping[str, int]]]) -> None:
+        """Let `count` give new ones, unless those that are there are young enough; they stay where it cannot."""
+        asked = time.monotonic()
+        async with self._lock:
+            if self._at <= asked - 1:
+                began = time.monotonic()
+                try:
+                    self.numbers = await count()
+                except UnavailableError as error:
+                    log.debug("what is pending could not be counted: %s", error)
+                self._at = began  # who asked before it began has waited once, and not for each of the others
+
+
 PATIENCE: Final = 3.0
 """Seconds for which a database that cannot be reached is tried before the caller gets UnavailableError."""
 
@@ -64,6 +87,9 @@ class Services:
     catalog: Catalog
     defaults: Defaults = field(default_factory=Defaults)
     admission: AdmissionLimit = field(default_factory=AdmissionLimit)
+    max_pending: Mapping[str, int] = field(default_factory=dict)
+    """By queue: how many pending jobs refuse another one."""
+    pending: Mapping[str, Counts] = field(default_factory=lambda: {"queue": Counts(), "limit": Counts()}, init=False)
     has_keys: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set for good once this process knows of an access key."""
     lacks_rights: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -77,6 +103,11 @@ class Services:
 
     _groups: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
     _context: contextvars.Context = field(default_factory=contextvars.copy_context, init=False, repr=False)
+
+    @cached_property
+    def limits_pending(self) -> bool:
+        """Whether any submit is judged by how many jobs are pending."""
+        return bool(self.max_pending or any(each.max_pending for task in self.catalog for each in task.limits))
 
     def group(
         self,

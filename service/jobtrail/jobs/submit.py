@@ -15,6 +15,7 @@ from jobtrail import errors
 from jobtrail.ids import new_job_id
 from jobtrail.jobs.after import hint_of, require_parents
 from jobtrail.jobs.amend import KEY_LIFE
+from jobtrail.jobs.backlog import count_pending, require_room
 from jobtrail.jobs.insert import Inserted, insert_once, insert_rows, inserts
 from jobtrail.jobs.query import read
 from jobtrail.jobs.room import hold_keys, make_room
@@ -46,9 +47,9 @@ async def submit(
     """Store one job, once per caller and `key` or per unique key; the job, and whether it was there already. Committed
     when this returns. `only_of`: it may come after jobs of this caller only.
 
-    Raises OverloadedError, also as LimitFullError, UnknownTaskError, InvalidArgumentsError, InvalidInputError for an
-    unknown id in `after`, IdempotencyKeyReusedError when the key came with another request before, UnavailableError:
-    nothing is stored, unless it is an OutcomeUnknownError.
+    Raises OverloadedError, also as LimitFullError or BacklogFullError, UnknownTaskError, InvalidArgumentsError,
+    InvalidInputError for an unknown id in `after`, IdempotencyKeyReusedError when the key came with another request
+    before, UnavailableError: nothing is stored, unless it is an OutcomeUnknownError.
     """
     with services.admission.admit(1):
         new = prepare(services, wanted, by=by, trace_id=trace_id)
@@ -105,13 +106,17 @@ async def store(
     """Store all of these jobs, and what is stored `beside` them, or nothing. By their ids: when each was born, or which
     job has its key. They may come after each other. Raises as `submit`.
     """
-    if len(rows) == 1 and beside is None and rows[0][1].is_plain:
-        new = rows[0][1]
+    jobs = [new for _, new in rows]
+    if services.limits_pending:
+        await count_pending(services, jobs)
+    if len(jobs) == 1 and beside is None and jobs[0].is_plain:
+        new = jobs[0]
+        if services.limits_pending:
+            require_room(services, jobs)
         try:
             return {new.id: await inserts(services).offer(new)}
         except errors.OutcomeUnknownError as error:
             raise errors.OutcomeUnknownError("the database did not answer in time", new.id) from error
-    jobs = [new for _, new in rows]
     async with services.transaction() as session:
         await hold_keys(session, jobs)
         connection = await session.connection()
@@ -126,6 +131,8 @@ async def store(
             except errors.InvalidInputError as error:
                 raise error.under(pointer) from None
         added = [(pointer, new) for pointer, new in rows if isinstance(stored[new.id], Inserted)]
+        if services.limits_pending:
+            require_room(services, [new for _, new in added])
         await require_parents(connection, added, only_of=only_of)
         await make_room(session, [new for _, new in added])
         if beside is not None:
@@ -141,7 +148,7 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
     task = services.catalog[wanted.task]
     try:
         args = task.signature.settle(wanted.args)
-        keys, terms = _limits(task, args)
+        keys, terms, max_pending = _limits(task, args)
     except errors.InvalidArgumentsError as error:
         raise error.under("/args") from None
     job_id = new_job_id()
@@ -170,18 +177,23 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
         limit_keys=keys,
         limit_terms=terms,
         on_full=task.on_full,
+        max_pending=max_pending,
     )
     if task.unique is NOTHING and wanted.model_fields_set.isdisjoint(UNIQUE_FIELDS):
         return new
     return _made_unique(new, task, wanted)
 
 
-def _limits(task: Task[..., Any], args: Mapping[str, Any]) -> tuple[Sequence[str] | None, str | None]:
-    """The keys of the job's limits, and their terms as JSON text. Raises InvalidArgumentsError."""
+def _limits(
+    task: Task[..., Any], args: Mapping[str, Any]
+) -> tuple[Sequence[str] | None, str | None, Mapping[str, int] | None]:
+    """The keys of the job's limits, their terms as JSON text, and how many of a key may be pending. Raises
+    InvalidArgumentsError.
+    """
     if not task.limits:
-        return None, None
+        return None, None, None
     found = limited(task.limits, partial(task.signature.json_of, args))
-    return found.keys, dump(found.terms)
+    return found.keys, dump(found.terms), found.max_pending
 
 
 def _made_unique(new: NewJob, task: Task[..., Any], wanted: Submission) -> NewJob:

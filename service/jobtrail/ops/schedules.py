@@ -230,7 +230,7 @@ async def put(
         if not unchanged(None if before is None else Schedule(*before)):
             raise errors.PreconditionError(f"the schedule {name} has changed since you read it; read it again")
         await session.execute(_PUT, values | {"name": name, "args": dump(wanted.args)})
-        found = await _one(session, name)
+        found = await find(session, name)
     log.info("schedule put", extra={"schedule": name, "by": by})
     return found
 
@@ -262,7 +262,7 @@ async def pause(services: Services, name: str, *, by: str, reason: str | None = 
     async with services.transaction() as session:
         await session.execute(_ACTOR, {"actor": by})
         await session.execute(_PAUSE, {"name": name, "reason": reason})
-        found = await _one(session, name)
+        found = await find(session, name)
     log.info("schedule paused", extra={"schedule": name, "by": by, "reason": reason})
     return found
 
@@ -273,7 +273,7 @@ async def resume(services: Services, name: str, *, by: str) -> Schedule:
     async with services.transaction() as session:
         await session.execute(_ACTOR, {"actor": by})
         await session.execute(_RESUME, {"name": name})
-        found = await _one(session, name)
+        found = await find(session, name)
     log.info("schedule resumed", extra={"schedule": name, "by": by})
     return found
 
@@ -294,7 +294,7 @@ async def run(services: Services, name: str, *, by: str) -> Job:
     """
     await require_rights(services)
     async with services.session() as session:
-        schedule = await _one(session, name)
+        schedule = await find(session, name)
     new = job_of(services, schedule, schedule.spec(), by=by)
     if (stored := await fire_by_hand(services, new)) is None:
         raise errors.ScheduleBusyError(name)
@@ -311,7 +311,7 @@ async def read_schedules(services: Services, *, after: str = "", most: int = 100
 async def read_schedule(services: Services, name: str, *, times: int = 5, jobs: int = 10) -> Detail:
     """Raises ScheduleNotFoundError, UnavailableError."""
     async with services.session() as session:
-        schedule = await _one(session, name)
+        schedule = await find(session, name)
         skipped = {row.reason: row.times for row in await session.execute(_SKIPPED, {"name": name})}
     last = await read_page(services, Page(jobs, filter=Filter(schedule=[name])))
     coming: list[datetime] = []
@@ -326,7 +326,7 @@ def _require_storable(name: str) -> None:
         raise errors.ScheduleNotFoundError(name)
 
 
-async def _one(session: AsyncSession, name: str) -> Schedule:
+async def find(session: AsyncSession, name: str) -> Schedule:
     _require_storable(name)
     row = (await session.execute(_READ, {"name": name})).one_or_none()
     if row is None:

@@ -1,11 +1,11 @@
 """Limits of a task: how many jobs of a key run at once, and what begins of a key within a time, over all nodes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jobtrail.errors import DeclarationError, FieldError, InvalidArgumentsError
-from jobtrail.limits import MAX_LANE, MAX_LIMITS, MAX_NUMBER, MAX_PER, MIN_PER
+from jobtrail.limits import MAX_LANE, MAX_LIMITS, MAX_NUMBER, MAX_PENDING, MAX_PER, MIN_PER
 from jobtrail.task.template import filled, misfit, names_in, require_arguments
 
 
@@ -13,11 +13,13 @@ from jobtrail.task.template import filled, misfit, names_in, require_arguments
 class Limit:
     """At most `number` jobs of a key run at once, over all nodes: `Limit("tenant:{tenant}", 3)`.
 
+    With `max_pending` a submit is refused while so many of the key are pending.
     Raises DeclarationError, whose message names the fix.
     """
 
     key: str
     number: int
+    max_pending: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         names_in(self.key)
@@ -26,6 +28,7 @@ class Limit:
                 f"Limit({self.key!r}, {self.number!r}): write a whole number from 1 on; to let no job of a key start, "
                 "override its number with 0 when the time has come"
             )
+        _check_max_pending(self)
 
     @property
     def names(self) -> Sequence[str]:
@@ -47,13 +50,14 @@ class Rate:
     """What begins of a key within any `per` seconds costs at most `number`, over all nodes, to a hundredth of `per`.
 
     `cost` of one attempt is a number, or one argument as a template: `Rate("openai:{tenant}", 90_000, per=60,
-    cost="{tokens}")`. Raises DeclarationError, whose message names the fix.
+    cost="{tokens}")`. `max_pending` as of a Limit. Raises DeclarationError, whose message names the fix.
     """
 
     key: str
     number: float
     per: float = 1.0
     cost: float | str = 1
+    max_pending: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         names_in(self.key)
@@ -66,6 +70,7 @@ class Rate:
                 raise self._refusal("cost", self.cost, 'write a number, or one argument alone, such as "{tokens}"')
         elif not _is_number(self.cost) or not 0 <= self.cost <= self.number:
             raise self._refusal("cost", self.cost, "write a number from 0 to that of the rate, or an argument")
+        _check_max_pending(self)
 
     @property
     def names(self) -> Sequence[str]:
@@ -98,10 +103,11 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """The keys of a job, and the terms of each."""
+    """The keys of a job, the terms of each, and how many jobs of a key may be pending, where that is limited."""
 
     keys: Sequence[str]
     terms: Sequence[Mapping[str, Any]]
+    max_pending: Mapping[str, int]
 
 
 def checked(limits: Sequence[Limit | Rate], parameters: Mapping[str, object], place: str) -> Sequence[Limit | Rate]:
@@ -124,8 +130,11 @@ def limited(limits: Sequence[Limit | Rate], value: Callable[[str], Any]) -> Limi
     Where two limits come to the same key, the smaller number counts.
     """
     found: dict[str, Mapping[str, Any]] = {}
+    pending: dict[str, int] = {}
     for each in limits:
         key, terms = filled(each.key, value), each.terms(value)
+        if each.max_pending is not None:
+            pending[key] = min(each.max_pending, pending.get(key, MAX_PENDING))
         other = found.get(key)
         if other is not None and ("per" in other) != ("per" in terms):
             flaw = f"a limit and a rate of the task both come to the key {key!r}: give the templates different texts"
@@ -135,7 +144,16 @@ def limited(limits: Sequence[Limit | Rate], value: Callable[[str], Any]) -> Limi
     keys = sorted(found)  # so jobs of the same keys are of one lane
     if sum(len(key.encode()) + 3 for key in keys) > MAX_LANE:
         raise InvalidArgumentsError([FieldError("", f"the keys of its limits are longer than {MAX_LANE} bytes")])
-    return Limited(keys, [found[key] for key in keys])
+    return Limited(keys, [found[key] for key in keys], pending)
+
+
+def _check_max_pending(limit: Limit | Rate) -> None:
+    number = limit.max_pending
+    if number is not None and (type(number) is not int or not 1 <= number <= MAX_PENDING):
+        raise DeclarationError(
+            f"{type(limit).__name__}({limit.key!r}), max_pending={number!r}: write a whole number from 1 to "
+            f"{MAX_PENDING}, or leave it out"
+        )
 
 
 def _is_number(value: object) -> bool:
