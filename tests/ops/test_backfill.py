@@ -259,7 +259,7 @@ async def alone() -> None: ...
 
 async def test_a_task_with_a_unique_key_is_refused(place: Place) -> None:
     services = Services(place.database, Catalog.of([alone]))
-    await put(services, task="alone")
+    await put(services, task="alone", cron="* * * * *")
     now = await place.value("SELECT now()")
     with pytest.raises(InvalidInputError, match="have no unique keys"):
         await backfill(services, "often", now - timedelta(hours=5), now, by="ann")
