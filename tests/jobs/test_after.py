@@ -49,6 +49,26 @@ async def test_a_child_starts_once_all_of_its_parents_have_succeeded(services: S
     assert await place.value("SELECT count(*) FROM jobtrail.edges") == 0
 
 
+async def test_a_node_releases_what_nobody_gave_a_hint_of(services: Services, place: Place) -> None:
+    parent = await in_status(place, Status.RUNNING)
+    child = await child_of(services, parent)
+    await moved(place, parent, Status.SUCCEEDED)
+    async with node_at(services_at(place), place):
+        assert (await ended(services, child.id, within=20)).status is Status.SUCCEEDED
+
+
+async def test_of_two_who_release_a_child_at_once_one_does(services: Services, place: Place) -> None:
+    parent = await in_status(place, Status.RUNNING)
+    child = await child_of(services, parent)
+    await moved(place, parent, Status.SUCCEEDED)
+    async with place.psql.transaction():
+        await place.psql.execute("SELECT FROM jobtrail.edges FOR UPDATE")
+        both = [asyncio.create_task(after.release_of(place.database, [parent])) for _ in range(2)]
+        await until(lambda: place.value("SELECT count(DISTINCT pid) = 2 FROM pg_locks WHERE NOT granted"))
+    assert sorted(await asyncio.gather(*both)) == [False, True]
+    assert [each.reason for each in await read_history(services, child.id)] == ["submitted", "after: all succeeded"]
+
+
 async def test_a_child_starts_no_earlier_than_its_own_time(services: Services, place: Place) -> None:
     parent = await in_status(place, Status.RUNNING)
     later = (await place.value("SELECT now()")) + timedelta(hours=1)

@@ -1,5 +1,6 @@
 """Rates: what begins of a key within a time, over all nodes, read from the history of the jobs."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -22,7 +23,8 @@ PER = 1.0
 
 WITHIN = """
 SELECT max(cost) FROM (
-  SELECT sum((j.args ->> 'cost')::numeric) OVER (ORDER BY t.at RANGE BETWEEN CURRENT ROW AND $1 FOLLOWING) AS cost
+  SELECT sum(coalesce(j.result ->> 'really', j.args ->> 'cost')::numeric) OVER (
+             ORDER BY t.at RANGE BETWEEN CURRENT ROW AND $1 FOLLOWING) AS cost
     FROM jobtrail.transitions t JOIN jobtrail.jobs j ON j.id = t.job_id WHERE t.to_status = 'running') sums
 """
 
@@ -39,6 +41,13 @@ async def long(context: JobContext, cost: float, really: Sequence[float] = ()) -
     return cost
 
 
+@task(limits=[Rate("estimates", 30, per=PER, cost="{cost}")])
+async def estimated(context: JobContext, cost: int, really: int, seconds: float = 0.0) -> dict[str, int]:
+    await asyncio.sleep(seconds)
+    await context.charge(really)
+    return {"estimate": cost, "really": really}
+
+
 @task(limits=[Rate("starts", 2, per=3600)])
 async def counted(context: JobContext) -> None:
     await context.charge(1)
@@ -46,7 +55,7 @@ async def counted(context: JobContext) -> None:
 
 @pytest.fixture
 def services(place: Place) -> Services:
-    return Services(place.database, Catalog.of([call, long, counted, tasks.noop]))
+    return Services(place.database, Catalog.of([call, estimated, long, counted, tasks.noop]))
 
 
 async def stored(services: Services, name: str, args: Sequence[dict[str, Any]]) -> None:
@@ -96,6 +105,21 @@ async def test_a_charge_replaces_what_the_argument_said(place: Place, services: 
         await stored(services, "long", [{"cost": 6}])  # there is room for it now
         await ended(place, 2)
     assert await spent(place, "long") == 9.25
+
+
+async def test_what_is_given_back_lets_no_more_begin_in_any_window(place: Place, services: Services) -> None:
+    """The first gives all of it back in the middle of its window: from then on the second is in it, for a whole one."""
+    async with world.node_at(services, place):
+        args = [{"cost": 30, "really": 0, "seconds": PER / 2}, *[{"cost": 30, "really": 30}] * 2]
+        await stored(services, "estimated", args)
+        await ended(place, 3)
+    assert await place.value(WITHIN, timedelta(seconds=PER)) == 30
+    first, second, third = [row["started_at"] for row in await place.rows(STARTED)]
+    assert timedelta(seconds=PER / 2) <= second - first < third - first
+    assert third - second > timedelta(seconds=PER)
+
+
+STARTED = "SELECT started_at FROM jobtrail.jobs ORDER BY started_at"
 
 
 async def test_a_cost_above_an_override_runs_alone(place: Place, services: Services) -> None:

@@ -1,6 +1,7 @@
 """Claims of jobs that have limits: beside the plain claim, and only on nodes that know of such jobs."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -39,6 +40,7 @@ class LimitedClaims:
         self._start: dict[RunsIn, Sequence[str]] = {}
         self._hints: dict[RunsIn, deque[UUID]] = {kind: deque(maxlen=_HINTS) for kind in KINDS}
         self._due: dict[RunsIn, float] = {}
+        self._alarms: dict[RunsIn, tuple[float, asyncio.TimerHandle]] = {}
         self._next_look = 0.0
         self._others_wait = False
 
@@ -90,10 +92,20 @@ class LimitedClaims:
         self._start[kind] = found.after
         if len(found.jobs) == free:
             self._due[kind] = 0.0
-        elif found.wake is not None and (seconds := found.wake.total_seconds()) < self._every:
-            asyncio.get_running_loop().call_later(max(0.0, seconds), self._has_room, kind)
+        elif found.wake is not None and (seconds := found.wake.total_seconds()) < 2 * self._every:
+            self._set_alarm(kind, seconds)  # the poll before it may be the last one for as long again
         return found.jobs
 
+    def _set_alarm(self, kind: RunsIn, seconds: float) -> None:
+        """One at a time, the earliest: of two each would bring another."""
+        loop = asyncio.get_running_loop()
+        when, (until, alarm) = loop.time() + seconds, self._alarms.get(kind, (math.inf, None))
+        if when < until:
+            if alarm is not None:
+                alarm.cancel()
+            self._alarms[kind] = when, loop.call_at(when, self._has_room, kind)
+
     def _has_room(self, kind: RunsIn) -> None:
+        self._alarms.pop(kind, None)
         self._due.pop(kind, None)
         self._wake()

@@ -90,7 +90,7 @@ SELECT (SELECT count(*) FROM moves WHERE seq <> number) AS gaps,
        (SELECT count(*) FROM moves WHERE from_status IS DISTINCT FROM before
             OR attempt <> coalesce(attempt_before, 0) + (to_status = 'running')::int
             OR NOT CASE coalesce(from_status, 'none') WHEN 'none' THEN to_status = 'pending'
-                   WHEN 'pending' THEN to_status IN ('running', 'cancelled')
+                   WHEN 'pending' THEN to_status IN ('pending', 'running', 'cancelled')
                    WHEN 'running' THEN to_status IN ('pending', 'succeeded', 'failed', 'cancelled')
                    WHEN 'succeeded' THEN to_status = 'purged' ELSE to_status IN ('pending', 'purged') END) AS illegal,
        (SELECT count(*) FROM ends WHERE ends > 1) AS ended_twice,

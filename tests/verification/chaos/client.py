@@ -77,13 +77,16 @@ def wrong_of(answer: httpx.Response, *, right: int) -> str | None:
 
 @dataclass(frozen=True)
 class Ask:
-    """A kind of job, with a share of all: a nap between two lengths, in seconds, and what else the request says."""
+    """A kind of job, with a share of all: a nap between two lengths, in seconds, what other arguments it has, and what
+    else the request says.
+    """
 
     task: str
     seconds: tuple[float, float] = (0.02, 0.3)
     share: float = 1.0
     max_attempts: int = 50
     wanted: dict[str, Any] = field(default_factory=dict)
+    args: dict[str, Any] = field(default_factory=dict)
 
 
 class Client:
@@ -106,21 +109,21 @@ class Client:
     ) -> None:
         self.nobody = 0
         """How often nobody took a request, since it reached nobody."""
-        self._ledger = ledger
-        self._random = random
-        self._services = services
+        self.ledger = ledger
+        self.random = random
+        self.numbers = count(first)
+        self.services = services
         self._asks = asks
         self._keyed = keyed
         self._patience = patience
-        self._numbers = count(first)
         self._due = 0.0
 
     async def load(self, jobs: int, *, rate: float, during: asyncio.Task[Any] | None = None, at_once: int = 12) -> None:
         """Submit until `jobs` are acknowledged and `during` is over, at most `rate` a second."""
-        wanted, self._due = len(self._ledger.acknowledged) + jobs, time.monotonic()
+        wanted, self._due = len(self.ledger.acknowledged) + jobs, time.monotonic()
 
         async def submit() -> None:
-            while len(self._ledger.acknowledged) < wanted or (during is not None and not during.done()):
+            while len(self.ledger.acknowledged) < wanted or (during is not None and not during.done()):
                 if during is not None and during.done() and during.exception():
                     return  # it is raised below
                 await self._turn(rate)
@@ -138,33 +141,53 @@ class Client:
 
     async def submit(self, http: httpx.AsyncClient) -> Promise | None:
         """One request, to whoever takes it; None when it is refused, or its outcome is not known."""
-        n = next(self._numbers)
-        [ask] = self._random.choices(self._asks, [each.share for each in self._asks])
-        key = {"Idempotency-Key": f"request-{n}"} if self._random.random() < self._keyed else {}
-        args = {"n": n, "seconds": round(self._random.uniform(*ask.seconds), 3)}
+        [ask] = self.random.choices(self._asks, [each.share for each in self._asks])
+        return await self.ask(http, ask)
+
+    async def ask(self, http: httpx.AsyncClient, ask: Ask) -> Promise | None:
+        """As `submit`, of this kind."""
+        n = next(self.numbers)
+        key = {"Idempotency-Key": f"request-{n}"} if self.random.random() < self._keyed else {}
+        args = {"n": n, "seconds": round(self.random.uniform(*ask.seconds), 3), **ask.args}
         body = {"task": ask.task, "args": args, "max_attempts": ask.max_attempts, **ask.wanted}
         if ask.max_attempts == 1:
             body["tags"] = [ONCE]
+        said = await self.offer(http, "jobs", body, key)
+        return self.note(said, n) if isinstance(said, UUID) else self.give_up(said, n)
+
+    async def offer(
+        self, http: httpx.AsyncClient, path: str, body: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> UUID | str:
+        """The id of what was stored; or REFUSED; or why it is not known whether it is. `headers`: an Idempotency-Key,
+        with which a request is sent until it is stored.
+        """
         give_up = time.monotonic() + LONGEST
         while True:
             assert time.monotonic() < give_up, "nobody takes a request"
-            said = await self._send(http, body, key)
-            if isinstance(said, UUID):
-                promise = Promise(said, n)
-                self._ledger.acknowledge(promise)
-                return promise
-            if said is not None and not key:
-                self._ledger.refuse(n) if said == REFUSED else self._ledger.forget(n, said)
-                return None
+            said = await self._send(http, path, body, headers or {})
+            if isinstance(said, UUID) or (said is not None and not headers):
+                return said
             await asyncio.sleep(0.05)
 
-    async def _send(self, http: httpx.AsyncClient, body: dict[str, Any], headers: dict[str, str]) -> UUID | str | None:
-        """The job's id; or REFUSED; or why it is not known whether it is stored; or None, since nobody was reached."""
-        services = self._services()
+    def note(self, job_id: UUID, n: int) -> Promise:
+        promise = Promise(job_id, n)
+        self.ledger.acknowledge(promise)
+        return promise
+
+    def give_up(self, why: str, *numbers: int) -> None:
+        """Of requests without an id."""
+        for n in numbers:
+            self.ledger.refuse(n) if why == REFUSED else self.ledger.forget(n, why)
+
+    async def _send(
+        self, http: httpx.AsyncClient, path: str, body: dict[str, Any], headers: dict[str, str]
+    ) -> UUID | str | None:
+        """As `offer`; or None, since nobody was reached."""
+        services = self.services()
         if not services:
             return None
         try:
-            answer = await http.post(f"{self._random.choice(services)}/v1/jobs", json=body, headers=headers)
+            answer = await http.post(f"{self.random.choice(services)}/v1/{path}", json=body, headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout):
             self.nobody += 1
             return None
@@ -172,7 +195,7 @@ class Client:
             return type(error).__name__
         assert answer.status_code == 202 or answer.is_server_error, answer.text
         if wrong := wrong_of(answer, right=202):
-            self._ledger.wrong[wrong] += 1
+            self.ledger.wrong[wrong] += 1
         if answer.status_code == 503:
             said = str(answer.json()["type"]).rpartition("/")[2]
             return said if said == "outcome-unknown" else REFUSED

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal, Self
+from uuid import UUID
 
+from chaos.checks import nodes_of
 from chaos.process import Process, start
 from chaos.tasks import URL
 from chaos.world import World
@@ -15,6 +17,8 @@ from support.until import until
 
 START = 60.0
 """Seconds for members to come up on a machine that is busy."""
+
+RUNNERS = "SELECT DISTINCT node_id FROM jobtrail.jobs WHERE status = 'running' AND id = coalesce($1, id)"
 
 Verb = Literal["serve", "work"]
 
@@ -165,6 +169,17 @@ class Fleet:
             return self.up if len(self.up) >= at_least else []
 
         return await until(enough, within=START)
+
+    async def runner(self, job: UUID | None = None) -> Member:
+        """One that is up and runs this job, or any; once there is one."""
+
+        async def found() -> Member | None:
+            nodes = {row["node_id"] for row in await self.world.rows(RUNNERS, job)}
+            of = [(each, f"{each.name}.{each.starts}.log") for each in self.up]
+            members = [each for each, log in of if nodes.intersection(nodes_of(self.world.folder, log))]
+            return self.world.random.choice(members) if members else None
+
+        return await until(found, within=START)
 
     async def settled(self) -> bool:
         """Wait until all are up and every job has ended; False when one does not."""

@@ -1,8 +1,9 @@
 """The questions find what they ask for: each wrong is put into the rows once, as nobody but the tables' owner could."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,10 +11,13 @@ from uuid import UUID
 
 import pytest
 
-from chaos.checks import ask_all
+from chaos.checks import Answer, ask_all
 from chaos.client import Ledger, Promise
+from chaos.scenario import Figure
+from chaos.scenarios import chains, checkpoints, limits
 from chaos.world import EFFECTS, World
 from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.ids import new_job_id
 from jobtrail.status import Status
 from support import rows
 from support.world import Place
@@ -36,7 +40,11 @@ class Run:
         await self.place.psql.execute("SET LOCAL session_replication_role = origin")
 
     async def wrong(self) -> set[str]:
-        return {each.what for each in await ask_all(self.world) if each.must is not None and each.value != each.must}
+        return _wrong(await ask_all(self.world))
+
+
+def _wrong(answers: Sequence[Answer | Figure]) -> set[str]:
+    return {each.what for each in answers if each.must is not None and each.value != each.must}
 
 
 @pytest.fixture
@@ -138,3 +146,139 @@ OTHERS = {
 async def test_what_happened_is_found(run: Run, happens: Callable[[Run], Awaitable[None]], wrong: str) -> None:
     await happens(run)
     assert wrong in await run.wrong()
+
+
+async def at_once(run: Run, **keys: int) -> None:
+    """So many jobs of each tenant run at the same time, and end."""
+    jobs = [
+        await rows.in_status(run.place, Status.RUNNING, limit_keys=["all tenants", f"tenant:{key[-1]}"])
+        for key, number in keys.items()
+        for _ in range(number)
+    ]
+    for job in jobs:
+        await rows.moved(run.place, job, Status.SUCCEEDED)
+
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+KEYS = [
+    ({"t0": 3, "t1": 3}, set()),
+    ({"t0": 3, "t1": 4}, {"more at once than the limit"}),
+    ({"t0": 2, "t1": 3}, {"limits not reached", "limits not reached again"}),
+]
+
+
+@pytest.mark.parametrize(("keys", "wrong"), KEYS)
+async def test_what_ran_at_once_is_found(run: Run, keys: dict[str, int], wrong: set[str]) -> None:
+    await at_once(run, **keys)
+    assert _wrong(await limits.peaks(run.world, LONG_AGO)) == wrong
+
+
+async def test_a_key_that_was_free_only_before_the_kills_is_found(run: Run) -> None:
+    await at_once(run, t0=3, t1=3)
+    over = await run.place.value("SELECT clock_timestamp()")
+    await at_once(run, t0=2, t1=3)
+    assert _wrong(await limits.peaks(run.world, over)) == {"limits not reached again"}
+
+
+SPENDS = [
+    ([(at / 10, 150) for at in range(60)], set()),
+    ([*((at / 10, 150) for at in range(60)), (3.0, 1)], {"more in a window than the number"}),
+    ([(at / 10, 140) for at in range(60)], {"used less than it must be"}),
+]
+
+
+@pytest.mark.parametrize(("starts", "wrong"), SPENDS)
+async def test_what_began_in_a_window_is_found(run: Run, starts: list[tuple[float, int]], wrong: set[str]) -> None:
+    """150 each tenth of a second are 3,000 in two seconds, but for the one that begins as the window ends."""
+    for at, cost in starts:
+        job = await rows.in_status(run.place, Status.RUNNING, limit_keys=["a minute"], args=json.dumps({"cost": cost}))
+        await replace(run, job=job).sql(
+            "UPDATE jobtrail.transitions SET at = $2 WHERE job_id = $1", LONG_AGO + timedelta(seconds=at)
+        )
+    assert _wrong(await limits.spent(run.world, limits.Window(1, 1, 1, per=1.999))) == wrong
+
+
+async def family(run: Run) -> Run:
+    """Two jobs, which are a batch, one that comes after them, and one that the batch brought."""
+    batch = new_job_id()
+    parents = [
+        await rows.in_status(run.place, Status.SUCCEEDED, batch_id=batch, args=json.dumps({"n": n})) for n in (11, 12)
+    ]
+    child = await rows.in_status(run.place, Status.SUCCEEDED, after=parents)
+    last = await rows.in_status(run.place, Status.SUCCEEDED, args='{"n": 13}')
+    on_done = json.dumps({"id": str(last), "args": {"n": 13}})
+    await run.place.psql.execute(BATCH, batch, on_done)
+    return replace(run, job=child)
+
+
+BATCH = """
+INSERT INTO jobtrail.batches (id, total, on_done, created_by, done_at, succeeded, failed, cancelled)
+VALUES ($1, 2, $2, 'ann', clock_timestamp(), 2, 0, 0)
+"""
+
+TOLD = """
+INSERT INTO jobtrail.transitions (job_id, seq, attempt, from_status, to_status, actor, reason, trace_id, task)
+SELECT $1, n, 0, 'pending', 'pending', 'a job', 'after: all succeeded', '', '' FROM generate_series(11, 12) n
+"""
+
+NOT_ENDED = "node_id = NULL, started_at = NULL, finished_at = NULL, expires_at = NULL, result = NULL"
+
+OF_FAMILY = {
+    "SELECT 1 WHERE $1::uuid IS NULL": None,
+    f"UPDATE jobtrail.jobs SET status = 'pending', {NOT_ENDED} WHERE id = $1": "children forgotten",
+    """UPDATE jobtrail.jobs SET status = 'cancelled', result = NULL, cancel_requested_at = now(),
+        cancel_requested_by = 'me' WHERE id = $1""": "children that ended other than their parents say",
+    """UPDATE jobtrail.jobs p SET status = 'failed', result = NULL, error = '{}' FROM jobtrail.jobs c
+        WHERE c.id = $1 AND p.id = c.after[1]""": "children that ended other than their parents say",
+    TOLD: "children released twice",
+    "UPDATE jobtrail.transitions SET at = '2020-01-01Z' WHERE job_id = $1":
+        "children that began before their parents ended",
+    """INSERT INTO jobtrail.jobs (id, task, args)
+       SELECT gen_random_uuid(), 'nap', '{"n": 13}' WHERE $1::uuid IS NOT NULL""":
+        "batches whose on_done was not submitted once",
+    "DELETE FROM jobtrail.jobs WHERE args ->> 'n' = '13' AND id <> $1": "batches whose on_done was not submitted once",
+    """UPDATE jobtrail.batches SET done_at = NULL, succeeded = NULL, failed = NULL, cancelled = NULL
+        WHERE id <> $1""": "batches whose on_done was not submitted once",
+    "UPDATE jobtrail.jobs SET created_at = '2020-01-01Z' WHERE args ->> 'n' = '13' AND id <> $1":
+        "on_done submitted too soon",
+    "UPDATE jobtrail.batches SET succeeded = 1, failed = 1 WHERE id <> $1": "batches that count other than their jobs",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("statement", "wrong"), OF_FAMILY.items())
+async def test_what_became_of_a_family_is_found(run: Run, statement: str, wrong: str | None) -> None:
+    await (await family(run)).sql(statement)
+    found = _wrong(await chains.followed(run.world))
+    assert wrong in found if wrong else not found
+
+
+async def climbed(run: Run) -> Run:
+    """A job of three steps, whose first node was killed in the second."""
+    job = await rows.born(run.place, "climb", args='{"n": 2, "steps": 3}', max_attempts=checkpoints.ATTEMPTS)
+    for status in (Status.RUNNING, Status.PENDING, Status.RUNNING, Status.SUCCEEDED):
+        await rows.moved(run.place, job, status)
+    climbed = replace(run, job=job)
+    await climbed.sql("UPDATE jobtrail.transitions SET reason = 'rescued' WHERE job_id = $1 AND seq = 3")
+    for attempt, step in ((1, 0), (1, 1), (2, 1), (2, 2)):
+        await climbed.sql("INSERT INTO steps VALUES ($1, $2, $3)", attempt, step)
+    return climbed
+
+
+OF_CLIMB = {
+    "SELECT 1 WHERE $1::uuid IS NULL": None,
+    "INSERT INTO steps VALUES ($1, 2, 0)": "steps before a checkpoint that were repeated",
+    "INSERT INTO steps VALUES ($1, 2, 2)": "steps twice in an attempt",
+    "DELETE FROM steps WHERE job = $1 AND step = 2": "steps left out",
+    "UPDATE jobtrail.jobs SET max_attempts = max_attempts + 1 WHERE id = $1": "attempts spent by anything but kills",
+    "UPDATE jobtrail.transitions SET reason = 'lost' WHERE job_id = $1 AND reason = 'rescued'":
+        "attempts spent by anything but kills",
+    "UPDATE jobtrail.jobs SET status = 'failed', result = NULL, error = '{}' WHERE id = $1":
+        "long jobs that did not succeed",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("statement", "wrong"), OF_CLIMB.items())
+async def test_what_became_of_a_long_job_is_found(run: Run, statement: str, wrong: str | None) -> None:
+    await (await climbed(run)).sql(statement)
+    assert _wrong(await checkpoints.climbed(run.world)) == ({wrong} if wrong else set())

@@ -30,6 +30,7 @@ POSTGRES = {"max_connections": "200"}
 EFFECTS = """
 CREATE TABLE inside (job uuid, attempt int, token text, at timestamptz DEFAULT clock_timestamp());
 CREATE TABLE outside (job uuid, attempt int, token text, at timestamptz DEFAULT clock_timestamp());
+CREATE TABLE steps (job uuid, attempt int, step int);
 """
 
 _BROKEN = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)

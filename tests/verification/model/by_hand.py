@@ -1,6 +1,6 @@
 """What callers and operators do, what time does, and what somebody does in psql."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,14 +15,11 @@ from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.purge import purge
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.submit import submit
-from jobtrail.records import Job
 from jobtrail.status import Status, is_legal
 from jobtrail.task.submission import Amendment, Submission
 from model.expected import DAY, PAST, Expected
-from model.world import World, callers, ids, ttls
+from model.world import LATER, World, callers, ids, ttls
 from support.rows import moved, typed
-
-LATER: Final = datetime(2999, 1, 1, tzinfo=UTC).isoformat()
 
 # What `support.rows.WHOLE` makes of a row.
 _NOTHING_LEFT: Final = {"node": None, "result": None, "error": None, "cancel": None}
@@ -32,6 +29,9 @@ _WRITTEN: Final[dict[Status, dict[str, Any]]] = {
     Status.FAILED: {"result": None, "error": {"type": "E"}},
     Status.CANCELLED: {"result": None},
 }
+
+_HOPELESS: Final = {"failed", "cancelled", "unknown"}
+"""What a parent has come to that will not succeed by itself."""
 
 _REFUSED: Final = (
     "UPDATE jobtrail.jobs SET seq = seq + 2 WHERE id = $1",
@@ -58,9 +58,8 @@ class ByHand(World):
     def submit(self, by: str, queue: str, priority: int, attempts: int, later: bool, ttl: float | None) -> UUID:
         wanted: dict[str, Any] = {"queue": queue, "priority": priority, "max_attempts": attempts, "ttl": ttl}
         wanted |= {"run_at": LATER} if later else {}
-        return self._born(
-            self.run(submit(self.services, Submission(task="noop", **wanted), by=by))[0], ttl, later=later
-        )
+        job, _ = self.run(submit(self.services, Submission(task="noop", **wanted), by=by))
+        return self.born(job, ttl, later=later)
 
     @rule(target=ids, by=callers, key=st.sampled_from("ab"), body=st.integers(1, 2))
     def submit_keyed(self, by: str, key: str, body: int) -> UUID | MultipleResults[UUID]:
@@ -76,36 +75,28 @@ class ByHand(World):
         if known:
             return multiple()
         self.keys[by, key] = job.id, body
-        return self._born(job, DAY, key=key)
+        return self.born(job, DAY, key=key)
 
     @rule(target=ids, by=callers, key=st.sampled_from("ab"))
     def submit_unique(self, by: str, key: str) -> UUID | MultipleResults[UUID]:
         holder = self._holder(key)
         job, is_there = self.run(submit(self.services, Submission(task="noop", unique_key=key, ttl=0), by=by))
         assert (is_there, job.id == holder) == (holder is not None, holder is not None)
-        return self._born(job, 0, unique=key) if holder is None else multiple()
+        return self.born(job, 0, unique=key) if holder is None else multiple()
 
     def _holder(self, unique: str | None) -> UUID | None:
         """The unfinished job that has this unique key."""
         held = (each for each in self.jobs.values() if not each.status.is_terminal and each.unique == unique)
         return None if unique is None else next((each.id for each in held), None)
 
-    def _born(
-        self, job: Job, ttl: float | None, *, later: bool = False, key: str | None = None, unique: str | None = None
-    ) -> UUID:
-        since = 0 if later else self.now
-        asked = Expected(job.id, job.created_by, job.queue, job.priority, job.max_attempts, ttl, since, key, unique)
-        self.jobs[job.id] = asked
-        return job.id
-
     @rule(job_id=ids, by=callers, reason=st.sampled_from((None, "enough")), only_own=st.booleans())
     def cancel(self, job_id: UUID, by: str, reason: str | None, only_own: bool) -> None:
         job = self.jobs[job_id]
         asked = cancel(self.services, job_id, by=by, reason=reason, only_of=by if only_own else None)
         if job.gone or (only_own and job.created_by != by):
-            self._refused(JobNotFoundError, asked)
+            self.refused(JobNotFoundError, asked)
         elif job.status in (Status.SUCCEEDED, Status.FAILED):
-            self._refused(JobFinishedError, asked)
+            self.refused(JobFinishedError, asked)
         else:
             if job.status is not Status.CANCELLED:
                 job.ask_to_stop(by, reason)
@@ -115,21 +106,25 @@ class ByHand(World):
     def retry(self, job_id: UUID, by: str) -> None:
         job, asked = self.jobs[job_id], retry(self.services, job_id, by=by)
         if job.gone:
-            self._refused(JobNotFoundError, asked)
-        elif job.status not in (Status.FAILED, Status.CANCELLED) or self._holder(job.unique):
-            self._refused(JobConflictError, asked)
+            self.refused(JobNotFoundError, asked)
+        elif job.status not in (Status.FAILED, Status.CANCELLED) or _HOPELESS & set(map(self.outcome_of, job.after)):
+            self.refused(JobConflictError, asked)
+        elif self._holder(job.unique):
+            self.refused(JobConflictError, asked)
         else:
             job.retry(by, self.now)
+            self.follow(job)
             assert self.run(asked).status is Status.PENDING
+            self.release(job.after)
 
     @rule(job_id=ids, name=st.sampled_from(("priority", "tags", "run_at", "ttl", "ttl")), ttl=ttls, by=callers)
     def amend(self, job_id: UUID, name: str, ttl: float | None, by: str) -> None:
         job, value = self.jobs[job_id], {"priority": 7, "tags": ["seen"], "run_at": None, "ttl": ttl}[name]
         asked = amend(self.services, job_id, Amendment(**{name: value}), by=by)
         if job.gone:
-            self._refused(JobNotFoundError, asked)
+            self.refused(JobNotFoundError, asked)
         elif name in ("priority", "run_at") and job.status is not Status.PENDING:
-            self._refused(JobConflictError, asked)
+            self.refused(JobConflictError, asked)
         else:
             self.run(asked)
             job.change(by)
@@ -178,25 +173,27 @@ class ByHand(World):
         if job.gone or to is job.status or (started and not bare):
             moving.close()
         elif started or not is_legal(job.status, to):
-            self._refused(asyncpg.CheckViolationError, moving)
+            self.refused(asyncpg.CheckViolationError, moving)
         elif job.status.is_terminal and self._holder(job.unique):
-            self._refused(asyncpg.UniqueViolationError, moving)
+            self.refused(asyncpg.UniqueViolationError, moving)
         else:
             self.run(moving)
             user = self._user()
             written = self._filled(job, to, user) if bare else _WRITTEN[to] | self._asked(job, to)
             if to is Status.PENDING:
                 job.allow_one_more(self.now)
+                if job.status.is_terminal:
+                    self.follow(job)
             job.move_in_sql(to, user, written)
 
     @rule(job_id=ids, statement=st.sampled_from(_REFUSED))
     def tamper(self, job_id: UUID, statement: str) -> None:
         job = self.jobs[job_id]
         if not job.gone:
-            self._refused(asyncpg.CheckViolationError, self.place.psql.execute(statement, job_id))
+            self.refused(asyncpg.CheckViolationError, self.place.psql.execute(statement, job_id))
         if not job.gone and job.expiry != PAST:
             deleting = self.place.psql.execute("DELETE FROM jobtrail.jobs WHERE id = $1", job_id)
-            self._refused(asyncpg.CheckViolationError, deleting)
+            self.refused(asyncpg.CheckViolationError, deleting)
 
     def _asked(self, job: Expected, to: Status) -> dict[str, Any]:
         """Whoever cancels in SQL puts himself in the place of who asked before."""
@@ -216,7 +213,3 @@ class ByHand(World):
     def _user(self) -> str:
         user: str = self.run(self.place.value("SELECT session_user"))
         return user
-
-    def _refused(self, error: type[Exception], asked: Any) -> None:
-        with pytest.raises(error):
-            self.run(asked)

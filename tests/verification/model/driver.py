@@ -17,6 +17,7 @@ _CLEAR = """
 SET LOCAL session_replication_role = replica;
 DELETE FROM jobtrail.jobs;
 DELETE FROM jobtrail.transitions;
+DELETE FROM jobtrail.edges;
 DELETE FROM effects
 """
 

@@ -36,7 +36,9 @@ class End(NamedTuple):
 
 @dataclass
 class Expected:
-    """One job. `ttl` in seconds, None keeps the row; `since` orders what is due, 0 is not due; `given` are fences."""
+    """One job. `ttl` in seconds, None keeps the row; `since` orders what is due, 0 is not due; `given` are fences.
+    `edges`: those of the jobs that it comes `after` for which it waits. `parked`: no claim may take it for them.
+    """
 
     id: UUID
     created_by: str
@@ -47,6 +49,9 @@ class Expected:
     since: int
     key: str | None = None
     unique: str | None = None
+    after: Sequence[UUID] = ()
+    edges: set[UUID] = field(default_factory=set)
+    parked: bool = False
     tags: Sequence[str] = ()
     status: Status = Status.PENDING
     attempt: int = 0
@@ -112,6 +117,10 @@ class Expected:
         ran = self.node
         self.result = self.error = self.node = self.cancel = self.expiry = None
         self._move(Status.PENDING, by, "retried by hand", node=ran)
+
+    def release(self, by: str, now: int) -> None:
+        self.parked, self.since = False, self.since and now
+        self._move(Status.PENDING, by, "after: all succeeded")
 
     def change(self, by: str) -> None:
         """Only of a pending job is it a move."""

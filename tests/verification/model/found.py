@@ -11,8 +11,8 @@ from model.expected import Expected, Move
 from support.world import Place
 
 _ROWS: Final = """
-SELECT id, created_by, queue, priority, max_attempts, idempotency_key AS key, tags, status, attempt, node_id AS node,
-       result::text, error::text, progress::text, cancel_requested_by AS by, cancel_reason AS why, seq,
+SELECT id, created_by, queue, priority, max_attempts, idempotency_key AS key, after, tags, status, attempt,
+       node_id AS node, result::text, error::text, progress::text, cancel_requested_by AS by, cancel_reason AS why, seq,
        lease_until < clock_timestamp() AS silent, run_at <= clock_timestamp() AS due,
        CASE WHEN expires_at <= clock_timestamp() THEN 'past' WHEN expires_at IS NOT NULL THEN 'future' END AS expiry
   FROM jobtrail.jobs
@@ -30,6 +30,7 @@ def said_of(job: Expected) -> dict[str, Any]:
     by, why = job.cancel or (None, None)
     return {
         **{name: getattr(job, name) for name in names},
+        "after": list(job.after) or None,
         "tags": list(job.tags),
         "status": job.status.value,
         "result": job.result,
@@ -39,7 +40,7 @@ def said_of(job: Expected) -> dict[str, Any]:
         "why": why,
         "seq": job.history[-1].seq,
         "silent": job.silent,
-        "due": bool(job.since),
+        "due": None if job.parked else bool(job.since),
         "expiry": job.expiry,
     }
 

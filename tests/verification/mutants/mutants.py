@@ -23,9 +23,11 @@ from jobtrail.jobs import session, submit
 from jobtrail.jobs.checkpoint import CheckpointRecorder
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, settle
 from jobtrail.jobs.insert import Inserted
+from jobtrail.ops import batches
 from jobtrail.records import NewJob
 from jobtrail.worker.attempt import Attempt
 from jobtrail.worker.leases import Leases
+from jobtrail.worker.periodic import Maintenance
 from jobtrail.worker.worker import Worker
 
 Patch = pytest.MonkeyPatch
@@ -152,6 +154,14 @@ def checkpoint_later(patch: Patch) -> None:
     patch.setattr(CheckpointRecorder, "store", at_once)
 
 
+def trust_in_hints_alone(patch: Patch) -> None:
+    async def release(maintenance: Any) -> None:
+        await batches.look(maintenance._services)
+        await batches.finish_all(maintenance._services)
+
+    patch.setattr(Maintenance, "_release", release)
+
+
 def tell_refusals_as_mistakes(patch: Patch) -> None:
     limit = engine._limited
 
@@ -228,6 +238,11 @@ MUTANTS: Final = (
         statements=[(r"s\.edition = t\.edition AND ", "")],
     ),
     Mutant(
+        "a job of a schedule that excludes no other",
+        "tests/ops/test_due.py",
+        statements=[(r"(u\.schedule, u\.scheduled_for), u\.exclusive\b", r"\1, NULL::boolean")],
+    ),
+    Mutant(
         "an end dropped at an SQLSTATE that is on no list",
         "tests/embed/test_kept_ends.py",
         offer_only_while_unavailable,
@@ -261,6 +276,18 @@ MUTANTS: Final = (
         statements=[(r"ORDER BY seq DESC LIMIT 1\),\s+'unknown'\)", "ORDER BY seq DESC LIMIT 0), 'running')")],
     ),
     Mutant(
+        "children released by two at once",
+        "tests/jobs/test_after.py",
+        statements=[(r"(WHERE j\.waits AND [^;]+? ORDER BY j\.id) FOR NO KEY UPDATE OF j", r"\1")],
+    ),
+    Mutant(
+        "a child released by a parent that failed",
+        "tests/jobs/test_after.py",
+        statements=[(r"\(SELECT status FROM jobtrail\.jobs WHERE id = job\)",
+                     "(SELECT replace(status, 'failed', 'succeeded') FROM jobtrail.jobs WHERE id = job)")],
+    ),
+    Mutant("a node that looks for no child whose hint was lost", "tests/jobs/test_after.py", trust_in_hints_alone),
+    Mutant(
         "a batch that is done while one of its jobs still runs",
         "tests/ops/test_batches.py",
         statements=[(r"(ARRAY\[o\.id\]\) AND j\.status IN \('pending'), 'running'\)", r"\1)")],
@@ -269,6 +296,11 @@ MUTANTS: Final = (
         "limits counted without holding their keys",
         "tests/ops/test_limits.py",
         statements=[(r"(WHERE key = ANY\(wanted\) ORDER BY key) FOR NO KEY UPDATE(?: SKIP LOCKED)?", r"\1")],
+    ),
+    Mutant(
+        "a cost given back now, not when it was taken",
+        "tests/ops/test_rates.py",
+        statements=[(r"CASE WHEN u\.more < 0 THEN j\.started_at ELSE clock_timestamp\(\) END", "clock_timestamp()")],
     ),
     Mutant(
         "a started job that counts for the first of its keys only",

@@ -2,10 +2,13 @@
 
 from chaos.scenario import Scenario
 from chaos.scenarios import (
+    chains,
+    checkpoints,
     clock,
     commit_launch,
     connections,
     database,
+    limits,
     processes,
     purge,
     refusals,
@@ -13,6 +16,19 @@ from chaos.scenarios import (
     revisions,
 )
 
-_MODULES = (processes, commit_launch, database, connections, refusals, refused_and_locked, revisions, purge, clock)
+_MODULES = (
+    processes,
+    limits,
+    chains,
+    checkpoints,
+    commit_launch,
+    database,
+    connections,
+    refusals,
+    refused_and_locked,
+    revisions,
+    purge,
+    clock,
+)
 
 SCENARIOS: dict[str, Scenario] = {each.name: each for module in _MODULES for each in module.SCENARIOS}

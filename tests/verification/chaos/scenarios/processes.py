@@ -66,18 +66,18 @@ SELECT count(*) FROM jobtrail.schedules s CROSS JOIN generate_series(s.starts_at
 
 
 async def kill_any(world: World, size: Size) -> Sequence[Figure]:
-    return await _tormented(world, size, MIXED, [_shares(faults.kill, size, size.faults)], keyed=0.2)
+    return await _tormented(world, size, MIXED, [spread(faults.kill, size, size.faults)], keyed=0.2)
 
 
 async def stop_any(world: World, size: Size) -> Sequence[Figure]:
-    shares = [_shares(_stand_still, size, part) for part in _parts(size.faults, AT_ONCE)]
+    shares = [spread(_stand_still, size, part) for part in _parts(size.faults, AT_ONCE)]
     figures = await _tormented(world, size, LONG, shares)
     return [*figures, Figure("no stale end to refuse", int(not list(stale_ends(world))), 0)]
 
 
 async def start_once(world: World, size: Size) -> Sequence[Figure]:
     kills, stops = _parts(size.faults, 2)
-    shares = [_shares(faults.kill, size, kills), _shares(_stand_still, size, stops)]
+    shares = [spread(faults.kill, size, kills), spread(_stand_still, size, stops)]
     return await _tormented(world, size, ONCE, shares)
 
 
@@ -101,7 +101,7 @@ async def ring(world: World, size: Size) -> Sequence[Figure]:
     await connection.execute(CHIMES, SCHEDULES, times)
 
     async def kill_some(fleet: Fleet) -> None:
-        await _shares(faults.kill, size, size.faults)(fleet)
+        await spread(faults.kill, size, size.faults)(fleet)
         await until(lambda: world.value("SELECT bool_and(next_at = 'infinity') FROM jobtrail.schedules"))
 
     figures = await _tormented(world, size, MIXED, [kill_some])
@@ -132,11 +132,11 @@ async def _tormented(
         client = Client(world.ledger, world.random, lambda: fleet.services, asks, keyed=keyed, patience=size.lease)
         await client.load(size.jobs, rate=size.rate, during=asyncio.create_task(torment()))
         await fleet.settled()
-    rescues = await _rescues(world, size.lease * 1.275) if world.silences else []
+    rescues = await rescue_times(world, size.lease * 1.275) if world.silences else []
     return [Figure("requests that reached nobody", client.nobody), *rescues]
 
 
-async def _rescues(world: World, bound: float) -> Sequence[Figure]:
+async def rescue_times(world: World, bound: float) -> Sequence[Figure]:
     """On a machine that is too busy a living node may be late with its renewals, too; nothing is lost by it."""
     took, alive = [], 0
     for rescue in await world.rows(RESCUES):
@@ -150,7 +150,7 @@ async def _rescues(world: World, bound: float) -> Sequence[Figure]:
     ]
 
 
-def _shares(torment: Torment, size: Size, times: int) -> Callable[[Fleet], Awaitable[None]]:
+def spread(torment: Torment, size: Size, times: int) -> Callable[[Fleet], Awaitable[None]]:
     """So many torments, of any that is up, over the time that the load takes."""
 
     async def torment_any(fleet: Fleet) -> None:

@@ -111,9 +111,9 @@ class TimedClient(Client):
         super().__init__(*args, **more)
         self.took: list[float] = []
 
-    async def _send(self, http: httpx.AsyncClient, body: dict[str, Any], headers: dict[str, str]) -> Any:
+    async def _send(self, http: httpx.AsyncClient, path: str, body: dict[str, Any], headers: dict[str, str]) -> Any:
         began = time.monotonic()
-        said = await super()._send(http, body, headers)
+        said = await super()._send(http, path, body, headers)
         self.took.append(time.monotonic() - began)
         return said
 
