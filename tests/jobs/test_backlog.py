@@ -177,6 +177,22 @@ async def test_a_repeat_with_a_known_key_is_answered(place: Place, services: Ser
     assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 3
 
 
+@pytest.mark.parametrize("on_duplicate", ["keep", "replace"])
+async def test_a_job_with_a_unique_key_that_is_taken_is_answered(
+    place: Place, services: Services, on_duplicate: Any
+) -> None:
+    one = Submission(task="noop", unique_key="one", on_duplicate=on_duplicate)
+    first, _ = await submit(services, one, by="ann")
+    for _ in range(2):
+        await stored(services)
+    forget(services)
+    again, was_there = await submit(services, one, by="ann")
+    assert (again.id, was_there) == (first.id, True)
+    with pytest.raises(BacklogFullError):
+        await submit(services, Submission(task="noop", unique_key="two", on_duplicate=on_duplicate), by="ann")
+    assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 3
+
+
 async def test_what_is_no_submit_is_not_judged(place: Place, services: Services) -> None:
     """Jobs of a schedule; a job that moves on."""
     ids = [await born(place) for _ in range(4)]

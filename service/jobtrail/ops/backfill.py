@@ -111,3 +111,4 @@ async def _store(services: Services, batch: NewBatch, jobs: Iterator[NewJob], *,
         while some := list(islice(jobs, rows)):
             await insert_scheduled(connection, some, reason="backfill")
     services.has_batches.set()
+    services.has_limited.set()
