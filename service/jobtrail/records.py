@@ -179,7 +179,7 @@ class AttemptEnd:
 @dataclass(slots=True)
 class Claimed:
     """An attempt that this node holds. `id` and `attempt` are the fence. `given_back`: attempts before it that do not
-    count. `cursor`: the last checkpoint of those before it.
+    count. `cursor`: the last checkpoint of those before it. `is_limited`: its end makes room for another one.
     """
 
     id: UUID
@@ -192,6 +192,7 @@ class Claimed:
     created_by: str
     given_back: int = 0
     cursor: Any = None
+    is_limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,3 +263,16 @@ async def test_a_task_with_a_unique_key_is_refused(place: Place) -> None:
     now = await place.value("SELECT now()")
     with pytest.raises(InvalidInputError, match="have no unique keys"):
         await backfill(services, "often", now - timedelta(hours=5), now, by="ann")
+
+
+async def test_the_end_of_one_starts_the_next(place: Place, services: Services) -> None:
+    """However long a poll is, and though the task itself declares no limit."""
+    await put(services, every=3600, starts_at=MARCH)
+    found = await filled(services, MARCH, MARCH + timedelta(hours=8))
+    assert found.count == 8
+
+    async def all_ended() -> bool:
+        return not await place.value("SELECT count(*) FROM jobtrail.jobs WHERE status IN ('pending', 'running')")
+
+    async with node_at(services, place, poll_every=timedelta(seconds=15)):
+        await until(all_ended, within=60)

@@ -30,7 +30,7 @@ class Shape(Documented):
     model_config = ConfigDict(extra="forbid")
 
 
-_IN_JSON: Final[dict[Any, Any]] = {Status: AnyStatus, timedelta | None: float | None}
+_IN_JSON: Final[dict[Any, Any]] = {Status: AnyStatus, timedelta: float, timedelta | None: float | None}
 
 NEXT: Final = Annotated[str | None, Field(description="For the next page; null on the last.")]
 

@@ -158,7 +158,10 @@ async def claim_limited(
         _LIMITED, answering_within(lease),
         node=node, lease=lease, tasks=tasks, queues=queues, free=free, declared=declared, start=start, hints=hints,
     )  # fmt: skip
-    return LimitedClaim(_claimed(rows), json.loads(last[3]), last[6])
+    jobs = _claimed(rows)
+    for each in jobs:
+        each.is_limited = True
+    return LimitedClaim(jobs, json.loads(last[3]), last[6])
 
 
 async def is_any_limited(database: Database) -> bool:

@@ -195,7 +195,7 @@ class Attempts:
             self._caught_up()
         if self._by_id.get(attempt.ref.id) is attempt:
             del self._by_id[attempt.ref.id]
-        if attempt.task.is_limited:
+        if attempt.claimed.is_limited:
             self._limited_ended(attempt.ref.id)
         self._look()
 

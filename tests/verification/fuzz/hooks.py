@@ -29,6 +29,10 @@ RIGHT: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         # which texts are a cron or a zone, and whether a due time is left, no schema can say
         (r"PUT /v1/schedules/\{name\}", "/(cron|zone|ends_at): "),
         (r"PUT /v1/schedules/\{name\}", "/(starts|ends)_at: (write a time|in UTC this is not within)"),
+        # which fields go together, and which names are in a template
+        ("POST /v1/(jobs|batches).*", "/(on_duplicate|delay|max_delay|unique_key|after): "),
+        (r"POST /v1/schedules/\{name\}/backfill", "/(from|until): "),
+        ("POST /v1/jobs/bulk", "/created_(after|before): in UTC this is not within"),
         ("(POST|PATCH) /v1/jobs.*", "/run_at: (write a time (that is not|from)|in UTC this is not within)"),
         # whether a time is past depends on when it is asked
         ("POST /v1/keys", "/expires_at: write a time that is to come"),

@@ -105,9 +105,10 @@ class ByHand(World):
     @rule(job_id=ids, by=callers)
     def retry(self, job_id: UUID, by: str) -> None:
         job, asked = self.jobs[job_id], retry(self.services, job_id, by=by)
+        is_held = bool(self._holder(job.unique) or _HOPELESS & set(map(self.outcome_of, job.after)))
         if job.gone:
             self.refused(JobNotFoundError, asked)
-        elif job.status not in (Status.FAILED, Status.CANCELLED) or _HOPELESS & set(map(self.outcome_of, job.after)) or self._holder(job.unique):
+        elif job.status not in (Status.FAILED, Status.CANCELLED) or is_held:
             self.refused(JobConflictError, asked)
         else:
             job.retry(by, self.now)
