@@ -107,7 +107,11 @@ class ByHand(World):
         job, asked = self.jobs[job_id], retry(self.services, job_id, by=by)
         if job.gone:
             self.refused(JobNotFoundError, asked)
-        elif job.status not in (Status.FAILED, Status.CANCELLED) or _HOPELESS & set(map(self.outcome_of, job.after)) or self._holder(job.unique):
+        elif (
+            job.status not in (Status.FAILED, Status.CANCELLED)
+            or _HOPELESS & set(map(self.outcome_of, job.after))
+            or self._holder(job.unique)
+        ):
             self.refused(JobConflictError, asked)
         else:
             job.retry(by, self.now)
