@@ -72,7 +72,7 @@ chaos: .venv/dev  ## kill everything, in full size, and write what was left of i
 bench: .venv/bench ## what it costs, beside FastAPI without it and PgQueuer; SIZE=tiny|default|full ARGS="http drain"
 	PYTHONPATH=tests $(BIN)/python -m benchmarks --size $(SIZE) $(ARGS)
 
-mutants: .venv/dev ## break the promise in twenty-eight ways, and see its tests go red for each
+mutants: .venv/dev ## break the promise in thirty-one ways, and see its tests go red for each
 	$(PYTEST) -m '' -rP tests/verification/mutants
 
 check: .venv/dev  ## format, lint, types, import contracts, then every test
