@@ -28,7 +28,7 @@ INDEXES = (
         WHERE replaceable AND status || '' = 'pending' AND attempt > 0""",
 )
 
-# The same as before, but for {first}.
+# The same as before, but for {first}: what may not begin yet is no reason to look at its lane either.
 CLAIM = """
 CREATE OR REPLACE FUNCTION jobtrail.claim_limited(
     by_node uuid, lease interval, tasks text[], queues text[], free int, declared jsonb, start text[], hints uuid[]
@@ -95,7 +95,7 @@ BEGIN
                       AND j.priority = p::smallint AND j.due_at <= statement_timestamp() AND NOT j.waits
                       AND j.task = ANY(tasks) AND (queues = '{}' OR j.queue = ANY(queues))
                       AND NOT EXISTS (
-                          SELECT FROM jobtrail.pauses x WHERE x.kind = 'queue' AND x.name = j.queue)
+                          SELECT FROM jobtrail.pauses x WHERE x.kind = 'queue' AND x.name = j.queue) {first}
                     LIMIT 1) due)
          LIMIT 100
     )

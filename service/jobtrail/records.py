@@ -111,7 +111,7 @@ class NewJob:
     def key(self) -> tuple[str, str] | None:
         """The kind and the text of the key that others may have taken."""
         if self.unique_key is not None:
-            return "unique", self.unique_key
+            return "replaceable" if self.replaceable else "unique", self.unique_key
         if self.app_key is not None:
             return "app", self.app_key.key
         return None if self.idempotency_key is None else ("client", self.idempotency_key)

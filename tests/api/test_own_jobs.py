@@ -58,7 +58,8 @@ def shape_of(answer: httpx.Response, job_id: UUID) -> Any:
 
 async def test_of_a_stranger_s_job_with_the_same_unique_key_it_sees_that_it_is_there(service: Service) -> None:
     wanted: dict[str, Any] = {"task": "noop", "args": {"n": 1}, "unique_key": "k:{n}", "tags": ["of ann"]}
-    first = await service.client.post("/v1/jobs", json=wanted, headers=ANN)
+    traced = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    first = await service.client.post("/v1/jobs", json=wanted, headers=ANN | {"traceparent": traced})
     again = await service.client.post("/v1/jobs", json=wanted, headers=ANN)
     assert (first.status_code, again.status_code, again.json()) == (202, 200, first.json())
     assert (again.headers["Location"], "Idempotency-Replayed" in again.headers) == (first.headers["Location"], False)
@@ -68,6 +69,9 @@ async def test_of_a_stranger_s_job_with_the_same_unique_key_it_sees_that_it_is_t
         200, first.json()["id"], "pending", "k:1"
     )  # fmt: skip
     assert (seen["args"], seen["tags"], seen["created_by"]) == ({}, [], "another caller")
+    traces = [each.headers["X-Trace-Id"] for each in (first, strange)]
+    assert (seen["run_at"], seen["trace_id"]) == (None, traces[1])
+    assert traces[0] == traced[3:35] != traces[1]
     listed = await service.client.post("/v1/jobs/batch", json={"jobs": [wanted]}, headers=BOB)
     assert (listed.status_code, listed.json()["items"]) == (202, [seen])
     assert (await service.client.post("/v1/jobs", json=wanted, headers=READER)).json() == first.json()

@@ -4,16 +4,17 @@ import asyncio
 from collections import defaultdict
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
-from jobtrail import Retry, task
+from jobtrail import Limit, Retry, task
 from jobtrail.db.engine import open_database
 from jobtrail.errors import DeclarationError, InvalidArgumentsError, InvalidInputError, JobConflictError
 from jobtrail.jobs.bulk import Action, bulk
 from jobtrail.jobs.cancel import cancel
+from jobtrail.jobs.claim import claim_limited
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import Filter, read
 from jobtrail.jobs.rescue import rescue
@@ -54,13 +55,21 @@ async def failing(n: int) -> int:
     return n
 
 
+@task(limits=[Limit("judged", 1)], on_full="reject")
+async def judged() -> None: ...
+
+
+@task(limits=[Limit(f"{n}" + "\U0001f680" * 150, 1) for n in range(3)])
+async def long() -> None: ...
+
+
 async def function(n: int = 0) -> int:
     return n
 
 
 @pytest.fixture
 def services(place: Place) -> Services:
-    return Services(place.database, Catalog.of([report, index, late, failing, tasks.noop]))
+    return Services(place.database, Catalog.of([report, index, late, failing, judged, long, tasks.noop]))
 
 
 async def stored(services: Services, name: str, *, by: str = "ann", **args: Any) -> tuple[Job, bool]:
@@ -91,13 +100,44 @@ async def test_jobs_of_one_list_share_their_key(services: Services, place: Place
     assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 2
 
 
+async def test_of_one_list_the_last_arguments_of_a_key_are_stored(services: Services, place: Place) -> None:
+    keys = ["a", "b", "a", "b", "a"]
+    wanted = [Submission(task="late", args={"key": key, "n": n}) for n, key in enumerate(keys)]
+    for expected in (2, 0):  # stored, then replaced
+        jobs = await submit_batch(services, wanted, by="ann")
+        assert [(each.args["key"], each.args["n"]) for each in jobs] == [(key, 4 if key == "a" else 3) for key in keys]
+        assert await place.value("SELECT count(*) FROM jobtrail.jobs WHERE seq = 1") == expected
+    said = {"unique_key": "c", "on_duplicate": "replace", "max_delay": 60, "run_at": "2999-01-01T00:00:00Z"}
+    bounded, _ = await submit(services, Submission(task="noop", **said), by="ann")
+    assert bounded.run_at is not None
+    assert bounded.run_at - bounded.created_at < timedelta(minutes=2)
+
+
+async def test_keys_that_wait_to_run_again_hide_no_other_lane(services: Services, place: Place) -> None:
+    """Each has a follow-up that is due and may not begin yet."""
+    again = """INSERT INTO jobtrail.jobs (id, task, unique_key, replaceable, limit_keys, run_at)
+               SELECT gen_random_uuid(), 'index', n::text, true, ARRAY['unique:' || n], now() - interval '1 minute'
+                 FROM generate_series(1000, 1299) AS n"""
+    await place.psql.execute(again)
+    start = "UPDATE jobtrail.jobs SET status = 'running', attempt = 1, max_attempts = 2, started_at = now()"
+    await place.psql.execute(f"{start}, lease_until = now(), node_id = gen_random_uuid()")
+    await place.psql.execute("UPDATE jobtrail.jobs SET status = 'pending', run_at = now() + interval '1 day'")
+    await place.psql.execute(again)
+    other, _ = await submit(services, Submission(task="long"), by="ann")
+    claim = await claim_limited(
+        services.database, node=uuid4(), lease=timedelta(seconds=30), tasks=["index", "long"], queues=[], free=10,
+        declared="{}", start=["unique"], hints=[other.id],
+    )  # fmt: skip
+    assert [each.id for each in claim.jobs] == [other.id]
+
+
 async def test_the_one_that_waits_takes_the_newest_arguments(services: Services, place: Place) -> None:
     first, _ = await stored(services, "late", n=1)
     assert timedelta(seconds=590) < first.run_at - first.created_at < timedelta(seconds=610)
     wanted = Submission(task="late", args={"n": 2}, tags=["new"], priority=7)
     second, is_there = await submit(services, wanted, by="bob")
     assert (second.id, is_there, second.args, second.tags, second.priority) == (first.id, True, {"n": 2}, ["new"], 7)
-    assert (second.created_by, second.trace_id, second.created_at) == ("ann", first.trace_id, first.created_at)
+    assert (second.created_by, second.trace_id, second.created_at) == ("bob", first.trace_id, first.created_at)
     assert second.run_at > first.run_at
     moves = await read_history(services, first.id)
     assert [(each.from_status, each.to_status, each.actor, each.reason) for each in moves] == [
@@ -232,6 +272,8 @@ async def test_a_retry_by_hand_of_one_that_waits_to_be_replaced(services: Servic
         ({"task": "noop", "unique_key": "{n!r}"}, "/unique_key"),
         ({"task": "noop", "unique_key": "a\0b"}, "/unique_key"),
         ({"task": "index", "after": ["018f0000-0000-7000-8000-000000000000"]}, "/after"),
+        ({"task": "judged", "unique_key": "k", "on_duplicate": "replace"}, "/on_duplicate"),
+        ({"task": "long", "unique_key": "\U0001f680" * 200, "on_duplicate": "replace"}, "/unique_key"),
     ],
 )
 async def test_what_does_not_go_together_is_refused(services: Services, wanted: dict[str, Any], pointer: str) -> None:
@@ -245,9 +287,7 @@ async def test_what_does_not_go_together_is_refused(services: Services, wanted: 
 
 async def test_a_key_is_of_one_task_and_of_one_kind(services: Services) -> None:
     await stored(services, "report", customer="c")
-    with pytest.raises(
-        InvalidInputError, match="of the task report has it: begin the keys of each task in another way"
-    ):
+    with pytest.raises(InvalidInputError, match="of another task has it: begin the keys of each task in another way"):
         await submit(services, Submission(task="noop", unique_key="report:c"), by="ann")
     with pytest.raises(InvalidInputError, match="take one of the two keys"):
         await submit(services, Submission(task="report"), by="ann", key="k")

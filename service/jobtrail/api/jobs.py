@@ -58,7 +58,8 @@ class JobRoutes:
         if not is_there and not job.is_for_later:
             self.context.launch(job.id, job.task, job.queue)
         answer = _whole(job, view, 200 if is_there and key is None else 202)
-        answer.raw_headers.append((b"x-trace-id", (trace_id or job.trace_id).encode()))
+        seen = job.trace_id if view.only_of in (None, job.created_by) else job.id.hex
+        answer.raw_headers.append((b"x-trace-id", (trace_id or seen).encode()))
         if (location := links.job_url(request, job.id)) is not None:
             answer.raw_headers.append((b"location", location.encode("latin-1")))
         if is_there and key is not None:

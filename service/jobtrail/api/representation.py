@@ -11,6 +11,7 @@ from starlette.responses import Response
 from jobtrail.api.context import ApiContext
 from jobtrail.api.query import Part
 from jobtrail.callers import Caller
+from jobtrail.limits import DEFAULT_PRIORITY
 from jobtrail.records import Job, LogLine, Transition, shown
 from jobtrail.redaction import Redaction
 from jobtrail.task.context import progress_of
@@ -21,13 +22,14 @@ _TRACEBACK: Final = re.compile(r'^[^\n]*(?:\(most recent call last\):|File "[^"\
 """Its first line; or a later one, where a long text lost its middle."""
 
 
-STRANGER: Final = "another caller"
+_SEEN: Final = ("id", "task", "status", "unique_key", "created_at")
+"""Of a job that is not the caller's: that it is there."""
 
 _UNSEEN: Final[Mapping[str, Any]] = {
-    "args": {}, "result": None, "error": None, "tags": (), "progress": None, "after": (), "cancel_reason": None,
-    "batch_id": None, "schedule": None, "scheduled_for": None,
+    "queue": "default", "args": {}, "priority": DEFAULT_PRIORITY, "tags": (), "attempt": 0, "max_attempts": 1,
+    "after": (), "created_by": "another caller",
 }  # fmt: skip
-"""Of a job that is not the caller's."""
+"""What it seems to be where null is no answer; all else is null."""
 
 
 def answer(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -54,7 +56,8 @@ class View:
 
     def job(self, job: Job) -> dict[str, Any]:
         if self.only_of not in (None, job.created_by):  # one that has the unique key of the caller's
-            job = replace(job, created_by=STRANGER, trace_id=job.id.hex, **_UNSEEN)
+            hidden: dict[str, Any] = {name: _UNSEEN.get(name) for name in shown(job) if name not in _SEEN}
+            job = replace(job, **hidden | {"trace_id": job.id.hex})
         progress = progress_of(job.progress)
         return shown(job) | {
             "args": self.redaction.of(job.args),

@@ -189,6 +189,7 @@ class ScheduleRoutes:
 
         They run one after the other, oldest first, unless the schedule allows them at once. A pause keeps none of them.
         """
+        headers.refuse_idempotency_key(request)
         by = self.context.access.caller(request).name
         try:
             found = await backfill.backfill(

@@ -74,13 +74,15 @@ SELECT id, task FROM jobtrail.jobs
  WHERE unique_key = :key AND replaceable AND status || '' = 'pending' AND attempt = 0 FOR NO KEY UPDATE
 """)
 
-# What stays is who submitted it first, and its trace.
+# Its id and its trace stay. It is that of who submitted it last, whose arguments it has: who did so before may not be
+# allowed to read them.
 _REPLACE: Final = text("""
 UPDATE jobtrail.jobs
-   SET seq = seq + 1, moved_by = :created_by, move_reason = 'replaced', args = CAST(CAST(:args AS text) AS jsonb),
-       queue = :queue, priority = :priority, tags = :tags, max_attempts = :max_attempts, timeout = :timeout, ttl = :ttl,
+   SET seq = seq + 1, moved_by = :created_by, move_reason = 'replaced', created_by = :created_by,
+       args = CAST(CAST(:args AS text) AS jsonb), queue = :queue, priority = :priority, tags = :tags, max_attempts = :max_attempts, timeout = :timeout, ttl = :ttl,
        ttl_failed = :ttl_failed, limit_keys = :limit_keys, limit_terms = CAST(CAST(:limit_terms AS text) AS jsonb),
-       run_at = least(coalesce(:run_at, statement_timestamp()), created_at + :max_delay)
+       run_at = least(coalesce(:run_at, statement_timestamp()),
+                      greatest(created_at + :max_delay, statement_timestamp()))
  WHERE id = :id
 """).bindparams(
     bindparam("tags", type_=TEXTS), bindparam("limit_keys", type_=TEXTS), bindparam("timeout", type_=Interval),
@@ -151,7 +153,7 @@ async def _insert_unique(connection: AsyncConnection, new: NewJob) -> Inserted |
         if holder is None:
             continue
         if holder.task != new.task:
-            flaw = f"job {holder.id} of the task {holder.task} has it: begin the keys of each task in another way"
+            flaw = "an unfinished job of another task has it: begin the keys of each task in another way"
             raise errors.InvalidInputError([errors.FieldError("/unique_key", flaw)])
         if new.replaceable:
             values = {name: getattr(new, name) for name in _REPLACED}

@@ -3,7 +3,9 @@
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from operator import itemgetter
 from typing import Any, Final
@@ -22,7 +24,7 @@ from jobtrail.jobs.room import hold_keys, make_room
 from jobtrail.jobs.services import Services, require_rights
 from jobtrail.records import AppKey, Job, NewJob
 from jobtrail.status import Status
-from jobtrail.task.limit import limited
+from jobtrail.task.limit import limited, with_key
 from jobtrail.task.storable import dump
 from jobtrail.task.submission import Submission, seconds
 from jobtrail.task.task import Task
@@ -56,9 +58,12 @@ async def submit(
         if key is not None:
             new = keyed(new, wanted, key)
         await require_rights(services)
-        stored = await store(services, [("", new)], only_of=only_of)
-    found = stored[new.id]
-    return (born(new, found), False) if isinstance(found, Inserted) else (await read(services, found), True)
+        while True:
+            found = (await store(services, [("", new)], only_of=only_of))[new.id]
+            if isinstance(found, Inserted):
+                return born(new, found), False
+            with suppress(errors.JobNotFoundError):  # it may have ended and been purged meanwhile, so again
+                return await read(services, found), True
 
 
 async def submit_batch(
@@ -77,8 +82,9 @@ async def submit_batch(
         rows = prepare_all(services, wanted, by=by, trace_id=trace_id)
         await require_rights(services)
         stored = await store(services, rows, only_of=only_of)
+    there = {each: await read(services, each) for each in {*stored.values()} if isinstance(each, UUID)}
     found = [(new, stored[new.id]) for _, new in rows]
-    return [born(new, each) if isinstance(each, Inserted) else await read(services, each) for new, each in found]
+    return [born(new, each) if isinstance(each, Inserted) else there[each] for new, each in found]
 
 
 def prepare_all(services: Services, wanted: Sequence[Submission], *, by: str, trace_id: str | None) -> Sequence[Placed]:
@@ -122,14 +128,7 @@ async def store(
         connection = await session.connection()
         stored: dict[UUID, Inserted | UUID] = {}
         stored |= await insert_rows(connection, [new for new in jobs if new.key is None])
-        # Keyed rows never ride a group, where a caller's open transaction on a key would hold up all others. They go in
-        # the order of their keys: two callers with the same ones wait for each other, and do not deadlock.
-        once = [(new.key, pointer, new) for pointer, new in rows if new.key is not None]
-        for _, pointer, new in sorted(once, key=itemgetter(0)):
-            try:
-                stored[new.id] = await insert_once(connection, new)
-            except errors.InvalidInputError as error:
-                raise error.under(pointer) from None
+        stored |= await _store_keyed(connection, rows)
         added = [(pointer, new) for pointer, new in rows if isinstance(stored[new.id], Inserted)]
         if services.limits_pending:
             require_room(services, [new for _, new in added])
@@ -140,6 +139,27 @@ async def store(
     if any(new.replaceable for _, new in added):
         services.has_limited.set()
     await hint_of(services, jobs)
+    return stored
+
+
+async def _store_keyed(connection: AsyncConnection, rows: Sequence[Placed]) -> Mapping[UUID, Inserted | UUID]:
+    """Those of the rows that have a key. They never ride a group, where a caller's open transaction on a key would hold
+    up all others. They go in the order of their keys: two callers with the same ones wait for each other, and do not
+    deadlock. Of several with a key that is replaced the last one is stored, as the others would be replaced at once.
+    """
+    once = [(new.key, pointer, new) for pointer, new in rows if new.key is not None]
+    latest = {key: new for key, _, new in once if new.replaceable}
+    stored: dict[UUID, Inserted | UUID] = {}
+    for key, pointer, new in sorted(once, key=itemgetter(0)):
+        if latest.get(key, new) is new:
+            try:
+                stored[new.id] = await insert_once(connection, new)
+            except errors.InvalidInputError as error:
+                raise error.under(pointer) from None
+    for key, _, new in once:
+        if new.id not in stored:
+            found = stored[latest[key].id]
+            stored[new.id] = latest[key].id if isinstance(found, Inserted) else found
     return stored
 
 
@@ -208,11 +228,17 @@ def _made_unique(new: NewJob, task: Task[..., Any], wanted: Submission) -> NewJo
         flaws.append(errors.FieldError("/delay", "run_at says when: write one of the two"))
     if unique.replaces and new.after:
         flaws.append(errors.FieldError("/after", "a job whose arguments may be replaced comes after no others"))
+    if unique.replaces and task.on_full != "wait":
+        advice = f"the task has on_full={task.on_full!r}, by which a new job is judged, and a replacement is none"
+        flaws.append(errors.FieldError("/on_duplicate", advice))
     if flaws:
         raise errors.InvalidInputError(flaws)
-    if unique.replaces:  # a limit without terms lets one run; terms go by the places of their keys
-        new.limit_keys = [*(new.limit_keys or ()), LIMIT_KEY.format(unique.unique_key)]
-    new.run_at = new.run_at or later(unique.delay)
+    if unique.replaces:
+        new.limit_keys = with_key(new.limit_keys, LIMIT_KEY.format(unique.unique_key), "/unique_key")
+    if new.run_at is None and unique.delay:
+        new.run_at = later(unique.delay)
+    if unique.max_delay is not None:
+        new.run_at = min(new.run_at or datetime.now(UTC), later(unique.max_delay))
     new.unique_key, new.replaceable, new.max_delay = unique.unique_key, unique.replaces, seconds(unique.max_delay)
     return new
 

@@ -58,7 +58,7 @@ async def backfill(
         schedule = await find(session, name)
         now = await clock(session)
     if until > now:
-        advice = f"due times to come become jobs by themselves: write a time up to now, {now:%Y-%m-%dT%H:%M:%SZ}"
+        advice = f"due times to come become jobs by themselves: write a time up to now, {_written(now)}"
         raise InvalidInputError([FieldError("/until", advice)])
     if since >= until:
         raise InvalidInputError([FieldError("/until", "this is not after from: give a later time, or an earlier from")])
@@ -86,15 +86,19 @@ def _due_times(table: Timetable, since: datetime, until: datetime) -> Sequence[d
     times = list(islice(takewhile(lambda due: due < until, following), MAX_BATCHED + 1))
     if not times:
         after = table.after(until - timedelta(microseconds=1))
-        when = "none is later" if after is None else f"the next one is {after:%Y-%m-%dT%H:%M:%SZ}"
+        when = "none is later" if after is None else f"the next one is {_written(after)}"
         raise InvalidInputError([FieldError("/until", f"the schedule has no due time from `from` until then: {when}")])
     if len(times) > MAX_BATCHED:
         advice = (
             f"there are more than {MAX_BATCHED} due times from `from` until then, and a batch has at most so many "
-            f"jobs: write {times[-1]:%Y-%m-%dT%H:%M:%SZ}, and go on from there"
+            f"jobs: write {_written(times[-1])}, and go on from there"
         )
         raise InvalidInputError([FieldError("/until", advice)])
     return times
+
+
+def _written(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _job(services: Services, schedule: Schedule, spec: ScheduleSpec, due: datetime, by: str) -> NewJob:

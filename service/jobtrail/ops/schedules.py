@@ -24,6 +24,7 @@ from jobtrail.jobs.query import Filter, Page, read_page
 from jobtrail.jobs.services import Services, require_rights
 from jobtrail.jobs.submit import born, prepare
 from jobtrail.records import Job, NewJob
+from jobtrail.task.limit import with_key
 from jobtrail.task.schedule import Missed, Overlap, ScheduleSpec, Timetable, flaws_of
 from jobtrail.task.storable import check, dump, step
 from jobtrail.task.submission import Submission, seconds
@@ -251,8 +252,8 @@ def job_of(
     new = prepare(services, Submission(task=spec.task, args=spec.args, **said), by=by, trace_id=None)
     exclusive = True if spec.overlap == "skip" else None
     new = replace(new, schedule=schedule.name, scheduled_for=scheduled_for, exclusive=exclusive)
-    if spec.overlap == "queue":  # a limit without terms lets one run; terms go by the places of their keys
-        new = replace(new, limit_keys=[*(new.limit_keys or ()), f"schedule:{schedule.name}"])
+    if spec.overlap == "queue":
+        new.limit_keys = with_key(new.limit_keys, f"schedule:{schedule.name}", "/overlap")
     return new
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobtrail.errors import DeclarationError, FieldError, InvalidArgumentsError
+from jobtrail.errors import DeclarationError, FieldError, InvalidArgumentsError, InvalidInputError
 from jobtrail.limits import MAX_LANE, MAX_LIMITS, MAX_NUMBER, MAX_PENDING, MAX_PER, MIN_PER
 from jobtrail.task.template import filled, misfit, names_in, require_arguments
 
@@ -142,9 +142,26 @@ def limited(limits: Sequence[Limit | Rate], value: Callable[[str], Any]) -> Limi
         if other is None or terms["number"] < other["number"]:
             found[key] = terms
     keys = sorted(found)  # so jobs of the same keys are of one lane
-    if sum(len(key.encode()) + 3 for key in keys) > MAX_LANE:
+    if _is_too_long(keys):
         raise InvalidArgumentsError([FieldError("", f"the keys of its limits are longer than {MAX_LANE} bytes")])
     return Limited(keys, [found[key] for key in keys], pending)
+
+
+def with_key(lane: Sequence[str] | None, key: str, pointer: str) -> Sequence[str]:
+    """The keys and one more, without terms, so it lets one job run; terms go by the places of their keys.
+
+    Raises InvalidInputError with the pointer.
+    """
+    longer = [*(lane or ()), key]
+    if _is_too_long(longer):
+        flaw = f"with the keys of the limits of the task it is longer than {MAX_LANE} bytes"
+        raise InvalidInputError([FieldError(pointer, flaw)])
+    return longer
+
+
+def _is_too_long(lane: Sequence[str]) -> bool:
+    """For an index that has all of them together."""
+    return sum(len(key.encode()) + 3 for key in lane) > MAX_LANE
 
 
 def _check_max_pending(limit: Limit | Rate) -> None:

@@ -95,6 +95,6 @@ def resolve(said: Unique, task: Unique, parameters: Collection[str], value: Call
     return Unique(filled(found.unique_key, value), found.on_duplicate, found.delay, found.max_delay)
 
 
-def later(delay: float | None) -> datetime | None:
+def later(delay: float) -> datetime:
     """So many seconds from now."""
-    return datetime.now(UTC) + timedelta(seconds=delay) if delay else None
+    return datetime.now(UTC) + timedelta(seconds=delay)

@@ -37,6 +37,10 @@ RIGHT: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         # whether a time is past depends on when it is asked
         ("POST /v1/keys", "/expires_at: write a time that is to come"),
     ),
+    "AcceptedNegativeData": (
+        # it is refused before it is read
+        (".*", "the body is longer than the limit"),
+    ),
     "UseAfterFree": (
         # this cancels: the row stays until its TTL has passed
         (".*", "deleted with `DELETE /v1/jobs/"),
