@@ -79,8 +79,9 @@ SELECT id, task FROM jobtrail.jobs
 _REPLACE: Final = text("""
 UPDATE jobtrail.jobs
    SET seq = seq + 1, moved_by = :created_by, move_reason = 'replaced', created_by = :created_by,
-       args = CAST(CAST(:args AS text) AS jsonb), queue = :queue, priority = :priority, tags = :tags, max_attempts = :max_attempts, timeout = :timeout, ttl = :ttl,
-       ttl_failed = :ttl_failed, limit_keys = :limit_keys, limit_terms = CAST(CAST(:limit_terms AS text) AS jsonb),
+       args = CAST(CAST(:args AS text) AS jsonb), queue = :queue, priority = :priority, tags = :tags,
+       max_attempts = :max_attempts, timeout = :timeout, ttl = :ttl, ttl_failed = :ttl_failed, limit_keys = :limit_keys,
+       limit_terms = CAST(CAST(:limit_terms AS text) AS jsonb),
        run_at = least(coalesce(:run_at, statement_timestamp()),
                       greatest(created_at + :max_delay, statement_timestamp()))
  WHERE id = :id

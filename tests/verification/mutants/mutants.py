@@ -311,7 +311,8 @@ MUTANTS: Final = (
     Mutant(
         "a replacement that keeps the arguments of before",
         "tests/jobs/test_unique.py",
-        statements=[(r"('replaced', created_by = \S+\s+)args = CAST\(CAST\(\S+ AS text\) AS jsonb\)", r"\1args = args")],
+        statements=[(r"('replaced', created_by = \S+\s+)args = CAST\(CAST\(\S+ AS text\) AS jsonb\)",
+                     r"\1args = args")],
     ),
     Mutant("a debounced key whose runs overlap", "tests/jobs/test_unique.py", let_runs_overlap),
     Mutant(
