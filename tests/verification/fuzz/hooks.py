@@ -31,6 +31,9 @@ RIGHT: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (r"PUT /v1/schedules/\{name\}", "/(starts|ends)_at: (write a time|in UTC this is not within)"),
         # which fields go together, and which names are in a template
         ("POST /v1/(jobs|batches).*", "/(on_duplicate|delay|max_delay|unique_key|after): "),
+        ("POST /v1/jobs", "Idempotency-Key:: this job has a unique key"),
+        # which jobs there are
+        ("POST /v1/(jobs|batches).*", r"/after/\d+: no job has the id"),
         (r"POST /v1/schedules/\{name\}/backfill", "/(from|until): "),
         ("POST /v1/jobs/bulk", "/created_(after|before): in UTC this is not within"),
         ("(POST|PATCH) /v1/jobs.*", "/run_at: (write a time (that is not|from)|in UTC this is not within)"),
