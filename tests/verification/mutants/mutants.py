@@ -73,16 +73,18 @@ def let_runs_overlap(patch: Patch) -> None:
 
 
 def commit_after_the_answer(patch: Patch) -> None:
-    put = GroupCommit.put
+    offer = GroupCommit.offer
 
-    async def answer_first(group: GroupCommit[Any, Any], row: Any) -> Any:
+    def answer_first(group: GroupCommit[Any, Any], row: Any) -> asyncio.Future[Any]:
         if not isinstance(row, NewJob):
-            return await put(group, row)
+            return offer(group, row)
         loop = asyncio.get_running_loop()
-        loop.call_later(0.05, lambda: asyncio.ensure_future(put(group, row)))
-        return Inserted(datetime.now(UTC), datetime.now(UTC))
+        loop.call_later(0.05, offer, group, row)
+        answer = loop.create_future()
+        answer.set_result(Inserted(datetime.now(UTC), datetime.now(UTC)))
+        return answer
 
-    patch.setattr(GroupCommit, "put", answer_first)
+    patch.setattr(GroupCommit, "offer", answer_first)
 
 
 def renew_on_the_main_loop(patch: Patch) -> None:
