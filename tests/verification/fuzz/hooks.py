@@ -36,7 +36,7 @@ RIGHT: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("POST /v1/(jobs|batches).*", r"/after/\d+: no job has the id"),
         (r"POST /v1/schedules/\{name\}/backfill", "/(from|until): "),
         ("POST /v1/jobs/bulk", "/created_(after|before): in UTC this is not within"),
-        ("(POST|PATCH) /v1/jobs.*", "/run_at: (write a time (that is not|from)|in UTC this is not within)"),
+        ("(POST|PATCH) /v1/(jobs|batches).*", "/run_at: (write a time (that is not|from)|in UTC this is not within)"),
         # whether a time is past depends on when it is asked
         ("POST /v1/keys", "/expires_at: write a time that is to come"),
     ),

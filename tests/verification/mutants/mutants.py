@@ -151,6 +151,7 @@ def checkpoint_later(patch: Patch) -> None:
 
     async def at_once(recorder: CheckpointRecorder, *given: Any) -> bool:
         asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(store(recorder, *given)))
+        await asyncio.sleep(0)  # a task that stores one after another would else never let go of the loop
         return True
 
     patch.setattr(CheckpointRecorder, "store", at_once)
