@@ -118,7 +118,9 @@ class Client:
         self._patience = patience
         self._due = 0.0
 
-    async def load(self, jobs: int, *, rate: float, during: asyncio.Task[Any] | None = None, at_once: int = 12) -> None:
+    async def load(
+        self, jobs: int, *, rate: float, during: asyncio.Future[Any] | None = None, at_once: int = 12
+    ) -> None:
         """Submit until `jobs` are acknowledged and `during` is over, at most `rate` a second."""
         wanted, self._due = len(self.ledger.acknowledged) + jobs, time.monotonic()
 

@@ -16,7 +16,7 @@ from chaos.world import World
 from support.until import until
 
 LONG = 2
-"""Jobs that take turns in losing their node."""
+"""Jobs that lose their node, each as often as the other."""
 
 ATTEMPTS = 50
 
@@ -69,8 +69,9 @@ async def climb(world: World, size: Size) -> Sequence[Figure]:
         long = Ask("climb", (0, 0), max_attempts=ATTEMPTS, args={"steps": size.steps})
         async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
             jobs = [await client.ask(http, long) for _ in range(LONG)]
-        turns = _in_turn(fleet, [job for job in jobs if job], size)
-        await client.load(size.jobs, rate=size.rate, during=asyncio.create_task(turns))
+        lock = asyncio.Lock()
+        losing = asyncio.gather(*(_lose_nodes(fleet, job, lock, size) for job in jobs if job))
+        await client.load(size.jobs, rate=size.rate, during=losing)
         await fleet.settled()
     return [
         Figure("long jobs / steps of each", f"{LONG} / {size.steps}"),
@@ -80,14 +81,15 @@ async def climb(world: World, size: Size) -> Sequence[Figure]:
     ]
 
 
-async def _in_turn(fleet: Fleet, jobs: Sequence[Promise], size: Climb) -> None:
-    """At even distances of the way each job loses its node: killed, and the next time drained."""
-    for number in range(size.faults):
-        job = jobs[number // 2 % len(jobs)].id
-        wanted = size.steps * (number + 1) // (size.faults + 1)
-        await until(partial(fleet.world.value, CLIMBED, job, wanted), within=300, every=0.1)
-        member = await fleet.runner(job)
-        await (faults.replace if number % 2 else faults.kill)(fleet, member)
+async def _lose_nodes(fleet: Fleet, job: Promise, one_at_a_time: asyncio.Lock, size: Climb) -> None:
+    """At even distances of its way the job loses its node: killed, and the next time drained."""
+    times = size.faults // LONG
+    for number in range(times):
+        wanted = size.steps * (number + 1) // (times + 1)
+        await until(partial(fleet.world.value, CLIMBED, job.id, wanted), within=300, every=0.1)
+        async with one_at_a_time:
+            member = await fleet.runner(job.id)
+            await (faults.replace if number % 2 else faults.kill)(fleet, member)
 
 
 async def climbed(world: World) -> list[Figure]:
