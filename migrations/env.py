@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import jobtrail.ops  # noqa: F401 - its nouns have tables too
 from jobtrail.db.engine import connect_once
-from jobtrail.db.tables import SCHEMA, Xid8, keep_to, metadata, of_schema
+from jobtrail.db.tables import SCHEMA, Snapshot, Xid8, keep_to, metadata, of_schema
 
-# SQLAlchemy has no type of this name, and autogenerate would warn of it
-ischema_names["xid8"] = Xid8
+# SQLAlchemy has no types of these names, and autogenerate would warn of them
+ischema_names |= {"xid8": Xid8, "pg_snapshot": Snapshot}
 
 
 def _has_schema(schema: str) -> str:

@@ -51,6 +51,9 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "ttl": timedelta(days=7),
         "ttl_failed": timedelta(days=30),
         "history_ttl": timedelta(days=90),
+        "feed_ttl": timedelta(hours=24),
+        "streams": 500,
+        "stream_max": timedelta(minutes=15),
         "log_format": "text",
         "log_level": "INFO",
     }  # fmt: skip

@@ -158,6 +158,9 @@ class Settings(_WithSchema):
     ttl: KeptFor = timedelta(days=7)
     ttl_failed: KeptFor = timedelta(days=30)
     history_ttl: KeptFor = timedelta(days=90)
+    feed_ttl: Duration = Field(default=timedelta(hours=24), ge=timedelta(seconds=1))
+    streams: int = Field(default=500, ge=0, le=100_000)
+    stream_max: Duration = Field(default=timedelta(minutes=15), ge=timedelta(seconds=1))
 
     log_format: Literal["text", "json"] = "text"
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = "INFO"

@@ -147,7 +147,7 @@ def build_node(
         on_attempt_end=on_attempt_end,
     )
     due_every = 5 * settings.poll_every if with_schedules else None
-    maintenance = MaintenanceConfig(settings.purge_every, settings.history_ttl, due_every)
+    maintenance = MaintenanceConfig(settings.purge_every, settings.history_ttl, settings.feed_ttl, due_every)
     lease = LeaseConfig(settings.lease, settings.stall)
     return Node(services, leases, work, maintenance, lease, version=version("jobtrail"))
 

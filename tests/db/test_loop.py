@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from jobtrail.db import loop as loop_module
 from jobtrail.db.engine import open_database
 from jobtrail.db.errors import reason
+from jobtrail.db.loop import Loop
 from jobtrail.errors import UnavailableError
-from jobtrail.worker import periodic as loop_module
-from jobtrail.worker.periodic import Loop
 from jobtrail.worker.threads import Threads
 from support.world import Place
 
@@ -33,7 +33,7 @@ async def test_an_error_is_counted_and_never_fatal(caplog: pytest.LogCaptureFixt
 
 async def test_an_outage_is_told_in_two_lines(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     """Many hosts' logs show the message alone: it says who speaks, and of what, and no SQL."""
-    caplog.set_level(logging.DEBUG, logger="jobtrail.worker.periodic")
+    caplog.set_level(logging.DEBUG, logger="jobtrail.db.loop")
     away = open_database("postgresql+asyncpg:///x?host=/nowhere")
     databases = [place.database, away, away]
 

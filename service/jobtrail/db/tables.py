@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     ColumnElement,
@@ -86,6 +87,15 @@ class Xid8(UserDefinedType[int]):
 
     def get_col_spec(self, **_kw: Any) -> str:
         return "XID8"
+
+
+class Snapshot(UserDefinedType[str]):
+    """A `pg_snapshot` (PostgreSQL, "Transaction ID and Snapshot Information Functions")."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_kw: Any) -> str:
+        return "PG_SNAPSHOT"
 
 
 metadata = MetaData(
@@ -260,6 +270,7 @@ transitions = Table(
     Column("task", Text, nullable=False),
     Column("xact", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
     Index("ix_transitions_at", "at", postgresql_using="brin"),
+    Index("ix_transitions_xact", "xact"),
     Index("ix_transitions_purged", "at", postgresql_where=text("to_status = 'purged'")),
     Index("ix_transitions_cancelled", "at", postgresql_where=text("to_status = 'cancelled'")),
     Index("ix_transitions_lost", "at", postgresql_where=text("from_status = 'running' AND error ->> 'type' = 'lost'")),
@@ -283,4 +294,24 @@ log_lines = Table(
     Column("logger", Text, nullable=False),
     Column("message", Text, nullable=False),
     info={"rights": "SELECT, INSERT, DELETE"},
+)
+
+feed_marks = Table(
+    "feed_marks",
+    metadata,
+    Column("no", BigInteger, primary_key=True, autoincrement=False),
+    Column("tag", Text, nullable=False, server_default=text("left(md5(gen_random_uuid()::text), 8)")),
+    Column("snapshot", Snapshot, nullable=False),
+    Column("at", TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("since", TIME, nullable=False),
+    Column("system", Text, nullable=False),
+    info={"rights": "SELECT, INSERT, DELETE"},
+)
+
+feed_cursors = Table(
+    "feed_cursors",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("no", BigInteger, nullable=False),
+    info={"rights": "SELECT, UPDATE"},
 )

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property, partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,6 +22,8 @@ from jobtrail.errors import OutcomeUnknownError, OverloadedError, SettingsError,
 from jobtrail.task.catalog import Catalog
 
 log = logging.getLogger(__name__)
+
+Made = TypeVar("Made")
 
 
 class AdmissionLimit:
@@ -101,7 +103,7 @@ class Services:
     has_limited: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set by a submit of a job with limits, until the claims have looked for it: its task may declare none."""
 
-    _groups: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
     _context: contextvars.Context = field(default_factory=contextvars.copy_context, init=False, repr=False)
 
     @cached_property
@@ -117,13 +119,20 @@ class Services:
         lanes: int = 1,
     ) -> GroupCommit[Row, Answer]:
         """The group commit of this process for `write`, made when it is first asked for."""
-        found: GroupCommit[Row, Answer] | None = self._groups.get(write)
+        found: GroupCommit[Row, Answer] | None = self._made.get(write)
         if found is None:
-            found = self._groups[write] = self._context.run(
+            found = self._made[write] = self._context.run(
                 lambda: GroupCommit(
                     partial(write, self.database), weigh=weigh, patience=PATIENCE, longest=SILENCE, lanes=lanes
                 )
             )
+        return found
+
+    def once(self, make: Callable[["Services"], Made]) -> Made:
+        """What `make` makes of these services, made when it is first asked for."""
+        found: Made | None = self._made.get(make)
+        if found is None:
+            found = self._made[make] = self._context.run(make, self)
         return found
 
     @asynccontextmanager

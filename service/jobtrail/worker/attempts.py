@@ -177,8 +177,10 @@ class Attempts:
         is_stale = found is Recorded.STALE  # that was logged where it was found
         self.stale_ends += is_stale
         is_over = found is Recorded.CANCELLED or (not is_stale and not isinstance(outcome, Again | Released))
-        if is_over and any(each.is_set() for each in self._followers.signs):
-            self.keep(self._followers.release(attempt.ref.id))
+        if is_over:
+            self._followers.note(attempt.ref.id)
+            if any(each.is_set() for each in self._followers.signs):
+                self.keep(self._followers.release(attempt.ref.id))
         if self._hook is not None and not is_stale:
             self.keep(_call(self._hook, _end_of(attempt, found, outcome)), contextvars.copy_context())
         self.gone(attempt, is_recorded=True)

@@ -5,16 +5,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from uuid import UUID
 
+from jobtrail.events.hub import Hub
 from jobtrail.jobs import after
 from jobtrail.jobs.services import Services
 from jobtrail.ops import batches
 
 
 class Followers:
-    """`wake` brings a tick of the claims. While none of the `signs` is set, nothing waits for any job."""
+    """`wake` brings a tick of the claims. While none of the `signs` is set, nothing waits to start. `note` tells those
+    who wait for the end.
+    """
 
     def __init__(self, services: Services, *, wake: Callable[[], None]) -> None:
         self.signs: Final[Sequence[asyncio.Event]] = (services.has_edges, services.has_batches)
+        self.note: Final = services.once(Hub).note
         self._services = services
         self._wake = wake
 

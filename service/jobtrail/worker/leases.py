@@ -19,10 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.db.engine import connected, trace_no_more
 from jobtrail.db.errors import FAILURES, Fault, fault_of
+from jobtrail.db.loop import Loop
 from jobtrail.jobs.renew import AttemptRef, RunningAttempt, renew, running_of
 from jobtrail.ops import nodes
 from jobtrail.ops.nodes import Counts
-from jobtrail.worker.periodic import Loop
 
 log = logging.getLogger(__name__)
 

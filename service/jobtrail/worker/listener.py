@@ -14,7 +14,7 @@ from jobtrail.db.direct import CONNECTING, connect
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import connecting, reason
 from jobtrail.db.hints import is_echo, queues_of
-from jobtrail.worker.periodic import Loop
+from jobtrail.db.loop import Loop
 
 log = logging.getLogger(__name__)
 

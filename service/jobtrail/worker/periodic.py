@@ -1,4 +1,4 @@
-"""The only `while True` of a node: everything periodic is a tick. And the ticks that any node does for all."""
+"""The ticks that any node does for all."""
 
 import asyncio
 import logging
@@ -7,11 +7,14 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
-from jobtrail.db.engine import Database, trace_no_more
-from jobtrail.db.errors import reason
+from jobtrail.db.engine import Database
+from jobtrail.db.loop import JITTER, Loop
+from jobtrail.events import feed
+from jobtrail.events.hub import Hub
 from jobtrail.jobs import after
 from jobtrail.jobs.purge import purge_history, purge_jobs, purge_nodes
 from jobtrail.jobs.rescue import rescue
@@ -24,104 +27,29 @@ from jobtrail.task.catalog import HOW_TO_PART, Known, Namesakes, namesakes
 
 log = logging.getLogger(__name__)
 
-_JITTER: Final = 0.1
+DERIVED: Final[Sequence[tuple[str, Callable[[Database], Awaitable[bool]]]]] = ()
+"""By the names of their loops: what follows the feed."""
+
+_MARK_EVERY: Final = 1.0
+"""Seconds between two marks of a node while something moves, so that none holds too much."""
+
+_MARK_LATER: Final = 10.0
+"""Seconds between two looks, at most, while nothing moves."""
 
 _SPREAD: Final = 0.1
 """Seconds over which nodes wake for the same due time."""
 
-_PATIENCE: Final = 3.0
-"""Seconds that a stopping loop waits for its tick: a database that hangs must not keep the process from ending."""
-
-
-class Loop:
-    """Calls `tick` every `every` seconds, give or take a tenth, and at once when woken.
-
-    A tick that returns True wants to be called again without a pause. An error is logged and counted, never fatal. What
-    it does is in no trace; the jobs that it starts need a context of their own.
-    """
-
-    def __init__(self, name: str, tick: Callable[[], Awaitable[bool | None]], *, every: float) -> None:
-        self.name: Final = name
-        self.errors = 0
-        self.ticks = 0
-        self._failing = False
-        self._tick = tick
-        self._every = every
-        self._wake = asyncio.Event()
-        self._ticked = asyncio.Condition()
-        self._stopping = False
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name=f"jobtrail-{self.name}")
-
-    def wake(self) -> None:
-        self._wake.set()
-
-    async def ticked(self, after: int | None = None) -> int:
-        """Wait until a tick has ended that began after this call; how many ticks there have been."""
-        # one may be under way right now, and says nothing of what was done since it began
-        wanted = (self.ticks if after is None else after) + (2 if after is None else 1)
-        async with self._ticked:
-            await self._ticked.wait_for(lambda: self.ticks >= wanted or self._stopping)
-        return self.ticks
-
-    async def stop(self) -> None:
-        """End after the tick that is under way, which is cancelled when it takes too long. Idempotent."""
-        self._stopping = True
-        self._wake.set()
-        if self._task is not None:
-            _, late = await asyncio.wait({self._task}, timeout=_PATIENCE)
-            if late:
-                log.warning("jobtrail: %s: the tick under way does not end; it is given up", self.name)
-                self._task.cancel()
-                await asyncio.wait({self._task}, timeout=_PATIENCE)
-
-    async def _run(self) -> None:
-        trace_no_more()
-        while not self._stopping:
-            self._wake.clear()
-            again = await self._once()
-            if again or self._stopping:
-                await asyncio.sleep(0)
-                continue
-            pause = self._every * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - jitter is no secret
-            # wait_for would make a task each time, which is felt in what an idle node costs
-            alarm = asyncio.get_running_loop().call_later(pause, self._wake.set)
-            await self._wake.wait()
-            alarm.cancel()
-
-    async def _once(self) -> bool:
-        try:
-            again = bool(await self._tick())
-        except Exception as error:
-            self.errors += 1
-            # once: a database that is away would be told with every tick
-            level = logging.DEBUG if self._failing else logging.WARNING
-            log.log(level, "jobtrail: %s: %s; it is tried again", self.name, reason(error))
-            log.debug("jobtrail: %s failed", self.name, exc_info=error)
-            self._failing = True
-            return False
-        else:
-            if self._failing:
-                log.warning("jobtrail: %s: it works again", self.name)
-                self._failing = False
-            return again
-        finally:
-            self.ticks += 1
-            async with self._ticked:
-                self._ticked.notify_all()
-
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceConfig:
-    """`history_ttl` None keeps the history for ever; `due_every` None makes no jobs of schedules. `look_every`: how
-    soon a node hears that jobs come after others; from then on it gives hints, and looks for what those missed at
-    `release_every`.
+    """`history_ttl` None keeps the history for ever; `feed_ttl` is how long a reader of the feed may be away, while the
+    history is kept. `due_every` None makes no jobs of schedules. `look_every`: how soon a node hears that jobs come
+    after others; from then on it gives hints, and looks for what those missed at `release_every`.
     """
 
     purge_every: timedelta = timedelta(seconds=60)
     history_ttl: timedelta | None = timedelta(days=90)
+    feed_ttl: timedelta = timedelta(hours=24)
     due_every: timedelta | None = timedelta(seconds=5)
     release_every: timedelta = timedelta(seconds=15)
     look_every: timedelta = timedelta(seconds=10)
@@ -157,6 +85,11 @@ class Maintenance:
         limits = Loop("purge of unused limits", self._purge_limits, every=every)
         self.release_loop: Final = Loop("release", self._release, every=config.look_every.total_seconds())
         self._released_at = 0.0
+        self.feed_loop: Final = Loop("feed", self._mark, every=_MARK_EVERY)
+        self._marked = 0
+        # each follows in a loop of its own
+        self._derived: Final = [Loop(name, partial(follow, self._database), every=60) for name, follow in DERIVED]
+        services.once(Hub).on_end = self._stir
         self._due_every: Final = config.due_every or timedelta(0)
         self._alarm: asyncio.TimerHandle | None = None
         self.due_loop: Final = Loop("schedules", self._fire, every=self._due_every.total_seconds())
@@ -167,7 +100,8 @@ class Maintenance:
                 self.due_loop,
             ]
         self._loops: Final = (
-            self.rescue_loop, self.purge_loop, history, nodes, limits, self.release_loop, *schedules
+            self.rescue_loop, self.purge_loop, history, nodes, limits, self.release_loop, *schedules,
+            self.feed_loop, *self._derived,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -188,6 +122,7 @@ class Maintenance:
         if moves := await purge_history(self._database, age=self._config.history_ttl):
             log.info("purged", extra={"transitions": moves})
         await batches.forget(self._database, age=self._config.history_ttl)
+        await feed.forget(self._database, age=min(self._config.feed_ttl, self._config.history_ttl or timedelta.max))
 
     async def _release(self) -> None:
         was_known = self._services.has_edges.is_set()
@@ -198,6 +133,21 @@ class Maintenance:
             await after.sweep(self._services)
         if self._services.has_batches.is_set():
             await batches.finish_all(self._services)
+
+    async def _mark(self) -> None:
+        """Rarely where nothing moves. What moves in this process brings a tick at once, and then one each second."""
+        found = await feed.mark(self._database)
+        if found.no == self._marked:
+            self.feed_loop.every = min(2 * self.feed_loop.every, _MARK_LATER)
+            return
+        self._marked, self.feed_loop.every = found.no, _MARK_EVERY
+        for each in self._derived:
+            each.wake()
+
+    def _stir(self) -> None:
+        if self.feed_loop.every > _MARK_EVERY:
+            self.feed_loop.every = _MARK_EVERY
+            self.feed_loop.wake()
 
     async def _purge_nodes(self) -> None:
         await purge_nodes(self._database)
@@ -210,7 +160,7 @@ class Maintenance:
 
     async def _fire(self) -> None:
         """Looks rarely, and wakes for a due time that it has seen; of several nodes one is first."""
-        fired, wait = await fire_due(self._services, self._tasks, self._due_every * (1 + _JITTER))
+        fired, wait = await fire_due(self._services, self._tasks, self._due_every * (1 + JITTER))
         for job in fired:
             self._launch(*job)
         if self._alarm is not None:

@@ -14,9 +14,9 @@ from types import FrameType
 from typing import Any, Final
 from uuid import UUID
 
+from jobtrail.db.loop import Loop
 from jobtrail.logs import bound_in
 from jobtrail.worker.attempt import JOB
-from jobtrail.worker.periodic import Loop
 
 log = logging.getLogger(__name__)
 

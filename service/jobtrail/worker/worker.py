@@ -16,6 +16,7 @@ from uuid import UUID
 
 from jobtrail.db.errors import FAILURES, reason
 from jobtrail.db.group_commit import GroupCommit
+from jobtrail.db.loop import Loop
 from jobtrail.jobs.checkpoint import CheckpointRecorder
 from jobtrail.jobs.claim import claim_next, claim_these, held_by, is_any_due
 from jobtrail.jobs.finish import OutcomeRecorder
@@ -26,7 +27,6 @@ from jobtrail.task.task import RunsIn
 from jobtrail.worker.attempts import Attempts, Hook
 from jobtrail.worker.followers import Followers
 from jobtrail.worker.limited import LimitedClaims
-from jobtrail.worker.periodic import Loop
 from jobtrail.worker.processes.pool import Processes
 from jobtrail.worker.reports import Reports
 from jobtrail.worker.runtime import RunnerDeps, Submit

@@ -1,0 +1,229 @@
+"""The feed: every committed transition once, in one order that is the same for every reader, whoever wrote it.
+
+A mark numbers a snapshot of the database, taken by any process at any moment. The transitions of mark n, its delta, are
+those that its snapshot sees and that of mark n - 1 does not (PostgreSQL, "Transaction ID and Snapshot Information
+Functions"). So nothing comes late and nothing waits for a transaction that is open, but the transitions of that one.
+Transitions of one job are in the order of `seq`: the next one is written after the one before has committed.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple, Self
+
+from sqlalchemy import text
+
+from jobtrail.db.direct import Statement
+from jobtrail.db.engine import Database
+from jobtrail.db.errors import unavailable
+from jobtrail.records import Transition
+
+PAGE: Final = 1000
+"""Transitions that are read at once."""
+
+_MOST_MARKS: Final = 20
+"""Marks that a cursor passes in one transaction."""
+
+
+class Place(NamedTuple):
+    """A place in the feed: after the transition number `k` of the mark `no`, from 0; -1 is before its first one."""
+
+    no: int
+    tag: str
+    k: int
+
+    def __str__(self) -> str:
+        return f"{self.no}-{self.tag}-{self.k}"
+
+    @classmethod
+    def read(cls, said: str) -> Self | None:
+        """None for what is no place."""
+        found = _PLACE.fullmatch(said)
+        return cls(int(found[1]), found[2], int(found[3])) if found else None
+
+
+_PLACE: Final = re.compile(r"([1-9]\d{0,17})-([0-9a-f]{8})-(0|[1-9]\d{0,8})", re.ASCII)
+
+
+class Mark(NamedTuple):
+    no: int
+    tag: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A transition in its place. `queue`, `tags` and `created_by` are the job's now; a purged one has only the last."""
+
+    place: Place
+    transition: Transition
+    queue: str | None
+    tags: Sequence[str]
+    created_by: str | None
+
+
+# Ids of transactions begin anew where a dump is restored, and go back where a backup is: then what is older is left
+# out. Above the snapshot there are only rows of such a past. The last transaction by `ORDER BY … LIMIT 1`, since
+# EXISTS was planned as a scan of the whole table. Where another process makes the same mark, nothing is made.
+_MARK: Final = Statement("""
+WITH last AS MATERIALIZED (SELECT * FROM jobtrail.feed_marks ORDER BY no DESC LIMIT 1),
+now AS MATERIALIZED (
+  SELECT pg_current_snapshot() AS snapshot, CAST(system_identifier AS text) AS system FROM pg_control_system()),
+wanted AS MATERIALIZED (
+  SELECT last.no + 1 AS no, now.snapshot, now.system, found.is_restored, last.since
+    FROM last CROSS JOIN now CROSS JOIN LATERAL (
+         SELECT now.system <> last.system
+                OR pg_snapshot_xmax(now.snapshot) < pg_snapshot_xmax(last.snapshot) AS is_restored) found
+   WHERE found.is_restored
+      OR last.at NOT BETWEEN clock_timestamp() - CAST(:apart AS interval) AND clock_timestamp()
+     AND ((SELECT xact FROM jobtrail.transitions WHERE xact < pg_snapshot_xmax(now.snapshot)
+            ORDER BY xact DESC LIMIT 1) >= pg_snapshot_xmax(last.snapshot)
+          OR EXISTS (SELECT FROM pg_snapshot_xip(last.snapshot) AS x WHERE pg_visible_in_snapshot(x, now.snapshot)
+                      AND (SELECT xact FROM jobtrail.transitions t WHERE t.xact = x LIMIT 1) IS NOT NULL))),
+made AS (
+  INSERT INTO jobtrail.feed_marks (no, snapshot, since, system)
+  SELECT no, snapshot, CASE WHEN is_restored THEN clock_timestamp() ELSE since END, system FROM wanted
+  ON CONFLICT DO NOTHING RETURNING no, tag, at)
+SELECT coalesce(made.no, last.no), coalesce(made.tag, last.tag), coalesce(made.at, last.at),
+       made.no IS NOT NULL OR NOT EXISTS (SELECT FROM wanted)
+  FROM last LEFT JOIN made ON true
+""")
+
+_MARKS: Final = Statement("""
+SELECT no, tag, at FROM jobtrail.feed_marks WHERE no > :after ORDER BY no LIMIT :most
+""")
+
+# The one before it must be there too, to tell what is new in it.
+_FIND: Final = Statement("""
+SELECT m.no, m.tag, m.at FROM jobtrail.feed_marks m JOIN jobtrail.feed_marks before ON before.no = m.no - 1
+ WHERE m.no = :no AND m.tag = :tag
+""")
+
+_OLDEST: Final = Statement("""
+SELECT m.no, m.tag, before.at FROM jobtrail.feed_marks m JOIN jobtrail.feed_marks before ON before.no = m.no - 1
+ ORDER BY m.no LIMIT 1
+""")
+
+MOVED: Final = """
+older AS MATERIALIZED (SELECT snapshot FROM jobtrail.feed_marks WHERE no = :after),
+newer AS MATERIALIZED (SELECT snapshot, since FROM jobtrail.feed_marks WHERE no = :upto),
+moved AS MATERIALIZED (
+  SELECT t.* FROM older CROSS JOIN newer CROSS JOIN LATERAL (
+         SELECT * FROM jobtrail.transitions
+          WHERE xact >= pg_snapshot_xmax(older.snapshot) AND xact < pg_snapshot_xmax(newer.snapshot)
+          ORDER BY xact OFFSET 0) t
+   WHERE pg_visible_in_snapshot(t.xact, newer.snapshot) AND t.at >= newer.since
+  UNION ALL
+  SELECT t.* FROM older CROSS JOIN newer CROSS JOIN pg_snapshot_xip(older.snapshot) AS x CROSS JOIN LATERAL (
+         SELECT * FROM jobtrail.transitions WHERE xact = x ORDER BY xact OFFSET 0) t
+   WHERE pg_visible_in_snapshot(x, newer.snapshot) AND t.at >= newer.since)
+"""
+"""For WITH: `moved` are the transitions after the mark `:after` up to the mark `:upto`."""
+
+# `at` alone is not monotone, since clocks are set; its running maximum is.
+_DELTA: Final = Statement(f"""
+WITH {MOVED.replace("SELECT t.*", "SELECT t.job_id, t.seq, t.at")},
+places AS (
+  SELECT job_id, seq, row_number() OVER (ORDER BY turn, job_id, seq) - 1 AS k
+    FROM (SELECT job_id, seq, max(at) OVER (PARTITION BY job_id ORDER BY seq) AS turn FROM moved) AS turns),
+page AS MATERIALIZED (SELECT * FROM places WHERE k >= :k ORDER BY k LIMIT {PAGE})
+SELECT page.k, t.job_id, t.seq, t.attempt, t.from_status, t.to_status, t.at, t.actor, t.node_id, t.reason,
+       CAST(t.error AS text), t.trace_id, t.task, j.queue, j.tags,
+       coalesce(j.created_by, (SELECT actor FROM jobtrail.transitions b WHERE b.job_id = page.job_id AND b.seq = 1))
+  FROM page JOIN jobtrail.transitions t ON t.job_id = page.job_id AND t.seq = page.seq
+  LEFT JOIN jobtrail.jobs j ON j.id = page.job_id
+ ORDER BY page.k
+""")
+
+# The mark at which a cursor stands says what comes after it.
+_FORGET: Final = Statement("""
+DELETE FROM jobtrail.feed_marks
+ WHERE no < (SELECT no FROM jobtrail.feed_marks
+              WHERE at >= statement_timestamp() - CAST(:age AS interval)
+                 OR no = (SELECT max(no) FROM jobtrail.feed_marks) ORDER BY no LIMIT 1)
+   AND no < coalesce((SELECT min(no) FROM jobtrail.feed_cursors), 9223372036854775807)
+""")
+
+
+async def mark(database: Database, *, apart: timedelta = timedelta(0)) -> Mark:
+    """The newest mark: it sees all that had been committed before this was called, unless the one before it was made
+    within `apart`. Raises UnavailableError.
+    """
+    with unavailable():
+        while True:
+            [(*found, is_newest)] = await database.fetch(_MARK, apart=apart)
+            if is_newest:
+                return Mark(*found)
+
+
+async def marks_after(database: Database, no: int) -> Sequence[Mark]:
+    """At most a few, in their order. Raises UnavailableError."""
+    with unavailable():
+        return [Mark(*row) for row in await database.fetch(_MARKS, after=no, most=_MOST_MARKS)]
+
+
+async def find(database: Database, place: Place) -> bool:
+    """Whether the feed can go on from there. Raises UnavailableError."""
+    with unavailable():
+        return bool(await database.fetch(_FIND, no=place.no, tag=place.tag))
+
+
+async def oldest(database: Database) -> Mark | None:
+    """The oldest mark whose delta is known; `at` is that of the one before it. Raises UnavailableError."""
+    with unavailable():
+        rows = await database.fetch(_OLDEST)
+        return Mark(*rows[0]) if rows else None
+
+
+async def delta(database: Database, of: Mark, k: int) -> Sequence[Event]:
+    """A page of the transitions of a mark, from its number `k` on; the last one is shorter than PAGE.
+
+    Raises UnavailableError.
+    """
+    with unavailable():
+        rows = await database.fetch(_DELTA, after=of.no - 1, upto=of.no, k=k)
+    return [_event(of, *row) for row in rows]
+
+
+def _event(of: Mark, k: int, *row: object) -> Event:
+    *moved, queue, tags, created_by = row
+    error = moved[9]
+    moved[9] = None if error is None else json.loads(str(error))
+    return Event(Place(of.no, of.tag, k), Transition(*moved), queue, tags or (), created_by)  # type: ignore[arg-type]
+
+
+async def forget(database: Database, *, age: timedelta) -> None:
+    """Remove marks that are older, but for those that something derived from the feed has yet to pass.
+
+    Raises UnavailableError.
+    """
+    with unavailable():
+        await database.fetch(_FORGET, age=age)
+
+
+_TAKE: Final = text("SELECT no FROM jobtrail.feed_cursors WHERE name = :name FOR UPDATE SKIP LOCKED")
+_UPTO: Final = text("""
+SELECT max(no) FROM (SELECT no FROM jobtrail.feed_marks WHERE no > :after ORDER BY no LIMIT :most) AS coming
+""")
+_MOVE: Final = text("UPDATE jobtrail.feed_cursors SET no = :upto WHERE name = :name")
+
+
+async def derive(database: Database, name: str, statement: str) -> bool:
+    """Let the statement see the transitions that are new to the cursor `name`, as `moved` of MOVED, and move the cursor
+    in the same transaction: each transition once, whoever dies. Whether there may be more.
+
+    Where another process does it at this moment nothing happens. Raises UnavailableError.
+    """
+    with unavailable():
+        async with database.transaction() as session:
+            after = (await session.execute(_TAKE, {"name": name})).scalar()
+            if after is None:
+                return False
+            upto = (await session.execute(_UPTO, {"after": after, "most": _MOST_MARKS})).scalar()
+            if upto is None:
+                return False
+            await session.execute(text(f"WITH {MOVED} {statement}"), {"after": after, "upto": upto})
+            await session.execute(_MOVE, {"upto": upto, "name": name})
+    return bool(upto - after >= _MOST_MARKS)

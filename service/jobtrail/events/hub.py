@@ -1,0 +1,260 @@
+"""One look at the database for all that wait in a process: for ends of jobs, for news of a job, for the feed.
+
+Whoever waits asks, and is answered by the next tick that finds something for it. Nothing is looked for that nobody asks
+for, and nobody is told more than it asked for, so a reader that is slow keeps nothing in memory.
+"""
+
+import asyncio
+import contextvars
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple, TypeVar
+from uuid import UUID
+
+from jobtrail.db.direct import Statement
+from jobtrail.db.errors import unavailable
+from jobtrail.db.loop import Loop
+from jobtrail.errors import NotRunningError, UnavailableError
+from jobtrail.events import feed, job_news
+from jobtrail.events.feed import Event, Mark, Place
+from jobtrail.events.job_news import JobNews, JobPlace
+from jobtrail.jobs.services import Services
+
+MOST_WAITING: Final = 1000
+"""Requests of this process that wait for the end of a job; beyond it they are answered at once."""
+
+_SOON: Final = 0.05
+"""Seconds between two looks while somebody has asked within PATIENCE."""
+
+_LATER: Final = 0.5
+"""Seconds between two looks while all have waited for longer."""
+
+_PATIENCE: Final = 5.0
+
+_APART: Final = timedelta(milliseconds=100)
+"""Between two marks that readers make, in all processes together."""
+
+_AWAY: Final = 0.5
+"""Seconds until a reader of the feed tries again, where the database is away."""
+
+_MOST_KEPT: Final = 20_000
+"""Transitions of the feed that are kept for all readers; who is further behind reads them again."""
+
+_ENDED: Final = Statement("""
+SELECT id FROM unnest(CAST(:jobs AS uuid[])) AS u(id)
+ WHERE coalesce((SELECT status FROM jobtrail.jobs j WHERE j.id = u.id), 'purged') NOT IN ('pending', 'running')
+UNION ALL
+SELECT id FROM unnest(CAST(:batches AS uuid[])) AS u(id)
+ WHERE NOT EXISTS (SELECT FROM jobtrail.batches b WHERE b.id = u.id AND b.done_at IS NULL)
+""")
+
+T = TypeVar("T")
+
+
+class Gap(NamedTuple):
+    """The feed does not go on where a reader was, but with what was committed after `since`."""
+
+    reason: str
+    since: datetime
+
+
+@dataclass(eq=False, slots=True)
+class _Ask:
+    """`about`: the id of a job or a batch, the place of a reader of a job, or the number of a mark."""
+
+    about: Any
+    answer: "asyncio.Future[Any]"
+    since: float = field(default_factory=time.monotonic)
+
+
+class Hub:
+    """That of a process, by `services.once(Hub)`. Its loop runs while somebody asks."""
+
+    def __init__(self, services: Services) -> None:
+        self.closing: Final = asyncio.Event()
+        """Set when the process begins to stop: streams end, and requests wait no longer."""
+        self.on_end: Callable[[], None] = lambda: None
+        self.streams = 0
+        self.waiting = 0
+        self._database = services.database
+        self._context = contextvars.copy_context()
+        self._loop: Loop | None = None
+        self._is_stopped = False
+        self._jobs: dict[_Ask, None] = {}
+        self._batches: dict[_Ask, None] = {}
+        self._news: dict[_Ask, None] = {}
+        self._readers: dict[_Ask, None] = {}
+        self._marks: dict[int, Mark] = {}
+        self._newest = 0
+        self._pages: dict[tuple[int, int], asyncio.Task[Sequence[Event]]] = {}
+        self._kept = 0
+
+    async def job_ended(self, job_id: UUID) -> None:
+        """Returns when the job has ended, or is gone. Raises NotRunningError."""
+        await self._ask(self._jobs, job_id)
+
+    async def batch_done(self, batch_id: UUID) -> None:
+        """Returns when the batch is done, or is gone. Raises NotRunningError."""
+        await self._ask(self._batches, batch_id)
+
+    def note(self, job_id: UUID) -> None:
+        """A job has ended in this process, as was recorded."""
+        self.on_end()
+        for ask in [each for each in self._jobs if each.about == job_id] if self._jobs else ():
+            _tell(ask, None)
+
+    async def news(self, place: JobPlace) -> JobNews:
+        """What is new of a job, as soon as there is something. Raises NotRunningError."""
+        found: JobNews = await self._ask(self._news, place)
+        return found
+
+    async def follow(self, since: Place | None = None) -> AsyncIterator[Sequence[Event] | Gap]:
+        """The feed after a place, in pages, without an end; from now on without one. First comes an empty page, or the
+        gap where the place is not known any more. A database that is away is waited for, but for the first page.
+
+        Raises UnavailableError, NotRunningError.
+        """
+        at, gap = await self._enter(since)
+        yield gap or []
+        no, k = at.no, at.k + 1
+        while True:
+            try:
+                of = await self._mark_of(no)
+                if of.no != no:  # its marks were removed while the reader slept
+                    at, gap = await self._enter(Place(no, "", 0))
+                    no, k = at.no, at.k + 1
+                    yield gap or []
+                    continue
+                page = await self._page(of, k)
+            except UnavailableError:
+                await asyncio.sleep(_AWAY)
+                continue
+            if page:
+                yield page
+            no, k = (no, k + len(page)) if len(page) == feed.PAGE else (no + 1, 0)
+
+    def close(self) -> None:
+        """Let streams end, and requests wait no longer. Idempotent."""
+        self.closing.set()
+
+    async def stop(self) -> None:
+        """Before the database is closed. Who waits gets NotRunningError. Idempotent."""
+        self.close()
+        self._is_stopped = True
+        for ask in [*self._jobs, *self._batches, *self._news, *self._readers]:
+            if not ask.answer.done():
+                ask.answer.set_exception(NotRunningError("the process stops"))
+        if self._loop is not None:
+            await self._loop.stop()
+        for page in self._pages.values():
+            page.cancel()
+
+    async def _ask(self, asks: dict[_Ask, None], about: Any) -> Any:
+        if self._is_stopped:
+            raise NotRunningError("the process stops")
+        ask = _Ask(about, asyncio.get_running_loop().create_future())
+        asks[ask] = None
+        if self._loop is None:
+            self._loop = Loop("events", self._look, every=_SOON)
+            self._context.run(self._loop.start)
+        elif self._loop.every > _SOON:
+            self._loop.wake()
+        try:
+            return await ask.answer
+        finally:
+            del asks[ask]
+
+    async def _look(self) -> None:
+        asked = [*self._jobs, *self._batches, *self._news, *self._readers]
+        if not asked:
+            if self._loop is not None:
+                self._loop.end()
+            self._loop = None
+            return
+        youngest = max(each.since for each in asked)
+        if self._loop is not None:
+            self._loop.every = _SOON if time.monotonic() - youngest < _PATIENCE else _LATER
+        with unavailable():
+            if self._jobs or self._batches:
+                await self._look_for_ends()
+            if self._news:
+                await self._look_for_news()
+            if self._readers:
+                await self._look_for_marks()
+
+    async def _look_for_ends(self) -> None:
+        jobs, batches = ({each.about for each in asks} for asks in (self._jobs, self._batches))
+        rows = await self._database.fetch(_ENDED, jobs=list(jobs), batches=list(batches))
+        ended = {row[0] for row in rows}
+        for ask in [*self._jobs, *self._batches]:
+            if ask.about in ended:
+                _tell(ask, None)
+
+    async def _look_for_news(self) -> None:
+        asks = list(self._news)
+        found = await job_news.look(self._database, [each.about for each in asks])
+        for ask, news in zip(asks, found, strict=True):
+            if news.items:
+                _tell(ask, news)
+
+    async def _look_for_marks(self) -> None:
+        newest = await feed.mark(self._database, apart=_APART)
+        if newest.no == self._newest:
+            return
+        marks = await feed.marks_after(self._database, self._newest) if self._newest else []
+        for each in marks or [newest]:
+            self._marks[each.no] = each
+            self._newest = each.no
+        for ask in list(self._readers):
+            if ask.about <= self._newest:
+                _tell(ask, None)
+
+    async def _enter(self, since: Place | None) -> tuple[Place, Gap | None]:
+        """Where a reader begins."""
+        if since is not None and await feed.find(self._database, since):
+            return since, None
+        now = await feed.mark(self._database)
+        end = Place(now.no + 1, "", -1)
+        if since is None:
+            return end, None
+        first = await feed.oldest(self._database)
+        if first is not None and since.no < first.no:
+            return Place(first.no, first.tag, -1), Gap("what came after this id is not kept any more", first.at)
+        return end, Gap("this id is of another history", now.at)
+
+    async def _mark_of(self, no: int) -> Mark:
+        """The mark of this number, once there is one; a later one where it was removed."""
+        while (found := self._marks.get(no)) is None:
+            if no <= self._newest:
+                return (await feed.marks_after(self._database, no - 1))[0]
+            await self._ask(self._readers, no)
+        return found
+
+    async def _page(self, of: Mark, k: int) -> Sequence[Event]:
+        """Those who ask for the same page share one statement."""
+        key = (of.no, k)
+        page = self._pages.get(key)
+        if page is None:
+            page = self._context.run(asyncio.ensure_future, feed.delta(self._database, of, k))
+            self._pages[key] = page
+            page.add_done_callback(lambda done: self._keep(key, done))
+        return await asyncio.shield(page)
+
+    def _keep(self, key: tuple[int, int], page: "asyncio.Task[Sequence[Event]]") -> None:
+        if page.cancelled() or page.exception() is not None:
+            self._pages.pop(key, None)
+            return
+        self._kept += 1 + len(page.result())
+        while self._kept > _MOST_KEPT and len(self._pages) > 1:
+            oldest = next(iter(self._pages))
+            if not self._pages[oldest].done():
+                return
+            self._kept -= 1 + len(self._pages.pop(oldest).result())
+            self._marks.pop(oldest[0], None)
+
+
+def _tell(ask: _Ask, answer: object) -> None:
+    if not ask.answer.done():
+        ask.answer.set_result(answer)
