@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from jobtrail.embed.handle import JobHandle
     from jobtrail.embed.jobs import Jobs
     from jobtrail.embed.trail import Jobtrail
+    from jobtrail.events.hub import Gap
+    from jobtrail.events.job_news import JobEvent
     from jobtrail.settings import Settings
 
 __all__ = [
@@ -21,7 +23,9 @@ __all__ = [
     "AttemptEnd",
     "Caller",
     "Fail",
+    "Gap",
     "JobContext",
+    "JobEvent",
     "JobHandle",
     "Jobs",
     "Jobtrail",
@@ -35,6 +39,8 @@ __all__ = [
 
 # A module that declares tasks, and a process that runs one, need no web framework and no database.
 _LATER = {
+    "Gap": "jobtrail.events.hub",
+    "JobEvent": "jobtrail.events.job_news",
     "JobHandle": "jobtrail.embed.handle",
     "Jobs": "jobtrail.embed.jobs",
     "Jobtrail": "jobtrail.embed.trail",

@@ -21,6 +21,7 @@ from jobtrail.api.middleware import SilentConnections, WholeResponses
 from jobtrail.api.routes import install
 from jobtrail.db.engine import open_single
 from jobtrail.db.url import DatabaseUrl
+from jobtrail.events.hub import Hub
 from jobtrail.jobs.services import Services, look_at_start
 from jobtrail.ops.key_verifier import KeyVerifier
 from jobtrail.redaction import Redaction
@@ -62,6 +63,7 @@ def create_app(
             yield
         finally:
             await node.stop(settings.grace.total_seconds())
+            await services.once(Hub).stop()
             await services.database.dispose()
 
     app = FastAPIOffline(title="Jobtrail", version=VERSION, description=DESCRIPTION, lifespan=lifespan)
@@ -73,6 +75,8 @@ def create_app(
         ApiKeyAuth(KeyVerifier(services), loopback=loopback),
         settings.body_timeout,
         Redaction(settings.redact),
+        settings.streams,
+        settings.stream_max,
     )
     install(app, context, connections=connections, most_connections=settings.max_connections)
     return app

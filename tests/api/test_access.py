@@ -31,6 +31,8 @@ TABLE: dict[str, tuple[int, int, int]] = {
     "DELETE /v1/jobs/{job_id}": (403, 200, 200),
     "GET /v1/jobs/{job_id}/transitions": (200, 200, 200),
     "GET /v1/jobs/{job_id}/log": (200, 200, 200),
+    "GET /v1/jobs/{job_id}/events": (200, 200, 200),
+    "GET /v1/events": (200, 200, 200),
     "POST /v1/jobs/{job_id}/cancel": (403, 200, 200),
     "POST /v1/jobs/{job_id}/retry": (403, 403, 409),
     "POST /v1/batches": (403, 202, 403),

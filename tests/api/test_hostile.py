@@ -40,11 +40,12 @@ FILTERS = [
 ]  # fmt: skip
 HEADERS = [
     "idempotency-key", "traceparent", "if-match", "if-none-match", "content-type", "content-length", "host",
-    "accept", "prefer", "transfer-encoding", "x-forwarded-host",
+    "accept", "prefer", "last-event-id", "transfer-encoding", "x-forwarded-host",
 ]  # fmt: skip
 PATHS = [
     ("POST", "/v1/jobs"), ("POST", "/v1/jobs/batch"), ("POST", "/v1/jobs/bulk"), ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/{}"), ("PATCH", "/v1/jobs/{}"), ("DELETE", "/v1/jobs/{}"), ("GET", "/v1/jobs/{}/transitions"),
+    ("GET", "/v1/jobs/{}/events"), ("GET", "/v1/events"),
     ("POST", "/v1/jobs/{}/cancel"), ("POST", "/v1/jobs/{}/retry"), ("GET", "/v1/tasks"), ("GET", "/v1/tasks/{}"),
     ("GET", "/v1/nodes"), ("GET", "/v1/pauses"), ("PUT", "/v1/pauses/queue/{}"), ("PUT", "/v1/pauses/{}/noop"),
     ("DELETE", "/v1/pauses/task/{}"), ("GET", "/v1/audit"), ("GET", "/v1/audit/{}"), ("GET", "/v1/problems"),

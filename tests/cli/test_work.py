@@ -35,7 +35,7 @@ async def test_it_says_what_it_is_and_takes_its_queue_only(jobtrail: Command, pl
     assert said.startswith(f"Jobtrail works on queues heavy: {slots}; tasks about, ")
     assert said.endswith(f" more; node {node['id']}; Ctrl-C stops it\n")
     assert (node["queues"], done.code, done.out) == (["heavy"], 0, "")
-    assert "JOBTRAIL_TREADS is not a setting; did you mean JOBTRAIL_THREADS?" in done.err
+    assert "JOBTRAIL_TREADS is not a setting; did you mean JOBTRAIL_THREADS" in done.err
     assert "Traceback" not in done.err
     assert await status_of(place, theirs) == "pending"
     assert await place.rows("SELECT FROM jobtrail.nodes") == []

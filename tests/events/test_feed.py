@@ -43,7 +43,9 @@ async def hub(services: Services) -> AsyncIterator[Hub]:
 async def read_until(hub: Hub, last: UUID, since: Place | None = None) -> tuple[Seen, Place | None, list[Gap]]:
     """What a reader sees until the birth of the job `last`, the place where it is then, and its gaps."""
     seen, at, gaps = Seen(), since, list[Gap]()
-    async for page in hub.follow(since):
+    begin, gap = await hub.enter(since)
+    gaps += [gap] if gap else []
+    async for page in hub.follow(begin):
         if isinstance(page, Gap):
             gaps.append(page)
             continue
@@ -57,8 +59,7 @@ async def read_until(hub: Hub, last: UUID, since: Place | None = None) -> tuple[
 
 async def readers(hub: Hub, count: int, last: UUID) -> tuple[list[asyncio.Task[Any]], Place]:
     """Begun: what is committed from now on they see."""
-    now = await feed.mark(hub._database)
-    at = Place(now.no, now.tag, 10**8)
+    at = (await feed.mark(hub._database)).end
     return [asyncio.create_task(read_until(hub, last, at)) for _ in range(count)], at
 
 
@@ -218,11 +219,11 @@ async def test_old_marks_are_forgotten_but_for_what_somebody_has_to_pass(place: 
     await place.psql.execute("DELETE FROM jobtrail.feed_cursors WHERE name = 'test'")
     await feed.forget(database, age=timedelta(0))
 
-    reader = hub.follow(since)
-    gap = await anext(reader)
+    begin, gap = await hub.enter(since)
     assert isinstance(gap, Gap)
     await place.psql.execute(NEW, last, "last")
-    assert [event.transition.job_id for event in await anext(reader) if isinstance(event, Event)] == [last]
+    page = await anext(hub.follow(begin))
+    assert [event.transition.job_id for event in page if isinstance(event, Event)] == [last]
 
 
 async def test_an_id_that_is_too_old_is_told_and_goes_on_with_what_is_there(place: world.Place, hub: Hub) -> None:

@@ -22,6 +22,13 @@ async def nap(seconds: float = 0.02) -> None:
 
 
 @task
+async def talk(context: JobContext) -> None:
+    for number, word in enumerate(("one", "two", "three"), 1):
+        context.log.info(word)
+        context.progress(number, 3)
+
+
+@task
 async def wait_for(context: JobContext, gate: Path) -> str:
     """Ends once the file `gate` is there. That it has begun can be seen by its progress."""
     context.progress(0)

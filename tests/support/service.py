@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,8 @@ from support.until import until
 from support.world import Place, node_at, services_at
 
 MAX_BODY = 100_000
+SHORT = timedelta(milliseconds=50)
+"""Of an event stream: a caller in this process gets an answer when it is whole."""
 OPEN: Guards = dict.fromkeys(SCOPES, ())
 
 
@@ -51,7 +54,9 @@ class Service:
 
     @property
     def context(self) -> ServiceContext:
-        return ServiceContext(self.services, self._launch, lambda: self.accepting, MAX_BODY, self.access)
+        return ServiceContext(
+            self.services, self._launch, lambda: self.accepting, MAX_BODY, self.access, stream_max=SHORT
+        )
 
     def _launch(self, job_id: UUID, _task: str, _queue: str) -> None:
         self.launched.append(job_id)

@@ -39,6 +39,14 @@ class ApiContext(Protocol):
         """How long a body may take to arrive."""
 
     @property
+    def streams(self) -> int:
+        """Event streams of this process at most."""
+
+    @property
+    def stream_max(self) -> timedelta:
+        """How long a stream goes on."""
+
+    @property
     def access(self) -> Access: ...
 
     @property
@@ -56,3 +64,5 @@ class ServiceContext:
     access: Access
     body_timeout: timedelta = timedelta(seconds=30)
     redaction: Redaction = field(default_factory=Redaction)
+    streams: int = 500
+    stream_max: timedelta = timedelta(minutes=15)

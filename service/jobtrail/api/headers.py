@@ -25,6 +25,11 @@ _ESCAPE: Final = re.compile(r'\\(["\\])')
 _TAG: Final = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _TAGS: Final = re.compile(rf"[ \t,]*(?:{_TAG.pattern}[ \t]*(?:,[ \t,]*|$))*")
 
+LONGEST_WAIT: Final = 30
+"""Seconds that a request may wait for the end of a job."""
+
+_WAIT: Final = re.compile(r"wait[ \t]*=[ \t]*\"?([0-9]{1,9})\"?", re.ASCII | re.IGNORECASE)
+
 # guess no types, keep nothing, run nothing, frame nothing
 _SECURITY: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -66,6 +71,14 @@ def idempotency_key_of(request: Request) -> str | None:
 def refuse_idempotency_key(request: Request) -> None:
     if IDEMPOTENCY_KEY in request.headers:
         raise _refused("a batch takes no key: submit the jobs one by one, each with its own")
+
+
+def wait_of(request: Request) -> int | None:
+    """Seconds of `Prefer: wait=N` (RFC 7240, section 4.3), at most 30; None without one, and for what says nothing."""
+    for said in ",".join(request.headers.getlist("prefer")).split(","):
+        if found := _WAIT.fullmatch(said.partition(";")[0].strip(" \t")):
+            return min(int(found[1]), LONGEST_WAIT) or None
+    return None
 
 
 def etag_of(representation: bytes) -> str:

@@ -3,8 +3,9 @@ job as soon as it is.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from jobtrail.api.context import ApiContext
 from jobtrail.api.openapi import OF_BODY, OF_DATABASE
 from jobtrail.api.representation import View
 from jobtrail.api.route import CANCEL, OPERATE, SEE, SUBMIT, Row
+from jobtrail.events.hub import Hub
 from jobtrail.jobs.amend import amend
 from jobtrail.jobs.bulk import Action, bulk
 from jobtrail.jobs.cancel import cancel
@@ -29,6 +31,9 @@ from jobtrail.jobs.submit import submit, submit_batch
 from jobtrail.records import Job
 from jobtrail.status import Status
 from jobtrail.task.submission import Amendment, Submission
+
+_WITHOUT_BODY: Final = ("ETag", "Retry-After", "Preference-Applied")
+"""Headers of an answer that stay when the job is as it was."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class JobRoutes:
         """Stores a job and answers with it. It is committed before the answer leaves.
 
         With the same Idempotency-Key and the same body the first job is the answer again. With a unique key it is the
-        unfinished job that has the key, if there is one.
+        unfinished job that has the key, if there is one. With `Prefer: wait=N` the answer comes when the job has ended,
+        as 200, or after N seconds, as 202.
         """
         self._refuse_while_closing()
         key, trace_id = headers.idempotency_key_of(request), headers.trace_of(request)
@@ -57,7 +63,10 @@ class JobRoutes:
             raise self._redacted(error) from None
         if not is_there and not job.is_for_later:
             self.context.launch(job.id, job.task, job.queue)
-        answer = _whole(job, view, 200 if is_there and key is None else 202)
+        status, applied = 200 if is_there and key is None else 202, None
+        if (seconds := headers.wait_of(request)) is not None and view.only_of in (None, job.created_by):
+            job, status, applied = await self._wait(job, seconds)
+        answer = _whole(job, view, status, applied)
         seen = job.trace_id if view.only_of in (None, job.created_by) else job.id.hex
         answer.raw_headers.append((b"x-trace-id", (trace_id or seen).encode()))
         if (location := links.job_url(request, job.id)) is not None:
@@ -121,11 +130,17 @@ class JobRoutes:
         return representation.answer({"items": items, "next_cursor": following}, headers=link)
 
     async def get_job(self, request: Request, job_id: UUID) -> Response:
-        """One job with all that is known of it. With If-None-Match, 304 while nothing has changed."""
+        """One job with all that is known of it. With If-None-Match, 304 while nothing has changed.
+
+        With `Prefer: wait=N` the answer comes when the job has ended, as 200, or after N seconds, as 202.
+        """
         view = self._view(request)
-        answer = _tagged(await read(self.context.services, job_id, only_of=view.only_of), view)
+        job, status, applied = await read(self.context.services, job_id, only_of=view.only_of), 200, None
+        if (seconds := headers.wait_of(request)) is not None:
+            job, status, applied = await self._wait(job, seconds)
+        answer = _tagged(job, view, status, applied)
         if headers.matches_if_none_match(request, answer.headers["ETag"]):
-            kept = {name: answer.headers[name] for name in ("ETag", "Retry-After") if name in answer.headers}
+            kept = {name: answer.headers[name] for name in _WITHOUT_BODY if name in answer.headers}
             return Response(status_code=304, headers=kept)
         return answer
 
@@ -184,6 +199,16 @@ class JobRoutes:
         self.context.launch(job.id, job.task, job.queue)
         return _whole(job, self._view(request), 202)
 
+    async def _wait(self, job: Job, seconds: int) -> tuple[Job, int, int | None]:
+        """The job as it ended, or as it is after so many seconds; the status; and how long it could be waited for."""
+        if not job.status.is_terminal:
+            hub = self.context.services.once(Hub)
+            if not await hub.wait(job.id, seconds):
+                return job, 202, None
+            with suppress(errors.JobNotFoundError, errors.UnavailableError):  # then as it was seen last
+                job = await read(self.context.services, job.id)
+        return job, 200 if job.status.is_terminal else 202, seconds
+
     async def _cancel(self, request: Request, job_id: UUID, reason: str | None) -> Response:
         caller = self.context.access.caller(request)
         only_of = None if caller.operates else caller.name
@@ -215,12 +240,15 @@ class JobRoutes:
                 self.context.launch(job.id, job.task, job.queue)
 
 
-def _whole(job: Job, view: View, status: int = 200) -> Response:
-    return representation.answer(view.job(job), status, representation.polling(job))
+def _whole(job: Job, view: View, status: int = 200, waited: int | None = None) -> Response:
+    answer = representation.answer(view.job(job), status, representation.polling(job))
+    if waited is not None:
+        answer.headers["Preference-Applied"] = f"wait={waited}"
+    return answer
 
 
-def _tagged(job: Job, view: View) -> Response:
-    answer = _whole(job, view)
+def _tagged(job: Job, view: View, status: int = 200, waited: int | None = None) -> Response:
+    answer = _whole(job, view, status, waited)
     answer.headers["ETag"] = headers.etag_of(bytes(answer.body))
     return answer
 
@@ -237,13 +265,15 @@ def rows(context: ApiContext) -> Sequence[Row]:
     submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, *full, *OF_DATABASE)
     finds = (errors.JobNotFoundError, errors.InvalidInputError, *OF_DATABASE)
     cancels = (*finds, errors.JobFinishedError)
-    asked = (202, "The job is running: its node was asked to stop it, and it may still succeed.")
-    there = (200, "An unfinished job has the unique key: this one, as far as the caller may read it.")
-    unchanged = (304, "Nothing has changed.")
+    asked = [(202, "The job is running: its node was asked to stop it, and it may still succeed.")]
+    waited = "The job has ended while the answer waited."
+    there = [(200, f"{waited} Or an unfinished job has the unique key: this one, as far as the caller may read it.")]
+    unchanged = [(304, "Nothing has changed."), (202, "The job has not ended while the answer waited.")]
     return [
         Row(SUBMIT, "POST", "/jobs", calls.submit_job, 202, schemas.Job, "jobs", "Submit a job",
             (*submits, errors.IdempotencyKeyReusedError),
-            ("Location", "Retry-After", "Idempotency-Replayed"), ("Idempotency-Key", "traceparent"), there),
+            ("Location", "Retry-After", "Idempotency-Replayed", "Preference-Applied"),
+            ("Idempotency-Key", "traceparent", "Prefer"), there),
         Row(SUBMIT, "POST", "/jobs/batch", calls.submit_jobs, 202, schemas.SubmittedJobs, "jobs",
             "Submit several jobs, all or none", submits, ("Retry-After",), ("traceparent",)),
         Row(OPERATE, "POST", "/jobs/bulk", calls.move_jobs, 200, schemas.Bulk, "jobs", "Cancel or retry many jobs",
@@ -251,7 +281,7 @@ def rows(context: ApiContext) -> Sequence[Row]:
         Row(SEE, "GET", "/jobs", calls.list_jobs, 200, schemas.JobList, "jobs", "List jobs",
             (errors.InvalidInputError, *OF_DATABASE), ("Link",)),
         Row(SEE, "GET", "/jobs/{job_id}", calls.get_job, 200, schemas.Job, "jobs", "Read a job", finds,
-            ("ETag", "Retry-After"), ("If-None-Match",), unchanged),
+            ("ETag", "Retry-After", "Preference-Applied"), ("If-None-Match", "Prefer"), unchanged),
         Row(OPERATE, "PATCH", "/jobs/{job_id}", calls.amend_job, 200, schemas.Job, "jobs", "Change a job",
             (*OF_BODY, errors.JobNotFoundError, errors.JobConflictError, errors.PreconditionError, *OF_DATABASE),
             ("ETag", "Retry-After"), ("If-Match",)),

@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from jobtrail.api import problems
 from jobtrail.api.headers import complete, let_page_run
+from jobtrail.api.stream import HANG_UP
 
 _ALWAYS: Final = "/health/live"
 """Answered however many connections are open: to restart a busy process makes it no less busy."""
@@ -53,10 +54,17 @@ class SecurityHeadersMiddleware:
 
 
 class WholeResponses(HttpToolsProtocol):
-    """uvicorn's protocol, with a response in one piece: it writes head and body apart, and each would be a packet."""
+    """uvicorn's protocol, with a response in one piece: it writes head and body apart, and each would be a packet. An
+    answer may break its connection: one that is closed waits for a reader that takes nothing.
+    """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", _HeldHead(cast("asyncio.Transport", transport))))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        scope: Any = self.scope
+        scope[HANG_UP] = self.transport.abort
 
 
 class _HeldHead:

@@ -49,6 +49,7 @@ HEADERS: Final[Mapping[str, dict[str, Any]]] = {
     "Idempotency-Replayed": {"description": "The job was there already.", "schema": {"const": "true"}},
     "ETag": {"description": "Changes with anything of the job.", "schema": _TEXT},
     "WWW-Authenticate": {"description": "The scheme, and what was wrong (RFC 6750, section 3).", "schema": _TEXT},
+    "Preference-Applied": {"description": "How long the answer could wait: wait=N.", "schema": _TEXT},
     "Link": {"description": 'The next page: rel="next".', "schema": _TEXT},
 }
 
@@ -66,6 +67,8 @@ _PARAMETERS: Final[Mapping[str, str]] = {
     ),
     "traceparent": "W3C Trace Context; its trace id becomes the job's. An invalid one is ignored.",
     "If-None-Match": "An ETag: 304 while the job is still the same.",
+    "Prefer": "wait=N (RFC 7240): answer when the job has ended, or after N seconds, at most 30.",
+    "Last-Event-ID": "The id of the last event of the stream before: this one goes on after it.",
     "If-Match": "An ETag: 412 when the job has changed since.",
 }
 

@@ -94,6 +94,13 @@ class TooManyConnectionsError(errors.UnavailableError):
         super().__init__(f"more than {most} connections are open; this one is closed")
 
 
+class TooManyStreamsError(errors.UnavailableError):
+    """As many event streams are open as JOBTRAIL_STREAMS says."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"this process serves {most} event streams already (JOBTRAIL_STREAMS)")
+
+
 class ProblemType(NamedTuple):
     """One type of problem. The last part of its `type` is `slug`, and `meaning` is what that page says."""
 
@@ -197,6 +204,8 @@ PROBLEM_TYPES: Final[Mapping[type[Exception], ProblemType]] = {
         "Idempotency-Key a repeat is safe, and so it is for what is no new job."),
     TooManyConnectionsError: ProblemType(503, "overloaded", "Too many connections are open",
         "Nothing was done, and the connection is closed. Try again after the seconds of Retry-After."),
+    TooManyStreamsError: ProblemType(503, "too-many-streams", "Too many event streams are open",
+        "Try again after the seconds of Retry-After, or ask another process."),
     Exception: INTERNAL,
 }  # fmt: skip
 

@@ -41,7 +41,8 @@ NOTHING: Final[Sequence[Scope]] = ()
 
 class Row(NamedTuple):
     """One call. `needs`: one of these scopes, and among a host's routes the guard of the first. `sends` and `reads` are
-    headers; `also` is another status that it may answer with the same body.
+    headers; `also` are other statuses that it may answer, 200 and 202 with the same body. `response`: of a call whose
+    answer is no JSON.
     """
 
     needs: Sequence[Scope]
@@ -55,7 +56,8 @@ class Row(NamedTuple):
     refuses: Sequence[type[Exception]] = ()
     sends: Sequence[str] = ()
     reads: Sequence[str] = ()
-    also: tuple[int, str] | None = None
+    also: Sequence[tuple[int, str]] = ()
+    response: type[Response] | None = None
 
 
 class ProblemRoute(APIRoute):

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from jobtrail.api import batches, jobs, openapi, ops, problems, schedules, service
+from jobtrail.api import batches, events, jobs, openapi, ops, problems, schedules, service
 from jobtrail.api.context import ApiContext
 from jobtrail.api.links import VERSION_PREFIX, Hosted
 from jobtrail.api.middleware import SecurityHeadersMiddleware
@@ -94,6 +94,7 @@ def _confirmation(context: ApiContext, needs: Sequence[Scope]) -> params.Depends
 def _calls(context: ApiContext) -> Sequence[Row]:
     return [
         *jobs.rows(context),
+        *events.rows(context),
         *batches.rows(context),
         *service.rows_of_tasks(context),
         *ops.rows(context),
@@ -134,9 +135,8 @@ def _description(row: Row, prefix: str, *, alone: bool) -> dict[str, Any]:
     operation = row.endpoint.__name__
     sends = openapi.headers(row.sends)
     answers: openapi.Responses = {row.status: {"headers": sends}}
-    if row.also is not None:
-        status, meaning = row.also
-        model = {} if status == HTTPStatus.NOT_MODIFIED else {"model": row.model}
+    for status, meaning in row.also:
+        model = {"model": row.model} if status in (HTTPStatus.OK, HTTPStatus.ACCEPTED) else {}
         answers[status] = {"description": meaning, "headers": sends, **model}
     refuses = (*row.refuses, *openapi.refuses_alone(row.needs, prefix + row.path)) if alone else row.refuses
     return {
@@ -146,6 +146,7 @@ def _description(row: Row, prefix: str, *, alone: bool) -> dict[str, Any]:
         "tags": [row.tag],
         "summary": row.summary,
         "responses": {**answers, **openapi.refusals(refuses)},
+        **({} if row.response is None else {"response_class": row.response}),
         "openapi_extra": {**openapi.parameters(row.reads), **(openapi.security(row.needs) if alone else {})},
     }
 

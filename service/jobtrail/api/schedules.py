@@ -89,7 +89,7 @@ def rows(context: ApiContext) -> Sequence[Row]:
         Row(READ, "GET", "/schedules", calls.list_schedules, 200, ScheduleList, "schedules", "List the schedules",
             (errors.InvalidInputError, *OF_DATABASE)),
         Row(READ, "GET", one, calls.get_schedule, 200, ScheduleDetail, "schedules", "Read a schedule", finds,
-            ("ETag",), ("If-None-Match",), (304, "Nothing has changed.")),
+            ("ETag",), ("If-None-Match",), [(304, "Nothing has changed.")]),
         Row(OPERATE, "PUT", one, calls.put_schedule, 200, Schedule, "schedules", "Make or replace a schedule",
             (*OF_BODY, *runs, errors.PreconditionError, *OF_DATABASE), (), ("If-Match",)),
         Row(OPERATE, "DELETE", one, calls.delete_schedule, 204, None, "schedules", "Delete a schedule", finds),
@@ -101,7 +101,7 @@ def rows(context: ApiContext) -> Sequence[Row]:
             "Run a job of a schedule now", (*OF_BODY, *finds[1:], *runs, errors.ScheduleBusyError), ("Retry-After",)),
         Row(OPERATE, "POST", f"{one}/backfill", calls.backfill_schedule, 202, Backfill, "schedules",
             "Make up for due times of a schedule", (*OF_BODY, *finds[1:], *runs), ("Location", "Retry-After"), (),
-            (200, "A dry run: nothing was stored.")),
+            [(200, "A dry run: nothing was stored.")]),
     ]  # fmt: skip
 
 

@@ -27,6 +27,7 @@ VERBS: Final = {
     "submit": ("submit", "Store a job; a node that knows its task runs it."),
     "ls": ("jobs", "List jobs, newest first."),
     "show": ("jobs", "Show a job: args, result, error with traceback, history."),
+    "tail": ("tail", "Follow what happens to all jobs, or to those of a filter, until Ctrl-C."),
     "cancel": ("moves", "Cancel a pending job, or ask a running one to stop; with filters: many of them."),
     "retry": ("moves", "Put a failed or cancelled job back to pending; with filters: many of them."),
     "pause": ("ops", "Start no more jobs of a queue or a task; without an option: list what is paused."),

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Annotated, Any
+from contextlib import suppress
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from jobtrail import errors, limits
 from jobtrail.cli import output
 from jobtrail.cli.command import Command, Json, caller, read_duration, read_pairs, run
+from jobtrail.events.hub import Hub
 from jobtrail.jobs.query import read
 from jobtrail.jobs.submit import submit as store
 from jobtrail.ops.nodes import read_nodes
@@ -19,6 +21,9 @@ from jobtrail.status import Status
 from jobtrail.task import storable
 from jobtrail.task.submission import Submission
 from jobtrail.task.task import Task
+
+_LOOK_EVERY: Final = 5.0
+"""Seconds after which a wait tells that the database is away."""
 
 
 def submit(
@@ -156,9 +161,9 @@ def _explain(detail: Any) -> str:
 async def _end_of(command: Command, job: Job) -> Job:
     if not any(job.task in node.tasks for node in await read_nodes(command.services)):
         typer.echo(f"jobtrail: waiting; no node that knows {job.task!r} is there: start `jobtrail serve`", err=True)
-    pause = 0.05
     while not job.status.is_terminal:
-        await asyncio.sleep(pause)
-        pause = min(pause * 1.5, 1.0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_EVERY):
+                await command.services.once(Hub).job_ended(job.id)
         job = await read(command.services, job.id)
     return job

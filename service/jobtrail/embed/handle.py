@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Generic, Literal, TypeVar
 from uuid import UUID
@@ -12,6 +12,9 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from jobtrail import errors
+from jobtrail.events.hub import Hub
+from jobtrail.events.job_news import JobEvent
+from jobtrail.events.readers import job_events
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
 from jobtrail.ops import batches
@@ -23,8 +26,9 @@ from jobtrail.task.task import Task
 
 R = TypeVar("R")
 
-_FIRST_PAUSE: Final = 0.02
-_LONGEST_PAUSE: Final = 0.5
+_AWAY: Final = 0.5
+"""Seconds until a database that is away is asked again."""
+
 _GRACE: Final = 0.5
 """Seconds that a database has to answer when no time is left to wait for the job."""
 
@@ -74,6 +78,17 @@ class JobHandle(Generic[R]):
         with self._stored() as job_id:
             return typing.cast("R", _typed(self._task, await ended(self._services(), job_id, timeout)))
 
+    async def events(self, *, since: str | None = None) -> AsyncIterator[JobEvent]:
+        """All that has happened to the job, and what happens, until it has ended: its transitions, its progress and the
+        lines of its log. `since`: the `id` of an event, to go on after it.
+
+        Raises ValueError for what is no id of this job's events, JobNotFoundError, UnavailableError, and RuntimeError
+        for a job that is not stored.
+        """
+        with self._stored() as job_id:
+            async for event in job_events(self._services(), job_id, since=since):
+                yield event
+
     def became(self, job_id: UUID) -> None:
         self._id, self._state = job_id, "stored"
 
@@ -110,27 +125,28 @@ class BatchHandle:
 
         Raises TimeoutError (the jobs go on), BatchNotFoundError. A database that is away is waited for.
         """
-        pause = _FIRST_PAUSE
+        services = self._services()
         async with asyncio.timeout(timeout):
             while True:
-                with suppress(errors.UnavailableError):
+                try:
                     if (found := await self.read()).done_at is not None:
                         return found
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, _LONGEST_PAUSE)
+                    await services.once(Hub).batch_done(self.id)
+                except errors.UnavailableError:
+                    await asyncio.sleep(_AWAY)
 
 
 async def ended(services: Services, job_id: UUID, seconds: float | None) -> Any:
     """The result of the job as JSON. Raises as `JobHandle.wait`."""
     deadline = math.inf if seconds is None else time.monotonic() + seconds
-    pause, status = _FIRST_PAUSE, "not known: the database did not answer"
+    status = "not known: the database did not answer"
     while True:
-        left = max(0.0, deadline - time.monotonic())
+        left, is_away = max(0.0, deadline - time.monotonic()), False
         try:
             async with asyncio.timeout(None if seconds is None else left + _GRACE):
                 job = await read(services, job_id)
         except (errors.UnavailableError, TimeoutError):
-            pause = _LONGEST_PAUSE
+            is_away = True
         else:
             if job.status.is_terminal:
                 return _result(job)
@@ -140,8 +156,12 @@ async def ended(services: Services, job_id: UUID, seconds: float | None) -> Any:
             raise TimeoutError(
                 f"job {job_id} has not ended within {seconds:g} s; it is {status}{await _why(services, job_id)}"
             )
-        await asyncio.sleep(min(pause, left))
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
+        if is_away:
+            await asyncio.sleep(min(_AWAY, left))
+            continue
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if seconds is None else left):
+                await services.once(Hub).job_ended(job_id)
 
 
 def _result(job: Job) -> Any:

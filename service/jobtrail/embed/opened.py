@@ -20,6 +20,7 @@ from jobtrail.callers import SCOPES, Caller
 from jobtrail.db.engine import open_single
 from jobtrail.db.host_engine import lend_single
 from jobtrail.db.url import normalize
+from jobtrail.events.hub import Hub
 from jobtrail.jobs.services import Services, look_at_start
 from jobtrail.redaction import Redaction
 from jobtrail.settings import Settings, load, unknown_variables
@@ -156,6 +157,7 @@ async def opening(parts: Parts, *, made_at: str, runs: bool) -> AsyncIterator[Op
         stack.callback(_process.release)
         _process.made_at = made_at
         services, leases = await _connect(parts, settings, stack)
+        stack.push_async_callback(services.once(Hub).stop)
         await look_at_start(services)
         node = wiring.build_node(settings, services, leases, parts.on_attempt_end) if runs else None
         opened = Opened(parts, settings, services, node, Redaction(settings.redact))

@@ -97,5 +97,13 @@ class HostContext:
         return self.opened().settings.body_timeout
 
     @property
+    def streams(self) -> int:
+        return self.opened().settings.streams
+
+    @property
+    def stream_max(self) -> timedelta:
+        return self.opened().settings.stream_max
+
+    @property
     def redaction(self) -> Redaction:
         return self.opened().redaction

@@ -18,6 +18,10 @@ from jobtrail.embed.handle import JobHandle, ended
 from jobtrail.embed.opened import APP, HOW_TO_START, Opened, Parts, Who, opening
 from jobtrail.embed.router import Guard, host_routes
 from jobtrail.errors import AlreadyRunningError, NotRunningError
+from jobtrail.events.feed import Wanted
+from jobtrail.events.hub import Gap
+from jobtrail.events.job_news import JobEvent
+from jobtrail.events.readers import feed_events
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.query import Cursor, Filter, Page, read, read_page
 from jobtrail.jobs.retry import retry
@@ -121,6 +125,29 @@ class Jobtrail:
     async def wait(self, job_id: UUID | str, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as JobHandle.wait
         """The result of the job as JSON. Raises as `JobHandle.wait`."""
         return await ended(self._running().services, UUID(str(job_id)), timeout)
+
+    async def events(
+        self,
+        *,
+        task: str | Task[..., Any] | Sequence[str | Task[..., Any]] = (),
+        queue: str | Sequence[str] = (),
+        status: str | Sequence[str] = (),
+        tags: str | Sequence[str] = (),
+        since: str | None = None,
+    ) -> AsyncIterator[JobEvent | Gap]:
+        """Every transition of every job, from now on or after the event with the id `since`, in the order of commits,
+        without an end. Of filters the values are alternatives, except tags; `status` is the one that a job moves to.
+
+        A Gap comes where the feed does not go on after `since`, as when that was longer ago than JOBTRAIL_FEED_TTL.
+        Raises ValueError for what is no id, UnavailableError.
+        """
+        named = (task,) if isinstance(task, str | Task) else task
+        wanted = Wanted(
+            frozenset(each.name if isinstance(each, Task) else each for each in named),
+            frozenset(_several(queue)), frozenset(_several(status)), frozenset(_several(tags)),
+        )  # fmt: skip
+        async for event in feed_events(self._running().services, wanted, since=since):
+            yield event
 
     async def list(
         self,

@@ -9,7 +9,7 @@ Transitions of one job are in the order of `seq`: the next one is written after 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Self
 
@@ -19,6 +19,9 @@ from jobtrail.db.direct import Statement
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import unavailable
 from jobtrail.records import Transition
+
+OWN: Final = "jobtrail."
+"""Begins the names of Jobtrail's own tasks."""
 
 PAGE: Final = 1000
 """Transitions that are read at once."""
@@ -47,21 +50,56 @@ class Place(NamedTuple):
 _PLACE: Final = re.compile(r"([1-9]\d{0,17})-([0-9a-f]{8})-(0|[1-9]\d{0,8})", re.ASCII)
 
 
+END: Final = 999_999_999
+"""Beyond any number of a mark's transitions."""
+
+
 class Mark(NamedTuple):
     no: int
     tag: str
     at: datetime
 
+    @property
+    def end(self) -> Place:
+        """After all of its transitions."""
+        return Place(self.no, self.tag, END)
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A transition in its place. `queue`, `tags` and `created_by` are the job's now; a purged one has only the last."""
+    """A transition in its place. `queue`, `tags` and `created_by` are the job's now; a purged one has only the last.
+    `written`: as bytes, for all who read it.
+    """
 
     place: Place
     transition: Transition
     queue: str | None
     tags: Sequence[str]
     created_by: str | None
+    written: dict[bool, bytes] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which transitions: the values of a field are alternatives, the fields add up; empty means any. `tags`: all of
+    them. `only_of`: of jobs that this caller submitted. Of tasks of Jobtrail's own only those that are named.
+    """
+
+    task: frozenset[str] = frozenset()
+    queue: frozenset[str] = frozenset()
+    status: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+    only_of: str | None = None
+
+    def has(self, event: Event) -> bool:
+        moved = event.transition
+        return (
+            (moved.task in self.task if self.task else not moved.task.startswith(OWN))
+            and (not self.status or moved.to_status in self.status)
+            and (not self.queue or event.queue in self.queue)
+            and (not self.tags or self.tags.issubset(event.tags))
+            and (self.only_of is None or event.created_by == self.only_of)
+        )
 
 
 # Ids of transactions begin anew where a dump is restored, and go back where a backup is: then what is older is left

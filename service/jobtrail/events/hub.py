@@ -7,7 +7,8 @@ for, and nobody is told more than it asked for, so a reader that is slow keeps n
 import asyncio
 import contextvars
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeVar
@@ -18,7 +19,7 @@ from jobtrail.db.errors import unavailable
 from jobtrail.db.loop import Loop
 from jobtrail.errors import NotRunningError, UnavailableError
 from jobtrail.events import feed, job_news
-from jobtrail.events.feed import Event, Mark, Place
+from jobtrail.events.feed import END, Event, Mark, Place
 from jobtrail.events.job_news import JobNews, JobPlace
 from jobtrail.jobs.services import Services
 
@@ -62,10 +63,13 @@ class Gap(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class _Ask:
-    """`about`: the id of a job or a batch, the place of a reader of a job, or the number of a mark."""
+    """`about`: the id of a job or a batch, the place of a reader of a job, or the number of a mark. `is_request`: it is
+    answered when the process begins to stop.
+    """
 
     about: Any
     answer: "asyncio.Future[Any]"
+    is_request: bool = False
     since: float = field(default_factory=time.monotonic)
 
 
@@ -91,6 +95,19 @@ class Hub:
         self._pages: dict[tuple[int, int], asyncio.Task[Sequence[Event]]] = {}
         self._kept = 0
 
+    async def wait(self, job_id: UUID, seconds: float) -> bool:
+        """Wait for the end of the job, as long as a request may; False where none may now."""
+        if self.closing.is_set() or self.waiting >= MOST_WAITING:
+            return False
+        self.waiting += 1
+        try:
+            with suppress(TimeoutError, NotRunningError):
+                async with asyncio.timeout(seconds):
+                    await self._ask(self._jobs, job_id, is_request=True)
+        finally:
+            self.waiting -= 1
+        return True
+
     async def job_ended(self, job_id: UUID) -> None:
         """Returns when the job has ended, or is gone. Raises NotRunningError."""
         await self._ask(self._jobs, job_id)
@@ -110,21 +127,36 @@ class Hub:
         found: JobNews = await self._ask(self._news, place)
         return found
 
-    async def follow(self, since: Place | None = None) -> AsyncIterator[Sequence[Event] | Gap]:
-        """The feed after a place, in pages, without an end; from now on without one. First comes an empty page, or the
-        gap where the place is not known any more. A database that is away is waited for, but for the first page.
+    async def enter(self, since: Place | None = None) -> tuple[Place, Gap | None]:
+        """Where a reader of the feed begins: after `since`, or with what is committed from now on. With a gap, where
+        the place is not known any more.
 
-        Raises UnavailableError, NotRunningError.
+        Raises UnavailableError.
         """
-        at, gap = await self._enter(since)
-        yield gap or []
-        no, k = at.no, at.k + 1
+        if since is not None and await feed.find(self._database, since):
+            return since, None
+        now = await feed.mark(self._database)
+        if since is None:
+            return now.end, None
+        first = await feed.oldest(self._database)
+        if first is not None and since.no < first.no:
+            return Place(first.no, first.tag, -1), Gap("what came after this id is not kept any more", first.at)
+        return now.end, Gap("this id is of another history", now.at)
+
+    async def follow(self, place: Place) -> AsyncGenerator[Sequence[Event] | Gap, None]:
+        """The feed after a place that `enter` gave, in pages, without an end. A database that is away is waited for.
+
+        Raises NotRunningError.
+        """
+        no, k = place.no, place.k + 1
+        if place.k == END:
+            no, k = no + 1, 0
         while True:
             try:
                 of = await self._mark_of(no)
                 if of.no != no:  # its marks were removed while the reader slept
-                    at, gap = await self._enter(Place(no, "", 0))
-                    no, k = at.no, at.k + 1
+                    place, gap = await self.enter(Place(no, "", 0))
+                    no, k = place.no, place.k + 1
                     yield gap or []
                     continue
                 page = await self._page(of, k)
@@ -138,6 +170,9 @@ class Hub:
     def close(self) -> None:
         """Let streams end, and requests wait no longer. Idempotent."""
         self.closing.set()
+        for ask in self._jobs:
+            if ask.is_request:
+                _tell(ask, None)
 
     async def stop(self) -> None:
         """Before the database is closed. Who waits gets NotRunningError. Idempotent."""
@@ -151,10 +186,10 @@ class Hub:
         for page in self._pages.values():
             page.cancel()
 
-    async def _ask(self, asks: dict[_Ask, None], about: Any) -> Any:
+    async def _ask(self, asks: dict[_Ask, None], about: Any, *, is_request: bool = False) -> Any:
         if self._is_stopped:
             raise NotRunningError("the process stops")
-        ask = _Ask(about, asyncio.get_running_loop().create_future())
+        ask = _Ask(about, asyncio.get_running_loop().create_future(), is_request)
         asks[ask] = None
         if self._loop is None:
             self._loop = Loop("events", self._look, every=_SOON)
@@ -210,19 +245,6 @@ class Hub:
         for ask in list(self._readers):
             if ask.about <= self._newest:
                 _tell(ask, None)
-
-    async def _enter(self, since: Place | None) -> tuple[Place, Gap | None]:
-        """Where a reader begins."""
-        if since is not None and await feed.find(self._database, since):
-            return since, None
-        now = await feed.mark(self._database)
-        end = Place(now.no + 1, "", -1)
-        if since is None:
-            return end, None
-        first = await feed.oldest(self._database)
-        if first is not None and since.no < first.no:
-            return Place(first.no, first.tag, -1), Gap("what came after this id is not kept any more", first.at)
-        return end, Gap("this id is of another history", now.at)
 
     async def _mark_of(self, no: int) -> Mark:
         """The mark of this number, once there is one; a later one where it was removed."""

@@ -13,6 +13,9 @@ from uuid import UUID
 
 from jobtrail.db.direct import Statement
 from jobtrail.db.engine import Database
+from jobtrail.db.errors import unavailable
+from jobtrail.errors import JobNotFoundError
+from jobtrail.jobs.services import Services
 from jobtrail.records import LogLine, Transition
 from jobtrail.status import PURGED, Status
 from jobtrail.task.context import Progress, progress_of
@@ -49,13 +52,15 @@ class JobPlace:
 _PLACE: Final = re.compile(r"\d{1,9}(\.\d{1,9}){3}", re.ASCII)
 
 
-class JobEvent(NamedTuple):
-    """`place`: where a reader that has it goes on; of transitions alone."""
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """Something that has happened to a job. `id`, of transitions alone: a reader goes on after it."""
 
     kind: Literal["transition", "progress", "log"]
-    what: Transition | Progress | LogLine
+    job_id: UUID
     attempt: int
-    place: JobPlace | None
+    data: Transition | Progress | LogLine
+    id: str | None = None
 
 
 class JobNews(NamedTuple):
@@ -91,6 +96,30 @@ SELECT u.n, p.attempt, p.progress FROM unnest(CAST(:ids AS uuid[])) WITH ORDINAL
        SELECT attempt, CAST(progress AS text) AS progress FROM jobtrail.jobs
         WHERE id = u.id AND progress IS NOT NULL LIMIT 1) p
 """)
+
+
+_FIND: Final = Statement("""
+SELECT t.seq, t.to_status,
+       coalesce((SELECT created_by FROM jobtrail.jobs WHERE id = :id),
+                (SELECT actor FROM jobtrail.transitions WHERE job_id = :id AND seq = 1))
+  FROM jobtrail.transitions t WHERE t.job_id = :id ORDER BY t.seq DESC LIMIT 1
+""")
+
+
+class Known(NamedTuple):
+    """The last transition of a job: its number, and whether the job ended with it."""
+
+    seq: int
+    is_end: bool
+
+
+async def find(services: Services, job_id: UUID, *, only_of: str | None = None) -> Known:
+    """Of a job that was purged too. Raises JobNotFoundError, UnavailableError."""
+    with unavailable():
+        rows = await services.database.fetch(_FIND, id=job_id)
+    if not rows or only_of not in (None, rows[0][2]):
+        raise JobNotFoundError(job_id)
+    return Known(rows[0][0], _is_end(rows[0][1]))
 
 
 async def look(database: Database, places: Sequence[JobPlace]) -> Sequence[JobNews]:
@@ -129,7 +158,7 @@ def _news(place: JobPlace, found: Sequence[Any]) -> JobNews:
     items = list[JobEvent]()
     for _, each in sorted(kept, key=lambda pair: pair[0]):
         place = _add(items, place, each)
-    last = next((each.what for each in reversed(items) if each.kind == "transition"), None)
+    last = next((each.data for each in reversed(items) if each.kind == "transition"), None)
     is_over = isinstance(last, Transition) and _is_end(last.to_status) and not cuts
     return JobNews(items, place, is_over)
 
@@ -143,15 +172,15 @@ def _add(items: list[JobEvent], place: JobPlace, each: Any) -> JobPlace:
     match each:
         case Transition():
             place = replace(place, seq=each.seq, known=each.attempt)
-            items.append(JobEvent("transition", each, each.attempt, place))
+            items.append(JobEvent("transition", place.job_id, each.attempt, each, str(place)))
         case LogLine():
             place = replace(place, attempt=each.attempt, number=each.number)
-            items.append(JobEvent("log", each, each.attempt, None))
+            items.append(JobEvent("log", place.job_id, each.attempt, each))
         case _:
             attempt, text = each
             said = progress_of(json.loads(text))
             if place.progress != (attempt, text) and said is not None:
-                items.append(JobEvent("progress", said, attempt, None))
+                items.append(JobEvent("progress", place.job_id, attempt, said))
             place = replace(place, progress=(attempt, text))
     return place
 

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from jobtrail.events.hub import Hub
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit
 from jobtrail.logs import attach, detach
@@ -126,6 +127,7 @@ class Node:
             await stopping
 
     def _begin_to_stop(self) -> "asyncio.Task[None]":
+        self._services.once(Hub).close()
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._stop(), name="jobtrail-stop")
         return self._stopping
