@@ -133,10 +133,10 @@ _MARKS: Final = Statement("""
 SELECT no, tag, at FROM jobtrail.feed_marks WHERE no > :after ORDER BY no LIMIT :most
 """)
 
-# The one before it must be there too, to tell what is new in it.
+# The one before it must be there too, to tell what is new in it; unless all of that has been read.
 _FIND: Final = Statement("""
-SELECT m.no, m.tag, m.at FROM jobtrail.feed_marks m JOIN jobtrail.feed_marks before ON before.no = m.no - 1
- WHERE m.no = :no AND m.tag = :tag
+SELECT FROM jobtrail.feed_marks WHERE no = :no AND tag = :tag
+   AND (:is_read OR EXISTS (SELECT FROM jobtrail.feed_marks WHERE no = CAST(:no AS bigint) - 1))
 """)
 
 _OLDEST: Final = Statement("""
@@ -205,7 +205,7 @@ async def marks_after(database: Database, no: int) -> Sequence[Mark]:
 async def find(database: Database, place: Place) -> bool:
     """Whether the feed can go on from there. Raises UnavailableError."""
     with unavailable():
-        return bool(await database.fetch(_FIND, no=place.no, tag=place.tag))
+        return bool(await database.fetch(_FIND, no=place.no, tag=place.tag, is_read=place.k == END))
 
 
 async def oldest(database: Database) -> Mark | None:

@@ -14,6 +14,7 @@ from chaos.scenarios import (
     refusals,
     refused_and_locked,
     revisions,
+    streams,
 )
 
 _MODULES = (
@@ -21,6 +22,7 @@ _MODULES = (
     limits,
     chains,
     checkpoints,
+    streams,
     commit_launch,
     database,
     connections,
