@@ -37,7 +37,7 @@ def test_ids_of_several_threads_differ_and_rise_in_each() -> None:
     ],
 )
 def test_the_trace_id_is_taken_from_a_valid_header_also_of_a_version_to_come(header: str) -> None:
-    assert parse_traceparent(header) == TRACE
+    assert parse_traceparent(header) == (TRACE, f"{PARENT}-{header.split('-')[3]}")
 
 
 @pytest.mark.parametrize(
@@ -73,5 +73,7 @@ def test_an_invalid_header_is_ignored(header: str | None) -> None:
 
 def test_a_new_trace_id_is_one_that_others_accept_and_rises_with_time() -> None:
     traces = [new_trace_id() for _ in range(1000)]
-    assert [parse_traceparent(f"00-{trace}-{PARENT}-01") for trace in traces] == traces
+    assert [parse_traceparent(f"00-{trace}-{PARENT}-01") for trace in traces] == [
+        (trace, f"{PARENT}-01") for trace in traces
+    ]
     assert sorted(set(traces)) == traces

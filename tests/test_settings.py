@@ -54,6 +54,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "feed_ttl": timedelta(hours=24),
         "streams": 500,
         "stream_max": timedelta(minutes=15),
+        "trace_link_after": timedelta(hours=1),
         "log_format": "text",
         "log_level": "INFO",
     }  # fmt: skip

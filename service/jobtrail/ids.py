@@ -4,14 +4,23 @@ The time in an id keeps rows that are born together together in the index; no ru
 """
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
 _TRACEPARENT: Final = re.compile(
-    r"(?P<version>[0-9a-f]{2})-(?P<trace_id>[0-9a-f]{32})-(?P<parent_id>[0-9a-f]{16})-[0-9a-f]{2}(?P<rest>-.*)?"
+    r"(?P<version>[0-9a-f]{2})-(?P<trace_id>[0-9a-f]{32})-(?P<parent_id>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(?P<rest>-.*)?"
 )
+
+
+class Trace(NamedTuple):
+    """The trace of a job. `parent`: the span that it was submitted under, as `<span>-<flags>` of a `traceparent`; where
+    that is in another trace, as `<trace>-<span>-<flags>`.
+    """
+
+    id: str
+    parent: str | None = None
 
 
 def new_job_id() -> UUID:
@@ -25,9 +34,9 @@ def new_trace_id() -> str:
     return new_job_id().hex
 
 
-def parse_traceparent(header: str | None) -> str | None:
-    """The trace id of a `traceparent` (W3C Trace Context, https://www.w3.org/TR/trace-context/), 32 hex digits, or None
-    for a header that the specification tells us to ignore.
+def parse_traceparent(header: str | None) -> Trace | None:
+    """The trace of a `traceparent` (W3C Trace Context, https://www.w3.org/TR/trace-context/), or None for a header that
+    the specification tells us to ignore.
 
     A version that does not exist yet may carry more behind the flags (section "Versioning"); version 00 may not.
     """
@@ -35,4 +44,4 @@ def parse_traceparent(header: str | None) -> str | None:
     if parts is None or parts["version"] == "ff" or (parts["version"] == "00" and parts["rest"] is not None):
         return None
     is_zero = not parts["trace_id"].strip("0") or not parts["parent_id"].strip("0")
-    return None if is_zero else parts["trace_id"]
+    return None if is_zero else Trace(parts["trace_id"], f"{parts['parent_id']}-{parts['flags']}")

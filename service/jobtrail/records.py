@@ -100,6 +100,8 @@ class NewJob:
     """Else "reject" or "replace": what happens where a key has no room."""
     max_pending: Mapping[str, int] | None = None
     """By limit key: how many pending jobs refuse this one."""
+    trace_parent: str | None = None
+    """As in `Trace`."""
 
     @property
     def is_plain(self) -> bool:
@@ -179,7 +181,8 @@ class AttemptEnd:
 @dataclass(slots=True)
 class Claimed:
     """An attempt that this node holds. `id` and `attempt` are the fence. `given_back`: attempts before it that do not
-    count. `cursor`: the last checkpoint of those before it. `is_limited`: its end makes room for another one.
+    count. `cursor`: the last checkpoint of those before it. `trace_parent` as in `Trace`; where there is one, `age` is
+    the time since the submit. `is_limited`: its end makes room for another one.
     """
 
     id: UUID
@@ -192,6 +195,9 @@ class Claimed:
     created_by: str
     given_back: int = 0
     cursor: Any = None
+    queue: str = ""
+    trace_parent: str | None = None
+    age: timedelta | None = None
     is_limited: bool = False
 
 

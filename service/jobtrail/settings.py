@@ -162,6 +162,8 @@ class Settings(_WithSchema):
     streams: int = Field(default=500, ge=0, le=100_000)
     stream_max: Duration = Field(default=timedelta(minutes=15), ge=timedelta(seconds=1))
 
+    trace_link_after: Duration = Field(default=timedelta(hours=1), ge=timedelta(0))
+
     log_format: Literal["text", "json"] = "text"
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = "INFO"
 

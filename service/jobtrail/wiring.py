@@ -144,6 +144,7 @@ def build_node(
         poll_every=settings.poll_every,
         cancel_grace=settings.cancel_grace,
         max_result=settings.max_result,
+        trace_link_after=settings.trace_link_after,
         on_attempt_end=on_attempt_end,
     )
     due_every = 5 * settings.poll_every if with_schedules else None

@@ -35,7 +35,7 @@ STORED = "SELECT count(*) FROM jobtrail.jobs"
 
 
 def new(services: Services, **changes: Any) -> NewJob:
-    return replace(prepare(services, NOOP, by="ann", trace_id=None), **changes)
+    return replace(prepare(services, NOOP, by="ann", trace=None), **changes)
 
 
 async def test_rows_that_arrive_during_a_write_go_together_next() -> None:

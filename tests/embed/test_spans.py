@@ -1,10 +1,13 @@
-"""A host that traces its database sees what its tasks do there, and nothing of what a node does all the time."""
+"""A host that traces its database sees what its tasks do there, and nothing of what a node does all the time, although
+the provider is that of the whole process.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
@@ -35,8 +38,9 @@ async def look(context: JobContext) -> None:
 
 
 @pytest.fixture
-def provider() -> Iterator[TracerProvider]:
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[TracerProvider]:
     provider = TracerProvider()
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
     AsyncPGInstrumentor().instrument(tracer_provider=provider)
     yield provider
     AsyncPGInstrumentor().uninstrument()
@@ -69,6 +73,10 @@ def statements(spans: InMemorySpanExporter) -> list[str]:
     return [str((span.attributes or {}).get("db.statement", span.name)) for span in spans.get_finished_spans()]
 
 
+async def has_ended(spans: InMemorySpanExporter) -> bool:
+    return "process default" in [each.name for each in spans.get_finished_spans()]
+
+
 async def test_only_what_a_task_does_is_traced(
     place: Place, spans: InMemorySpanExporter, engine: AsyncEngine | None
 ) -> None:
@@ -94,6 +102,11 @@ async def test_only_what_a_task_does_is_traced(
         assert [each for each in statements(spans) if BEAT not in each] == []
         job = await trail.submit(look)
         await job.wait(5)
+        await until(lambda: has_ended(spans))
         said = statements(spans)
         assert any("'seen'" in each for each in said), said
+        # the rest is what this test asks, and the host that waits
+        (process,) = [each for each in spans.get_finished_spans() if each.name == "process default"]
+        seen = [each for each in spans.get_finished_spans() if "'seen'" in str(each.attributes)]
+        assert {each.context.trace_id for each in seen} == {process.context.trace_id}
         assert not any("log_lines" in each or "INSERT" in each for each in said), said

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from jobtrail.ids import Trace
 from jobtrail.jobs.query import Cursor, Filter, Page, read_page
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit, submit_batch
@@ -37,7 +38,7 @@ async def test_filters(services: Services, place: Place) -> None:
     old = await born(place, created_at=datetime(2020, 1, 1, tzinfo=UTC))
     running, failed = [await in_status(place, status) for status in (Status.RUNNING, Status.FAILED)]
     mail = await born(place, task="mail", queue="slow", tags=["a", "b"])
-    traced = (await submit(services, Submission(task="noop", tags=["a"]), by="ann", trace_id="ab" * 16))[0].id
+    traced = (await submit(services, Submission(task="noop", tags=["a"]), by="ann", trace=Trace("ab" * 16)))[0].id
     own, _ = await submit(services, Submission(task="noop"), by="ann")
     for wanted, found in (
         ({"status": (Status.FAILED, Status.RUNNING)}, [failed, running]),

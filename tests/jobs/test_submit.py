@@ -11,6 +11,7 @@ import pytest
 from jobtrail import errors
 from jobtrail.db import engine
 from jobtrail.db.engine import open_database
+from jobtrail.ids import Trace
 from jobtrail.jobs import services as module
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
@@ -30,7 +31,7 @@ async def test_the_row_is_committed_and_is_what_the_caller_was_told(services: Se
         task="noop", args={"n": 3}, queue="q", priority=7, tags=['a "b"', "c\\d", "{e,f}"], run_at=run_at, ttl=60,
         timeout=1.5, max_attempts=4,
     )  # fmt: skip
-    job, _ = await submit(services, wanted, by="ann", trace_id="0" * 31 + "1")
+    job, _ = await submit(services, wanted, by="ann", trace=Trace("0" * 31 + "1"))
     assert await read(services, job.id) == job
     assert (job.status, job.attempt, job.ttl, job.timeout) == (
         Status.PENDING, 0, timedelta(seconds=60), timedelta(seconds=1.5)
@@ -146,7 +147,7 @@ async def stored(services: Services, *jobs: NewJob) -> list[UUID]:
 
 
 def job(services: Services, key: str | None = None, **args: Any) -> NewJob:
-    new = prepare(services, Submission(task="noop", args=args), by="ann", trace_id=None)
+    new = prepare(services, Submission(task="noop", args=args), by="ann", trace=None)
     return new if key is None else app_keyed(new, key)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import pytest
 
+from jobtrail.ids import Trace
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.retry import retry
@@ -83,7 +84,7 @@ async def test_the_context_and_every_record_meanwhile_know_the_job(
     caplog.handler.addFilter(BoundFields())
     with caplog.at_level(logging.INFO):
         async with world.node_at(services, place):
-            told, _ = await submit(services, Submission(task="about"), by="ann", trace_id="ab" * 16)
+            told, _ = await submit(services, Submission(task="about"), by="ann", trace=Trace("ab" * 16))
             told = await world.ended(services, told.id)
             threaded = await ran(services, "tell_in_thread")
     assert told.result == {

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobtrail import errors
+from jobtrail import errors, tracing
 from jobtrail.api import bodies, headers, links, schemas
 from jobtrail.api.context import ApiContext
 from jobtrail.api.jobs import JobRoutes
@@ -60,7 +60,7 @@ class BatchRoutes(JobRoutes):
                 wanted.jobs,
                 wanted.on_done,
                 by=self._caller_name(request),
-                trace_id=headers.trace_of(request),
+                trace=tracing.current(headers.trace_of(request)),
                 only_of=self._view(request).only_of,
             )
         except errors.InvalidArgumentsError as error:

@@ -41,10 +41,16 @@ _SECURITY: Final = (
 _INLINE: Final = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
-def trace_of(request: Request) -> str | None:
-    """The trace id of the one valid `traceparent`, else None."""
+def trace_of(request: Request) -> ids.Trace | None:
+    """The trace of the one valid `traceparent`, else None."""
     found = request.headers.getlist("traceparent")
     return ids.parse_traceparent(found[0]) if len(found) == 1 else None
+
+
+def trace_id_of(request: Request) -> str:
+    """The trace id that an answer names: of the one valid `traceparent`, else a new one."""
+    found = trace_of(request)
+    return ids.new_trace_id() if found is None else found.id
 
 
 def idempotency_key_of(request: Request) -> str | None:
@@ -104,7 +110,7 @@ def complete(headers: RawHeaders, scope: Scope) -> None:
     there = dict(headers)
     headers += [each for each in _SECURITY if each[0] not in there]
     if b"x-trace-id" not in there:
-        headers.append((b"x-trace-id", (trace_of(Request(scope)) or ids.new_trace_id()).encode()))
+        headers.append((b"x-trace-id", trace_id_of(Request(scope)).encode()))
 
 
 def let_page_run(headers: RawHeaders, page: bytes) -> None:

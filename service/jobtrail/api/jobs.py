@@ -13,7 +13,7 @@ from fastapi import Body, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobtrail import errors
+from jobtrail import errors, tracing
 from jobtrail.api import bodies, headers, links, query, representation, schemas
 from jobtrail.api.context import ApiContext
 from jobtrail.api.openapi import OF_BODY, OF_DATABASE
@@ -52,13 +52,11 @@ class JobRoutes:
         as 200, or after N seconds, as 202.
         """
         self._refuse_while_closing()
-        key, trace_id = headers.idempotency_key_of(request), headers.trace_of(request)
+        key, trace = headers.idempotency_key_of(request), tracing.current(headers.trace_of(request))
         services, caller = self.context.services, self.context.access.caller(request)
         view = View.of(self.context, caller)
         try:
-            job, is_there = await submit(
-                services, wanted, by=caller.name, key=key, trace_id=trace_id, only_of=view.only_of
-            )
+            job, is_there = await submit(services, wanted, by=caller.name, key=key, trace=trace, only_of=view.only_of)
         except errors.InvalidArgumentsError as error:
             raise self._redacted(error) from None
         if not is_there and not job.is_for_later:
@@ -68,7 +66,7 @@ class JobRoutes:
             job, status, applied = await self._wait(job, seconds)
         answer = _whole(job, view, status, applied)
         seen = job.trace_id if view.only_of in (None, job.created_by) else job.id.hex
-        answer.raw_headers.append((b"x-trace-id", (trace_id or seen).encode()))
+        answer.raw_headers.append((b"x-trace-id", (seen if trace is None else trace.id).encode()))
         if (location := links.job_url(request, job.id)) is not None:
             answer.raw_headers.append((b"location", location.encode("latin-1")))
         if is_there and key is not None:
@@ -81,11 +79,9 @@ class JobRoutes:
         """Stores all of the jobs or none."""
         self._refuse_while_closing()
         headers.refuse_idempotency_key(request)
-        trace_id, by, view = headers.trace_of(request), self._caller_name(request), self._view(request)
+        trace, by, view = tracing.current(headers.trace_of(request)), self._caller_name(request), self._view(request)
         try:
-            jobs = await submit_batch(
-                self.context.services, wanted.jobs, by=by, trace_id=trace_id, only_of=view.only_of
-            )
+            jobs = await submit_batch(self.context.services, wanted.jobs, by=by, trace=trace, only_of=view.only_of)
         except errors.InvalidArgumentsError as error:
             raise self._redacted(error) from None
         self._launch(jobs)

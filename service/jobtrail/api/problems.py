@@ -18,9 +18,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from jobtrail import errors, ids
+from jobtrail import errors
 from jobtrail.api import links
-from jobtrail.api.headers import complete, trace_of
+from jobtrail.api.headers import complete, trace_id_of
 from jobtrail.task.storable import MAX_FLAWS, clip, step, visible
 
 log = logging.getLogger(__name__)
@@ -236,7 +236,7 @@ def is_for_the_host(request: Request, error: Exception) -> bool:
 
 def answer(request: Request, error: Exception) -> Response:
     """The problem that the caller gets. An unexpected error goes to the log, and only there, with its traceback."""
-    kind, trace_id = type_of(error), trace_of(request) or ids.new_trace_id()
+    kind, trace_id = type_of(error), trace_id_of(request)
     if kind is INTERNAL:
         log.error("%s %s failed", request.method, request.scope["path"], exc_info=error, extra={"trace_id": trace_id})
     flaws = _flaws(error)

@@ -158,6 +158,7 @@ jobs = Table(
     Column("batch_id", Uuid),
     Column("unique_key", Text),
     Column("replaceable", Boolean, nullable=False, server_default=text("false")),
+    Column("trace_parent", Text),
     Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),

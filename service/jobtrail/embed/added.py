@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
-from jobtrail import errors, limits
+from jobtrail import errors, limits, tracing
 from jobtrail.embed.handle import BatchHandle, JobHandle
 from jobtrail.embed.opened import Opened
-from jobtrail.ids import new_job_id
+from jobtrail.ids import Trace, new_job_id
 from jobtrail.jobs.row import AnySession, JobRow, add
 from jobtrail.jobs.services import require_rights
 from jobtrail.jobs.submit import app_keyed, prepare, store
@@ -73,7 +73,7 @@ class AddedJobs:
 
     def add(
         self, options: Options, task: object, args: Sequence[object], kwargs: Mapping[str, object],
-        *, by: str, trace_id: str | None = None,
+        *, by: str, trace: Trace | None = None,
     ) -> JobHandle[Any]:  # fmt: skip
         """Raises TypeError for anything but a task of this process, InvalidArgumentsError, and InvalidInputError for
         options out of range.
@@ -90,7 +90,7 @@ class AddedJobs:
                 f"on_full={known.on_full!r} of {known!r} and session= do not go together: every claim of its keys "
                 "would wait for your transaction; submit it after your commit"
             )
-        job = prepare(services, _submission(known.name, args_json, fields), by=by, trace_id=trace_id)
+        job = prepare(services, _submission(known.name, args_json, fields), by=by, trace=tracing.current(trace))
         if key is not None:
             job = app_keyed(job, key)
         if session is not None and job.unique_key is not None:

@@ -121,7 +121,7 @@ class RequestJobs:
         self._refuse_when_closed()
         if self._by is None:
             self._by = self._opened.parts.caller(self._request).name
-        return self._added.add(options, task, args, kwargs, by=self._by, trace_id=trace_of(self._request))
+        return self._added.add(options, task, args, kwargs, by=self._by, trace=trace_of(self._request))
 
     def _refuse_when_closed(self) -> None:
         if self._is_closed:

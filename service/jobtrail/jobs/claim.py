@@ -25,7 +25,8 @@ UPDATE jobtrail.jobs j
   FROM picked
  WHERE j.id = ANY(ARRAY[picked.id]) AND j.status || '' = 'pending'
 RETURNING j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_attempts, j.timeout, j.created_by,
-          j.given_back, CAST(j.cursor AS text) AS cursor, j.priority, j.run_at
+          j.given_back, CAST(j.cursor AS text) AS cursor, j.priority, j.run_at, j.queue, j.trace_parent,
+          CASE WHEN j.trace_parent IS NOT NULL THEN statement_timestamp() - j.created_at END AS age
 """
 
 # Uncorrelated, so that each is read once for a statement; what is paused after its snapshot may still start.
@@ -175,9 +176,11 @@ def _claimed(rows: Sequence[Any]) -> Sequence[Claimed]:
     return [
         Claimed(
             id_, attempt, task, json.loads(args), trace_id, most, limit, by,
-            given_back, None if cursor is None else json.loads(cursor),
+            given_back, None if cursor is None else json.loads(cursor), queue, parent, age,
         )
-        for id_, attempt, task, args, trace_id, most, limit, by, given_back, cursor, *_ in ordered
+        for (
+            id_, attempt, task, args, trace_id, most, limit, by, given_back, cursor, _priority, _due, queue, parent, age
+        ) in ordered
     ]  # fmt: skip
 
 
@@ -188,7 +191,7 @@ def answering_within(lease: timedelta) -> float:
 
 _HELD: Final = text(f"""
 SELECT j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_attempts, j.timeout, j.created_by,
-       j.given_back, CAST(j.cursor AS text) AS cursor
+       j.given_back, CAST(j.cursor AS text) AS cursor, j.queue, j.trace_parent, clock_timestamp() - j.created_at AS age
   FROM unnest(CAST(:id AS uuid[]), CAST(:attempt AS int[])) AS u(id, attempt)
   JOIN jobtrail.jobs j ON j.{FENCE.format(row="j.")}
 """).columns(args=Json, cursor=Json)

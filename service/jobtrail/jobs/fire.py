@@ -136,4 +136,4 @@ def _arrays(jobs: Sequence[NewJob]) -> dict[str, Sequence[object]]:
     return {name: found[name] for name in found if name not in _NOT_OF_SCHEDULES}
 
 
-_NOT_OF_SCHEDULES: Final = ("idempotency_key", "request_hash", "after")
+_NOT_OF_SCHEDULES: Final = ("idempotency_key", "request_hash", "after", "trace_parent")

@@ -29,20 +29,23 @@ _INSERT: Final = Statement("""
 INSERT INTO jobtrail.jobs (
     id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_at,
     idempotency_key, request_hash, created_by, moved_by, move_reason, ttl, ttl_failed, after, batch_id, limit_keys,
-    limit_terms, unique_key, replaceable)
+    limit_terms, unique_key, replaceable, trace_parent)
 SELECT u.id, u.task, u.queue, u.args, u.trace_id, u.priority, u.tags::text[], u.max_attempts, u.timeout,
        coalesce(u.run_at, statement_timestamp()), statement_timestamp(),
        u.idempotency_key, u.request_hash, u.created_by, u.created_by, 'submitted', u.ttl, u.ttl_failed,
-       u.after::uuid[], u.batch_id, u.limit_keys::text[], u.limit_terms, u.unique_key, u.replaceable
+       u.after::uuid[], u.batch_id, u.limit_keys::text[], u.limit_terms, u.unique_key, u.replaceable,
+       u.trace_parent
   FROM unnest(
     CAST(:id AS uuid[]), CAST(:task AS text[]), CAST(:queue AS text[]), CAST(:args AS jsonb[]),
     CAST(:trace_id AS text[]), CAST(:priority AS smallint[]), CAST(:tags AS text[]), CAST(:max_attempts AS int[]),
     CAST(:timeout AS interval[]), CAST(:run_at AS timestamptz[]), CAST(:idempotency_key AS text[]),
     CAST(:request_hash AS bytea[]), CAST(:created_by AS text[]), CAST(:ttl AS interval[]),
     CAST(:ttl_failed AS interval[]), CAST(:after AS text[]), CAST(:batch_id AS uuid[]), CAST(:limit_keys AS text[]),
-    CAST(:limit_terms AS jsonb[]), CAST(:unique_key AS text[]), CAST(:replaceable AS boolean[])
+    CAST(:limit_terms AS jsonb[]), CAST(:unique_key AS text[]), CAST(:replaceable AS boolean[]),
+    CAST(:trace_parent AS text[])
   ) AS u(id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, idempotency_key,
-         request_hash, created_by, ttl, ttl_failed, after, batch_id, limit_keys, limit_terms, unique_key, replaceable)
+         request_hash, created_by, ttl, ttl_failed, after, batch_id, limit_keys, limit_terms, unique_key, replaceable,
+         trace_parent)
 ON CONFLICT DO NOTHING
 RETURNING id, created_at, coalesce(run_at, due_at)
 """)
@@ -182,6 +185,7 @@ def columns(rows: Sequence[NewJob]) -> dict[str, Sequence[Any]]:
 AS_THEY_ARE: Final = (
     "id", "task", "queue", "trace_id", "priority", "max_attempts", "timeout", "run_at", "idempotency_key",
     "request_hash", "created_by", "ttl", "ttl_failed", "batch_id", "limit_terms", "unique_key", "replaceable",
+    "trace_parent",
 )  # fmt: skip
 """The columns of a new row that are its fields; args and those with arrays go in another form."""
 

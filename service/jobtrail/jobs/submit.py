@@ -13,8 +13,8 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from jobtrail import errors
-from jobtrail.ids import new_job_id
+from jobtrail import errors, tracing
+from jobtrail.ids import Trace, new_job_id
 from jobtrail.jobs.after import hint_of, require_parents
 from jobtrail.jobs.amend import KEY_LIFE
 from jobtrail.jobs.backlog import count_pending, require_room
@@ -43,7 +43,7 @@ async def submit(
     *,
     by: str,
     key: str | None = None,
-    trace_id: str | None = None,
+    trace: Trace | None = None,
     only_of: str | None = None,
 ) -> tuple[Job, bool]:
     """Store one job, once per caller and `key` or per unique key; the job, and whether it was there already. Committed
@@ -54,7 +54,7 @@ async def submit(
     before, UnavailableError: nothing is stored, unless it is an OutcomeUnknownError.
     """
     with services.admission.admit(1):
-        new = prepare(services, wanted, by=by, trace_id=trace_id)
+        new = prepare(services, wanted, by=by, trace=trace)
         if key is not None:
             new = keyed(new, wanted, key)
         await require_rights(services)
@@ -71,7 +71,7 @@ async def submit_batch(
     wanted: Sequence[Submission],
     *,
     by: str,
-    trace_id: str | None = None,
+    trace: Trace | None = None,
     only_of: str | None = None,
 ) -> Sequence[Job]:
     """Store all of these jobs or none, in one transaction; those whose unique key is taken are the ones that have it.
@@ -79,7 +79,7 @@ async def submit_batch(
     Raises as `submit`; pointers begin with `/jobs/INDEX`.
     """
     with services.admission.admit(len(wanted)):
-        rows = prepare_all(services, wanted, by=by, trace_id=trace_id)
+        rows = prepare_all(services, wanted, by=by, trace=trace)
         await require_rights(services)
         stored = await store(services, rows, only_of=only_of)
     there = {each: await read(services, each) for each in {*stored.values()} if isinstance(each, UUID)}
@@ -87,19 +87,18 @@ async def submit_batch(
     return [born(new, each) if isinstance(each, Inserted) else there[each] for new, each in found]
 
 
-def prepare_all(services: Services, wanted: Sequence[Submission], *, by: str, trace_id: str | None) -> Sequence[Placed]:
+def prepare_all(services: Services, wanted: Sequence[Submission], *, by: str, trace: Trace | None) -> Sequence[Placed]:
     """The jobs to store. Raises as `submit`; pointers begin with `/jobs/INDEX`."""
     pointers = [f"/jobs/{index}" for index in range(len(wanted))]
     return [
-        (each, prepare_at(services, each, wanted[place], by=by, trace_id=trace_id))
-        for place, each in enumerate(pointers)
+        (each, prepare_at(services, each, wanted[place], by=by, trace=trace)) for place, each in enumerate(pointers)
     ]
 
 
-def prepare_at(services: Services, pointer: str, wanted: Submission, *, by: str, trace_id: str | None) -> NewJob:
+def prepare_at(services: Services, pointer: str, wanted: Submission, *, by: str, trace: Trace | None) -> NewJob:
     """As `prepare`, of a submission that is part of a request."""
     try:
-        return prepare(services, wanted, by=by, trace_id=trace_id)
+        return prepare(services, wanted, by=by, trace=trace)
     except errors.InvalidInputError as error:
         raise error.under(pointer) from None
     except errors.UnknownTaskError as error:
@@ -113,33 +112,34 @@ async def store(
     job has its key. They may come after each other. Raises as `submit`.
     """
     jobs = [new for _, new in rows]
-    if services.limits_pending:
-        await count_pending(services, jobs)
-    if len(jobs) == 1 and beside is None and jobs[0].is_plain:
-        new = jobs[0]
+    with tracing.sends(jobs):
         if services.limits_pending:
-            require_room(services, jobs)
-        try:
-            return {new.id: await inserts(services).offer(new)}
-        except errors.OutcomeUnknownError as error:
-            raise errors.OutcomeUnknownError("the database did not answer in time", new.id) from error
-    async with services.transaction() as session:
-        await hold_keys(session, jobs)
-        connection = await session.connection()
-        stored: dict[UUID, Inserted | UUID] = {}
-        stored |= await insert_rows(connection, [new for new in jobs if new.key is None])
-        stored |= await _store_keyed(connection, rows)
-        added = [(pointer, new) for pointer, new in rows if isinstance(stored[new.id], Inserted)]
-        if services.limits_pending:
-            require_room(services, [new for _, new in added])
-        await require_parents(connection, added, only_of=only_of)
-        await make_room(session, [new for _, new in added])
-        if beside is not None:
-            await beside(connection)
-    if any(new.replaceable for _, new in added):
-        services.has_limited.set()
-    await hint_of(services, jobs)
-    return stored
+            await count_pending(services, jobs)
+        if len(jobs) == 1 and beside is None and jobs[0].is_plain:
+            new = jobs[0]
+            if services.limits_pending:
+                require_room(services, jobs)
+            try:
+                return {new.id: await inserts(services).offer(new)}
+            except errors.OutcomeUnknownError as error:
+                raise errors.OutcomeUnknownError("the database did not answer in time", new.id) from error
+        async with services.transaction() as session:
+            await hold_keys(session, jobs)
+            connection = await session.connection()
+            stored: dict[UUID, Inserted | UUID] = {}
+            stored |= await insert_rows(connection, [new for new in jobs if new.key is None])
+            stored |= await _store_keyed(connection, rows)
+            added = [(pointer, new) for pointer, new in rows if isinstance(stored[new.id], Inserted)]
+            if services.limits_pending:
+                require_room(services, [new for _, new in added])
+            await require_parents(connection, added, only_of=only_of)
+            await make_room(session, [new for _, new in added])
+            if beside is not None:
+                await beside(connection)
+        if any(new.replaceable for _, new in added):
+            services.has_limited.set()
+        await hint_of(services, jobs)
+        return stored
 
 
 async def _store_keyed(connection: AsyncConnection, rows: Sequence[Placed]) -> Mapping[UUID, Inserted | UUID]:
@@ -163,7 +163,7 @@ async def _store_keyed(connection: AsyncConnection, rows: Sequence[Placed]) -> M
     return stored
 
 
-def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | None) -> NewJob:
+def prepare(services: Services, wanted: Submission, *, by: str, trace: Trace | None) -> NewJob:
     """The job to store: the caller's word, else the task's, else the service's. Raises as `submit`."""
     task = services.catalog[wanted.task]
     try:
@@ -183,7 +183,7 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
         task=task.name,
         args=args,
         args_json=dump(args),
-        trace_id=trace_id or job_id.hex,
+        trace_id=job_id.hex if trace is None else trace.id,
         created_by=by,
         queue=wanted.queue or task.queue,
         priority=task.priority if wanted.priority is None else wanted.priority,
@@ -198,6 +198,7 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace_id: str | 
         limit_terms=terms,
         on_full=task.on_full,
         max_pending=max_pending,
+        trace_parent=None if trace is None else trace.parent,
     )
     if task.unique is NOTHING and wanted.model_fields_set.isdisjoint(UNIQUE_FIELDS):
         return new

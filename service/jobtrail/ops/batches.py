@@ -21,7 +21,7 @@ from jobtrail.db.engine import Database
 from jobtrail.db.errors import FAILURES, reason
 from jobtrail.db.tables import TIME, Json, metadata
 from jobtrail.errors import BatchNotFoundError, FieldError, InvalidInputError, UnavailableError
-from jobtrail.ids import new_job_id
+from jobtrail.ids import Trace, new_job_id
 from jobtrail.jobs.after import require_parents
 from jobtrail.jobs.bulk import Action, Bulk, bulk
 from jobtrail.jobs.insert import Inserted, insert_rows
@@ -94,7 +94,7 @@ async def submit_batch(
     on_done: Submission | None = None,
     *,
     by: str,
-    trace_id: str | None = None,
+    trace: Trace | None = None,
     only_of: str | None = None,
 ) -> tuple[Batch, Sequence[Job]]:
     """Store the jobs and their batch, or none of it; `on_done` is submitted once all of them ended.
@@ -102,8 +102,8 @@ async def submit_batch(
     Raises as `submit` does; pointers begin with `/jobs/INDEX` or `/on_done`.
     """
     with services.admission.admit(len(wanted)):
-        rows = prepare_all(services, wanted, by=by, trace_id=trace_id)
-        last = prepare_at(services, "/on_done", on_done, by=by, trace_id=trace_id) if on_done else None
+        rows = prepare_all(services, wanted, by=by, trace=trace)
+        last = prepare_at(services, "/on_done", on_done, by=by, trace=trace) if on_done else None
         flaws = [FieldError(f"{pointer}/unique_key", NO_UNIQUE) for pointer, row in rows if row.unique_key is not None]
         if last is not None and last.unique_key is not None:
             flaws.append(FieldError("/on_done/unique_key", NO_UNIQUE))

@@ -249,7 +249,7 @@ def job_of(
 ) -> NewJob:  # fmt: skip
     """One of its jobs, ready to be stored. Raises UnknownTaskError, InvalidArgumentsError: it could not run."""
     said = {"queue": spec.queue, "priority": spec.priority, "tags": spec.tags, "run_at": run_at}
-    new = prepare(services, Submission(task=spec.task, args=spec.args, **said), by=by, trace_id=None)
+    new = prepare(services, Submission(task=spec.task, args=spec.args, **said), by=by, trace=None)
     exclusive = True if spec.overlap == "skip" else None
     new = replace(new, schedule=schedule.name, scheduled_for=scheduled_for, exclusive=exclusive)
     if spec.overlap == "queue":

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from jobtrail import logs
 from jobtrail.errors import CommitFailedError, LeftBehindError, NotStorableError
+from jobtrail.ids import Trace
 from jobtrail.jobs import session as job_session
 from jobtrail.jobs.finish import OutcomeRecord, Recorded, record_of, released
 from jobtrail.jobs.renew import AttemptRef
@@ -40,6 +41,7 @@ from jobtrail.task.outcome import (
     returned,
 )
 from jobtrail.task.task import Task
+from jobtrail.tracing import AttemptSpan
 from jobtrail.worker.executors import Executor, LoopExecutor, ProcessExecutor, ThreadExecutor
 from jobtrail.worker.runtime import RunnerDeps, Runtime
 
@@ -81,6 +83,7 @@ class Attempt(Runtime):
         self.is_abandoned = False
         self.record: OutcomeRecord | None = None
         self.seconds = 0.0
+        self.span: AttemptSpan | None = None
         self._owner = owner
         self._executor: Executor = self._executor_of(task.runs_in)
         self._context = deps.context.copy()
@@ -125,6 +128,7 @@ class Attempt(Runtime):
 
     def begin(self) -> None:
         self._began = time.monotonic()
+        self.span = self._deps.spans.begin(self.claimed)
         if (limit := self.claimed.timeout) is not None:
             self._alarm = self._loop.call_later(limit.total_seconds(), self._time_out)
 
@@ -133,6 +137,10 @@ class Attempt(Runtime):
         arguments = signature.bind(self.claimed.args)
         first = (JobContext.of(self.claimed, self),) if signature.takes_context else ()
         return lambda: self.task.function(*first, **arguments)
+
+    @property
+    def trace(self) -> Trace:
+        return Trace(self.claimed.trace_id, self.claimed.trace_parent)
 
     def returned(self, value: object) -> Ended:
         return returned(value, self.claimed.attempt, self.max_result)
@@ -326,4 +334,6 @@ class Attempt(Runtime):
             self._deps.reports.forget(self._report)
         if found is Recorded.CANCELLED and isinstance(outcome, Again):
             outcome = Cancelled(outcome.failure)
+        if self.span is not None:
+            self.span.end(self.seconds, None if found is Recorded.STALE else outcome)
         self._owner.recorded(self, found, outcome)

@@ -190,6 +190,8 @@ class Attempts:
     def gone(self, attempt: Attempt, *, is_recorded: bool) -> None:
         if not is_recorded:
             self._open[attempt.ref] = attempt.record or attempt.lost()
+        if attempt.span is not None:
+            attempt.span.end(attempt.seconds)
         self._all.discard(attempt)
         was_behind = self.is_behind
         self._ended.discard(attempt)

@@ -11,16 +11,18 @@ from jobtrail.records import Claimed
 from jobtrail.task.context import JobRuntime
 from jobtrail.task.outcome import Ended, Raised
 from jobtrail.task.task import Task
+from jobtrail.tracing import AttemptSpan
 from jobtrail.worker.processes.pool import Child, Order, Processes
 from jobtrail.worker.threads import Threads
 
 
 class Assigned(JobRuntime, Protocol):
-    """An attempt as its executor sees it. `max_result` in bytes of JSON."""
+    """An attempt as its executor sees it. `max_result` in bytes of JSON. `span`: once it began, where it is traced."""
 
     claimed: Claimed
     task: Task[..., Any]
     max_result: int
+    span: AttemptSpan | None
 
     def begin(self) -> None:
         """Say that the task begins now: its time runs."""
@@ -140,9 +142,10 @@ class ProcessExecutor:
 
     async def run(self) -> Ended:
         attempt = self._attempt
-        order = Order(attempt.claimed, attempt.task.function.__module__, attempt.max_result)
         self._child = await self._processes.child()
         attempt.begin()
+        above = None if attempt.span is None else attempt.span.traceparent
+        order = Order(attempt.claimed, attempt.task.function.__module__, attempt.max_result, above)
         return await self._child.run(order, attempt, attempt.task.retry)
 
     def cancel(self, running: "asyncio.Task[Ended]", /) -> None:  # noqa: ARG002 - the process is asked

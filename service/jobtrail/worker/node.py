@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.events.hub import Hub
+from jobtrail.ids import Trace
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit
 from jobtrail.logs import attach, detach
@@ -21,6 +22,7 @@ from jobtrail.task.catalog import Known, modules_of
 from jobtrail.task.context import JobContext
 from jobtrail.task.submission import Submission
 from jobtrail.task.task import Task
+from jobtrail.tracing import current
 from jobtrail.worker.leases import LeaseConfig, Leases
 from jobtrail.worker.listener import Listener
 from jobtrail.worker.periodic import Maintenance, MaintenanceConfig, Neighbours
@@ -153,11 +155,11 @@ class Node:
     def _counts(self) -> Counts:
         return Counts(self.worker.left_behind, self.worker.stale_ends)
 
-    def _submit(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any]) -> Awaitable[UUID]:
-        return self._submit_child(parent, Submission(task=task.name, args=args))
+    def _submit(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any], trace: Trace) -> Awaitable[UUID]:
+        return self._submit_child(parent, Submission(task=task.name, args=args), current(trace))
 
-    async def _submit_child(self, parent: JobContext, wanted: Submission) -> UUID:
-        job, is_there = await submit(self._services, wanted, by=f"job {parent.job_id}", trace_id=parent.trace_id)
+    async def _submit_child(self, parent: JobContext, wanted: Submission, trace: Trace | None) -> UUID:
+        job, is_there = await submit(self._services, wanted, by=f"job {parent.job_id}", trace=trace)
         if not is_there:
             self.launch(job.id, job.task, job.queue)
         return job.id

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.db.engine import Database
 from jobtrail.errors import ContextError
+from jobtrail.ids import Trace
 from jobtrail.jobs import session as job_session
 from jobtrail.jobs.charge import charge
 from jobtrail.jobs.checkpoint import CheckpointRecorder
@@ -26,6 +27,7 @@ from jobtrail.jobs.session import JobSession, open_job_session
 from jobtrail.task.context import Done, JobContext, Progress
 from jobtrail.task.limit import Rate
 from jobtrail.task.task import Task
+from jobtrail.tracing import AttemptSpans
 from jobtrail.worker.processes.pool import Processes
 from jobtrail.worker.reports import Report, Reports
 from jobtrail.worker.threads import Threads
@@ -37,9 +39,11 @@ OVER: Final = "this attempt has ended: nothing that it does counts any more"
 
 
 class Submit(Protocol):
-    """Stores a job whose parent is the running one."""
+    """Stores a job whose parent is the running one, in its trace."""
 
-    def __call__(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any]) -> Awaitable[UUID]: ...
+    def __call__(
+        self, parent: JobContext, task: Task[..., Any], args: dict[str, Any], trace: Trace
+    ) -> Awaitable[UUID]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class RunnerDeps:
     recorder: OutcomeRecorder
     checkpoints: CheckpointRecorder
     reports: Reports
+    spans: AttemptSpans
     submit: Submit
     threads: Threads
     processes: Processes
@@ -84,6 +89,11 @@ class Runtime(ABC):
         self._cursor = ""
         self._charged: Decimal | None = None
 
+    @property
+    @abstractmethod
+    def trace(self) -> Trace:
+        """That of the job."""
+
     @abstractmethod
     def interrupt(self) -> None:
         """Tell the task to end because the node ends."""
@@ -111,7 +121,7 @@ class Runtime(ABC):
         self._refuse_outside_of_the_loop("submit")
         if self.finishing:
             raise ContextError(OVER)
-        return self._deps.submit(parent, task, args)
+        return self._deps.submit(parent, task, args, self.trace)
 
     def session(self) -> Awaitable[AsyncSession]:
         self._refuse_outside_of_the_loop("session")

@@ -24,6 +24,7 @@ from jobtrail.jobs.renew import AttemptRef, RunningAttempt, running_of
 from jobtrail.jobs.services import Services
 from jobtrail.records import Claimed
 from jobtrail.task.task import RunsIn
+from jobtrail.tracing import AttemptSpans
 from jobtrail.worker.attempts import Attempts, Hook
 from jobtrail.worker.followers import Followers
 from jobtrail.worker.limited import LimitedClaims
@@ -56,6 +57,7 @@ class WorkerConfig:
     poll_every: timedelta = timedelta(seconds=1)
     cancel_grace: timedelta = timedelta(seconds=5)
     max_result: int = 1024 * 1024
+    trace_link_after: timedelta = timedelta(hours=1)
     on_attempt_end: Hook | None = None
 
 
@@ -83,6 +85,7 @@ class Worker:
             recorder=OutcomeRecorder(services.database, node_id),
             checkpoints=CheckpointRecorder(services.database, node_id),
             reports=self._reports,
+            spans=AttemptSpans(work.trace_link_after),
             submit=submit,
             threads=self._threads,
             processes=self._processes,
@@ -332,11 +335,8 @@ class Worker:
         try:
             ours = await held_by(self._services.database, orphans, node=self._node_id, lease=self._work.lease)
         except FAILURES as error:
-            log.warning(
-                "jobtrail: %d claims without an answer could not be checked: %s; it is tried again",
-                len(orphans),
-                reason(error),
-            )
+            words = "jobtrail: %d claims without an answer could not be checked: %s; it is tried again"
+            log.warning(words, len(orphans), reason(error))
             return
         for claimed in ours:
             # an earlier beat saw to it while this one asked

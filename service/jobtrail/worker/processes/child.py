@@ -141,16 +141,26 @@ class ChildMain:
         claimed = runtime.order.claimed
         arguments = task.signature.bind(claimed.args)
         first = (JobContext.of(claimed, runtime),) if task.signature.takes_context else ()
-        runtime.interruptible = True
-        try:
-            self._interrupt()
-            result = task.function(*first, **arguments)
-        finally:
-            runtime.interruptible = False
+        with _under(runtime.order.traceparent):
+            runtime.interruptible = True
+            try:
+                self._interrupt()
+                result = task.function(*first, **arguments)
+            finally:
+                runtime.interruptible = False
         if inspect.iscoroutine(result):
             result.close()
             raise TypeError("the task returned a coroutine, which nobody awaits: write async def")
         return result
+
+
+def _under(traceparent: str | None) -> contextlib.AbstractContextManager[object]:
+    """The span of the attempt, as the current one of what makes spans here."""
+    if traceparent is None or "opentelemetry.trace" not in sys.modules:
+        return contextlib.nullcontext()
+    from jobtrail.tracing import under  # noqa: PLC0415 - most processes need not wait for it
+
+    return under(traceparent)
 
 
 class TaskModules:

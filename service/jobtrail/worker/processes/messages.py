@@ -31,11 +31,12 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Attempt to be run. `module`: of the task's function; `max_result` in bytes of JSON."""
+    """Attempt to be run. `module`: of the task's function; `max_result` in bytes of JSON; `traceparent`: its span."""
 
     claimed: Claimed
     module: str
     max_result: int
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
