@@ -1,6 +1,6 @@
 """The feed: numbered snapshots of the database, between which each committed transition lies exactly once.
 
-A transition has the id of its transaction, which says when that began to write and not when it committed, so in an order
+A transition has the id of its transaction, which says when that began to write and not when it committed: in an order
 by these ids something may come late. A mark is a snapshot with a number: the transitions of mark n are those that its
 snapshot sees and the one of mark n - 1 does not. `tag` tells marks of one number apart, should the database be restored
 and go on from an older one. Transaction ids begin anew in another cluster, so nothing from before `since` is in a mark.
