@@ -12,10 +12,11 @@ from benchmarks.lab import SERVER, SIZES, Figure, Lab
 from benchmarks.reads import batch, job, lists, purge
 from benchmarks.submits import endpoint, http
 from benchmarks.traced import calls
+from benchmarks.waiters import waiters
 from benchmarks.waits import idle, start
 from jobtrail.testing.server import embedded_server
 
-ALL = (http, endpoint, drain, start, job, batch, lists, purge, growth, pending, auditor, idle, calls)
+ALL = (http, endpoint, drain, start, waiters, job, batch, lists, purge, growth, pending, auditor, idle, calls)
 MEASURES: dict[str, Callable[[Lab], Iterable[Figure]]] = {each.__name__: each for each in ALL}
 
 

@@ -63,7 +63,8 @@ SUCCEEDED = "SELECT count(*) FROM jobtrail.transitions WHERE to_status = 'succee
 
 class Size(NamedTuple):
     """`rounds` of each way in turn; `seconds` of load, `opened` of them with a query that stays open; a `backlog` to
-    drain with so many `slots` and `nodes`; up to `finished` and `pending` rows; `singles` jobs one after the other.
+    drain with so many `slots` and `nodes`; up to `finished` and `pending` rows; `singles` jobs one after the other;
+    so many `waiters` at once.
     """
 
     rounds: int
@@ -74,12 +75,13 @@ class Size(NamedTuple):
     pending: int
     opened: float
     singles: int
+    waiters: int = 500
     slots: Sequence[int] = (200, 1000)
     nodes: Sequence[int] = (2, 4)
 
 
 SIZES = {
-    "tiny": Size(1, 0.3, 4, 100, 2_000, 1_000, 0.3, 10, (200,), (2,)),
+    "tiny": Size(1, 0.3, 4, 100, 2_000, 1_000, 0.3, 10, 5, (200,), (2,)),
     "default": Size(5, 4, 32, 20_000, 500_000, 200_000, 20, 100),
     "full": Size(7, 8, 32, 20_000, 10_000_000, 1_000_000, 60, 300),
 }

@@ -27,12 +27,13 @@ MOST_WAITING: Final = 1000
 """Requests of this process that wait for the end of a job; beyond it they are answered at once."""
 
 _SOON: Final = 0.05
-"""Seconds between two looks while somebody has asked within PATIENCE."""
+"""Seconds between two looks while somebody has asked within _PATIENCE."""
 
 _LATER: Final = 0.5
 """Seconds between two looks while all have waited for longer."""
 
-_PATIENCE: Final = 5.0
+_PATIENCE: Final = 30.0
+"""Seconds; as long as a request may wait."""
 
 _APART: Final = timedelta(milliseconds=100)
 """Between two marks that readers make, in all processes together."""
