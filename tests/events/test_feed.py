@@ -216,6 +216,29 @@ async def test_a_restored_database_begins_anew(place: world.Place, hub: Hub, res
         await place.psql.execute("UPDATE jobtrail.feed_marks SET since = '-infinity', snapshot = pg_current_snapshot()")
 
 
+async def test_a_reader_is_told_when_a_standby_takes_over_that_lacks_the_last_marks(
+    place: world.Place, hub: Hub
+) -> None:
+    kept = await feed.mark(place.database)
+    pages = hub.follow(kept.end)
+    for number in range(3):
+        await place.psql.execute(NEW, uuid4(), "lost")
+        assert len(await anext(pages)) == 1
+        assert number < 3
+    # as if neither had ever been
+    await place.psql.execute("DELETE FROM jobtrail.feed_marks WHERE no > $1", kept.no)
+    await place.psql.execute(NEW, uuid4(), "new")
+    gap = await anext(pages)
+    assert isinstance(gap, Gap)
+    assert gap.reason == "this id is of another history"
+    last = uuid4()
+    await place.psql.execute(NEW, last, "last")
+    seen = list[UUID]()
+    while last not in seen:
+        page = await anext(pages)
+        seen += [event.transition.job_id for event in page if isinstance(event, Event)]
+
+
 async def test_old_marks_are_forgotten_but_for_what_somebody_has_to_pass(place: world.Place, hub: Hub) -> None:
     database, last = place.database, uuid4()
     began = await feed.mark(database)

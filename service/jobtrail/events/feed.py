@@ -40,6 +40,11 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         return f"{self.no}-{self.tag}-{self.k}"
 
+    @property
+    def after(self) -> tuple[int, int]:
+        """The mark, and the number in it, of what comes next."""
+        return (self.no + 1, 0) if self.k == END else (self.no, self.k + 1)
+
     @classmethod
     def read(cls, said: str) -> Self | None:
         """None for what is no place."""

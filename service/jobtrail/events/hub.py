@@ -19,7 +19,7 @@ from jobtrail.db.errors import unavailable
 from jobtrail.db.loop import Loop
 from jobtrail.errors import NotRunningError, UnavailableError
 from jobtrail.events import feed, job_news
-from jobtrail.events.feed import END, Event, Mark, Place
+from jobtrail.events.feed import Event, Mark, Place
 from jobtrail.events.job_news import JobNews, JobPlace
 from jobtrail.jobs.services import Services
 
@@ -91,6 +91,7 @@ class Hub:
         self._batches: dict[_Ask, None] = {}
         self._news: dict[_Ask, None] = {}
         self._readers: dict[_Ask, None] = {}
+        self.history = 0
         self._marks: dict[int, Mark] = {}
         self._newest = 0
         self._pages: dict[tuple[int, int], asyncio.Task[Sequence[Event]]] = {}
@@ -134,12 +135,13 @@ class Hub:
 
         Raises UnavailableError.
         """
-        if since is not None and await feed.find(self._database, since):
-            return since, None
-        now = await feed.mark(self._database)
-        if since is None:
-            return now.end, None
-        first = await feed.oldest(self._database)
+        async with self._database.readers:
+            if since is not None and await feed.find(self._database, since):
+                return since, None
+            now = await feed.mark(self._database)
+            if since is None:
+                return now.end, None
+            first = await feed.oldest(self._database)
         if first is not None and since.no < first.no:
             return Place(first.no, first.tag, -1), Gap("what came after this id is not kept any more", first.at)
         return now.end, Gap("this id is of another history", now.at)
@@ -149,16 +151,16 @@ class Hub:
 
         Raises NotRunningError.
         """
-        no, k = place.no, place.k + 1
-        if place.k == END:
-            no, k = no + 1, 0
+        no, k = place.after
+        history = self.history
         while True:
             try:
-                of = await self._mark_of(no)
-                if of.no != no:  # its marks were removed while the reader slept
+                of = await self._mark_of(no, history)
+                if of is None:
                     place, gap = await self.enter(Place(no, "", 0))
-                    no, k = place.no, place.k + 1
-                    yield gap or []
+                    (no, k), history = place.after, self.history
+                    if gap is not None:
+                        yield gap
                     continue
                 page = await self._page(of, k)
             except UnavailableError:
@@ -184,8 +186,7 @@ class Hub:
                 ask.answer.set_exception(NotRunningError("the process stops"))
         if self._loop is not None:
             await self._loop.stop()
-        for page in self._pages.values():
-            page.cancel()
+        await asyncio.gather(*self._pages.values(), return_exceptions=True)
 
     async def _ask(self, asks: dict[_Ask, None], about: Any, *, is_request: bool = False) -> Any:
         if self._is_stopped:
@@ -237,37 +238,54 @@ class Hub:
 
     async def _look_for_marks(self) -> None:
         newest = await feed.mark(self._database, apart=_APART)
-        if newest.no == self._newest:
+        known = self._marks.get(self._newest)
+        if newest == known:
             return
-        marks = await feed.marks_after(self._database, self._newest) if self._newest else []
-        for each in marks or [newest]:
+        marks = [newest] if known is None else await feed.marks_after(self._database, self._newest - 1)
+        if known not in (None, *marks[:1]):
+            # a standby that took over had not got the last ones: what readers wait for is another history
+            self.history += 1
+            self._marks.clear()
+            self._pages.clear()
+            self._kept, marks = 0, [newest]
+        for each in marks:
             self._marks[each.no] = each
             self._newest = each.no
         for ask in list(self._readers):
-            if ask.about <= self._newest:
+            if ask.about <= self._newest or len(self._marks) == 1:
                 _tell(ask, None)
 
-    async def _mark_of(self, no: int) -> Mark:
-        """The mark of this number, once there is one; a later one where it was removed."""
-        while (found := self._marks.get(no)) is None:
+    async def _mark_of(self, no: int, history: int) -> Mark | None:
+        """The mark of this number, once there is one; None where it was removed, or is of another history."""
+        while (found := self._marks.get(no)) is None and history == self.history:
             if no <= self._newest:
-                return (await feed.marks_after(self._database, no - 1))[0]
+                async with self._database.readers:
+                    found = (await feed.marks_after(self._database, no - 1))[0]
+                return found if found.no == no else None
             await self._ask(self._readers, no)
-        return found
+        return found if history == self.history else None
 
     async def _page(self, of: Mark, k: int) -> Sequence[Event]:
         """Those who ask for the same page share one statement."""
+        if self._is_stopped:
+            raise NotRunningError("the process stops")
         key = (of.no, k)
         page = self._pages.get(key)
         if page is None:
-            page = self._context.run(asyncio.ensure_future, feed.delta(self._database, of, k))
+            page = self._context.run(asyncio.ensure_future, self._read(of, k))
             self._pages[key] = page
             page.add_done_callback(lambda done: self._keep(key, done))
         return await asyncio.shield(page)
 
+    async def _read(self, of: Mark, k: int) -> Sequence[Event]:
+        async with self._database.readers:
+            return await feed.delta(self._database, of, k)
+
     def _keep(self, key: tuple[int, int], page: "asyncio.Task[Sequence[Event]]") -> None:
+        if self._pages.get(key) is not page:
+            return
         if page.cancelled() or page.exception() is not None:
-            self._pages.pop(key, None)
+            del self._pages[key]
             return
         self._kept += 1 + len(page.result())
         while self._kept > _MOST_KEPT and len(self._pages) > 1:
