@@ -8,12 +8,14 @@ Transitions of one job are in the order of `seq`: the next one is written after 
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Self
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.db.direct import Statement
 from jobtrail.db.engine import Database
@@ -253,20 +255,40 @@ SELECT max(no) FROM (SELECT no FROM jobtrail.feed_marks WHERE no > :after ORDER 
 _MOVE: Final = text("UPDATE jobtrail.feed_cursors SET no = :upto WHERE name = :name")
 
 
-async def derive(database: Database, name: str, statement: str) -> bool:
-    """Let the statement see the transitions that are new to the cursor `name`, as `moved` of MOVED, and move the cursor
-    in the same transaction: each transition once, whoever dies. Whether there may be more.
+class Step(NamedTuple):
+    """The transaction of a cursor, and the marks between which its transitions lie, as MOVED names them."""
 
-    Where another process does it at this moment nothing happens. Raises UnavailableError.
+    session: AsyncSession
+    bounds: Mapping[str, int]
+    may_be_more: bool
+
+
+@asynccontextmanager
+async def advancing(
+    database: Database, name: str, *, most: int = _MOST_MARKS, seconds: float | None = None
+) -> AsyncIterator[Step | None]:
+    """The cursor moves over at most so many marks in the transaction that is open meanwhile: each transition once,
+    whoever dies. None where nothing is new, or another process does it at this moment. Raises UnavailableError.
     """
     with unavailable():
-        async with database.transaction() as session:
+        async with database.transaction(seconds) as session:
             after = (await session.execute(_TAKE, {"name": name})).scalar()
-            if after is None:
-                return False
-            upto = (await session.execute(_UPTO, {"after": after, "most": _MOST_MARKS})).scalar()
-            if upto is None:
-                return False
-            await session.execute(text(f"WITH {MOVED} {statement}"), {"after": after, "upto": upto})
+            upto = None
+            if after is not None:
+                upto = (await session.execute(_UPTO, {"after": after, "most": most})).scalar()
+            if after is None or upto is None:
+                yield None
+                return
+            yield Step(session, {"after": after, "upto": upto}, upto - after >= most)
             await session.execute(_MOVE, {"upto": upto, "name": name})
-    return bool(upto - after >= _MOST_MARKS)
+
+
+async def derive(database: Database, name: str, statement: str) -> bool:
+    """Let the statement see the transitions that are new to the cursor `name`, as `moved` of MOVED, in a step of it.
+    Whether there may be more. Raises UnavailableError.
+    """
+    async with advancing(database, name) as step:
+        if step is None:
+            return False
+        await step.session.execute(text(f"WITH {MOVED} {statement}"), step.bounds)
+    return step.may_be_more
