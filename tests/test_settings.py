@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from jobtrail.errors import SettingsError
 from jobtrail.settings import PREFIX, Settings, load, unknown_variables
 
+SECRET = "whsec_" + "A" * 44
+
 pytestmark = pytest.mark.usefixtures("unset")
 
 EXAMPLE = Path(__file__).parent.parent / ".env.example"
@@ -55,6 +57,8 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "streams": 500,
         "stream_max": timedelta(minutes=15),
         "trace_link_after": timedelta(hours=1),
+        "webhook_secret": (),
+        "webhook_allow": (),
         "log_format": "text",
         "log_level": "INFO",
     }  # fmt: skip
@@ -72,7 +76,13 @@ def test_the_example_gives_each_setting_once_with_its_default_and_a_reason(tmp_p
     (tmp_path / ".env").write_text("".join(f"{match['name']}={match['value']}\n" for match in commented))
     assert load() == Settings(_env_file=None)
     unset = {match["name"] for match in commented if not match["value"]}
-    assert unset == {"JOBTRAIL_DATA_DIR", "JOBTRAIL_TASKS", "JOBTRAIL_QUEUES", "JOBTRAIL_PROCESSES"}
+    assert unset == {
+        "JOBTRAIL_DATA_DIR",
+        "JOBTRAIL_TASKS",
+        "JOBTRAIL_QUEUES",
+        "JOBTRAIL_PROCESSES",
+        "JOBTRAIL_WEBHOOK_SECRET",
+    }
     (tmp_path / ".env").write_text(text)
     assert load() == Settings(_env_file=None, database_url="embedded")
 
@@ -102,6 +112,9 @@ def test_the_example_gives_each_setting_once_with_its_default_and_a_reason(tmp_p
         ("REDACT", " None ", ()),
         ("REDACT", "pin, iban,", ("pin", "iban")),
         ("REDACT", "none,pin", ("none", "pin")),
+        ("WEBHOOK_SECRET", f"{SECRET}, {SECRET}", (SECRET, SECRET)),
+        ("WEBHOOK_ALLOW", "10.0.0.0/8, hooks.internal", ("10.0.0.0/8", "hooks.internal")),
+        ("WEBHOOK_ALLOW", "none", ()),
         ("LOG_FORMAT", "json", "json"),
         ("LOG_LEVEL", "debug", "DEBUG"),
     ],
@@ -217,6 +230,11 @@ REFUSED = {
     "TTL_FAILED=500ms": "500ms should be greater than or equal to 1 second",
     "HISTORY_TTL=3651d": "3651d should be less than or equal to 3650 days",
     "MAX_BODY=1MX": "'1MX' is not a size: write bytes or 512KiB, 1MiB",
+    "WEBHOOK_SECRET=sekret": "a secret is whsec_ and 24 to 64 random bytes as base64: what `openssl rand -base64 32`",
+    "WEBHOOK_SECRET=whsec_c2VrcmV0": "a secret is whsec_ and 24 to 64 random bytes",
+    f"WEBHOOK_SECRET={SECRET},{SECRET},{SECRET}": "3 secrets: write the new one and, while receivers change",
+    "WEBHOOK_ALLOW=10.0.0.1/8": "'10.0.0.1/8' is neither the name of a host nor a network",
+    "WEBHOOK_ALLOW=*.internal": "'*.internal' is neither the name of a host nor a network",
     "MAX_BODY=1": "'1' should be greater than or equal to 1024",
     "MAX_RESULT=65MiB": "'65MiB' should be less than or equal to 67108864",
     "TASKS=shop/tasks.py": "'shop/tasks.py' is not a module's name: write package.module",

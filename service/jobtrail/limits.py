@@ -51,6 +51,10 @@ TASK_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_.:-]{0,199}$"
 QUEUE_PATTERN: Final = r"^[A-Za-z0-9_.:-]{1,100}$"
 TRACE_PATTERN: Final = r"^[0-9a-f]{32}$"
 
+OWN: Final = "jobtrail."
+"""Begins the names of Jobtrail's own tasks and queues."""
+RESERVED: Final = f"names that begin with {OWN} are those of Jobtrail's own jobs: take another one"
+
 DEFAULT_SCHEMA: Final = "jobtrail"
 SCHEMA_PATTERN: Final = r"(?!pg_|public$|information_schema$)[a-z_][a-z0-9_]{0,49}"
 """PostgreSQL keeps 63 bytes of a name, and names that begin with pg_ for itself; in `public` others have tables too."""

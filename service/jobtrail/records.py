@@ -102,6 +102,7 @@ class NewJob:
     """By limit key: how many pending jobs refuse this one."""
     trace_parent: str | None = None
     """As in `Trace`."""
+    callback_url: str | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -154,6 +155,7 @@ class Job:
     schedule: Annotated[str | None, Field(description="The schedule that it is of.")] = None
     scheduled_for: Annotated[datetime | None, Field(description="Its due time; null: run by hand.")] = None
     unique_key: Annotated[str | None, Field(description="No other unfinished job has it.")] = None
+    callback_url: Annotated[str | None, Field(description="It is told how the job ended.")] = None
 
     @property
     def is_for_later(self) -> bool:

@@ -23,6 +23,7 @@ from jobtrail.db.url import normalize
 from jobtrail.durations import format_duration, parse_duration
 from jobtrail.errors import SettingsError
 from jobtrail.limits import DEFAULT_SCHEMA, MAX_PENDING, MAX_TTL, QUEUE_PATTERN, SCHEMA_PATTERN
+from jobtrail.outbound import MOST_SECRETS, allowed, key_of
 from jobtrail.redaction import WORDS
 
 PREFIX: Final = "JOBTRAIL_"
@@ -163,6 +164,8 @@ class Settings(_WithSchema):
     stream_max: Duration = Field(default=timedelta(minutes=15), ge=timedelta(seconds=1))
 
     trace_link_after: Duration = Field(default=timedelta(hours=1), ge=timedelta(0))
+    webhook_secret: Words = Field(default=(), repr=False)
+    webhook_allow: WordsOrNone = ()
 
     log_format: Literal["text", "json"] = "text"
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = "INFO"
@@ -199,6 +202,22 @@ class Settings(_WithSchema):
             if not all(part.isidentifier() for part in module.split(".")):
                 raise ValueError(f"{module!r:.60} is not a module's name: write package.module, separated by commas")
         return modules
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_secrets(cls, secrets: tuple[str, ...]) -> tuple[str, ...]:
+        for secret in secrets:
+            key_of(secret)
+        if len(secrets) > MOST_SECRETS:
+            raise ValueError(f"{len(secrets)} secrets: write the new one and, while receivers change, the old one")
+        return secrets
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _check_allowed(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        for word in words:
+            allowed(word)
+        return words
 
     @field_validator("queues")
     @classmethod

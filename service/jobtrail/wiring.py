@@ -21,9 +21,12 @@ from jobtrail.db.errors import FAILURES, explain, unavailability
 from jobtrail.db.host_engine import lend_database
 from jobtrail.db.url import DatabaseUrl, normalize
 from jobtrail.errors import SettingsError, UnavailableError
+from jobtrail.events.delivery import delivery_task
+from jobtrail.events.post import Sender
 from jobtrail.jobs.services import AdmissionLimit, Defaults, Services
 from jobtrail.limits import DEFAULT_SCHEMA
 from jobtrail.ops.keys import any_keys
+from jobtrail.outbound import Outbound
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.task.catalog import Catalog
 from jobtrail.worker.attempts import Hook
@@ -123,6 +126,7 @@ def _services_on(database: Database, settings: Settings, catalog: Catalog) -> Se
         Defaults(settings.ttl, settings.ttl_failed),
         AdmissionLimit(settings.max_waiting),
         settings.max_pending,
+        Outbound.of(settings.webhook_allow, settings.webhook_secret),
     )
 
 
@@ -147,6 +151,7 @@ def build_node(
         trace_link_after=settings.trace_link_after,
         on_attempt_end=on_attempt_end,
     )
+    services.catalog.own = (delivery_task(services, Sender(services.outbound)),)
     due_every = 5 * settings.poll_every if with_schedules else None
     maintenance = MaintenanceConfig(settings.purge_every, settings.history_ttl, settings.feed_ttl, due_every)
     lease = LeaseConfig(settings.lease, settings.stall)

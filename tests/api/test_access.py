@@ -15,6 +15,7 @@ from jobtrail.callers import SCOPES
 from jobtrail.ops.batches import submit_batch
 from jobtrail.ops.key_verifier import KeyVerifier
 from jobtrail.ops.keys import create_key, make, revoke_key
+from jobtrail.ops.webhooks import put as put_webhook
 from jobtrail.task.submission import Submission
 from support.schedules import put
 from support.service import Service
@@ -53,6 +54,11 @@ TABLE: dict[str, tuple[int, int, int]] = {
     "POST /v1/schedules/{schedule}/run": (403, 403, 202),
     "POST /v1/schedules/{schedule}/backfill": (403, 403, 202),
     "DELETE /v1/schedules/{schedule}": (403, 403, 204),
+    "GET /v1/webhooks": (200, 403, 200),
+    "GET /v1/webhooks/{webhook}": (200, 403, 200),
+    "PUT /v1/webhooks/{webhook}": (403, 403, 200),
+    "POST /v1/webhooks/{webhook}/rotate": (403, 403, 200),
+    "DELETE /v1/webhooks/{webhook}": (403, 403, 204),
     "GET /v1/limits": (200, 403, 200),
     "GET /v1/limits/{key}": (404, 403, 404),
     "PUT /v1/limits/{key}": (403, 403, 200),
@@ -76,6 +82,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/batches": {"jobs": [{"task": "noop"}], "on_done": {"task": "noop"}},
     "PUT /v1/schedules/{schedule}": {"task": "noop", "every": 60},
     "POST /v1/schedules/{schedule}/backfill": {"from": "2020-01-01T00:00:00Z", "until": "2020-01-02T00:00:00Z"},
+    "PUT /v1/webhooks/{webhook}": {"url": "https://example.com/"},
     "PUT /v1/limits/{key}": {"number": 3},
     "POST /v1/keys": {"name": "more", "scopes": ["read"]},
 }
@@ -125,6 +132,7 @@ def calls_of(service: Service, *, method_is: Callable[[str], bool]) -> set[str]:
     return {
         call.replace("/audit/{name}", "/audit/{question}")
         .replace("/schedules/{name}", "/schedules/{schedule}")
+        .replace("/webhooks/{name}", "/webhooks/{webhook}")
         .replace("{key:path}", "{key}")
         for call in found
     }
@@ -143,7 +151,9 @@ async def ask(service: Service, call: str, sent: list[tuple[str, str]], **given:
     batch = (await submit_batch(service.services, wanted, by="key:submit"))[0] if "{batch_id}" in path else None
     schedule = (await put(service.services, f"s{uuid4().hex}", cron="@daily")).name if "{schedule}" in path else None
     body = {"json": BODIES[call]} if call in BODIES else {}
-    path = path.format(**PARTS, job_id=job_id, batch_id=batch and batch.id, schedule=schedule)
+    if "{webhook}" in path:
+        await put_webhook(service.services, "ops", "https://example.com/", by="test")
+    path = path.format(**PARTS, job_id=job_id, batch_id=batch and batch.id, schedule=schedule, webhook="ops")
     return await service.client.request(method, path, headers=sent, **{**body, **given})
 
 

@@ -32,7 +32,8 @@ RAW = [
 ]  # fmt: skip
 FIELDS = [
     "task", "args", "queue", "priority", "tags", "run_at", "ttl", "timeout", "max_attempts", "reason", "jobs", "action",
-    "filter", "dry_run", "cron", "every", "zone", "starts_at", "ends_at", "jitter", "\0", "a/b~",
+    "filter", "dry_run", "cron", "every", "zone", "starts_at", "ends_at", "jitter", "url",
+    "tasks", "statuses", "secret", "callback_url", "\0", "a/b~",
 ]  # fmt: skip
 FILTERS = [
     "status", "task", "queue", "tag", "trace_id", "created_after", "created_before", "limit", "cursor", "include",
@@ -52,6 +53,8 @@ PATHS = [
     ("GET", "/v1/schedules"), ("GET", "/v1/schedules/{}"), ("PUT", "/v1/schedules/{}"), ("PUT", "/v1/schedules/often"),
     ("DELETE", "/v1/schedules/{}"), ("POST", "/v1/schedules/{}/pause"), ("POST", "/v1/schedules/{}/resume"),
     ("POST", "/v1/schedules/{}/run"), ("POST", "/v1/schedules/{}/backfill"), ("POST", "/v1/schedules/often/backfill"),
+    ("GET", "/v1/webhooks"), ("GET", "/v1/webhooks/{}"), ("PUT", "/v1/webhooks/{}"), ("PUT", "/v1/webhooks/ops"),
+    ("POST", "/v1/webhooks/{}/rotate"), ("DELETE", "/v1/webhooks/{}"),
     ("GET", "/v1/limits/{}"), ("PUT", "/v1/limits/{}"), ("DELETE", "/v1/limits/{}"), ("GET", "/v1/limits"),
     ("GET", "/v1/problems/{}"), ("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"),
     ("GET", "/{}"), ("GET", "/v1/{}"),
@@ -95,7 +98,7 @@ class Caller:
         status = sent[0]["status"]
         headers = {name.decode(): value.decode("latin-1") for name, value in sent[0]["headers"]}
         self.statuses[status] = self.statuses.get(status, 0) + 1
-        assert status in {200, 202, 204, 304, 400, 404, 405, 409, 412, 413, 415, 422}, f"{status} for {asked}"
+        assert status in {200, 201, 202, 204, 304, 400, 404, 405, 409, 412, 413, 415, 422}, f"{status} for {asked}"
         assert len(headers["x-trace-id"]) == 32, asked
         content = b"".join(each.get("body", b"") for each in sent[1:])
         if status >= 400:

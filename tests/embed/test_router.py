@@ -28,6 +28,7 @@ OPERATE = {
     "PUT /schedules/{name}", "DELETE /schedules/{name}", "POST /schedules/{name}/pause",
     "POST /schedules/{name}/resume", "POST /schedules/{name}/run", "POST /schedules/{name}/backfill",
     "PUT /limits/{key}", "DELETE /limits/{key}",
+    "PUT /webhooks/{name}", "DELETE /webhooks/{name}", "POST /webhooks/{name}/rotate",
 }  # fmt: skip
 
 

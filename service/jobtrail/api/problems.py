@@ -21,6 +21,7 @@ from starlette.responses import Response
 from jobtrail import errors
 from jobtrail.api import links
 from jobtrail.api.headers import complete, trace_id_of
+from jobtrail.ops.webhooks import WebhookNotFoundError
 from jobtrail.task.storable import MAX_FLAWS, clip, step, visible
 
 log = logging.getLogger(__name__)
@@ -160,6 +161,8 @@ PROBLEM_TYPES: Final[Mapping[type[Exception], ProblemType]] = {
         "No task of that name is known here."),
     errors.UnknownQueueError: ProblemType(404, "queue-not-found", "No such queue",
         "No node names it, no task goes there, and no job is in it."),
+    WebhookNotFoundError: ProblemType(404, "webhook-not-found", "No such webhook",
+        "`GET /webhooks` lists them."),
     ProblemNotFoundError: ProblemType(404, "problem-not-found", "No such kind of problem",
         "`GET /problems` lists them."),
     errors.UnknownQuestionError: ProblemType(404, "question-not-found", "No such audit question",

@@ -35,6 +35,7 @@ VERBS: Final = {
     "schedules": ("schedules", "Jobs at certain times: list, show, put, pause, resume, run, delete."),
     "limits": ("ops", "List the limits in use; override the number of one, or let its own hold again."),
     "audit": ("ops", "Answer a question about what happened; without a name: list the questions."),
+    "webhooks": ("webhooks", "Receivers that are told what becomes of jobs: list, put, rotate, delete."),
     "keys": ("ops", "Make, list and revoke the access keys of the service."),
     "batches": ("ops", "Show, cancel or retry the jobs of a batch."),
     "purge": ("moves", "Remove once what has expired."),

@@ -53,6 +53,7 @@ def submit(
         list[UUID] | None,
         typer.Option(metavar="ID", help="A job that must succeed before; may be repeated."),
     ] = None,
+    callback_url: Annotated[str | None, typer.Option(metavar="URL", help="It is told how the job ended.")] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key again gives the first job.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 unless it succeeded.")] = False,
     as_json: Json = False,
@@ -69,6 +70,7 @@ def submit(
         "tags": tag,
     }
     given |= {"after": after, "unique_key": unique_key, "on_duplicate": on_duplicate}
+    given["callback_url"] = callback_url
     wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     for name, text, none in (("ttl", ttl, "keep"), ("timeout", timeout, "none"), ("max_delay", max_delay, None)):
         if text is not None:

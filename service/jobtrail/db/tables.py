@@ -159,6 +159,7 @@ jobs = Table(
     Column("unique_key", Text),
     Column("replaceable", Boolean, nullable=False, server_default=text("false")),
     Column("trace_parent", Text),
+    Column("callback_url", Text),
     Index("ix_jobs_claim", "queue", "priority", "run_at", "id", postgresql_where=text("status = 'pending'")),
     Index("ix_jobs_running", "node_id", postgresql_where=text("status = 'running'")),
     Index("ix_jobs_expiry", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
@@ -232,6 +233,7 @@ jobs = Table(
     Index(
         "ix_jobs_again", "unique_key", postgresql_where=text("replaceable AND status || '' = 'pending' AND attempt > 0")
     ),
+    Index("ix_jobs_callback", "id", postgresql_where=text("callback_url IS NOT NULL")),
     info={"rights": "SELECT, INSERT, UPDATE, DELETE"},
 )
 

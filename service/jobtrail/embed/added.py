@@ -50,6 +50,7 @@ class Options(TypedDict, total=False):
     on_duplicate: OnDuplicate
     delay: float
     max_delay: float
+    callback_url: str
     idempotency_key: str
     session: AnySession
 

@@ -62,9 +62,9 @@ def _values(wanted: Amendment) -> dict[str, Any]:
     if "ttl" in named:
         ttl: Any = None
         if (given := seconds(wanted.ttl)) is not None:
-            # a key must be remembered for a day, or a late repeat would run twice
+            # a key must be remembered for a day, or a late repeat would run twice; and a callback until it is derived
             has_app_key = exists().where(app_keys.c.job_id == jobs.c.id)
-            has_key = or_(jobs.c.idempotency_key.is_not(None), has_app_key)
+            has_key = or_(jobs.c.idempotency_key.is_not(None), has_app_key, jobs.c.callback_url.is_not(None))
             ttl = case((has_key, func.greatest(given, KEY_LIFE)), else_=given)
         values |= {"ttl": ttl, "ttl_failed": ttl, "expires_at": None if ttl is None else jobs.c.finished_at + ttl}
     return values

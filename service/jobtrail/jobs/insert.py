@@ -29,12 +29,12 @@ _INSERT: Final = Statement("""
 INSERT INTO jobtrail.jobs (
     id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, created_at,
     idempotency_key, request_hash, created_by, moved_by, move_reason, ttl, ttl_failed, after, batch_id, limit_keys,
-    limit_terms, unique_key, replaceable, trace_parent)
+    limit_terms, unique_key, replaceable, trace_parent, callback_url)
 SELECT u.id, u.task, u.queue, u.args, u.trace_id, u.priority, u.tags::text[], u.max_attempts, u.timeout,
        coalesce(u.run_at, statement_timestamp()), statement_timestamp(),
        u.idempotency_key, u.request_hash, u.created_by, u.created_by, 'submitted', u.ttl, u.ttl_failed,
        u.after::uuid[], u.batch_id, u.limit_keys::text[], u.limit_terms, u.unique_key, u.replaceable,
-       u.trace_parent
+       u.trace_parent, u.callback_url
   FROM unnest(
     CAST(:id AS uuid[]), CAST(:task AS text[]), CAST(:queue AS text[]), CAST(:args AS jsonb[]),
     CAST(:trace_id AS text[]), CAST(:priority AS smallint[]), CAST(:tags AS text[]), CAST(:max_attempts AS int[]),
@@ -42,10 +42,10 @@ SELECT u.id, u.task, u.queue, u.args, u.trace_id, u.priority, u.tags::text[], u.
     CAST(:request_hash AS bytea[]), CAST(:created_by AS text[]), CAST(:ttl AS interval[]),
     CAST(:ttl_failed AS interval[]), CAST(:after AS text[]), CAST(:batch_id AS uuid[]), CAST(:limit_keys AS text[]),
     CAST(:limit_terms AS jsonb[]), CAST(:unique_key AS text[]), CAST(:replaceable AS boolean[]),
-    CAST(:trace_parent AS text[])
+    CAST(:trace_parent AS text[]), CAST(:callback_url AS text[])
   ) AS u(id, task, queue, args, trace_id, priority, tags, max_attempts, timeout, run_at, idempotency_key,
          request_hash, created_by, ttl, ttl_failed, after, batch_id, limit_keys, limit_terms, unique_key, replaceable,
-         trace_parent)
+         trace_parent, callback_url)
 ON CONFLICT DO NOTHING
 RETURNING id, created_at, coalesce(run_at, due_at)
 """)
@@ -84,7 +84,7 @@ UPDATE jobtrail.jobs
    SET seq = seq + 1, moved_by = :created_by, move_reason = 'replaced', created_by = :created_by,
        args = CAST(CAST(:args AS text) AS jsonb), queue = :queue, priority = :priority, tags = :tags,
        max_attempts = :max_attempts, timeout = :timeout, ttl = :ttl, ttl_failed = :ttl_failed, limit_keys = :limit_keys,
-       limit_terms = CAST(CAST(:limit_terms AS text) AS jsonb),
+       limit_terms = CAST(CAST(:limit_terms AS text) AS jsonb), callback_url = :callback_url,
        run_at = least(coalesce(:run_at, statement_timestamp()),
                       greatest(created_at + :max_delay, statement_timestamp()))
  WHERE id = :id
@@ -185,13 +185,13 @@ def columns(rows: Sequence[NewJob]) -> dict[str, Sequence[Any]]:
 AS_THEY_ARE: Final = (
     "id", "task", "queue", "trace_id", "priority", "max_attempts", "timeout", "run_at", "idempotency_key",
     "request_hash", "created_by", "ttl", "ttl_failed", "batch_id", "limit_terms", "unique_key", "replaceable",
-    "trace_parent",
+    "trace_parent", "callback_url",
 )  # fmt: skip
 """The columns of a new row that are its fields; args and those with arrays go in another form."""
 
 _REPLACED: Final = (
     "created_by", "queue", "priority", "tags", "max_attempts", "timeout", "ttl", "ttl_failed", "limit_keys",
-    "limit_terms", "run_at", "max_delay",
+    "limit_terms", "run_at", "max_delay", "callback_url",
 )  # fmt: skip
 
 _as_they_are: Final = attrgetter(*AS_THEY_ARE)

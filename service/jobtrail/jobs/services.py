@@ -19,6 +19,7 @@ from jobtrail.db.engine import Database
 from jobtrail.db.errors import FAILURES, Fault, fault_of, unavailable
 from jobtrail.db.group_commit import Answer, GroupCommit, Row, Weigh, weightless
 from jobtrail.errors import OutcomeUnknownError, OverloadedError, SettingsError, UnavailableError
+from jobtrail.outbound import Outbound
 from jobtrail.task.catalog import Catalog
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class Services:
     admission: AdmissionLimit = field(default_factory=AdmissionLimit)
     max_pending: Mapping[str, int] = field(default_factory=dict)
     """By queue: how many pending jobs refuse another one."""
+    outbound: Outbound = field(default_factory=Outbound)
     pending: Mapping[str, Counts] = field(default_factory=lambda: {"queue": Counts(), "limit": Counts()}, init=False)
     has_keys: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set for good once this process knows of an access key."""

@@ -22,6 +22,7 @@ from jobtrail.jobs.insert import Inserted, insert_once, insert_rows, inserts
 from jobtrail.jobs.query import read
 from jobtrail.jobs.room import hold_keys, make_room
 from jobtrail.jobs.services import Services, require_rights
+from jobtrail.limits import OWN, RESERVED
 from jobtrail.records import AppKey, Job, NewJob
 from jobtrail.status import Status
 from jobtrail.task.limit import limited, with_key
@@ -165,6 +166,8 @@ async def _store_keyed(connection: AsyncConnection, rows: Sequence[Placed]) -> M
 
 def prepare(services: Services, wanted: Submission, *, by: str, trace: Trace | None) -> NewJob:
     """The job to store: the caller's word, else the task's, else the service's. Raises as `submit`."""
+    if flaws := _flaws(services, wanted):
+        raise errors.InvalidInputError(flaws)
     task = services.catalog[wanted.task]
     try:
         args = task.signature.settle(wanted.args)
@@ -199,10 +202,26 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace: Trace | N
         on_full=task.on_full,
         max_pending=max_pending,
         trace_parent=None if trace is None else trace.parent,
+        callback_url=wanted.callback_url,
     )
+    if wanted.callback_url is not None:
+        new = _remembered(new)
     if task.unique is NOTHING and wanted.model_fields_set.isdisjoint(UNIQUE_FIELDS):
         return new
     return _made_unique(new, task, wanted)
+
+
+def _flaws(services: Services, wanted: Submission) -> list[errors.FieldError]:
+    """Of what no task is asked about."""
+    names = (("/task", wanted.task), ("/queue", wanted.queue or ""))
+    flaws = [errors.FieldError(pointer, RESERVED) for pointer, name in names if name.startswith(OWN)]
+    if wanted.callback_url is not None:
+        flaw = services.outbound.flaw_of(wanted.callback_url)
+        if not services.outbound.secrets:
+            flaw = "there is no secret to sign it with: set JOBTRAIL_WEBHOOK_SECRET"
+        if flaw is not None:
+            flaws.append(errors.FieldError("/callback_url", flaw))
+    return flaws
 
 
 def _limits(
@@ -266,7 +285,7 @@ def app_keyed(new: NewJob, key: str) -> NewJob:
 
 
 def _remembered(new: NewJob) -> NewJob:
-    """The same, kept for a day at least: a key lives as long as its row."""
+    """The same, kept for a day at least: a key lives as long as its row, and so does the URL of a callback."""
     ttl, ttl_failed = (None if each is None else max(each, KEY_LIFE) for each in (new.ttl, new.ttl_failed))
     return replace(new, ttl=ttl, ttl_failed=ttl_failed)
 
@@ -284,5 +303,5 @@ def born(new: NewJob, times: Inserted) -> Job:
         timeout=new.timeout, progress=None, run_at=times.run_at, after=new.after, created_at=times.created_at,
         started_at=None, finished_at=None, ttl=new.ttl, expires_at=None, cancel_requested_at=None, cancel_reason=None,
         created_by=new.created_by, node_id=None, batch_id=new.batch_id, seq=1, schedule=new.schedule,
-        scheduled_for=new.scheduled_for, unique_key=new.unique_key,
+        scheduled_for=new.scheduled_for, unique_key=new.unique_key, callback_url=new.callback_url,
     )  # fmt: skip

@@ -22,6 +22,8 @@ class Catalog:
         Raises DeclarationError for two tasks of one name, and for two limits of one key; the same task twice is fine.
         """
         self.modules: Final = tuple(modules)
+        self.own: Sequence[Task[..., Any]] = ()
+        """Tasks of Jobtrail itself, found by name and on no list. All of their jobs have limits."""
         self._tasks: dict[str, Task[..., Any]] = {}
         schedules: dict[str, Task[..., Any]] = {}
         self.limits: Final[dict[str, Mapping[str, Any]]] = {}
@@ -80,15 +82,21 @@ class Catalog:
     def of_kind(self, kind: RunsIn) -> list[Task[..., Any]]:
         return [task for task in self if task.runs_in == kind]
 
+    def with_own(self, kind: RunsIn) -> list[Task[..., Any]]:
+        return [task for task in (*self, *self.own) if task.runs_in == kind]
+
     def __getitem__(self, name: str) -> Task[..., Any]:
         """Raises UnknownTaskError with the names that are nearest."""
         try:
             return self._tasks[name]
         except KeyError:
+            for task in self.own:
+                if task.name == name:
+                    return task
             raise UnknownTaskError(name, difflib.get_close_matches(name, self.names)) from None
 
     def __contains__(self, name: object) -> bool:
-        return name in self._tasks
+        return name in self._tasks or any(task.name == name for task in self.own)
 
     def __iter__(self) -> Iterator[Task[..., Any]]:
         return iter([self._tasks[name] for name in self.names])

@@ -97,6 +97,8 @@ class ScheduleSpec(Documented):
 def flaws_of(spec: ScheduleSpec) -> Sequence[FieldError]:
     """What no field shows by itself, each with its fix; none for a schedule that can be obeyed."""
     flaws = []
+    names = (("/task", spec.task), ("/queue", spec.queue or ""))
+    flaws += [FieldError(pointer, limits.RESERVED) for pointer, name in names if name.startswith(limits.OWN)]
     if (spec.cron is None) == (spec.every is None):
         flaws.append(FieldError("/cron", "write exactly one of cron and every"))
     if (advice := _flaw_of_zone(spec.zone)) is not None:

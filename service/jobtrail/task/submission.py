@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from jobtrail import limits
+from jobtrail.outbound import MAX_URL
 from jobtrail.task.unique import Delay, OnDuplicate, UniqueKey
 
 _DATE_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
@@ -99,6 +100,10 @@ class Submission(Documented):
     delay: Annotated[Delay | None, Field(description="Not before so many seconds from now.")] = None
     max_delay: Annotated[
         Delay | None, Field(description="With replace: seconds from the first submit that the job waits at most.")
+    ] = None
+    callback_url: Annotated[
+        str | None,
+        Field(strict=True, max_length=MAX_URL, description="It is told how the job ended, by a signed POST."),
     ] = None
     ttl: Annotated[Ttl | None, Field(description="Seconds that the finished row is kept; null keeps it for ever.")] = (
         None

@@ -266,6 +266,9 @@ def task(function: Callable[..., object] | None = None, /, **said: Any) -> objec
     `max_delay` from the first; while one runs, one more waits.
     Raises DeclarationError when the function cannot be a task.
     """
+    for option in ("name", "queue"):
+        if str(said.get(option)).startswith(limits.OWN):
+            raise DeclarationError(f"{option}={said[option]!r}: {limits.RESERVED}")
     if function is None:
         return lambda function: Task[..., Any](function, **said)
     return Task[..., Any](function, **said)

@@ -32,6 +32,7 @@ class LimitedClaims:
         self._services = services
         self._declared = dump(services.catalog.limits)
         self._kinds = {task.runs_in for task in services.catalog if task.is_limited}
+        self._tasks = {kind: [task.name for task in services.catalog.with_own(kind)] for kind in KINDS}
         self._node = node
         self._lease = lease
         self._queues = queues
@@ -44,10 +45,12 @@ class LimitedClaims:
         self._next_look = 0.0
         self._others_wait = False
 
-    def note(self, job_id: UUID) -> None:
-        """A limited job was stored, or has ended: its lane comes first."""
+    def note(self, job_id: UUID, stored: RunsIn | None = None) -> None:
+        """A limited job was `stored`, of this kind, or has ended: its lane comes first."""
         for kind in self._kinds:
             self._hints[kind].append(job_id)
+        if stored is not None and stored not in self._kinds:
+            self._services.has_limited.set()
         self._due.clear()
         self._wake()
 
@@ -64,6 +67,8 @@ class LimitedClaims:
     async def is_due(self, kind: RunsIn) -> bool:
         """Whether a claim is worth its while now."""
         now = time.monotonic()
+        if not self._tasks[kind]:
+            return False
         if kind not in self._kinds:
             if now >= self._next_look or self._services.has_limited.is_set():
                 self._services.has_limited.clear()
@@ -73,7 +78,7 @@ class LimitedClaims:
                 return False
         return now >= self._due.get(kind, 0.0)
 
-    async def claim(self, kind: RunsIn, tasks: Sequence[str], free: int) -> Sequence[Claimed]:
+    async def claim(self, kind: RunsIn, _tasks: Sequence[str], free: int) -> Sequence[Claimed]:
         """Claim at most `free` jobs, from where the last claim of this kind stopped."""
         hints = list(self._hints[kind])
         self._hints[kind].clear()
@@ -82,7 +87,7 @@ class LimitedClaims:
             self._services.database,
             node=self._node,
             lease=self._lease,
-            tasks=tasks,
+            tasks=self._tasks[kind],
             queues=self._queues,
             free=free,
             declared=self._declared,

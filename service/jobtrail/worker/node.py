@@ -53,6 +53,7 @@ class Node:
         self._services = services
         self.worker: Final = Worker(services, self.id, work, self._submit)
         self.tasks: Final = [task.name for task in services.catalog if self.worker.slots[task.runs_in]]
+        own = [task.name for task in services.catalog.own if self.worker.slots[task.runs_in]]
         known = Known(socket.gethostname(), modules_of(services.catalog))
         entry = {
             "id": self.id,
@@ -60,7 +61,7 @@ class Node:
             "pid": os.getpid(),
             "version": version,
             "queues": list(work.queues),
-            "tasks": self.tasks,
+            "tasks": self.tasks + own,
             "slots": self.worker.slots,
             "lease": lease.lease,
             "modules": known.modules,

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from jobtrail.db.engine import Database
 from jobtrail.db.loop import JITTER, Loop
-from jobtrail.events import feed
+from jobtrail.events import delivery, feed
 from jobtrail.events.hub import Hub
 from jobtrail.jobs import after
 from jobtrail.jobs.purge import purge_history, purge_jobs, purge_nodes
@@ -89,6 +89,7 @@ class Maintenance:
         self._marked = 0
         # each follows in a loop of its own
         self._derived: Final = [Loop(name, partial(follow, self._database), every=60) for name, follow in DERIVED]
+        self._derived.append(Loop("webhooks", partial(delivery.advance, services), every=60))
         services.once(Hub).on_end = self._stir
         self._due_every: Final = config.due_every or timedelta(0)
         self._alarm: asyncio.TimerHandle | None = None

@@ -143,7 +143,7 @@ class Worker:
             return False
         has_room = self._slots.free(kind) > 0 and not self._attempts.is_behind
         if self._services.catalog[task].is_limited:
-            self._limited.note(job_id)
+            self._limited.note(job_id, kind)
             return has_room
         if has_room and self._nothing_waits[kind]:
             self._slots.take(kind)
@@ -234,7 +234,7 @@ class Worker:
         """Claim jobs that have limits. Whether it took some and there is room for more."""
         more = False
         for kind in self._slots.free_kinds():
-            if self.draining or self._attempts.is_behind or not self._tasks[kind]:
+            if self.draining or self._attempts.is_behind:
                 continue
             if await self._limited.is_due(kind) and (asked := self._most(kind)) > 0:
                 more |= await self._fill(kind, asked, self._limited.claim) == asked and self._slots.free(kind) > 0

@@ -1,6 +1,7 @@
 """The questions find what they ask for: each wrong is put into the rows once, as nobody but the tables' owner could."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -14,12 +15,15 @@ import pytest
 from chaos.checks import Answer, ask_all
 from chaos.client import Ledger, Promise
 from chaos.scenario import Figure
-from chaos.scenarios import chains, checkpoints, limits
+from chaos.scenarios import chains, checkpoints, limits, webhooks
 from chaos.world import EFFECTS, World
 from jobtrail.db.embedded import EmbeddedPostgres
+from jobtrail.events.post import signatures
 from jobtrail.ids import new_job_id
+from jobtrail.outbound import new_secret
 from jobtrail.status import Status
 from support import rows
+from support.receiver import Got, Receiver
 from support.world import Place
 
 pytestmark = pytest.mark.verify
@@ -282,3 +286,40 @@ OF_CLIMB = {
 async def test_what_became_of_a_long_job_is_found(run: Run, statement: str, wrong: str | None) -> None:
     await (await climbed(run)).sql(statement)
     assert _wrong(await checkpoints.climbed(run.world)) == ({wrong} if wrong else set())
+
+
+DELIVERY = json.dumps(
+    {"event": {"data": {"job_id": str(UUID(int=7)), "seq": 3}}, "webhook": "naps", "host": "127.0.0.1"}
+)
+
+OF_DELIVERY = {
+    "SELECT 1 WHERE $1::uuid IS NULL": None,
+    "DELETE FROM jobtrail.jobs WHERE id = $1": "ends without their delivery",
+    """UPDATE jobtrail.jobs SET args = jsonb_set(args, '{webhook}', '"others"') WHERE id = $1""":
+        "deliveries of nothing that was asked for",
+    """INSERT INTO jobtrail.jobs (id, task, args) SELECT gen_random_uuid(), task, args FROM jobtrail.jobs
+        WHERE id = $1""": "deliveries of one end made twice",
+    "UPDATE jobtrail.jobs SET id = gen_random_uuid() WHERE id = $1": "deliveries that never came",
+    f"UPDATE jobtrail.jobs SET status = 'pending', {NOT_ENDED} WHERE id = $1": "deliveries that did not succeed",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("statement", "wrong"), OF_DELIVERY.items())
+async def test_what_became_of_a_delivery_is_found(run: Run, statement: str, wrong: str | None) -> None:
+    nap = await rows.born(run.place, "nap")
+    for status in (Status.RUNNING, Status.SUCCEEDED):
+        await rows.moved(run.place, nap, status)
+    args = DELIVERY.replace(str(UUID(int=7)), str(nap))
+    job = await rows.born(run.place, "jobtrail.webhook", args=args)
+    for status in (Status.RUNNING, Status.SUCCEEDED):
+        await rows.moved(run.place, job, status)
+    await run.place.psql.execute(webhooks.WANTED)
+    await replace(run, job=job).sql(statement)
+    now, secret = int(time.time()), new_secret()
+    signed = {"webhook-signature": signatures([secret], str(job), now, b"{}")}
+    receiver = Receiver(got=[Got({"webhook-id": str(job), "webhook-timestamp": str(now), **signed}, b"{}")])
+    found = _wrong(await webhooks.told(run.world, receiver, [secret]))
+    assert wrong in found if wrong else not found
+    assert "requests whose signature the library refuses" in _wrong(
+        await webhooks.told(run.world, receiver, [new_secret()])
+    )

@@ -32,6 +32,12 @@ RIGHT: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         # which fields go together, and which names are in a template
         ("POST /v1/(jobs|batches).*", "/(on_duplicate|delay|max_delay|unique_key|after): "),
         ("POST /v1/jobs", "Idempotency-Key:: this job has a unique key"),
+        # which URLs are called, and what a secret is
+        (r"PUT /v1/webhooks/\{name\}", "/(url|tasks/\\d+): "),
+        (r"POST /v1/webhooks/\{name\}/rotate", "/secret: a secret is"),
+        ("POST /v1/(jobs|batches).*", "/callback_url: "),
+        # whose names are Jobtrail's own
+        ("(POST|PUT) /v1/(jobs|batches|schedules).*", "/(task|queue): names that begin with"),
         # which jobs there are
         ("POST /v1/(jobs|batches).*", r"/after/\d+: no job has the id"),
         (r"POST /v1/schedules/\{name\}/backfill", "/(from|until): "),
@@ -52,6 +58,10 @@ RIGHT: Final[dict[str, tuple[tuple[str, str], ...]]] = {
 """Failures that are none: of which kind, of which call, and what was said with them, as regular expressions."""
 
 
+RECEIVER: Final = "https://127.0.0.1:1/"
+"""Nobody listens there, and nothing goes out of this machine."""
+
+
 @schemathesis.hook
 def before_load_schema(_context: HookContext, raw_schema: dict[str, Any]) -> None:
     """The tasks are no part of the document, since they are the host's; without them nearly no submit is taken."""
@@ -60,6 +70,8 @@ def before_load_schema(_context: HookContext, raw_schema: dict[str, Any]) -> Non
         said = raw_schema["components"]["schemas"][name]["properties"]
         said["task"]["enum"] = sorted(tasks)
         said["args"] = next(iter(tasks.values()))
+    for name, field in (("JobtrailSubmission", "callback_url"), ("JobtrailWebhookBody", "url")):
+        raw_schema["components"]["schemas"][name]["properties"][field]["enum"] = [RECEIVER]
 
 
 @schemathesis.hook

@@ -15,6 +15,7 @@ from chaos.scenarios import (
     refused_and_locked,
     revisions,
     streams,
+    webhooks,
 )
 
 _MODULES = (
@@ -31,6 +32,7 @@ _MODULES = (
     revisions,
     purge,
     clock,
+    webhooks,
 )
 
 SCENARIOS: dict[str, Scenario] = {each.name: each for module in _MODULES for each in module.SCENARIOS}
