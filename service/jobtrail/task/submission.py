@@ -1,13 +1,16 @@
 """The request for a new job, or to change one: range and type are checked before the task is looked up."""
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypedDict
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from jobtrail import limits
+from jobtrail.errors import FieldError, InvalidInputError
+from jobtrail.task.storable import step
 from jobtrail.task.unique import Delay, OnDuplicate, UniqueKey
 
 _DATE_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
@@ -109,6 +112,37 @@ class Submission(Documented):
     max_attempts: Annotated[
         MaxAttempts | None, Field(description="How often the job may be started; 1 unless the task says otherwise.")
     ] = None
+
+
+class JobOptions(TypedDict, total=False):
+    """The options of a job besides its arguments. `ttl` and `timeout` in seconds; `ttl` None keeps the row.
+    `unique_key`, `on_duplicate`, `delay` and `max_delay`: as of `@task`, for this job.
+    """
+
+    queue: str
+    priority: int
+    run_at: datetime
+    ttl: float | None
+    timeout: float | None
+    tags: Sequence[str]
+    max_attempts: int
+    unique_key: str
+    on_duplicate: OnDuplicate
+    delay: float
+    max_delay: float
+    idempotency_key: str
+
+
+def submission_of(task: str, args: Mapping[str, Any], options: Mapping[str, Any]) -> Submission:
+    """The request with these options, which are fields of it. Raises InvalidInputError for one out of range."""
+    tags = options.get("tags")
+    if tags is not None and not isinstance(tags, str):  # a text is refused as such
+        options = {**options, "tags": list(tags)}
+    try:
+        return Submission(task=task, args=dict(args), **options)
+    except ValidationError as error:
+        flaws = [("".join(map(step, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
+        raise InvalidInputError([FieldError(*flaw) for flaw in flaws]) from None
 
 
 class Amendment(Documented):
