@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, TypedDict
+from typing import Annotated, Any, Final, TypedDict, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -12,6 +12,8 @@ from jobtrail import limits
 from jobtrail.errors import FieldError, InvalidInputError
 from jobtrail.task.storable import step
 from jobtrail.task.unique import Delay, OnDuplicate, UniqueKey
+
+M = TypeVar("M", bound=BaseModel)
 
 _DATE_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 
@@ -135,14 +137,7 @@ class JobOptions(TypedDict, total=False):
 
 def submission_of(task: str, args: Mapping[str, Any], options: Mapping[str, Any]) -> Submission:
     """The request with these options, which are fields of it. Raises InvalidInputError for one out of range."""
-    tags = options.get("tags")
-    if tags is not None and not isinstance(tags, str):  # a text is refused as such
-        options = {**options, "tags": list(tags)}
-    try:
-        return Submission(task=task, args=dict(args), **options)
-    except ValidationError as error:
-        flaws = [("".join(map(step, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
-        raise InvalidInputError([FieldError(*flaw) for flaw in flaws]) from None
+    return checked(Submission, {**options, "task": task, "args": dict(args)})
 
 
 class Amendment(Documented):
@@ -154,6 +149,18 @@ class Amendment(Documented):
     priority: Annotated[Priority, Field(description="Pending jobs only.")] = limits.DEFAULT_PRIORITY
     run_at: Annotated[Due | None, Field(description="Pending jobs only; null: now.")] = None
     tags: Annotated[Tags, Field(description="Replace all tags.")] = Field(default_factory=list)
+
+
+def checked(kind: type[M], said: Mapping[str, Any]) -> M:
+    """The request with these fields. Raises InvalidInputError."""
+    tags = said.get("tags")
+    if tags is not None and not isinstance(tags, str):  # a text is refused as such
+        said = {**said, "tags": list(tags)}
+    try:
+        return kind(**said)
+    except ValidationError as error:
+        flaws = [("".join(map(step, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
+        raise InvalidInputError([FieldError(*flaw) for flaw in flaws]) from None
 
 
 def seconds(value: float | None) -> timedelta | None:
