@@ -43,9 +43,12 @@ class InThread:
 
 
 async def each_in_thread(found: Any) -> AsyncIterator[Any]:
-    with suppress(StopAsyncIteration):
-        while True:
-            yield await asyncio.to_thread(_following, found)
+    try:
+        with suppress(StopAsyncIteration):
+            while True:
+                yield await asyncio.to_thread(_following, found)
+    finally:
+        await asyncio.to_thread(found.close)
 
 
 def _following(found: Any) -> Any:

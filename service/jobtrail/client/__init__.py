@@ -11,7 +11,6 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError(f"jobtrail.client needs {error.name}: pip install 'jobtrail[client]'") from error
 from jobtrail.client.blocking import Client, JobHandle
-from jobtrail.client.events import Event, Gap
 from jobtrail.client.jobs import AsyncJobHandle
 from jobtrail.client.parsing import Moved, Page
 from jobtrail.client.problems import ApiError
@@ -24,8 +23,6 @@ __all__ = [
     "AsyncClient",
     "AsyncJobHandle",
     "Client",
-    "Event",
-    "Gap",
     "JobHandle",
     "Moved",
     "Options",

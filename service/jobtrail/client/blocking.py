@@ -10,12 +10,12 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, U
 import httpx
 
 from jobtrail.client.connection import Connection
-from jobtrail.client.events import Event
 from jobtrail.client.http import BlockingHttp
 from jobtrail.client.jobs import AsyncJobHandle, AsyncSubmit
 from jobtrail.client.nouns import AllCalls
 from jobtrail.client.submitting import Options
 from jobtrail.records import Job
+from jobtrail.task.job_events import Gap, JobEvent
 from jobtrail.task.task import Task
 
 P = ParamSpec("P")
@@ -170,9 +170,9 @@ class JobHandle(Generic[R]):
         """As that of AsyncJobHandle."""
         return run(self._handle.wait(timeout))
 
-    def events(self) -> Generator[Event]:
+    def events(self, *, since: str | None = None) -> Generator[JobEvent | Gap]:
         """As `job_events`."""
-        return each_of(self._handle.events())
+        return each_of(self._handle.events(since=since))
 
     def cancel(self, *, reason: str | None = None) -> Job:
         """As that of the client."""

@@ -2,21 +2,23 @@
 
 import math
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
 import httpx
-from httpx_sse import SSEError
+from httpx_sse import ServerSentEvent, SSEError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_before_delay, wait_random_exponential
 
-from jobtrail.client.events import Event, event_of, is_last
+from jobtrail.client.events import begins_at, event_of, is_last
 from jobtrail.client.http import Http
 from jobtrail.client.parsing import json_of
 from jobtrail.client.problems import lost, require
 from jobtrail.errors import OutcomeUnknownError, OverloadedError, UnavailableError
+from jobtrail.task.job_events import Gap, JobEvent
 
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
@@ -89,37 +91,43 @@ class Connection:
             if (cursor := page["next_cursor"]) is None:
                 return found
 
-    async def events(self, path: str, query: Mapping[str, Any], last_id: str) -> AsyncGenerator[Event]:
-        """The events of a stream, after the one with the id `last_id`. Asks again for one that breaks off, for as long
-        as it is not away for `retry_for` seconds.
+    async def events(self, path: str, query: Mapping[str, Any], since: str | None) -> AsyncGenerator[JobEvent | Gap]:
+        """The events of a stream, after the one with the id `since`. Asks again for one that breaks off, until the
+        service has been away for `retry_for` seconds.
         """
         asked = {name: value for name, value in query.items() if value != ()}
-        pause, seen = _RECONNECT, time.monotonic()
+        timeout = httpx.Timeout(self.timeout, read=_SILENCE)
+        pause, away_since = _RECONNECT, math.inf
         while True:
-            headers = self._headers({"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})})
-            timeout = httpx.Timeout(self.timeout, read=_SILENCE)
+            headers = self._headers({"Accept": "text/event-stream", **({"Last-Event-ID": since} if since else {})})
             request = self.http.build("GET", self.url + path, params=asked, headers=headers, timeout=timeout)
-            away = 0.0
+            retry_after = 0
             try:
-                async with self.http.stream(request) as (response, sent):
-                    require(response)
-                    if response.status_code == HTTPStatus.NO_CONTENT:
-                        return
+                async with self._opened(request) as sent:
+                    away_since = math.inf
                     async for each in sent:
-                        seen, last_id = time.monotonic(), each.id or last_id
+                        since = each.id or begins_at(each) or since
                         pause = pause if each.retry is None else each.retry / 1000
-                        if is_last(each):
-                            return
                         if (event := event_of(each)) is not None:
                             yield event
-            except httpx.TransportError as error:
-                if time.monotonic() - seen >= self.retry_for:
-                    raise _failure(request, error) from error
+                        if is_last(each):
+                            return
             except UnavailableError as error:
-                if time.monotonic() - seen >= self.retry_for:
+                away_since = min(away_since, time.monotonic())
+                if time.monotonic() - away_since >= self.retry_for:
                     raise
-                away = error.retry_after
-            await self.http.sleep(max(pause, away))
+                retry_after = error.retry_after
+            await self.http.sleep(max(pause, retry_after))
+
+    @asynccontextmanager
+    async def _opened(self, request: httpx.Request) -> AsyncIterator[AsyncIterator[ServerSentEvent]]:
+        """Raises as `call`, also where it breaks off."""
+        try:
+            async with self.http.stream(request) as (response, sent):
+                require(response)
+                yield sent if response.status_code == HTTPStatus.OK else _ended()
+        except httpx.TransportError as error:
+            raise _failure(request, error) from error
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         try:
@@ -139,6 +147,11 @@ class Calls:
 
     def __init__(self, connection: Connection) -> None:
         self._connection: Final = connection
+
+
+async def _ended() -> AsyncIterator[ServerSentEvent]:
+    """For a stream that the service does not begin, as its reader knows the end already."""
+    yield ServerSentEvent("end", '{"reason": "ended"}')
 
 
 def _failure(request: httpx.Request, error: httpx.TransportError) -> Exception:

@@ -1,9 +1,7 @@
-"""What happens to jobs, as it happens: the events of a stream (https://html.spec.whatwg.org/#server-sent-events)."""
+"""Events as they are sent (https://html.spec.whatwg.org/#server-sent-events), read into their records."""
 
 import json
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 from uuid import UUID
 
 from httpx_sse import ServerSentEvent
@@ -11,39 +9,28 @@ from httpx_sse import ServerSentEvent
 from jobtrail.client.parsing import read
 from jobtrail.records import LogLine, Transition
 from jobtrail.task.context import Progress
+from jobtrail.task.job_events import Gap, JobEvent
+
+_DATA: Final[dict[str, type]] = {"transition": Transition, "progress": Progress, "log": LogLine}
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """The stream does not go on where it was, but with what happened after `since`: `reason` says why."""
-
-    reason: str
-    since: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened to a job; of a gap, to the stream. `id`: where a stream goes on that begins after it."""
-
-    kind: Literal["transition", "progress", "log", "gap"]
-    what: Transition | Progress | LogLine | Gap
-    job_id: UUID | None
-    id: str
-
-
-_KINDS: Final[dict[str, type]] = {"transition": Transition, "progress": Progress, "log": LogLine, "gap": Gap}
-
-
-def event_of(sent: ServerSentEvent) -> Event | None:
+def event_of(sent: ServerSentEvent) -> JobEvent | Gap | None:
     """None for what only concerns the connection."""
-    if sent.event not in _KINDS:
+    if sent.event == "gap":
+        return read(Gap, json.loads(sent.data))
+    if sent.event not in _DATA:
         return None
     said: dict[str, Any] = json.loads(sent.data)
-    job_id = UUID(said["job_id"]) if "job_id" in said else None
     kind: Any = sent.event
-    return Event(kind, read(_KINDS[sent.event], said), job_id, sent.id)
+    data: Any = read(_DATA[kind], said)
+    return JobEvent(kind, UUID(said["job_id"]), said["attempt"], data, sent.id if kind == "transition" else None)
+
+
+def begins_at(sent: ServerSentEvent) -> str | None:
+    """Of the first event of a stream: the id of the place before all that it tells."""
+    return json.loads(sent.data).get("since") if sent.event == "hello" else None
 
 
 def is_last(sent: ServerSentEvent) -> bool:
     """Whether nothing comes after it: the job has ended, and all was told."""
-    return sent.event == "end" and json.loads(sent.data or "{}").get("reason") == "ended"
+    return sent.event == "end" and json.loads(sent.data).get("reason") == "ended"

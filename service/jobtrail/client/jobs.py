@@ -12,13 +12,13 @@ from pydantic import BaseModel
 
 from jobtrail.client import parsing
 from jobtrail.client.connection import Calls, Connection
-from jobtrail.client.events import Event
 from jobtrail.client.parsing import Page, job_of, json_of
 from jobtrail.client.problems import retry_after_of
 from jobtrail.client.submitting import Options, asked
 from jobtrail.errors import FieldError, InvalidInputError
 from jobtrail.limits import MAX_KEY
 from jobtrail.records import Job, LogLine, Transition
+from jobtrail.task.job_events import Gap, JobEvent
 from jobtrail.task.result import result_of, typed
 from jobtrail.task.submission import Amendment, Submission, checked
 from jobtrail.task.task import Task
@@ -146,29 +146,24 @@ class JobCalls(Calls):
         found = json_of(await self._connection.call("GET", _job(job_id, "log"), query={"attempt": attempt}))
         return [parsing.read(LogLine, each) for each in found["items"]]
 
-    def job_events(self, job_id: Id, *, last_id: str = "") -> AsyncGenerator[Event]:
-        """What happens to a job until it has ended: its moves from the first one on, its progress and its log.
+    def job_events(self, job_id: Id, *, since: str | None = None) -> AsyncGenerator[JobEvent | Gap]:
+        """All that has happened to a job, and what happens, until it has ended: its transitions, its progress and the
+        lines of its log. `since`: the `id` of an event, to go on after it. Goes on by itself where a connection breaks.
 
-        Goes on by itself where a connection breaks. `last_id`: begin after the event with this id.
         Raises JobNotFoundError, UnavailableError.
         """
-        return self._connection.events(_job(job_id, "events"), {}, last_id)
+        return self._connection.events(_job(job_id, "events"), {}, since)
 
     def events(
-        self,
-        *,
-        status: Names = (),
-        task: Tasks = (),
-        queue: Names = (),
-        tags: Names = (),
-        last_id: str = "",
-    ) -> AsyncGenerator[Event]:
-        """What happens to all jobs from now on, or after the event with the id `last_id`; without an end.
+        self, *, status: Names = (), task: Tasks = (), queue: Names = (), tags: Names = (), since: str | None = None
+    ) -> AsyncGenerator[JobEvent | Gap]:
+        """Every transition of every job, from now on or after the event with the id `since`, in the order of commits,
+        without an end. Of filters the values are alternatives, except tags; `status` is the one that a job moves to.
+        Goes on by itself where a connection breaks.
 
-        Goes on by itself where a connection breaks; what was not kept until then is an event `gap`.
-        Raises UnavailableError.
+        A Gap comes where the feed does not go on there, as when that was too long ago. Raises UnavailableError.
         """
-        return self._connection.events("/events", _filters(status, task, queue, tags), last_id)
+        return self._connection.events("/events", _filters(status, task, queue, tags), since)
 
 
 class AsyncSubmit:
@@ -230,9 +225,9 @@ class AsyncJobHandle(Generic[R]):
         result = await self._calls.wait(self.id, timeout)
         return cast("R", result if self._task is None else typed(self._task, result))
 
-    def events(self) -> AsyncGenerator[Event]:
+    def events(self, *, since: str | None = None) -> AsyncGenerator[JobEvent | Gap]:
         """As `job_events`."""
-        return self._calls.job_events(self.id)
+        return self._calls.job_events(self.id, since=since)
 
     async def cancel(self, *, reason: str | None = None) -> Job:
         """As that of the client."""

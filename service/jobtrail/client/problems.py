@@ -35,6 +35,7 @@ KINDS: Final[Mapping[str, type[JobtrailError]]] = {
     "too-many-waiting": errors.OverloadedError,
     "unavailable": errors.UnavailableError,
     "overloaded": errors.UnavailableError,
+    "too-many-streams": errors.UnavailableError,
     "outcome-unknown": errors.OutcomeUnknownError,
 }
 

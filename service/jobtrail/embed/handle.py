@@ -11,7 +11,6 @@ from uuid import UUID
 
 from jobtrail import errors
 from jobtrail.events.hub import Hub
-from jobtrail.events.job_news import JobEvent
 from jobtrail.events.readers import job_events
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
@@ -19,6 +18,7 @@ from jobtrail.ops import batches
 from jobtrail.ops.nodes import read_nodes
 from jobtrail.records import Batch, Job, NewJob
 from jobtrail.status import Status
+from jobtrail.task.job_events import JobEvent
 from jobtrail.task.result import result_of, typed
 from jobtrail.task.task import Task
 
