@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from jobtrail import errors, task
-from jobtrail.client import ApiError, Submission, submission
+from jobtrail.client import ApiError, AsyncClient, Submission, submission
 from jobtrail.jobs.query import read
 from jobtrail.records import Job
 from jobtrail.status import Status
@@ -98,6 +99,23 @@ async def test_one_waits_no_longer_than_one_said(client: Any) -> None:
     for seconds in (0, 0.05, 1.05):
         with pytest.raises(TimeoutError, match=f"within {seconds:g} s; it is pending"):
             await job.wait(seconds)
+
+
+async def test_a_client_that_is_lent_waits_in_the_service_and_stays_open(url: str, tmp_path: Path) -> None:
+    gate, sent = tmp_path / "gate", list[httpx.Request]()
+
+    async def hear(request: httpx.Request) -> None:
+        sent.append(request)
+        if request.method == "GET":
+            gate.touch()
+
+    async with httpx.AsyncClient(event_hooks={"request": [hear]}, headers={"X-From": "here"}) as lent:
+        async with AsyncClient(url, http=lent) as client:
+            job = await client.submit(wait_for, gate)
+            assert await job.wait(60) == "attempt 1"
+        assert not lent.is_closed
+    assert [request.method for request in sent] == ["POST", "GET"]
+    assert (sent[1].headers["Prefer"], sent[1].headers["X-From"]) == ("wait=30", "here")
 
 
 async def test_several_at_once_or_none(client: Any) -> None:
