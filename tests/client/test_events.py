@@ -1,5 +1,6 @@
 """What happens to jobs, as the client tells it, over connections that break."""
 
+import asyncio
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ from uuid import uuid4
 import pytest
 
 from jobtrail import Gap, JobEvent, errors
+from jobtrail.client import AsyncClient
 from jobtrail.records import LogLine, Transition
 from jobtrail.task.context import Progress
 from support.errands import add, fail, wait_for
 from support.faces import FACES, client_at
 from support.served import Served
+from support.until import until
 from support.wire import Wire
 
 
@@ -60,6 +63,23 @@ async def test_each_transition_once_however_often_it_is_cut(served: Served, face
             assert mine == ["running", "succeeded"]
         async with aclosing(client.events(tags=name, status=("running", "succeeded"), since=last)) as events:
             assert [await anext(events) for _ in range(5)] == found[5:]
+
+
+async def test_nothing_is_missed_where_it_is_cut_before_the_first(client: Any, served: Served) -> None:
+    port, tag = served.client.base_url.port or 0, uuid4().hex
+    async with Wire.to(port) as wire, AsyncClient(wire.url) as other, aclosing(other.events(tags=tag)) as events:
+        first = asyncio.create_task(anext(events))
+
+        async def is_heard() -> bool:
+            return b"event: hello" in wire.heard
+
+        await until(is_heard)
+        wire.away = True
+        wire.cut()
+        job = await client.options(tags=[tag]).submit(add, 1, 1)
+        assert await job.wait(60) == 2
+        wire.away = False
+        assert [(await first).job_id, *[(await anext(events)).job_id for _ in range(2)]] == [job.id] * 3
 
 
 async def test_a_job_whose_stream_is_cut_goes_on(client: Any, served: Served, tmp_path: Path) -> None:

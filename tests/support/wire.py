@@ -16,11 +16,15 @@ Fate = Literal["busy", "gateway", "closed", "unanswered", "open"]
 
 
 class Wire:
-    """`fates` are those of the next connections; then all are open. `cut` ends those that are."""
+    """`fates` are those of the next connections; then all are open, unless it is `away`. `cut` ends those that are.
+    `heard`: all that the service said.
+    """
 
     def __init__(self, port: int, fates: Sequence[Fate]) -> None:
         self.fates = list(fates)
         self.url = ""
+        self.away = False
+        self.heard = bytearray()
         self._port = port
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -47,7 +51,7 @@ class Wire:
         task = asyncio.current_task()
         assert task
         self._tasks.add(task)
-        fate = self.fates.pop(0) if self.fates else "open"
+        fate = self.fates.pop(0) if self.fates else "closed" if self.away else "open"
         self._open.add(writer)
         try:
             with suppress(ConnectionError, OSError):
@@ -71,13 +75,15 @@ class Wire:
             if fate == "unanswered":
                 await back.read(1)
             else:
-                await _pass_on(back, writer)
+                await _pass_on(back, writer, self.heard)
         finally:
             sending.cancel()
             forth.close()
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, heard: bytearray | None = None) -> None:
     while data := await reader.read(65536):
+        if heard is not None:
+            heard += data
         writer.write(data)
         await writer.drain()
