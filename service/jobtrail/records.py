@@ -1,5 +1,5 @@
-"""The records of a job: rows of SQL, answers of the API and lines of the command line, each defined once. Those of an
-operator's nouns are in `ops`.
+"""The records of jobs: rows of SQL, answers of the API and lines of the command line, each defined once. Those of
+schedules are in `task.schedule`, those of an operator's other nouns in `ops`.
 
 The description of a field is that of the API. A field with `exclude` stays inside.
 """
@@ -231,6 +231,25 @@ class LogLine:
     level: str
     logger: str
     message: Annotated[str, Field(description="With its traceback; at most 8 KiB.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Jobs that were submitted together. A retry by hand changes the numbers, also once it is done."""
+
+    id: UUID
+    total: int
+    pending: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    purged: Annotated[int, Field(description="Jobs whose rows are gone, and which no other number counts.")]
+    progress: Annotated[float, Field(description="The part of its jobs that has ended, from 0 to 1.")]
+    created_at: datetime
+    created_by: str
+    done_at: Annotated[datetime | None, Field(description="When all of its jobs had ended for the first time.")]
+    on_done: Annotated[UUID | None, Field(description="The job that was submitted then, if one was asked for.")]
 
 
 @cache

@@ -8,6 +8,7 @@ from pathlib import Path
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit_batch
 from jobtrail.ops import batches
+from jobtrail.records import Batch
 from jobtrail.task.catalog import Catalog
 from jobtrail.task.submission import Submission
 from support.errands import add, nap
@@ -64,6 +65,6 @@ async def test_killed_nodes_forget_no_child_and_bring_the_end_of_a_batch_once(fo
     print(f"\n{KILLS} nodes were killed, {lost} attempts with them")
 
 
-async def done_batch(services: Services, batch: batches.Batch) -> batches.Batch | None:
+async def done_batch(services: Services, batch: Batch) -> Batch | None:
     found = await batches.read(services, batch.id)
     return found if found.done_at else None

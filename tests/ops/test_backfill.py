@@ -14,10 +14,10 @@ from jobtrail.jobs.claim import claim_limited
 from jobtrail.jobs.services import Services
 from jobtrail.limits import FIRST_TIME, LAST_TIME, MAX_BATCHED
 from jobtrail.ops import batches, schedules
-from jobtrail.ops.backfill import Backfill, backfill
+from jobtrail.ops.backfill import backfill
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
-from jobtrail.task.schedule import ScheduleSpec
+from jobtrail.task.schedule import Backfill, ScheduleSpec
 from support.limited import PEAK, limited
 from support.rows import moved
 from support.schedules import TASKS, down_for, jobs_of, planned, put, skips_of, tick

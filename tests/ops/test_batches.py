@@ -15,8 +15,7 @@ from jobtrail.jobs.bulk import Action
 from jobtrail.jobs.query import Filter, Page, read_page
 from jobtrail.jobs.services import Services
 from jobtrail.ops import batches
-from jobtrail.ops.batches import Batch
-from jobtrail.records import Job
+from jobtrail.records import Batch, Job
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
 from jobtrail.task.submission import Submission

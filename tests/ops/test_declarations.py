@@ -12,9 +12,8 @@ from jobtrail import Task
 from jobtrail.jobs.services import Services
 from jobtrail.ops import schedules
 from jobtrail.ops.declarations import declare, declared, hashes_of
-from jobtrail.ops.schedules import Schedule
 from jobtrail.task.catalog import Catalog
-from jobtrail.task.schedule import ScheduleSpec
+from jobtrail.task.schedule import Schedule, ScheduleSpec
 from jobtrail.task.task import task
 from support import tasks
 from support.schedules import put

@@ -34,6 +34,7 @@ async def wait_for(context: JobContext, gate: Path) -> str:
     context.progress(0)
     while not await asyncio.to_thread(gate.exists):
         await asyncio.sleep(0.01)
+    context.log.info("the gate is there")
     return f"attempt {context.attempt}"
 
 
@@ -61,6 +62,11 @@ async def never_listen() -> None:
 @task
 async def fail(message: str) -> None:
     raise ValueError(message)
+
+
+@task(unique_key="only:{name}", delay=600)
+async def only_one(name: str) -> str:
+    return name
 
 
 DEAF = ("deaf_on_loop", "deaf_in_thread", "deaf_in_process")

@@ -7,8 +7,7 @@ from jobtrail.jobs.fire import Fired
 from jobtrail.jobs.services import Services
 from jobtrail.ops import schedules
 from jobtrail.ops.due import fire_due
-from jobtrail.ops.schedules import Schedule
-from jobtrail.task.schedule import ScheduleSpec
+from jobtrail.task.schedule import Schedule, ScheduleSpec
 from support.world import Place
 
 TASKS = ["noop", "nothing", "fail", "hold"]

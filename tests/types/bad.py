@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import Depends
 
 from jobtrail import JobContext, JobHandle, Jobs, Jobtrail, Retry, Task, task
+from jobtrail.client import AsyncClient, Client, submission
 from jobtrail.testing import Workbench
 
 
@@ -74,6 +75,18 @@ async def endpoint(jobs: Jobs, context: JobContext) -> None:
 def plain(jobs: Jobs) -> None:
     jobs.add_task(resize, "1")  # error
     jobs.add_job(resize, 1)  # error
+
+
+async def over_http(client: AsyncClient, blocking: Client) -> None:
+    await client.submit(send_welcome, 1)  # error
+    await client.submit("send_welcome", "ada")  # error
+    await client.options(prio=1).submit(send_welcome, "ada")  # error
+    count(await (await client.submit(resize, 1)).wait())  # error
+    await client.amend(1, priority="5")  # error
+    blocking.submit(send_welcome, 1)  # error
+    blocking.cancel("id", "reason")  # error
+    count(blocking.get("id"))  # error
+    submission(send_welcome)  # error
 
 
 async def script(trail: Jobtrail) -> None:

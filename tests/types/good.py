@@ -1,7 +1,7 @@
 """Read by mypy and pyright, never run: what a host writes is understood, and its types are known."""
 # pyright: strict
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, assert_type
@@ -12,8 +12,24 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from jobtrail import Again, Caller, Fail, JobContext, JobHandle, Jobs, Jobtrail, Retry, Settings, Task, task
-from jobtrail.records import Job
+from jobtrail import (
+    Again,
+    Caller,
+    Fail,
+    Gap,
+    JobContext,
+    JobEvent,
+    JobHandle,
+    Jobs,
+    Jobtrail,
+    Retry,
+    Settings,
+    Task,
+    task,
+)  # fmt: skip
+from jobtrail.client import AsyncClient, AsyncJobHandle, Client, Page, submission
+from jobtrail.client import JobHandle as RemoteHandle
+from jobtrail.records import Batch, Job, Transition
 from jobtrail.testing import Workbench, scratch_database, workbench
 
 
@@ -151,6 +167,35 @@ async def script() -> None:
         [newest] = await trail.list(status="failed", task=["fetch"], limit=1)
         await trail.cancel(newest.id, reason="enough")
         await trail.retry(str((await trail.get(newest.id)).id))
+
+
+async def over_http() -> None:
+    async with AsyncClient("http://127.0.0.1:8000/v1", "key", timeout=5) as client:
+        job = await client.submit(fetch, urls=["a"])
+        assert_type(job, AsyncJobHandle[Rates])
+        assert_type(await job.wait(timeout=5), Rates)
+        assert_type(await client.submit("fetch", urls=["a"]), AsyncJobHandle[Any])
+        options = client.options(queue="slow", after=[job, job.id, job.job], ttl=None)
+        assert_type(await options.submit(crunch_numbers, [1]), AsyncJobHandle[float])
+        assert_type(await client.list(status="failed", task=[fetch, "other"]), Page[Job])
+        async for event in client.events(task=fetch):
+            if not isinstance(event, Gap):
+                assert_type(event.job_id, UUID)
+
+
+def over_http_blocking() -> None:
+    with Client("http://127.0.0.1:8000/v1") as client:
+        job = client.submit(fetch, ["a"], at_once=1)
+        assert_type(job, RemoteHandle[Rates])
+        assert_type(job.wait(5), Rates)
+        assert_type(client.options(unique_key="k").submit("fetch", urls=["a"]), RemoteHandle[Any])
+        assert_type(client.cancel(job.id, reason="enough"), Job)
+        assert_type(client.transitions(str(job.id)), Sequence[Transition])
+        assert_type(client.list(limit=1).items, Sequence[Job])
+        assert_type(client.amend(job.id, ttl=None), Job)
+        assert_type(client.submit_batch([submission(fetch, ["a"]), submission("fetch", urls=[])]), Batch)
+        for event in client.job_events(job.id):
+            assert_type(event, JobEvent | Gap)
 
 
 async def handed_on(job: JobHandle[bool], again: Task[[int], str], jobs: Jobs) -> bool:

@@ -20,9 +20,10 @@ from jobtrail.api.route import CANCEL, OPERATE, SEE, SUBMIT, Row
 from jobtrail.jobs.bulk import Action
 from jobtrail.limits import MAX_BATCHED
 from jobtrail.ops import batches
+from jobtrail.records import Batch
 from jobtrail.task.submission import Documented, Submission
 
-BatchState: Final = schemas.of_record(batches.Batch, "BatchState")
+BatchState: Final = schemas.of_record(Batch, "BatchState")
 
 
 class BatchBody(Documented):

@@ -71,7 +71,9 @@ def _name_something(said: dict[str, Any]) -> None:
     for name in _LISTS:
         said["properties"][name]["minItems"] = 1
     times = [{"properties": {name: {"type": "string"}}, "required": [name]} for name in _TIMES]
-    said["anyOf"] = [*({"required": [name]} for name in _LISTS), *times]
+    # an anyOf of its own would be read as alternatives without a type
+    said["if"] = {"not": {"anyOf": [*({"required": [name]} for name in _LISTS), *times]}}
+    said["then"] = {"not": {}}
 
 
 class BulkFilter(Documented, Filters):
@@ -88,11 +90,17 @@ class BulkFilter(Documented, Filters):
 
 
 def _fitting(action: Action) -> dict[str, Any]:
-    """The JSON Schema of a body with this action."""
-    statuses = {"items": {"enum": [str(each) for each in action.statuses]}}
-    said = {"action": {"const": str(action)}, "filter": {"properties": {"status": statuses}}}
-    return {"properties": said if action is Action.CANCEL else {**said, "reason": {"type": "null"}}}
+    """The JSON Schema of what fits this action."""
+    filters = {"properties": {"status": {"items": {"enum": [str(each) for each in action.statuses]}}}}
+    return {"properties": {"filter": filters, **({} if action is Action.CANCEL else {"reason": {"type": "null"}})}}
 
+
+# not as alternatives: a generator of clients would make a model of each, and of two filters of one name
+_OF_ACTION: Final[dict[str, Any]] = {
+    "if": {"properties": {"action": {"const": str(Action.CANCEL)}}},
+    "then": _fitting(Action.CANCEL),
+    "else": _fitting(Action.RETRY),
+}
 
 MOST_MOVED: Final = 10_000
 """Jobs of one call, so that its answer comes within seconds."""
@@ -101,9 +109,7 @@ MOST_MOVED: Final = 10_000
 class BulkBody(Documented):
     """What to do with which jobs. `limit` jobs at most are changed, the oldest first; call again for the rest."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, json_schema_extra={"anyOf": [_fitting(action) for action in Action]}
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_OF_ACTION)
 
     action: AnyAction
     filter: BulkFilter

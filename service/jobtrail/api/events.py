@@ -25,9 +25,10 @@ from jobtrail.api.schemas import AnyStatus
 from jobtrail.api.stream import EventStream, control
 from jobtrail.events import job_news
 from jobtrail.events.feed import Event, Place, Wanted
-from jobtrail.events.hub import Gap, Hub
-from jobtrail.events.job_news import JobEvent, JobPlace
+from jobtrail.events.hub import Hub
+from jobtrail.events.job_news import JobPlace
 from jobtrail.records import LogLine, Transition
+from jobtrail.task.job_events import Gap, JobEvent
 
 _RETRY: Final = 1000
 """Milliseconds after which a reader whose stream was cut asks for another one."""

@@ -20,10 +20,11 @@ from jobtrail.api.route import OPERATE, READ, Row
 from jobtrail.limits import MAX_TASK, TASK_PATTERN
 from jobtrail.ops import backfill, schedules
 from jobtrail.records import shown
+from jobtrail.task import schedule
 from jobtrail.task.schedule import ScheduleSpec
 from jobtrail.task.submission import Documented, Due, Moment
 
-Schedule: Final = schemas.of_record(schedules.Schedule, "Schedule")
+Schedule: Final = schemas.of_record(schedule.Schedule, "Schedule")
 ScheduleList: Final = schemas.list_of(Schedule, "ScheduleList", "By name.", next_cursor=schemas.NEXT)
 
 _jobs: Final[Any] = list.__class_getitem__(schemas.ListedJob)
@@ -38,7 +39,7 @@ ScheduleDetail: Final = create_model(
     ],
 )
 
-Backfill: Final = schemas.of_record(backfill.Backfill, "Backfill")
+Backfill: Final = schemas.of_record(schedule.Backfill, "Backfill")
 
 _EXAMPLES: Final[schemas.Examples] = {
     "cron": {
@@ -138,7 +139,7 @@ class ScheduleRoutes:
         """
         seen = await self._seen(request, name) if "if-match" in request.headers else None
 
-        def unchanged(row: schedules.Schedule | None) -> bool:
+        def unchanged(row: schedule.Schedule | None) -> bool:
             if seen is None:
                 return True
             edition, etag = seen
@@ -225,5 +226,5 @@ class ScheduleRoutes:
             return None, ""
         return edition, response.headers["ETag"]
 
-    def _shown(self, schedule: schedules.Schedule) -> dict[str, Any]:
-        return shown(schedule) | {"args": self.context.redaction.of(schedule.args)}
+    def _shown(self, found: schedule.Schedule) -> dict[str, Any]:
+        return shown(found) | {"args": self.context.redaction.of(found.args)}

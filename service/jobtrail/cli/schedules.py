@@ -11,10 +11,9 @@ from jobtrail.cli import output
 from jobtrail.cli.command import Command, Json, caller, read_duration, read_moment, read_pairs, read_reason, run
 from jobtrail.cli.submit import merge_args
 from jobtrail.ops import schedules as known
-from jobtrail.ops.backfill import Backfill, backfill
-from jobtrail.ops.schedules import Schedule
+from jobtrail.ops.backfill import backfill
 from jobtrail.records import Job
-from jobtrail.task.schedule import ScheduleSpec
+from jobtrail.task.schedule import Backfill, Schedule, ScheduleSpec
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the schedule.")]
 

@@ -9,10 +9,9 @@ from pydantic_core import to_json
 from jobtrail.cli import output
 from jobtrail.cli.command import Command, run
 from jobtrail.events.feed import Wanted
-from jobtrail.events.hub import Gap
-from jobtrail.events.job_news import JobEvent
 from jobtrail.events.readers import feed_events
 from jobtrail.records import Transition
+from jobtrail.task.job_events import Gap, JobEvent
 
 _GAP: Final = "what was committed after that id, and before {since}, is not here: {reason}"
 

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, NamedTuple, TypedDict
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
@@ -21,10 +20,8 @@ from jobtrail.jobs.submit import app_keyed, prepare, store
 from jobtrail.ops.batches import NewBatch, store_batches
 from jobtrail.records import NewJob
 from jobtrail.task.arguments import name_of
-from jobtrail.task.storable import step
-from jobtrail.task.submission import Submission
+from jobtrail.task.submission import JobOptions, submission_of
 from jobtrail.task.task import Task
-from jobtrail.task.unique import OnDuplicate
 
 _NO_BATCH: Final = (
     f"a batch takes 1 to {limits.MAX_BATCHED} jobs that were added in this request: each in one batch, not stored yet, "
@@ -32,26 +29,12 @@ _NO_BATCH: Final = (
 )
 
 
-class Options(TypedDict, total=False):
-    """The options of a job besides its arguments. `ttl` and `timeout` in seconds; `ttl` None keeps the row. `after`:
-    jobs that must succeed before it starts, by their handles or ids. `unique_key`, `on_duplicate`, `delay` and
-    `max_delay`: as of `@task`, for this job.
+class Options(JobOptions, total=False):
+    """The options of a job besides its arguments. `after`: jobs that must succeed before it starts, by their handles or
+    ids. `session`: the caller's own, which stores the job when it commits.
     """
 
-    queue: str
-    priority: int
-    run_at: datetime
-    ttl: float | None
-    timeout: float | None
-    tags: Sequence[str]
-    max_attempts: int
     after: "Sequence[JobHandle[Any] | UUID | str]"
-    unique_key: str
-    on_duplicate: OnDuplicate
-    delay: float
-    max_delay: float
-    callback_url: str
-    idempotency_key: str
     session: AnySession
 
 
@@ -91,7 +74,7 @@ class AddedJobs:
                 f"on_full={known.on_full!r} of {known!r} and session= do not go together: every claim of its keys "
                 "would wait for your transaction; submit it after your commit"
             )
-        job = prepare(services, _submission(known.name, args_json, fields), by=by, trace=tracing.current(trace))
+        job = prepare(services, submission_of(known.name, args_json, fields), by=by, trace=tracing.current(trace))
         if key is not None:
             job = app_keyed(job, key)
         if session is not None and job.unique_key is not None:
@@ -199,18 +182,3 @@ def _ids_of(jobs: object, *, is_in_session: bool) -> list[object]:
     if isinstance(jobs, JobHandle | str) or not isinstance(jobs, Iterable):
         raise TypeError(f"after={jobs!r:.100}: it takes several jobs, as in after=[job]")
     return [each.id if isinstance(each, JobHandle) else each for each in jobs]
-
-
-def _submission(task: str, args: Mapping[str, Any], fields: dict[str, Any]) -> Submission:
-    tags = fields.get("tags")
-    if tags is not None and not isinstance(tags, str):  # a text is refused as such
-        fields["tags"] = list(tags)
-    try:
-        return Submission(task=task, args=dict(args), **fields)
-    except ValidationError as error:
-        raise errors.InvalidInputError(
-            [
-                errors.FieldError("".join(map(step, each["loc"])), each["msg"])
-                for each in error.errors(include_url=False)
-            ]
-        ) from None

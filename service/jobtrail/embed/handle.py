@@ -9,19 +9,17 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
-
 from jobtrail import errors
 from jobtrail.events.hub import Hub
-from jobtrail.events.job_news import JobEvent
 from jobtrail.events.readers import job_events
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
 from jobtrail.ops import batches
 from jobtrail.ops.nodes import read_nodes
-from jobtrail.records import Job, NewJob
+from jobtrail.records import Batch, Job, NewJob
 from jobtrail.status import Status
-from jobtrail.task import storable
+from jobtrail.task.job_events import JobEvent
+from jobtrail.task.result import result_of, typed
 from jobtrail.task.task import Task
 
 R = TypeVar("R")
@@ -76,7 +74,7 @@ class JobHandle(Generic[R]):
         and RuntimeError for a job that is not stored. A database that is away is waited for.
         """
         with self._stored() as job_id:
-            return typing.cast("R", _typed(self._task, await ended(self._services(), job_id, timeout)))
+            return typing.cast("R", typed(self._task, await ended(self._services(), job_id, timeout)))
 
     async def events(self, *, since: str | None = None) -> AsyncIterator[JobEvent]:
         """All that has happened to the job, and what happens, until it has ended: its transitions, its progress and the
@@ -116,11 +114,11 @@ class BatchHandle:
         self.id: Final = batch_id
         self._services = services
 
-    async def read(self) -> batches.Batch:
+    async def read(self) -> Batch:
         """Its numbers as they are now. Raises BatchNotFoundError before it is stored, UnavailableError."""
         return await batches.read(self._services(), self.id)
 
-    async def wait(self, timeout: float | None = None) -> batches.Batch:  # noqa: ASYNC109 - as JobHandle.wait
+    async def wait(self, timeout: float | None = None) -> Batch:  # noqa: ASYNC109 - as JobHandle.wait
         """Wait until all of its jobs have ended; `timeout` in seconds.
 
         Raises TimeoutError (the jobs go on), BatchNotFoundError. A database that is away is waited for.
@@ -149,7 +147,7 @@ async def ended(services: Services, job_id: UUID, seconds: float | None) -> Any:
             is_away = True
         else:
             if job.status.is_terminal:
-                return _result(job)
+                return result_of(job)
             status = job.status
         left = deadline - time.monotonic()
         if left <= 0:
@@ -164,17 +162,6 @@ async def ended(services: Services, job_id: UUID, seconds: float | None) -> Any:
                 await services.once(Hub).job_ended(job_id)
 
 
-def _result(job: Job) -> Any:
-    if job.status is Status.CANCELLED:
-        raise errors.JobCancelledError(job.id, job.cancel_reason)
-    if job.status is Status.FAILED:
-        error: dict[str, Any] = dict(job.error or {})
-        raise errors.JobFailedError(
-            job.id, str(error.get("type")), str(error.get("message", "")), error.get("traceback")
-        )
-    return job.result
-
-
 async def _why(services: Services, job_id: UUID) -> str:
     """The reason why a pending job has not begun, where it is known."""
     try:
@@ -186,19 +173,3 @@ async def _why(services: Services, job_id: UUID) -> str:
     if served or job.status is not Status.PENDING:
         return ""
     return f", and no node serves the queue {job.queue!r} and knows {job.task!r}: start the app, or `jobtrail work`"
-
-
-def _typed(task: Task[..., Any], result: Any) -> Any:
-    """The stored JSON in the type of the task's annotation; as it is, where pydantic cannot use that.
-
-    Raises TypeError when the result does not fit the annotation.
-    """
-    try:
-        hint = typing.get_type_hints(task.function, include_extras=True).get("return", Any)
-        adapter: TypeAdapter[Any] = TypeAdapter(hint)
-    except Exception:  # noqa: BLE001 - an annotation that means nothing outside of a type checker
-        return result
-    try:
-        return adapter.validate_json(storable.dump(result))
-    except ValidationError as error:
-        raise TypeError(f"the result of {task!r} does not fit its annotation: {error}") from error

@@ -19,8 +19,6 @@ from jobtrail.embed.opened import APP, HOW_TO_START, Opened, Parts, Who, opening
 from jobtrail.embed.router import Guard, host_routes
 from jobtrail.errors import AlreadyRunningError, NotRunningError
 from jobtrail.events.feed import Wanted
-from jobtrail.events.hub import Gap
-from jobtrail.events.job_news import JobEvent
 from jobtrail.events.readers import feed_events
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.query import Cursor, Filter, Page, read, read_page
@@ -28,6 +26,7 @@ from jobtrail.jobs.retry import retry
 from jobtrail.records import Job
 from jobtrail.settings import Settings
 from jobtrail.status import Status
+from jobtrail.task.job_events import Gap, JobEvent
 from jobtrail.task.task import Task
 from jobtrail.worker.attempts import Hook
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple, TypeVar
+from datetime import timedelta
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from jobtrail.db.direct import Statement
@@ -22,6 +22,7 @@ from jobtrail.events import feed, job_news
 from jobtrail.events.feed import Event, Mark, Place
 from jobtrail.events.job_news import JobNews, JobPlace
 from jobtrail.jobs.services import Services
+from jobtrail.task.job_events import Gap
 
 MOST_WAITING: Final = 1000
 """Requests of this process that wait for the end of a job; beyond it they are answered at once."""
@@ -53,13 +54,6 @@ SELECT id FROM unnest(CAST(:batches AS uuid[])) AS u(id)
 """)
 
 T = TypeVar("T")
-
-
-class Gap(NamedTuple):
-    """The feed does not go on where a reader was, but with what was committed after `since`."""
-
-    reason: str
-    since: datetime
 
 
 @dataclass(eq=False, slots=True)

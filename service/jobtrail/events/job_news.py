@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 from uuid import UUID
 
 from jobtrail.db.direct import Statement
@@ -18,7 +18,8 @@ from jobtrail.errors import JobNotFoundError
 from jobtrail.jobs.services import Services
 from jobtrail.records import LogLine, Transition
 from jobtrail.status import PURGED, Status
-from jobtrail.task.context import Progress, progress_of
+from jobtrail.task.context import progress_of
+from jobtrail.task.job_events import JobEvent
 
 _MOST: Final = 200
 """Transitions, and lines, of one job that are read at once."""
@@ -50,17 +51,6 @@ class JobPlace:
 
 
 _PLACE: Final = re.compile(r"\d{1,9}(\.\d{1,9}){3}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class JobEvent:
-    """Something that has happened to a job. `id`, of transitions alone: a reader goes on after it."""
-
-    kind: Literal["transition", "progress", "log"]
-    job_id: UUID
-    attempt: int
-    data: Transition | Progress | LogLine
-    id: str | None = None
 
 
 class JobNews(NamedTuple):

@@ -5,9 +5,10 @@ from uuid import UUID
 
 from jobtrail.events import job_news
 from jobtrail.events.feed import Place, Wanted
-from jobtrail.events.hub import Gap, Hub
-from jobtrail.events.job_news import JobEvent, JobPlace
+from jobtrail.events.hub import Hub
+from jobtrail.events.job_news import JobPlace
 from jobtrail.jobs.services import Services
+from jobtrail.task.job_events import Gap, JobEvent
 
 
 async def job_events(services: Services, job_id: UUID, *, since: str | None = None) -> AsyncGenerator[JobEvent, None]:

@@ -7,13 +7,9 @@ Unless it allows both, these run one after the other, oldest first, in the lane 
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
-from typing import Annotated, Final
-from uuid import UUID
-
-from pydantic import Field
 
 from jobtrail.db.engine import clock
 from jobtrail.db.group_commit import MOST_BYTES, MOST_ROWS
@@ -24,25 +20,11 @@ from jobtrail.jobs.services import Services, require_rights
 from jobtrail.limits import FIRST_TIME, MAX_BATCHED
 from jobtrail.ops import batches
 from jobtrail.ops.batches import NewBatch
-from jobtrail.ops.schedules import Schedule, find, job_of
+from jobtrail.ops.schedules import find, job_of
 from jobtrail.records import NewJob
-from jobtrail.task.schedule import ScheduleSpec, Timetable
+from jobtrail.task.schedule import SHOWN_TIMES, Backfill, Schedule, ScheduleSpec, Timetable
 
 log = logging.getLogger(__name__)
-
-SHOWN: Final = 100
-"""Due times of an answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backfill:
-    """Due times of a schedule that become jobs, or would."""
-
-    schedule: str
-    dry_run: bool
-    count: Annotated[int, Field(description="Due times, each with a job of its own.")]
-    times: Annotated[Sequence[datetime], Field(description=f"The first {SHOWN} of them.")]
-    batch_id: Annotated[UUID | None, Field(description="The batch that counts the jobs; null after a dry run.")]
 
 
 async def backfill(
@@ -68,7 +50,7 @@ async def backfill(
     first = _job(services, schedule, spec, times[0], by)
     if first.unique_key is not None:
         raise InvalidInputError([FieldError("{name}", f"{batches.NO_UNIQUE}, as those of the task {first.task} have")])
-    found = Backfill(name, dry_run, len(times), times[:SHOWN], None)
+    found = Backfill(name, dry_run, len(times), times[:SHOWN_TIMES], None)
     if dry_run:
         return found
     await require_rights(services)

@@ -8,12 +8,12 @@ that is submitted then is stored in the transaction that sets `done_at`, so ther
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
-from typing import Annotated, Final
+from typing import Final
 from uuid import UUID
 
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 from sqlalchemy import Column, Index, Integer, Table, Text, Uuid, insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -29,32 +29,13 @@ from jobtrail.jobs.query import Filter
 from jobtrail.jobs.services import Services, require_rights
 from jobtrail.jobs.submit import born, prepare_all, prepare_at
 from jobtrail.jobs.submit import store as store_jobs
-from jobtrail.records import Job, NewJob
+from jobtrail.records import Batch, Job, NewJob
 from jobtrail.task.submission import Submission
 
 log = logging.getLogger(__name__)
 
 TOGETHER: Final = 100
 """Batches that are done in one commit, at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Jobs that were submitted together. A retry by hand changes the numbers, also once it is done."""
-
-    id: UUID
-    total: int
-    pending: int
-    running: int
-    succeeded: int
-    failed: int
-    cancelled: int
-    purged: Annotated[int, Field(description="Jobs whose rows are gone, and which no other number counts.")]
-    progress: Annotated[float, Field(description="The part of its jobs that has ended, from 0 to 1.")]
-    created_at: datetime
-    created_by: str
-    done_at: Annotated[datetime | None, Field(description="When all of its jobs had ended for the first time.")]
-    on_done: Annotated[UUID | None, Field(description="The job that was submitted then, if one was asked for.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from jobtrail.db.direct import Statement
 from jobtrail.db.errors import FAILURES, Fault, fault_of, reason
 from jobtrail.jobs.fire import Fired, Step, fire
 from jobtrail.jobs.services import Services
-from jobtrail.ops.schedules import COLUMNS, Schedule, args_of, job_of
+from jobtrail.ops.schedules import COLUMNS, args_of, job_of
 from jobtrail.records import NewJob
-from jobtrail.task.schedule import ScheduleSpec, Timetable
+from jobtrail.task.schedule import Schedule, ScheduleSpec, Timetable
 from jobtrail.task.storable import clip
 
 log = logging.getLogger(__name__)

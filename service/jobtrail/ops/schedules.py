@@ -7,13 +7,12 @@ The database stamps each edit: its edition, by whom and when, and that it overri
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from datetime import datetime
 from itertools import islice
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from pydantic import Field, ValidationError
 from sqlalchemy import BigInteger, Column, Index, Integer, Interval, SmallInteger, Table, Text, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -25,74 +24,11 @@ from jobtrail.jobs.services import Services, require_rights
 from jobtrail.jobs.submit import born, prepare
 from jobtrail.records import Job, NewJob
 from jobtrail.task.limit import with_key
-from jobtrail.task.schedule import Missed, Overlap, ScheduleSpec, Timetable, flaws_of
-from jobtrail.task.storable import check, dump, step
+from jobtrail.task.schedule import Detail, Schedule, ScheduleSpec, Timetable, flaws_of
+from jobtrail.task.storable import check, dump
 from jobtrail.task.submission import Submission, seconds
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Jobs of a task at certain times."""
-
-    name: str
-    state: Annotated[str, Field(description="active; paused; disabled: no living node declares it; ended.")]
-    task: str
-    args: Mapping[str, Any]
-    cron: str | None
-    every: Annotated[timedelta | None, Field(description="Seconds.")]
-    zone: str
-    missed: Missed
-    overlap: Overlap
-    jitter: Annotated[timedelta, Field(description="Seconds.")]
-    starts_at: datetime | None
-    ends_at: datetime | None
-    queue: Annotated[str | None, Field(description="null: the task's own.")]
-    priority: Annotated[int | None, Field(description="null: the task's own.")]
-    tags: Sequence[str]
-    pause_after: int | None
-    next_at: Annotated[datetime | None, Field(description="The next due time; null: there is none.")]
-    edited_at: datetime
-    edited_by: str
-    declared: Annotated[bool, Field(description="By the code of a task.")]
-    override_at: Annotated[datetime | None, Field(description="Since when an edit stands in for what is declared.")]
-    override_by: str | None
-    paused_at: datetime | None
-    paused_by: str | None
-    pause_reason: str | None
-    disabled_at: datetime | None
-    resumed_at: Annotated[datetime | None, Field(exclude=True)]
-    edition: Annotated[int, Field(exclude=True)]
-
-    @property
-    def since(self) -> datetime:
-        """No due time before counts."""
-        return max(self.edited_at, self.resumed_at or self.edited_at)
-
-    def spec(self) -> ScheduleSpec:
-        """Raises InvalidInputError for a row that was written by hand and cannot be obeyed."""
-        found = {name: getattr(self, name) for name in ScheduleSpec.model_fields}
-        for name in ("every", "jitter"):
-            found[name] = None if found[name] is None else found[name].total_seconds()
-        try:
-            spec = ScheduleSpec.model_validate(found | {"tags": list(self.tags)})
-        except ValidationError as error:
-            flaws = [("".join(map(step, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
-            raise errors.InvalidInputError([errors.FieldError(*flaw) for flaw in flaws]) from None
-        if found_flaws := flaws_of(spec):
-            raise errors.InvalidInputError(found_flaws)
-        return spec
-
-
-@dataclass(frozen=True, slots=True)
-class Detail:
-    """A schedule with its next due times, its last jobs, and how many due times came to nothing, by the reason."""
-
-    schedule: Schedule
-    next_times: Sequence[datetime]
-    last_jobs: Sequence[Job]
-    skipped: Mapping[str, int]
 
 
 DEFINITION: Final = tuple(ScheduleSpec.model_fields)

@@ -1,27 +1,33 @@
 """The definition of a schedule: which job, when, and what becomes of due times that were missed or meet a job that is
-not over yet. In plain code: `after` and `until` answer for any moment.
+not over yet. In plain code: `after` and `until` answer for any moment. Its records are here too.
 """
 
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Annotated, Any, Final, Literal
+from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from jobtrail import limits
-from jobtrail.errors import FieldError
+from jobtrail.errors import FieldError, InvalidInputError
+from jobtrail.records import Job
+from jobtrail.task.storable import step
 from jobtrail.task.submission import WHOLE, Documented, Due, Priority, Queue, Seconds, Tags, seconds
 
 Missed = Literal["once", "skip", "all"]
 Overlap = Literal["skip", "queue", "allow"]
 
 Every = Annotated[Seconds, Field(ge=limits.MIN_EVERY, le=limits.MAX_TTL)]
+
+SHOWN_TIMES: Final = 100
+"""Due times of the answer to a backfill."""
 
 MOST_MISSED: Final = 100
 """Due times that are looked at after a time without nodes; older ones are passed over."""
@@ -145,6 +151,80 @@ def _flaw_of_cron(cron: str) -> str | None:
 
 
 _LEAP: Final = datetime(2024, 1, 1)  # noqa: DTZ001 - no zone is asked here
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Jobs of a task at certain times."""
+
+    name: str
+    state: Annotated[str, Field(description="active; paused; disabled: no living node declares it; ended.")]
+    task: str
+    args: Mapping[str, Any]
+    cron: str | None
+    every: Annotated[timedelta | None, Field(description="Seconds.")]
+    zone: str
+    missed: Missed
+    overlap: Overlap
+    jitter: Annotated[timedelta, Field(description="Seconds.")]
+    starts_at: datetime | None
+    ends_at: datetime | None
+    queue: Annotated[str | None, Field(description="null: the task's own.")]
+    priority: Annotated[int | None, Field(description="null: the task's own.")]
+    tags: Sequence[str]
+    pause_after: int | None
+    next_at: Annotated[datetime | None, Field(description="The next due time; null: there is none.")]
+    edited_at: datetime
+    edited_by: str
+    declared: Annotated[bool, Field(description="By the code of a task.")]
+    override_at: Annotated[datetime | None, Field(description="Since when an edit stands in for what is declared.")]
+    override_by: str | None
+    paused_at: datetime | None
+    paused_by: str | None
+    pause_reason: str | None
+    disabled_at: datetime | None
+    resumed_at: Annotated[datetime | None, Field(exclude=True)]
+    edition: Annotated[int, Field(exclude=True)]
+
+    @property
+    def since(self) -> datetime:
+        """No due time before counts."""
+        return max(self.edited_at, self.resumed_at or self.edited_at)
+
+    def spec(self) -> ScheduleSpec:
+        """Raises InvalidInputError for a row that was written by hand and cannot be obeyed."""
+        found = {name: getattr(self, name) for name in ScheduleSpec.model_fields}
+        for name in ("every", "jitter"):
+            found[name] = None if found[name] is None else found[name].total_seconds()
+        try:
+            spec = ScheduleSpec.model_validate(found | {"tags": list(self.tags)})
+        except ValidationError as error:
+            flaws = [("".join(map(step, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
+            raise InvalidInputError([FieldError(*flaw) for flaw in flaws]) from None
+        if found_flaws := flaws_of(spec):
+            raise InvalidInputError(found_flaws)
+        return spec
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """A schedule with its next due times, its last jobs, and how many due times came to nothing, by the reason."""
+
+    schedule: Schedule
+    next_times: Sequence[datetime]
+    last_jobs: Sequence[Job]
+    skipped: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """Due times of a schedule that become jobs, or would."""
+
+    schedule: str
+    dry_run: bool
+    count: Annotated[int, Field(description="Due times, each with a job of its own.")]
+    times: Annotated[Sequence[datetime], Field(description=f"The first {SHOWN_TIMES} of them.")]
+    batch_id: Annotated[UUID | None, Field(description="The batch that counts the jobs; null after a dry run.")]
 
 
 @dataclass(frozen=True, slots=True)

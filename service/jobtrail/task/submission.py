@@ -1,15 +1,20 @@
 """The request for a new job, or to change one: range and type are checked before the task is looked up."""
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypedDict, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from jobtrail import limits
+from jobtrail.errors import FieldError, InvalidInputError
 from jobtrail.outbound import MAX_URL
+from jobtrail.task.storable import step
 from jobtrail.task.unique import Delay, OnDuplicate, UniqueKey
+
+M = TypeVar("M", bound=BaseModel)
 
 _DATE_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 
@@ -116,6 +121,31 @@ class Submission(Documented):
     ] = None
 
 
+class JobOptions(TypedDict, total=False):
+    """The options of a job besides its arguments. `ttl` and `timeout` in seconds; `ttl` None keeps the row.
+    `unique_key`, `on_duplicate`, `delay` and `max_delay`: as of `@task`, for this job.
+    """
+
+    queue: str
+    priority: int
+    run_at: datetime
+    ttl: float | None
+    timeout: float | None
+    tags: Sequence[str]
+    max_attempts: int
+    unique_key: str
+    on_duplicate: OnDuplicate
+    delay: float
+    max_delay: float
+    callback_url: str
+    idempotency_key: str
+
+
+def submission_of(task: str, args: Mapping[str, Any], options: Mapping[str, Any]) -> Submission:
+    """The request with these options, which are fields of it. Raises InvalidInputError for one out of range."""
+    return checked(Submission, {**options, "task": task, "args": dict(args)})
+
+
 class Amendment(Documented):
     """What may be changed of a job: only the fields that are sent."""
 
@@ -125,6 +155,18 @@ class Amendment(Documented):
     priority: Annotated[Priority, Field(description="Pending jobs only.")] = limits.DEFAULT_PRIORITY
     run_at: Annotated[Due | None, Field(description="Pending jobs only; null: now.")] = None
     tags: Annotated[Tags, Field(description="Replace all tags.")] = Field(default_factory=list)
+
+
+def checked(kind: type[M], said: Mapping[str, Any]) -> M:
+    """The request with these fields. Raises InvalidInputError."""
+    tags = said.get("tags")
+    if tags is not None and not isinstance(tags, str):  # a text is refused as such
+        said = {**said, "tags": list(tags)}
+    try:
+        return kind(**said)
+    except ValidationError as error:
+        flaws = [("".join(map(step, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
+        raise InvalidInputError([FieldError(*flaw) for flaw in flaws]) from None
 
 
 def seconds(value: float | None) -> timedelta | None:

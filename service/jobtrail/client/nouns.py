@@ -1,0 +1,99 @@
+"""The calls about batches and schedules, each once, as coroutines on whatever connection they are given."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from urllib.parse import quote
+from uuid import UUID
+
+from jobtrail.client import parsing
+from jobtrail.client.connection import Calls
+from jobtrail.client.jobs import Id, JobCalls, said_of, text_of
+from jobtrail.client.parsing import Moved, job_of, json_of
+from jobtrail.records import Batch, Job
+from jobtrail.task.schedule import Backfill, Detail, Schedule, ScheduleSpec
+from jobtrail.task.submission import Submission
+
+
+class BatchCalls(Calls):
+    """/batches and what lies below."""
+
+    async def submit_batch(self, jobs: Sequence[Submission], on_done: Submission | None = None) -> Batch:
+        """Store the jobs together, or none; `on_done` is submitted once all of them have ended. Raises as `submit`."""
+        said = {"jobs": [said_of(each) for each in jobs], **({} if on_done is None else {"on_done": said_of(on_done)})}
+        return parsing.read(Batch, json_of(await self._connection.call("POST", "/batches", said)))
+
+    async def get_batch(self, batch_id: Id) -> Batch:
+        """Its numbers as they are now. Raises BatchNotFoundError, UnavailableError."""
+        return parsing.read(Batch, json_of(await self._connection.call("GET", _batch(batch_id))))
+
+    async def cancel_batch(self, batch_id: Id, *, reason: str | None = None) -> Moved:
+        """Cancel its jobs that have not ended. Raises BatchNotFoundError, ForbiddenError, UnavailableError."""
+        body = {} if reason is None else {"reason": reason}
+        answer = await self._connection.call("POST", _batch(batch_id, "cancel"), body, may_repeat=True)
+        return parsing.read(Moved, json_of(answer))
+
+    async def retry_batch(self, batch_id: Id) -> Moved:
+        """Retry its failed and cancelled jobs. Raises BatchNotFoundError, UnavailableError."""
+        return parsing.read(Moved, json_of(await self._connection.call("POST", _batch(batch_id, "retry"), {})))
+
+
+class ScheduleCalls(Calls):
+    """/schedules and what lies below."""
+
+    async def list_schedules(self) -> Sequence[Schedule]:
+        """By name. Raises UnavailableError."""
+        return [parsing.schedule_of(each) for each in await self._connection.pages("/schedules")]
+
+    async def get_schedule(self, name: str) -> Detail:
+        """With its next times and its last jobs. Raises ScheduleNotFoundError, UnavailableError."""
+        return parsing.detail_of(json_of(await self._connection.call("GET", _schedule(name))))
+
+    async def put_schedule(self, name: str, spec: ScheduleSpec) -> Schedule:
+        """Make it, or replace it as a whole.
+
+        Raises InvalidInputError, UnknownTaskError, InvalidArgumentsError, UnavailableError.
+        """
+        return parsing.schedule_of(json_of(await self._connection.call("PUT", _schedule(name), said_of(spec))))
+
+    async def delete_schedule(self, name: str) -> None:
+        """Raises ScheduleNotFoundError, UnavailableError."""
+        await self._connection.call("DELETE", _schedule(name))
+
+    async def pause_schedule(self, name: str, *, reason: str | None = None) -> Schedule:
+        """Raises ScheduleNotFoundError, UnavailableError."""
+        body = {} if reason is None else {"reason": reason}
+        answer = await self._connection.call("POST", _schedule(name, "pause"), body, may_repeat=True)
+        return parsing.schedule_of(json_of(answer))
+
+    async def resume_schedule(self, name: str) -> Schedule:
+        """Raises ScheduleNotFoundError, UnavailableError."""
+        answer = await self._connection.call("POST", _schedule(name, "resume"), {}, may_repeat=True)
+        return parsing.schedule_of(json_of(answer))
+
+    async def run_schedule(self, name: str) -> Job:
+        """A job of it now. Raises ScheduleNotFoundError, ScheduleBusyError, UnavailableError."""
+        return job_of(json_of(await self._connection.call("POST", _schedule(name, "run"), {})))
+
+    async def backfill_schedule(
+        self, name: str, since: datetime, until: datetime, *, dry_run: bool = False
+    ) -> Backfill:
+        """A job for each due time from `since` on and before `until`, as one batch; or only tell the due times.
+
+        Raises ScheduleNotFoundError, InvalidInputError, UnavailableError.
+        """
+        said = {"from": text_of(since), "until": text_of(until), "dry_run": dry_run}
+        answer = await self._connection.call("POST", _schedule(name, "backfill"), said, may_repeat=dry_run)
+        return parsing.read(Backfill, json_of(answer))
+
+
+class AllCalls(JobCalls, BatchCalls, ScheduleCalls):
+    """Everything that the client can ask for."""
+
+
+def _batch(batch_id: Id, call: str = "") -> str:
+    """Raises ValueError for what is no id."""
+    return f"/batches/{UUID(str(batch_id))}" + (f"/{call}" if call else "")
+
+
+def _schedule(name: str, call: str = "") -> str:
+    return f"/schedules/{quote(name, safe='')}" + (f"/{call}" if call else "")

@@ -1,0 +1,76 @@
+"""What is sent again, and what is not, where connections break and the service is busy."""
+
+import socket
+import time
+from uuid import uuid4
+
+import pytest
+
+from jobtrail import errors
+from support.demo import free_port
+from support.errands import add, nap
+from support.faces import FACES, client_at
+from support.served import Served
+from support.wire import Fate, Wire
+from support.world import Place
+
+
+def port_of(served: Served) -> int:
+    port = served.client.base_url.port
+    assert port
+    return port
+
+
+async def count(place: Place, tag: str) -> int:
+    return int(await place.value("SELECT count(*) FROM jobtrail.jobs WHERE tags = ARRAY[$1]", tag))
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_a_submit_is_sent_until_it_is_answered_and_makes_one_job(
+    served: Served, kept_place: Place, face: str
+) -> None:
+    tag = uuid4().hex
+    fates: list[Fate] = ["unanswered", "busy", "closed", "gateway", "unanswered"]
+    async with Wire.to(port_of(served), *fates) as wire, client_at(face, wire.url) as client:
+        job = await client.options(tags=[tag]).submit(add, 1, 2)
+        assert (wire.fates, await count(kept_place, tag)) == ([], 1)
+        wire.fates[:] = ["unanswered", "busy"]
+        wire.cut()
+        assert await job.wait(60) == 3
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_what_has_no_key_is_sent_again_only_if_it_did_nothing(
+    served: Served, kept_place: Place, face: str
+) -> None:
+    tag = uuid4().hex
+    for fate in ("unanswered", "gateway", "closed"):
+        async with Wire.to(port_of(served), "busy", fate) as wire, client_at(face, wire.url) as client:
+            with pytest.raises(errors.OutcomeUnknownError, match=f"POST {wire.url}/jobs: "):
+                await client.options(tags=[tag], unique_key=f"{tag}:{fate}", delay=60).submit(nap)
+            assert wire.fates == []
+    assert await count(kept_place, tag) == 1
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_a_service_that_is_away_is_waited_for_and_then_told(face: str) -> None:
+    began = time.monotonic()
+    async with client_at(face, f"http://127.0.0.1:{free_port()}/v1", retry_for=1) as client:
+        with pytest.raises(errors.UnavailableError, match="cannot be reached: ConnectError"):
+            await client.list()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        async with client_at(face, f"http://127.0.0.1:{port}/v1", retry_for=0, timeout=0.2) as client:
+            with pytest.raises(errors.OutcomeUnknownError, match="ReadTimeout"):
+                await client.submit("add", a=1, b=1)
+            with pytest.raises(errors.UnavailableError, match="ReadTimeout") as caught:
+                await client.list()
+    assert type(caught.value) is errors.UnavailableError
+    assert time.monotonic() - began > 0.2
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_it_comes_back_while_one_waits(served: Served, face: str) -> None:
+    async with Wire.to(port_of(served), *(["closed"] * 3)) as wire, client_at(face, wire.url, retry_for=60) as client:
+        assert (await client.list(limit=1)).items is not None
+        assert wire.fates == []

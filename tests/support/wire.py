@@ -1,0 +1,89 @@
+"""A wire between a client and an HTTP service, which does to each new connection what the test says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Literal, Self
+
+_BUSY = b'{"type": "/v1/problems/unavailable", "status": 503, "detail": "not now"}'
+BUSY = b"HTTP/1.1 503 Busy\r\nContent-Type: application/problem+json\r\nRetry-After: 0\r\nConnection: close\r\n"
+BUSY += b"Content-Length: %d\r\n\r\n%s" % (len(_BUSY), _BUSY)
+
+GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+Fate = Literal["busy", "gateway", "closed", "unanswered", "open"]
+"""`unanswered`: the request arrives, and the answer does not."""
+
+
+class Wire:
+    """`fates` are those of the next connections; then all are open, unless it is `away`. `cut` ends those that are.
+    `heard`: all that the service said.
+    """
+
+    def __init__(self, port: int, fates: Sequence[Fate]) -> None:
+        self.fates = list(fates)
+        self.url = ""
+        self.away = False
+        self.heard = bytearray()
+        self._port = port
+        self._open: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def to(cls, port: int, *fates: Fate) -> AsyncIterator[Self]:
+        wire = cls(port, fates)
+        server = await asyncio.start_server(wire._connected, "127.0.0.1", 0)
+        wire.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        try:
+            yield wire
+        finally:
+            server.close()
+            for each in wire._tasks:
+                each.cancel()
+            await asyncio.gather(*wire._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        for each in self._open:
+            each.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        fate = self.fates.pop(0) if self.fates else "closed" if self.away else "open"
+        self._open.add(writer)
+        try:
+            with suppress(ConnectionError, OSError):
+                await self._serve(fate, reader, writer)
+        finally:
+            self._open.discard(writer)
+            writer.close()
+            self._tasks.discard(task)
+
+    async def _serve(self, fate: Fate, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if fate == "closed":
+            return
+        if fate in ("busy", "gateway"):
+            await reader.read(65536)
+            writer.write(BUSY if fate == "busy" else GATEWAY)
+            await writer.drain()
+            return
+        back, forth = await asyncio.open_connection("127.0.0.1", self._port)
+        sending = asyncio.create_task(_pass_on(reader, forth))
+        try:
+            if fate == "unanswered":
+                await back.read(1)
+            else:
+                await _pass_on(back, writer, self.heard)
+        finally:
+            sending.cancel()
+            forth.close()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, heard: bytearray | None = None) -> None:
+    while data := await reader.read(65536):
+        if heard is not None:
+            heard += data
+        writer.write(data)
+        await writer.drain()
