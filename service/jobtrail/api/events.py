@@ -36,6 +36,21 @@ _RETRY: Final = 1000
 _AT_ONCE: Final = 100
 """Events that are sent together: a reader on a slow line takes them in time."""
 
+_CONTENT: Final = {
+    EventStream.media_type: {
+        "itemSchema": {  # OpenAPI 3.2, section 4.14.4
+            "type": "object",
+            "required": ["event", "data"],
+            "properties": {
+                "event": {"enum": ["transition", "progress", "log", "hello", "gap", "end"]},
+                "data": {"type": "string", "contentMediaType": "application/json"},
+                "id": {"type": "string"},
+                "retry": {"type": "integer"},
+            },
+        }
+    }
+}
+
 _NOT_THIS: Final = "this id is of another history"
 
 
@@ -145,7 +160,7 @@ async def _of_feed(
 
 def _hello(place: str) -> bytes:
     """The first bytes: the reader is heard, and knows where it began and when to come back."""
-    return format_sse_event(retry=_RETRY) + control("hello", since=place)
+    return format_sse_event(data_str=to_json({"since": place}).decode(), event="hello", retry=_RETRY)
 
 
 def _gap(gap: Gap) -> bytes:
@@ -188,7 +203,7 @@ def rows(context: ApiContext) -> Sequence[Row]:
     return [
         Row(SEE, "GET", "/jobs/{job_id}/events", calls.stream_job, 200, None, "events", "Follow a job",
             (errors.JobNotFoundError, *opens), (), ("Last-Event-ID",),
-            [(204, "The job has ended, as the reader knows.")], EventStream),
+            [(204, "The job has ended, as the reader knows.")], _CONTENT),
         Row(SEE, "GET", "/events", calls.stream_events, 200, None, "events", "Follow all jobs",
-            opens, (), ("Last-Event-ID",), (), EventStream),
+            opens, (), ("Last-Event-ID",), (), _CONTENT),
     ]  # fmt: skip

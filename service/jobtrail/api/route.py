@@ -41,7 +41,7 @@ NOTHING: Final[Sequence[Scope]] = ()
 
 class Row(NamedTuple):
     """One call. `needs`: one of these scopes, and among a host's routes the guard of the first. `sends` and `reads` are
-    headers; `also` are other statuses that it may answer, 200 and 202 with the same body. `response`: of a call whose
+    headers; `also` are other statuses that it may answer, 200 and 202 with the same body. `content`: of a call whose
     answer is no JSON.
     """
 
@@ -57,7 +57,7 @@ class Row(NamedTuple):
     sends: Sequence[str] = ()
     reads: Sequence[str] = ()
     also: Sequence[tuple[int, str]] = ()
-    response: type[Response] | None = None
+    content: dict[str, Any] | None = None
 
 
 class ProblemRoute(APIRoute):

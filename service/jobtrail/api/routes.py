@@ -136,6 +136,8 @@ def _description(row: Row, prefix: str, *, alone: bool) -> dict[str, Any]:
     operation = row.endpoint.__name__
     sends = openapi.headers(row.sends)
     answers: openapi.Responses = {row.status: {"headers": sends}}
+    if row.content is not None:
+        answers[row.status]["content"] = row.content
     for status, meaning in row.also:
         model = {"model": row.model} if status in (HTTPStatus.OK, HTTPStatus.ACCEPTED) else {}
         answers[status] = {"description": meaning, "headers": sends, **model}
@@ -147,7 +149,7 @@ def _description(row: Row, prefix: str, *, alone: bool) -> dict[str, Any]:
         "tags": [row.tag],
         "summary": row.summary,
         "responses": {**answers, **openapi.refusals(refuses)},
-        **({} if row.response is None else {"response_class": row.response}),
+        **({} if row.content is None else {"response_class": Response}),
         "openapi_extra": {**openapi.parameters(row.reads), **(openapi.security(row.needs) if alone else {})},
     }
 

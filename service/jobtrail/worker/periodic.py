@@ -27,7 +27,7 @@ from jobtrail.task.catalog import HOW_TO_PART, Known, Namesakes, namesakes
 
 log = logging.getLogger(__name__)
 
-DERIVED: Final[Sequence[tuple[str, Callable[[Database], Awaitable[bool]]]]] = ()
+DERIVED: Final[Sequence[tuple[str, Callable[[Services], Awaitable[bool]]]]] = (("webhooks", delivery.advance),)
 """By the names of their loops: what follows the feed."""
 
 _MARK_EVERY: Final = 1.0
@@ -88,8 +88,7 @@ class Maintenance:
         self.feed_loop: Final = Loop("feed", self._mark, every=_MARK_EVERY)
         self._marked = 0
         # each follows in a loop of its own
-        self._derived: Final = [Loop(name, partial(follow, self._database), every=60) for name, follow in DERIVED]
-        self._derived.append(Loop("webhooks", partial(delivery.advance, services), every=60))
+        self._derived: Final = [Loop(name, partial(follow, services), every=60) for name, follow in DERIVED]
         services.once(Hub).on_end = self._stir
         self._due_every: Final = config.due_every or timedelta(0)
         self._alarm: asyncio.TimerHandle | None = None
