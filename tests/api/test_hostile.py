@@ -1,6 +1,7 @@
 """Whatever is sent, no 500: every answer is ours, and every refusal is a problem."""
 
 import itertools
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -84,9 +85,13 @@ class Caller:
             "headers": headers, "server": ("jobs.test", 80), "client": ("127.0.0.1", 1),
         }  # fmt: skip
         sent: list[dict[str, Any]] = []
+        requests: list[dict[str, object]] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> dict[str, object]:
-            return {"type": "http.request", "body": body, "more_body": False}
+            if requests:
+                return requests.pop()
+            await asyncio.Event().wait()  # it stays
+            raise AssertionError
 
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
