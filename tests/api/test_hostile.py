@@ -1,7 +1,7 @@
 """Whatever is sent, no 500: every answer is ours, and every refusal is a problem."""
 
-import itertools
 import asyncio
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any

@@ -21,8 +21,8 @@ CONFIG: Final = Path(__file__).with_name("schemathesis.toml")
 # Rows end and go while the calls come in; an outcome that is slow to come would only make the run longer.
 SETTINGS: Final = {
     **CHECKOUT, "JOBTRAIL_TASKS": "fuzz.errands", "JOBTRAIL_TTL": "20s", "JOBTRAIL_TTL_FAILED": "20s",
-    "JOBTRAIL_PURGE_EVERY": "1s", "JOBTRAIL_PROCESSES": "1", "JOBTRAIL_STREAM_MAX": "1s", "JOBTRAIL_WEBHOOK_ALLOW": "127.0.0.1",
-    "JOBTRAIL_WEBHOOK_SECRET": "whsec_" + "A" * 44,
+    "JOBTRAIL_PURGE_EVERY": "1s", "JOBTRAIL_PROCESSES": "1", "JOBTRAIL_STREAM_MAX": "1s",
+    "JOBTRAIL_WEBHOOK_ALLOW": "127.0.0.1", "JOBTRAIL_WEBHOOK_SECRET": "whsec_" + "A" * 44,
 }  # fmt: skip
 
 
