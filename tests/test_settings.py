@@ -59,6 +59,10 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "trace_link_after": timedelta(hours=1),
         "webhook_secret": (),
         "webhook_allow": (),
+        "alarm_pending": 1000,
+        "alarm_running": timedelta(minutes=5),
+        "alarm_failures": 0.05,
+        "metrics_port": None,
         "log_format": "text",
         "log_level": "INFO",
     }  # fmt: skip
@@ -82,6 +86,7 @@ def test_the_example_gives_each_setting_once_with_its_default_and_a_reason(tmp_p
         "JOBTRAIL_QUEUES",
         "JOBTRAIL_PROCESSES",
         "JOBTRAIL_WEBHOOK_SECRET",
+        "JOBTRAIL_METRICS_PORT",
     }
     (tmp_path / ".env").write_text(text)
     assert load() == Settings(_env_file=None, database_url="embedded")

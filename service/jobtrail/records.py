@@ -184,7 +184,8 @@ class AttemptEnd:
 class Claimed:
     """An attempt that this node holds. `id` and `attempt` are the fence. `given_back`: attempts before it that do not
     count. `cursor`: the last checkpoint of those before it. `trace_parent` as in `Trace`; where there is one, `age` is
-    the time since the submit. `is_limited`: its end makes room for another one.
+    the time since the submit. `is_limited`: its end makes room for another one. `waited`: seconds since it was due;
+    None where that was not asked.
     """
 
     id: UUID
@@ -201,6 +202,7 @@ class Claimed:
     trace_parent: str | None = None
     age: timedelta | None = None
     is_limited: bool = False
+    waited: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

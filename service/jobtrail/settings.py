@@ -166,6 +166,10 @@ class Settings(_WithSchema):
     trace_link_after: Duration = Field(default=timedelta(hours=1), ge=timedelta(0))
     webhook_secret: Words = Field(default=(), repr=False)
     webhook_allow: WordsOrNone = ()
+    alarm_pending: int = Field(default=1000, ge=1, le=100_000)
+    alarm_running: Duration = Field(default=timedelta(minutes=5), ge=timedelta(seconds=1))
+    alarm_failures: float = Field(default=0.05, ge=0, le=1)
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
 
     log_format: Literal["text", "json"] = "text"
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = "INFO"

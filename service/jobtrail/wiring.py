@@ -23,7 +23,7 @@ from jobtrail.db.url import DatabaseUrl, normalize
 from jobtrail.errors import SettingsError, UnavailableError
 from jobtrail.events.delivery import delivery_task
 from jobtrail.events.post import Sender
-from jobtrail.jobs.services import AdmissionLimit, Defaults, Services
+from jobtrail.jobs.services import AdmissionLimit, AlarmLimits, Defaults, Services
 from jobtrail.limits import DEFAULT_SCHEMA
 from jobtrail.ops.keys import any_keys
 from jobtrail.outbound import Outbound
@@ -127,6 +127,7 @@ def _services_on(database: Database, settings: Settings, catalog: Catalog) -> Se
         AdmissionLimit(settings.max_waiting),
         settings.max_pending,
         Outbound.of(settings.webhook_allow, settings.webhook_secret),
+        AlarmLimits(settings.alarm_pending, settings.alarm_running, settings.alarm_failures),
     )
 
 

@@ -10,13 +10,14 @@ from benchmarks.drains import drain
 from benchmarks.growth import auditor, growth, pending
 from benchmarks.lab import SERVER, SIZES, Figure, Lab
 from benchmarks.reads import batch, job, lists, purge
+from benchmarks.stats import stats
 from benchmarks.submits import endpoint, http
 from benchmarks.traced import calls
 from benchmarks.waiters import waiters
 from benchmarks.waits import idle, start
 from jobtrail.testing.server import embedded_server
 
-ALL = (http, endpoint, drain, start, waiters, job, batch, lists, purge, growth, pending, auditor, idle, calls)
+ALL = (http, endpoint, drain, start, waiters, job, batch, lists, stats, purge, growth, pending, auditor, idle, calls)
 MEASURES: dict[str, Callable[[Lab], Iterable[Figure]]] = {each.__name__: each for each in ALL}
 
 

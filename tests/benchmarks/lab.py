@@ -132,18 +132,18 @@ class Database:
     def fill(self, count: int, kept: str = "7 days") -> None:
         """Finished jobs of the last days and their history, as if they had been run; each hundredth has failed."""
         if count:
-            with self._unguarded():
+            with self.unguarded():
                 self.sql.execute(FINISHED.format(count=count, kept=kept))
                 self.sql.execute(MOVED)
         self.sql.execute("VACUUM ANALYZE jobtrail.jobs, jobtrail.transitions")
         self.sql.execute("CHECKPOINT")
 
     def empty(self) -> None:
-        with self._unguarded():
+        with self.unguarded():
             self.sql.execute("TRUNCATE jobtrail.jobs, jobtrail.transitions")
 
     @contextmanager
-    def _unguarded(self) -> Iterator[None]:
+    def unguarded(self) -> Iterator[None]:
         for word in ("DISABLE", "ENABLE"):
             for table in ("jobs", "transitions"):
                 self.sql.execute(f"ALTER TABLE jobtrail.{table} {word} TRIGGER USER")

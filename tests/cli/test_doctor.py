@@ -22,6 +22,7 @@ from support import tasks
 from support.command import Command
 from support.rows import born, in_status
 from support.served import CHECKOUT, Served
+from support.until import until
 from support.world import Place, node_at, services_at
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -114,6 +115,7 @@ def test_a_folder_that_is_not_used_is_told() -> None:
 
 async def test_a_set_up_that_is_well(jobtrail: Command, place: Place) -> None:
     async with node_at(services_at(place), place):
+        await until(lambda: place.rows("SELECT FROM jobtrail.nodes"))
         words, document = (
             await jobtrail("doctor", JOBTRAIL_PORT="0"),
             await jobtrail("doctor", "--json", JOBTRAIL_PORT="0"),
@@ -124,9 +126,10 @@ async def test_a_set_up_that_is_well(jobtrail: Command, place: Place) -> None:
         "settings", "variables", "tasks", "port", "folder", "server", "revision", "rights", "clock",
         "connections",
         "nodes", "left behind", "rescue", "running", "pending", "pauses", "namesakes",
+        "alarms",
     }  # fmt: skip
     assert {each.level for each in told.values()} == {"ok"}
-    assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 17]
+    assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 18]
 
 
 async def test_what_is_left_behind(jobtrail: Command, place: Place) -> None:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from jobtrail.api import batches, events, jobs, openapi, ops, problems, schedules, service, webhooks
+from jobtrail.api import batches, events, jobs, openapi, ops, problems, schedules, service, stats, webhooks
 from jobtrail.api.context import ApiContext
 from jobtrail.api.links import VERSION_PREFIX, Hosted
 from jobtrail.api.middleware import SecurityHeadersMiddleware
@@ -99,6 +99,7 @@ def _calls(context: ApiContext) -> Sequence[Row]:
         *service.rows_of_tasks(context),
         *ops.rows(context),
         *schedules.rows(context),
+        *stats.rows(context),
         *webhooks.rows(context),
         *service.rows_of_problems(context),
     ]

@@ -2,58 +2,41 @@
 
 import asyncio
 import os
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
-from typing import Final, Literal
+from typing import Final
 
 from jobtrail import wiring
 from jobtrail.cli import output
 from jobtrail.cli.command import Json, configured, opened
+from jobtrail.cli.doctor_jobs import (
+    check_alarms,
+    check_left_behind,
+    check_namesakes,
+    check_nodes,
+    check_pauses,
+    check_pending,
+    check_rescue,
+    check_running,
+)
+from jobtrail.cli.findings import Finding, Found, fault, ok, warn
 from jobtrail.db import engine, rights
 from jobtrail.db.migrate import Schema, revision, state
 from jobtrail.db.url import DatabaseUrl
-from jobtrail.durations import format_duration
 from jobtrail.errors import DeclarationError, SettingsError, UnavailableError
 from jobtrail.ops import doctor as questions
 from jobtrail.ops import nodes, pauses
-from jobtrail.ops.nodes import NodeRecord
-from jobtrail.ops.pauses import Pause
+from jobtrail.ops.stats import read_stats
 from jobtrail.settings import EMBEDDED, Settings, unknown_variables
-from jobtrail.task.catalog import HOW_TO_PART, Catalog, Namesakes, namesakes
+from jobtrail.task.catalog import Catalog, namesakes
 
 OLDEST_SERVER: Final = 15
 NARROW: Final = 0.8
 """Of the server's connections; above it there is little room for psql and for one node more."""
-
-_NAMED: Final = 5
-"""Tasks of stranded jobs that are listed."""
-
-_START_ONE: Final = "start `jobtrail serve` or `jobtrail work`"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    check: str
-    level: Literal["ok", "warn", "fault"]
-    detail: str
-    fix: str | None = None
-
-
-def ok(check: str, detail: str) -> Finding:
-    return Finding(check, "ok", detail)
-
-
-def warn(check: str, detail: str, fix: str) -> Finding:
-    return Finding(check, "warn", detail, fix)
-
-
-def fault(check: str, detail: str, fix: str) -> Finding:
-    return Finding(check, "fault", detail, fix)
 
 
 def doctor(as_json: Json = False) -> bool:
@@ -108,32 +91,8 @@ def _examine() -> Iterator[Finding]:
     if found.can_be_read:
         for check in (check_nodes, check_left_behind, check_rescue, check_running, check_pending):
             yield check(found)
-        yield check_pauses(found)
-        yield check_namesakes(found)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Answers of the database. `ahead`: how far its clock is before ours; the last six are empty without a schema."""
-
-    settings: Settings
-    catalog: Catalog
-    shown_url: str
-    server: questions.Server
-    ahead: timedelta
-    schema: Schema
-    revision: str | None
-    lacks: Sequence[rights.Lack] = ()
-    living: Sequence[NodeRecord] = ()
-    silent: Sequence[NodeRecord] = ()
-    stranded: Sequence[questions.Stranded] = ()
-    lapsed: Sequence[questions.Lapsed] = ()
-    pauses: Sequence[Pause] = ()
-    namesakes: Sequence[Namesakes] = ()
-
-    @property
-    def can_be_read(self) -> bool:
-        return self.schema.is_usable and not any("SELECT" in each.rights for each in self.lacks)
+        for check in (check_pauses, check_namesakes, check_alarms):
+            yield check(found)
 
 
 async def _ask(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Found:
@@ -157,6 +116,7 @@ async def _ask(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Found:
             lapsed=await questions.lapsed(session),
             pauses=await pauses.all_pauses(session),
             namesakes=namesakes(await nodes.known(session)),
+            stats=await read_stats(command.services.database, theirs, command.services.alarms),
         )
 
 
@@ -263,87 +223,3 @@ def check_connections(found: Found) -> Finding:
     if taken > limit * NARROW:
         return warn("connections", detail, fix)
     return ok("connections", detail)
-
-
-def check_nodes(found: Found) -> Finding:
-    living = f"living: {len(found.living)}"
-    if found.silent:
-        names = ", ".join(f"{node.host} pid {node.pid} since {_second(node.heartbeat_at)}" for node in found.silent)
-        fix = "start them again if they are missed; the list forgets them after an hour"
-        return warn("nodes", f"went silent: {names}; {living}", fix)
-    if not found.living:
-        return warn("nodes", "no node is running: nothing runs jobs", _START_ONE)
-    if not any(sum(node.slots.values()) for node in found.living):
-        detail = f"{living}, and each of them only accepts jobs: nothing runs them"
-        return warn("nodes", detail, "start `jobtrail work`, or raise JOBTRAIL_SLOTS of a service")
-    return ok("nodes", living)
-
-
-def check_left_behind(found: Found) -> Finding:
-    """A slot that is not given back makes its node smaller, for as long as it lives."""
-    holding = [node for node in found.living if node.left_behind]
-    if not holding:
-        return ok("left behind", "every task ended when it was told to")
-    counts = ", ".join(f"{node.left_behind} on {node.host} pid {node.pid}" for node in holding)
-    detail = f"tasks go on although they were told to end, and each keeps its slot: {counts}"
-    fix = 'find them in the log ("left behind"), let them look at context.cancelled; to free the slots restart the node'
-    return warn("left behind", detail, fix)
-
-
-def check_running(found: Found) -> Finding:
-    if not found.lapsed:
-        return ok("running", "every running job has a node that vouches for it")
-    jobs, since = sum(each.jobs for each in found.lapsed), _second(min(each.since for each in found.lapsed))
-    detail = f"{jobs} running jobs have no node any more; the first lease ran out at {since}"
-    if found.living:
-        return warn("running", detail, "none, a living node rescues them within seconds")
-    return fault("running", detail, f"{_START_ONE}: any node rescues them")
-
-
-def check_rescue(found: Found) -> Finding:
-    """How long a job of a node that died waits at most: its lease, which was renewed just before, then the next look of
-    a living node, which comes each quarter of a lease give or take a tenth, then the next poll.
-    """
-    lease = max((node.lease for node in found.living), default=found.settings.lease)
-    bound = format_duration(lease * 1.275 + found.settings.poll_every * 1.1)
-    detail = (
-        f"jobs of a node that dies are running again, or ended, within {bound}: by its lease of "
-        f"{format_duration(lease)}; up to a lease later when the database was away, or every node"
-    )
-    return ok("rescue", detail)
-
-
-def check_pending(found: Found) -> Finding:
-    """A fault only for tasks that this process does not know either."""
-    unknown = [each for each in found.stranded if each.task not in found.catalog]
-    first, more = (unknown or found.stranded)[:_NAMED], (unknown or found.stranded)[_NAMED:]
-    counts = ", ".join([f"{each.jobs} of {each.task} in queue {each.queue}" for each in first] + ["…"] * bool(more))
-    if unknown:
-        fix = "add the modules of these tasks to JOBTRAIL_TASKS of a node, or cancel the jobs"
-        return fault("pending", f"no node knows the task: {counts}", fix)
-    if found.stranded:
-        fix = (
-            "start `jobtrail work` with these tasks (JOBTRAIL_TASKS), with their queues (--queue), and with places for "
-            "them (--slots, --threads, --processes)"
-        )
-        return warn("pending", f"no living node takes: {counts}", fix)
-    return ok("pending", "every pending job has a node that can run it")
-
-
-def check_pauses(found: Found) -> Finding:
-    """A pause is wanted, and easily forgotten."""
-    if not found.pauses:
-        return ok("pauses", "nothing is paused")
-    names = [f"{each.kind} {each.name} by {each.paused_by} since {_second(each.paused_at)}" for each in found.pauses]
-    fix = "; ".join(f"`jobtrail resume --{each.kind} {shlex.quote(each.name)}`" for each in found.pauses)
-    return warn("pauses", f"paused: {', '.join(names)}", f"when they may go on: {fix}")
-
-
-def check_namesakes(found: Found) -> Finding:
-    if not found.namesakes:
-        return ok("namesakes", f"one app: in schema {found.settings.schema} no task is known twice")
-    return warn("namesakes", "; ".join(map(str, found.namesakes)), HOW_TO_PART)
-
-
-def _second(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}"

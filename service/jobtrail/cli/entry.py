@@ -40,6 +40,7 @@ VERBS: Final = {
     "batches": ("ops", "Show, cancel or retry the jobs of a batch."),
     "purge": ("moves", "Remove once what has expired."),
     "url": ("database", 'Print the URL of the database, for psql "$(jobtrail url)".'),
+    "stats": ("stats", "How much waits, runs and ended in the last hour, and whether an alarm rings."),
     "doctor": ("doctor", "Say what is wrong with this set-up, and how to mend it."),
 }
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Annotated, Final
 
@@ -15,7 +15,7 @@ from jobtrail import errors, wiring
 from jobtrail.cli.command import Json, configured_to_stay, opened, require_tasks
 from jobtrail.db.engine import open_single
 from jobtrail.db.url import DatabaseUrl
-from jobtrail.jobs.services import require_rights_at_start
+from jobtrail.jobs.services import Services, require_rights_at_start
 from jobtrail.settings import Settings
 from jobtrail.task.catalog import Catalog
 from jobtrail.worker.node import Node
@@ -95,7 +95,7 @@ async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready
         await wiring.require_schema(command.services, settings, url)
         await require_rights_at_start(command.services)
         node = wiring.build_node(settings, command.services, partial(open_single, url.sqlalchemy, settings.schema))
-        with _signals_ask(stop, ShutdownSignals(node, settings.grace)):
+        with _metrics(settings, command.services), _signals_ask(stop, ShutdownSignals(node, settings.grace)):
             node.start()
             try:
                 wiring.spare_collections()
@@ -104,6 +104,14 @@ async def _work(settings: Settings, url: DatabaseUrl, catalog: Catalog, *, ready
             finally:
                 await node.stop(settings.grace.total_seconds())
         wiring.require_ends(node)
+
+
+def _metrics(settings: Settings, services: Services) -> AbstractContextManager[None]:
+    if settings.metrics_port is None:
+        return nullcontext()
+    from jobtrail.events.metrics import process_metrics  # noqa: PLC0415 - only this needs its library
+
+    return process_metrics(services).served(settings.host, settings.metrics_port)
 
 
 @contextmanager

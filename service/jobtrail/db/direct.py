@@ -121,10 +121,14 @@ class DirectConnections:
 
     async def _connect(self, until: float) -> _Kept:
         loop = asyncio.get_running_loop()
-        with connecting():
-            async with asyncio.timeout_at(min(until, loop.time() + CONNECTING)):
-                # a connection keeps the context that it was made in, with all that a job or a request had there
-                driver = await loop.create_task(connect(self._engine), context=self._context.copy())
+        try:
+            with connecting():
+                async with asyncio.timeout_at(min(until, loop.time() + CONNECTING)):
+                    # a connection keeps the context that it was made in, with all that a job or a request had there
+                    driver = await loop.create_task(connect(self._engine), context=self._context.copy())
+        except NotConnectedError as error:
+            self._primary.note(error)
+            raise
         return _Kept(driver, time.monotonic())
 
     async def _fetch(self, kept: _Kept, text: str, args: Sequence[Any], until: float) -> Sequence[Any]:

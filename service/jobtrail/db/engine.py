@@ -103,7 +103,7 @@ class Database:
     `own`: what is closed in the end, and not a host's. `schema`: where the statements of all but `jobs` are sent; those
     of tasks are sent as they are. `direct`: a quicker way for the single statements of `fetch`; none on a host's engine
     and behind PgBouncer, where each is a transaction with its limits. `readers`: who reads single jobs takes no
-    connection that claims and outcomes wait for. `is_pooled`: PgBouncer stands between.
+    connection that claims and outcomes wait for. `is_pooled`: PgBouncer stands between. `primary` counts errors.
     """
 
     grouped: AsyncEngine
@@ -115,6 +115,7 @@ class Database:
     direct: DirectConnections | None = None
     readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READERS))
     is_pooled: bool = False
+    primary: Primary = field(default_factory=Primary)
 
     @cached_property
     def hints(self) -> Hints:
@@ -177,7 +178,8 @@ def open_database(url: str, *, pool_size: int = 5, connect_timeout: float = 10, 
     if not is_pooled(url):
         unpooled = _connect(url, FOR_GROUPS, connect_timeout, isolation_level="AUTOCOMMIT", poolclass=NullPool)
         own, direct = [*own, unpooled], DirectConnections(unpooled, schema, primary)
-    return Database(grouped, engine, sessions, jobs, own=own, schema=schema, direct=direct, is_pooled=is_pooled(url))
+    pooled = is_pooled(url)
+    return Database(grouped, engine, sessions, jobs, own, schema, direct, is_pooled=pooled, primary=primary)
 
 
 def open_single(url: str, schema: str = SCHEMA) -> AsyncEngine:

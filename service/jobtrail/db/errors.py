@@ -2,6 +2,7 @@
 
 import ssl
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
@@ -166,14 +167,16 @@ def is_lost(error: BaseException) -> bool:
 
 class Primary:
     """Knows since when the server that takes writes may be another one: a connection said 25006. After a failover older
-    connections lead to the old primary, which answers as if all were well but for the writing.
+    connections lead to the old primary, which answers as if all were well but for the writing. `errors` of all kinds.
     """
 
     def __init__(self) -> None:
         self.moved = 0.0
+        self.errors: Counter[Fault] = Counter()
 
     def note(self, error: BaseException) -> bool:
-        """Whether the connection that raised it is to be given up."""
+        """Count it; whether the connection that raised it is to be given up."""
+        self.errors[fault_of(error)] += 1
         is_read_only = _state_of(error) == _READ_ONLY
         if is_read_only:
             self.moved = time.monotonic()

@@ -41,9 +41,10 @@ def lend_database(engine: AsyncEngine, *, pool_size: int = 5, schema: str = SCHE
     limits = ((grouped, ours.FOR_GROUPS), (transactions, ours.FOR_TRANSACTIONS), (jobs, ours.FOR_JOBS))
     for each, limit in limits:
         ours.limit_each_transaction(each, limit)
-    ours.take_for_ours(schema, grouped, transactions)
+    primary = ours.take_for_ours(schema, grouped, transactions)
     sessions = async_sessionmaker(transactions, expire_on_commit=False)
-    return ours.Database(grouped, transactions, sessions, jobs, own=(AsyncEngine(spare), jobs), schema=schema)
+    own = (AsyncEngine(spare), jobs)
+    return ours.Database(grouped, transactions, sessions, jobs, own=own, schema=schema, primary=primary)
 
 
 def lend_single(engine: AsyncEngine, schema: str = SCHEMA) -> AsyncEngine:

@@ -28,6 +28,9 @@ OWN: Final = "jobtrail."
 PAGE: Final = 1000
 """Transitions that are read at once."""
 
+_LONGEST: Final = 600.0
+"""Seconds that something derived may take."""
+
 _MOST_MARKS: Final = 20
 """Marks that a cursor passes in one transaction."""
 
@@ -248,6 +251,10 @@ async def forget(database: Database, *, age: timedelta) -> None:
         await database.fetch(_FORGET, age=age)
 
 
+# What one transaction did with millions of jobs is in one mark, and cannot be derived in parts. Such a transaction has
+# most rows of the history, by which it would be read as a whole for any other.
+_LIMIT: Final = text("SELECT set_config('statement_timeout', :limit, true), set_config('enable_seqscan', 'off', true)")
+
 _TAKE: Final = text("SELECT no FROM jobtrail.feed_cursors WHERE name = :name FOR UPDATE SKIP LOCKED")
 _UPTO: Final = text("""
 SELECT max(no) FROM (SELECT no FROM jobtrail.feed_marks WHERE no > :after ORDER BY no LIMIT :most) AS coming
@@ -265,13 +272,14 @@ class Step(NamedTuple):
 
 @asynccontextmanager
 async def advancing(
-    database: Database, name: str, *, most: int = _MOST_MARKS, seconds: float | None = None
+    database: Database, name: str, *, most: int = _MOST_MARKS, seconds: float = _LONGEST
 ) -> AsyncIterator[Step | None]:
     """The cursor moves over at most so many marks in the transaction that is open meanwhile: each transition once,
     whoever dies. None where nothing is new, or another process does it at this moment. Raises UnavailableError.
     """
     with unavailable():
         async with database.transaction(seconds) as session:
+            await session.execute(_LIMIT, {"limit": f"{seconds:.0f}s"})
             after = (await session.execute(_TAKE, {"name": name})).scalar()
             upto = None
             if after is not None:

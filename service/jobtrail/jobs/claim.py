@@ -14,9 +14,11 @@ from jobtrail.db.tables import Json
 from jobtrail.jobs.renew import FENCE, AttemptRef
 from jobtrail.records import Claimed
 
+_WAITED: Final = "CAST(extract(epoch FROM statement_timestamp() - {}) AS float8)"
+
 # From `picked`, ids in the order of the claim. greatest: a row that was set back to pending in SQL was allowed one more
 # attempt by hand
-_START: Final = """
+_START: Final = f"""
 UPDATE jobtrail.jobs j
    SET status = 'running', attempt = j.attempt + 1, seq = j.seq + 1, moved_by = 'node', move_reason = 'claimed',
        node_id = :node, lease_until = clock_timestamp() + CAST(:lease AS interval),
@@ -26,7 +28,8 @@ UPDATE jobtrail.jobs j
  WHERE j.id = ANY(ARRAY[picked.id]) AND j.status || '' = 'pending'
 RETURNING j.id, j.attempt, j.task, CAST(j.args AS text) AS args, j.trace_id, j.max_attempts, j.timeout, j.created_by,
           j.given_back, CAST(j.cursor AS text) AS cursor, j.priority, j.run_at, j.queue, j.trace_parent,
-          CASE WHEN j.trace_parent IS NOT NULL THEN statement_timestamp() - j.created_at END AS age
+          CASE WHEN j.trace_parent IS NOT NULL THEN statement_timestamp() - j.created_at END AS age,
+          {_WAITED.format("j.run_at")}
 """
 
 # Uncorrelated, so that each is read once for a statement; what is paused after its snapshot may still start.
@@ -120,10 +123,10 @@ async def claim_these(database: Database, ids: Sequence[UUID], *, node: UUID, le
     return _claimed(await database.fetch(_THESE, answering_within(lease), ids=ids, node=node, lease=lease))
 
 
-_LIMITED: Final = Statement("""
-SELECT * FROM jobtrail.claim_limited(
+_LIMITED: Final = Statement(f"""
+SELECT c.*, {_WAITED.format("c.due_at")} FROM jobtrail.claim_limited(
     :node, :lease, CAST(:tasks AS text[]), CAST(:queues AS text[]), CAST(:free AS int), CAST(:declared AS jsonb),
-    CAST(:start AS text[]), CAST(:hints AS uuid[]))
+    CAST(:start AS text[]), CAST(:hints AS uuid[])) c
 """)
 
 _ANY_LIMITED: Final = Statement("""
@@ -176,10 +179,11 @@ def _claimed(rows: Sequence[Any]) -> Sequence[Claimed]:
     return [
         Claimed(
             id_, attempt, task, json.loads(args), trace_id, most, limit, by,
-            given_back, None if cursor is None else json.loads(cursor), queue, parent, age,
+            given_back, None if cursor is None else json.loads(cursor), queue, parent, age, waited=waited,
         )
         for (
-            id_, attempt, task, args, trace_id, most, limit, by, given_back, cursor, _priority, _due, queue, parent, age
+            id_, attempt, task, args, trace_id, most, limit, by, given_back, cursor, _priority, _due, queue, parent,
+            age, waited,
         ) in ordered
     ]  # fmt: skip
 

@@ -19,6 +19,7 @@ from jobtrail.db.engine import Database
 from jobtrail.db.errors import FAILURES, Fault, fault_of, unavailable
 from jobtrail.db.group_commit import Answer, GroupCommit, Row, Weigh, weightless
 from jobtrail.errors import OutcomeUnknownError, OverloadedError, SettingsError, UnavailableError
+from jobtrail.jobs.meters import Meters
 from jobtrail.outbound import Outbound
 from jobtrail.task.catalog import Catalog
 
@@ -83,6 +84,15 @@ class Defaults:
 
 
 @dataclass(frozen=True)
+class AlarmLimits:
+    """What `jobtrail stats` rings at: more pending jobs, a job that runs for longer, a larger share of failures."""
+
+    pending: int = 1000
+    running: timedelta = timedelta(minutes=5)
+    failures: float = 0.05
+
+
+@dataclass(frozen=True)
 class Services:
     """The database, the tasks of this process, the room for submits, and what is written in groups."""
 
@@ -93,6 +103,7 @@ class Services:
     max_pending: Mapping[str, int] = field(default_factory=dict)
     """By queue: how many pending jobs refuse another one."""
     outbound: Outbound = field(default_factory=Outbound)
+    alarms: AlarmLimits = field(default_factory=AlarmLimits)
     pending: Mapping[str, Counts] = field(default_factory=lambda: {"queue": Counts(), "limit": Counts()}, init=False)
     has_keys: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set for good once this process knows of an access key."""
@@ -107,6 +118,11 @@ class Services:
 
     _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
     _context: contextvars.Context = field(default_factory=contextvars.copy_context, init=False, repr=False)
+
+    @cached_property
+    def meters(self) -> Meters:
+        """The counts of this process."""
+        return Meters(self.catalog.names)
 
     @cached_property
     def limits_pending(self) -> bool:
@@ -134,7 +150,7 @@ class Services:
         """What `make` makes of these services, made when it is first asked for."""
         found: Made | None = self._made.get(make)
         if found is None:
-            found = self._made[make] = self._context.run(make, self)
+            found = self._made[make] = self._context.copy().run(make, self)  # `make` may ask too
         return found
 
     @asynccontextmanager

@@ -113,6 +113,7 @@ async def store(
     job has its key. They may come after each other. Raises as `submit`.
     """
     jobs = [new for _, new in rows]
+    stored: dict[UUID, Inserted | UUID] = {}
     with tracing.sends(jobs):
         if services.limits_pending:
             await count_pending(services, jobs)
@@ -121,13 +122,14 @@ async def store(
             if services.limits_pending:
                 require_room(services, jobs)
             try:
-                return {new.id: await inserts(services).offer(new)}
+                stored = {new.id: await inserts(services).offer(new)}
             except errors.OutcomeUnknownError as error:
                 raise errors.OutcomeUnknownError("the database did not answer in time", new.id) from error
+            services.meters.tasks[new.task].accepted += 1
+            return stored
         async with services.transaction() as session:
             await hold_keys(session, jobs)
             connection = await session.connection()
-            stored: dict[UUID, Inserted | UUID] = {}
             stored |= await insert_rows(connection, [new for new in jobs if new.key is None])
             stored |= await _store_keyed(connection, rows)
             added = [(pointer, new) for pointer, new in rows if isinstance(stored[new.id], Inserted)]
@@ -137,6 +139,8 @@ async def store(
             await make_room(session, [new for _, new in added])
             if beside is not None:
                 await beside(connection)
+        for _, new in added:
+            services.meters.tasks[new.task].accepted += 1
         if any(new.replaceable for _, new in added):
             services.has_limited.set()
         await hint_of(services, jobs)

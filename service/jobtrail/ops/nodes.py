@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, NamedTuple
 from uuid import UUID
 
 from pydantic import Field
-from sqlalchemy import Column, Integer, Interval, Table, Text, Uuid, text
+from sqlalchemy import Column, Double, Integer, Interval, Table, Text, Uuid, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.db.tables import TEXTS, TIME, Json, metadata
@@ -33,6 +33,9 @@ class NodeRecord:
     left_behind: Annotated[int, Field(description="Tasks that did not end when told to, and still take a slot.")] = 0
     stale_ends: Annotated[int, Field(description="Ends of attempts that were refused, since its start.")] = 0
     lease: Annotated[timedelta, Field(exclude=True)] = timedelta(seconds=30)
+    loop_lag: Annotated[
+        float, Field(description="Seconds that its event loop let others wait at most, shortly before its heartbeat.")
+    ] = 0.0
 
 
 TABLE: Final = Table(
@@ -50,6 +53,7 @@ TABLE: Final = Table(
     Column("left_behind", Integer, nullable=False, server_default=text("0")),
     Column("stale_ends", Integer, nullable=False, server_default=text("0")),
     Column("lease", Interval, nullable=False, server_default=text("'30 seconds'")),
+    Column("loop_lag", Double, nullable=False, server_default=text("0")),
     Column("steady_since", TIME, nullable=False, server_default=text("clock_timestamp()")),
     Column("modules", Json(none_as_null=True)),
     Column("declares", Json(none_as_null=True)),
@@ -58,12 +62,13 @@ TABLE: Final = Table(
 
 
 class Counts(NamedTuple):
-    """What did not go well in a process since its start: tasks that did not end when told to and still take a slot,
-    and ends that were refused.
+    """What does not go well in a process: tasks that did not end when told to and still take a slot, ends that were
+    refused since its start, and for how many seconds its event loop let others wait of late.
     """
 
     left_behind: int = 0
     stale_ends: int = 0
+    loop_lag: float = 0.0
 
 
 _NONE: Final = Counts()
@@ -73,13 +78,13 @@ _NONE: Final = Counts()
 # needs 0.6 of a lease: two tries of nearly a third each, or one of them and the pause between two beats.)
 _BEAT: Final = text("""
 INSERT INTO jobtrail.nodes AS n (
-       id, host, pid, version, queues, tasks, slots, left_behind, stale_ends, lease, steady_since,
+       id, host, pid, version, queues, tasks, slots, left_behind, stale_ends, loop_lag, lease, steady_since,
        modules, declares)
 VALUES (:id, :host, :pid, :version, CAST(:queues AS text[]), CAST(:tasks AS text[]), CAST(:slots AS jsonb),
-        :left_behind, :stale_ends, CAST(:lease AS interval), clock_timestamp() - CAST(:lease AS interval) / 4,
-        CAST(:modules AS jsonb), CAST(:declares AS jsonb))
+        :left_behind, :stale_ends, :loop_lag, CAST(:lease AS interval),
+        clock_timestamp() - CAST(:lease AS interval) / 4, CAST(:modules AS jsonb), CAST(:declares AS jsonb))
 ON CONFLICT (id) DO UPDATE SET heartbeat_at = clock_timestamp(),
-       left_behind = excluded.left_behind, stale_ends = excluded.stale_ends,
+       left_behind = excluded.left_behind, stale_ends = excluded.stale_ends, loop_lag = excluded.loop_lag,
        steady_since = CASE WHEN n.heartbeat_at < clock_timestamp() - n.lease / 2
                            THEN clock_timestamp() ELSE n.steady_since END
 """)
@@ -89,7 +94,7 @@ _LEAVE: Final = text("DELETE FROM jobtrail.nodes WHERE id = :id")
 _ALL: Final = text("""
 SELECT n.id, n.host, n.pid, n.version, n.queues, n.tasks, CAST(n.slots AS text) AS slots, n.started_at, n.heartbeat_at,
        (SELECT count(*) FROM jobtrail.jobs j WHERE j.status = 'running' AND j.node_id = n.id) AS running,
-       n.left_behind, n.stale_ends, n.lease
+       n.left_behind, n.stale_ends, n.lease, n.loop_lag
   FROM jobtrail.nodes n ORDER BY n.started_at, n.id
 """).columns(slots=Json)
 

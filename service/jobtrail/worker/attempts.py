@@ -13,9 +13,9 @@ from uuid import UUID
 from jobtrail.db.group_commit import MOST_ROWS, recorded
 from jobtrail.jobs.finish import OutcomeRecord, Recorded, released
 from jobtrail.jobs.renew import AttemptRef, RunningAttempt
+from jobtrail.jobs.services import Services
 from jobtrail.records import AttemptEnd, Claimed, Failure
 from jobtrail.status import Status
-from jobtrail.task.catalog import Catalog
 from jobtrail.task.context import TASK_LOGGER
 from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded, exception_of
 from jobtrail.task.task import RunsIn
@@ -48,7 +48,7 @@ class Attempts:
 
     def __init__(
         self,
-        catalog: Catalog,
+        services: Services,
         deps: RunnerDeps,
         *,
         free: Callable[[RunsIn], None],
@@ -57,7 +57,8 @@ class Attempts:
         followers: Followers,
         hook: Hook | None = None,
     ) -> None:
-        self._catalog = catalog
+        self._catalog = services.catalog
+        self._meters = services.meters.tasks
         self._deps = deps
         self._free = free
         self._caught_up = caught_up
@@ -112,6 +113,7 @@ class Attempts:
         """Run it. Its slot is taken already."""
         older = self._by_id.get(claimed.id)
         attempt = Attempt(claimed, self._catalog[claimed.task], self._deps, self)
+        self._meters[claimed.task].start(claimed.waited)
         self._by_id[claimed.id] = attempt
         self._all.add(attempt)
         self._idle.clear()
@@ -176,13 +178,16 @@ class Attempts:
     def recorded(self, attempt: Attempt, found: Recorded, outcome: Outcome) -> None:
         is_stale = found is Recorded.STALE  # that was logged where it was found
         self.stale_ends += is_stale
+        status = Status.CANCELLED if found is Recorded.CANCELLED else _STATUSES[type(outcome)]
+        if not is_stale:
+            self._meters[attempt.claimed.task].end(status, attempt.seconds)
         is_over = found is Recorded.CANCELLED or (not is_stale and not isinstance(outcome, Again | Released))
         if is_over:
             self._followers.note(attempt.ref.id)
             if any(each.is_set() for each in self._followers.signs):
                 self.keep(self._followers.release(attempt.ref.id))
         if self._hook is not None and not is_stale:
-            self.keep(_call(self._hook, _end_of(attempt, found, outcome)), contextvars.copy_context())
+            self.keep(_call(self._hook, _end_of(attempt, status, outcome)), contextvars.copy_context())
         self.gone(attempt, is_recorded=True)
         if not is_stale:
             _tell(attempt, outcome)  # last: a host's own filters and handlers may raise
@@ -297,7 +302,7 @@ def _tell_failure(
 _ANOTHER: Final = "%s: attempt %d of job %s failed, another one follows: %s: %s"
 
 
-def _end_of(attempt: Attempt, found: Recorded, outcome: Outcome) -> AttemptEnd:
+def _end_of(attempt: Attempt, status: Status, outcome: Outcome) -> AttemptEnd:
     claimed = attempt.claimed
     failure = None if isinstance(outcome, Succeeded | Released) else outcome.failure
     return AttemptEnd(
@@ -305,7 +310,7 @@ def _end_of(attempt: Attempt, found: Recorded, outcome: Outcome) -> AttemptEnd:
         task=claimed.task,
         attempt=claimed.attempt,
         trace_id=claimed.trace_id,
-        status=Status.CANCELLED if found is Recorded.CANCELLED else _STATUSES[type(outcome)],
+        status=status,
         error=None if failure is None else failure.as_json(),
         exception=None if failure is None else exception_of(failure),
         seconds=attempt.seconds,

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jobtrail.events.hub import Hub
 from jobtrail.ids import Trace
+from jobtrail.jobs.meters import NodeFacts
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit
 from jobtrail.logs import attach, detach
@@ -50,6 +51,7 @@ class Node:
         version: str,
     ) -> None:
         self.id: Final = uuid4()
+        self._version = version
         self._services = services
         self.worker: Final = Worker(services, self.id, work, self._submit)
         self.tasks: Final = [task.name for task in services.catalog if self.worker.slots[task.runs_in]]
@@ -94,6 +96,7 @@ class Node:
         if self.tasks:
             attach(self)
         self._watchdog.attach()
+        self._services.meters.node = self.facts
         self.leases.start()
         self.worker.start()
         self.maintenance.start()
@@ -153,8 +156,13 @@ class Node:
         if not self.worker.launch(job_id, task, queue):
             self._services.database.hints.send(queue)
 
+    def facts(self) -> NodeFacts:
+        """Callable from any thread."""
+        worker, counts = self.worker, self._counts()
+        return NodeFacts(self.id, self._version, worker.slots, worker.busy, counts.loop_lag, *counts[:2])
+
     def _counts(self) -> Counts:
-        return Counts(self.worker.left_behind, self.worker.stale_ends)
+        return Counts(self.worker.left_behind, self.worker.stale_ends, self._watchdog.lag)
 
     def _submit(self, parent: JobContext, task: Task[..., Any], args: dict[str, Any], trace: Trace) -> Awaitable[UUID]:
         return self._submit_child(parent, Submission(task=task.name, args=args), current(trace))

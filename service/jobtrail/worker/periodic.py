@@ -13,7 +13,7 @@ from uuid import UUID
 
 from jobtrail.db.engine import Database
 from jobtrail.db.loop import JITTER, Loop
-from jobtrail.events import delivery, feed
+from jobtrail.events import delivery, feed, numbers
 from jobtrail.events.hub import Hub
 from jobtrail.jobs import after
 from jobtrail.jobs.purge import purge_history, purge_jobs, purge_nodes
@@ -23,11 +23,15 @@ from jobtrail.ops import batches, nodes
 from jobtrail.ops.declarations import declare, declared
 from jobtrail.ops.due import fire_due
 from jobtrail.ops.limits import purge_limits
+from jobtrail.ops.totals import purge_minutes
 from jobtrail.task.catalog import HOW_TO_PART, Known, Namesakes, namesakes
 
 log = logging.getLogger(__name__)
 
-DERIVED: Final[Sequence[tuple[str, Callable[[Services], Awaitable[bool]]]]] = (("webhooks", delivery.advance),)
+DERIVED: Final[Sequence[tuple[str, Callable[[Services], Awaitable[bool]]]]] = (
+    ("webhooks", delivery.advance),
+    ("numbers", numbers.advance),
+)
 """By the names of their loops: what follows the feed."""
 
 _MARK_EVERY: Final = 1.0
@@ -151,6 +155,7 @@ class Maintenance:
 
     async def _purge_nodes(self) -> None:
         await purge_nodes(self._database)
+        await purge_minutes(self._database)
 
     async def _purge_limits(self) -> None:
         await purge_limits(self._database)

@@ -25,6 +25,9 @@ BLOCKED: Final = 0.5
 
 _EVERY: Final = BLOCKED / 2
 
+_SPAN: Final = 10.0
+"""Seconds."""
+
 _LIBRARIES: Final = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 TaskOf = Callable[[UUID], str | None]
@@ -39,6 +42,8 @@ class Watchdog:
         self._main: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._asked: float | None = None
+        self._longest = (0.0, 0.0)  # of this span, and of the one before
+        self._span = time.monotonic()
         self._culprit: str | None = None
 
     def attach(self) -> None:
@@ -46,7 +51,15 @@ class Watchdog:
         self._main = asyncio.get_running_loop()
         self._thread = threading.get_ident()
 
+    @property
+    def lag(self) -> float:
+        """The longest that the event loop took to answer in the last 10 to 20 s, or takes right now, in seconds."""
+        asked = self._asked
+        return max(*self._longest, 0.0 if asked is None else time.monotonic() - asked)
+
     async def _look(self) -> None:
+        if time.monotonic() - self._span >= _SPAN:
+            self._span, self._longest = time.monotonic(), (0.0, self._longest[0])
         main = self._main
         if main is None or main.is_closed():
             return
@@ -62,6 +75,8 @@ class Watchdog:
     def _answer(self) -> None:
         asked, self._asked = self._asked, None
         culprit, self._culprit = self._culprit, None
+        if asked is not None:
+            self._longest = max(self._longest[0], time.monotonic() - asked), self._longest[1]
         if asked is not None and culprit is not None:
             fix = "; a def runs in a thread, and asyncio.to_thread takes single calls there"
             log.warning("%s blocked the event loop for %.1f s%s", culprit, time.monotonic() - asked, fix)

@@ -74,6 +74,7 @@ class Worker:
         self._node_id = node_id
         self._work = work
         self._slots = Slots({"loop": work.slots, "thread": work.threads, "process": work.processes})
+        self.slots: Final = {str(kind): count for kind, count in self._slots.total.items()}
         self._tasks = {kind: [task.name for task in services.catalog.of_kind(kind)] for kind in KINDS}
         self._threads = Threads()
         self._processes = Processes(services.catalog.modules)
@@ -99,7 +100,7 @@ class Worker:
             services, node_id, work.lease, work.queues, every=work.poll_every.total_seconds(), wake=self.claim_loop.wake
         )
         self._attempts = Attempts(
-            services.catalog, deps, free=self._free, caught_up=self.claim_loop.wake, hook=work.on_attempt_end,
+            services, deps, free=self._free, caught_up=self.claim_loop.wake, hook=work.on_attempt_end,
             limited_ended=self._limited.note, followers=Followers(services, wake=self.claim_loop.wake),
         )  # fmt: skip
         self._claims = GroupCommit(self._claim_group, patience=0)
@@ -110,8 +111,8 @@ class Worker:
         self._unclaimed: dict[AttemptRef, float] = {}  # since when the database says that it runs here
 
     @property
-    def slots(self) -> dict[str, int]:
-        return {str(kind): count for kind, count in self._slots.total.items()}
+    def busy(self) -> dict[str, int]:
+        return {str(kind): count - self._slots.free(kind) for kind, count in self._slots.total.items()}
 
     @property
     def left_behind(self) -> int:
@@ -200,9 +201,8 @@ class Worker:
         if await self._attempts.stop():
             await self._look_back()
         if unrecorded := self._attempts.unfinished:
-            log.error(
-                "%d outcomes could not be recorded; other nodes rescue these jobs when their leases expire", unrecorded
-            )
+            words = "%d outcomes could not be recorded; other nodes rescue these jobs when their leases expire"
+            log.error(words, unrecorded)
         await asyncio.gather(self._reports.loop.stop(), self.watch_loop.stop())
         self._threads.close()
         await self._processes.close()

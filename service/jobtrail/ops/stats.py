@@ -1,0 +1,245 @@
+"""Stats: how much waits, runs and has ended of late, who runs it, and whether that is alarming.
+
+Nothing is counted in full: the pending jobs of a queue and priority up to a number, the ended ones by the minutes of
+`totals`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Final, NamedTuple
+
+from pydantic import Field
+
+from jobtrail.db.direct import Statement
+from jobtrail.db.engine import Database
+from jobtrail.db.errors import unavailable
+from jobtrail.jobs.services import AlarmLimits
+from jobtrail.ops.totals import Ended, ended_since
+
+EXACT: Final = 1000
+"""Pending jobs of one queue and priority that are counted at least, if there are as many."""
+
+_MOST: Final = 20_000
+"""Pending jobs that are counted together."""
+
+_HOUR: Final = timedelta(hours=1)
+
+_More = Annotated[bool, Field(description="Whether there are more than that.")]
+_Ended = Annotated[int, Field(description="Since `since`, in any terminal status.")]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """The jobs of one queue that have not ended."""
+
+    queue: str
+    pending: int
+    more: _More
+    oldest_pending_at: Annotated[datetime | None, Field(description="Since when the oldest one could have begun.")]
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStats:
+    """The jobs of one task."""
+
+    task: str
+    pending: Annotated[int, Field(description="At least, where the queue has more.")]
+    running: int
+    ended: _Ended
+    failed: Annotated[int, Field(description="Of these.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A number that should not be larger than its limit."""
+
+    name: Annotated[
+        str,
+        Field(
+            description="`pending`: pending jobs. `running`: seconds that the oldest running job has run. `failures`: "
+            "the share of the ended that failed."
+        ),
+    ]
+    value: float
+    limit: float
+    rings: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How much waits, runs and has ended of late."""
+
+    as_of: Annotated[datetime, Field(description="All that was committed by then is counted as ended.")]
+    since: Annotated[datetime, Field(description="A whole minute, an hour before.")]
+    pending: Annotated[int, Field(description=f"Exact up to {EXACT:,} of a queue and priority.")]
+    more: _More
+    oldest_pending_at: Annotated[
+        datetime | None, Field(description="Since when the oldest of those that only want a slot could have begun.")
+    ]
+    running: int
+    oldest_running_at: Annotated[datetime | None, Field(description="When the oldest running attempt began.")]
+    ended: _Ended
+    failed: Annotated[int, Field(description="Of these.")]
+    nodes: Annotated[int, Field(description="Processes that were heard of lately.")]
+    slots: Annotated[Mapping[str, int], Field(description="How many jobs at once, in loops, threads and processes.")]
+    loop_lag: Annotated[float, Field(description="Seconds that one of their event loops let others wait at most.")]
+    queues: Annotated[Sequence[QueueStats], Field(description="Those with jobs that have not ended, by name.")]
+    tasks: Annotated[Sequence[TaskStats], Field(description="Those with such jobs or ended ones, by name.")]
+    alarms: Sequence[Alarm]
+
+    @property
+    def ringing(self) -> Sequence[Alarm]:
+        return [each for each in self.alarms if each.rings]
+
+
+class Place(NamedTuple):
+    """Jobs of one task in one queue. `oldest`: since when one could have begun, or has run."""
+
+    queue: str
+    task: str
+    jobs: int
+    oldest: datetime | None
+    more: bool = False
+
+
+# One probe for each queue and priority, as a claim does, and no more rows of each than count. In the order of the
+# index, so that no other plan is worth a thought.
+_PENDING: Final = Statement("""
+WITH RECURSIVE spots AS (
+    (SELECT queue, priority FROM jobtrail.jobs WHERE status = 'pending' ORDER BY queue, priority LIMIT 1)
+    UNION ALL
+    SELECT n.queue, n.priority FROM spots s CROSS JOIN LATERAL (
+        SELECT queue, priority FROM jobtrail.jobs
+         WHERE status = 'pending' AND (queue, priority) > (s.queue, s.priority)
+         ORDER BY queue, priority LIMIT 1) n
+), waiting AS (
+    SELECT s.queue, s.priority, w.task, w.run_at FROM spots s CROSS JOIN LATERAL (
+           SELECT task, run_at FROM jobtrail.jobs
+            WHERE status = 'pending' AND queue = s.queue AND priority = s.priority
+            ORDER BY queue, priority, run_at, id LIMIT :exact + 1) w
+     LIMIT :most
+), judged AS (
+    SELECT queue, task, run_at, count(*) OVER (PARTITION BY queue, priority) > :exact AS more FROM waiting
+)
+SELECT queue, task, count(*), min(run_at) FILTER (WHERE run_at <= statement_timestamp()), bool_or(more)
+  FROM judged GROUP BY queue, task
+""")
+
+_RUNNING: Final = Statement("""
+SELECT queue, task, count(*), min(started_at) FROM jobtrail.jobs WHERE status = 'running' GROUP BY queue, task
+""")
+
+_NODES: Final = Statement("""
+SELECT CAST(slots AS text), loop_lag FROM jobtrail.nodes
+ WHERE heartbeat_at > clock_timestamp() - greatest(lease, interval '60 s')
+""")
+
+
+async def read_stats(database: Database, as_of: datetime, limits: AlarmLimits) -> Stats:
+    """`as_of`: when the minutes were exact, by the database's clock. Raises UnavailableError."""
+    since = as_of.replace(second=0, microsecond=0) - _HOUR
+    exact = max(EXACT, limits.pending)
+    with unavailable():
+        waiting = [Place(*row) for row in await database.fetch(_PENDING, exact=exact, most=_MOST + exact)]
+        running = [Place(*row) for row in await database.fetch(_RUNNING)]
+        nodes = [(Counter(json.loads(slots)), lag) for slots, lag in await database.fetch(_NODES)]
+        ended = await ended_since(database, since)
+    total = Ended(sum(each.ended for each in ended.values()), sum(each.failed for each in ended.values()))
+    pending = sum(each.jobs for each in waiting)
+    oldest_running = _oldest(running)
+    return Stats(
+        as_of=as_of,
+        since=since,
+        pending=pending,
+        more=any(each.more for each in waiting) or pending >= _MOST + exact,
+        oldest_pending_at=_oldest(waiting),
+        running=sum(each.jobs for each in running),
+        oldest_running_at=oldest_running,
+        ended=total.ended,
+        failed=total.failed,
+        nodes=len(nodes),
+        slots=dict(sum((slots for slots, _ in nodes), Counter())),
+        loop_lag=max((lag for _, lag in nodes), default=0.0),
+        queues=_queues(waiting, running),
+        tasks=_tasks(waiting, running, ended),
+        alarms=_alarms(limits, pending, None if oldest_running is None else as_of - oldest_running, total),
+    )
+
+
+def _oldest(places: Sequence[Place]) -> datetime | None:
+    return min((each.oldest for each in places if each.oldest is not None), default=None)
+
+
+def _queues(waiting: Sequence[Place], running: Sequence[Place]) -> Sequence[QueueStats]:
+    found = []
+    for queue in sorted({each.queue for each in (*waiting, *running)}):
+        wait = [each for each in waiting if each.queue == queue]
+        runs = sum(each.jobs for each in running if each.queue == queue)
+        more = any(each.more for each in wait)
+        found.append(QueueStats(queue, sum(each.jobs for each in wait), more, _oldest(wait), runs))
+    return found
+
+
+def _tasks(waiting: Sequence[Place], running: Sequence[Place], ended: Mapping[str, Ended]) -> Sequence[TaskStats]:
+    waits, runs = Counter[str](), Counter[str]()
+    for counts, places in ((waits, waiting), (runs, running)):
+        for each in places:
+            counts[each.task] += each.jobs
+    return [
+        TaskStats(task, waits[task], runs[task], *ended.get(task, Ended(0, 0)))
+        for task in sorted({*waits, *runs, *ended})
+    ]
+
+
+def _alarms(limits: AlarmLimits, pending: int, runs: timedelta | None, total: Ended) -> Sequence[Alarm]:
+    found = (
+        ("pending", pending, limits.pending),
+        ("running", 0.0 if runs is None else max(0.0, runs.total_seconds()), limits.running.total_seconds()),
+        ("failures", total.failed / total.ended if total.ended else 0.0, limits.failures),
+    )
+    return [Alarm(name, float(value), float(limit), value > limit) for name, value, limit in found]
+
+
+class Upkeep(NamedTuple):
+    """What a node does beside running jobs, and how late it is, in seconds: expired rows that are still there, due
+    times that were not looked at for a minute. `limits_full`: keys of which as many run as may. Since their start the
+    nodes that are there had `refused` ends refused; `left_behind` tasks of theirs take a slot and do not end.
+    """
+
+    purge_lag: float
+    schedules_late: int
+    limits_full: int
+    refused: int
+    left_behind: int
+
+
+_UPKEEP: Final = Statement("""
+SELECT (SELECT CAST(greatest(extract(epoch FROM statement_timestamp() - expires_at), 0) AS float8)
+          FROM jobtrail.jobs WHERE expires_at IS NOT NULL ORDER BY expires_at LIMIT 1),
+       (SELECT count(*) FROM jobtrail.schedules
+         WHERE paused_at IS NULL AND disabled_at IS NULL AND isfinite(next_at)
+           AND next_at < statement_timestamp() - interval '60 s'),
+       (SELECT count(*)
+          FROM (SELECT u.key, count(*) AS jobs, max(CAST(u.term ->> 'number' AS numeric)) AS number
+                  FROM jobtrail.jobs j CROSS JOIN LATERAL ROWS FROM (
+                       unnest(j.limit_keys), jsonb_array_elements(j.limit_terms)) AS u(key, term)
+                 WHERE j.status = 'running' AND j.limit_keys IS NOT NULL AND u.key IS NOT NULL
+                   AND u.term ->> 'per' IS NULL
+                 GROUP BY u.key) r
+          LEFT JOIN jobtrail.limits l ON l.key = r.key
+         WHERE r.jobs >= coalesce(l.override, r.number, 1)),
+       n.refused, n.left_behind
+  FROM (SELECT coalesce(sum(stale_ends), 0) AS refused, coalesce(sum(left_behind), 0) AS left_behind
+          FROM jobtrail.nodes) n
+""")
+
+
+async def read_upkeep(database: Database) -> Upkeep:
+    """Raises UnavailableError."""
+    with unavailable():
+        lag, *counts = (await database.fetch(_UPKEEP))[0]
+    return Upkeep(lag or 0.0, *map(int, counts))
