@@ -116,8 +116,11 @@ def _parsed(url: str) -> SplitResult:
 
 
 def host_of(url: str) -> str:
-    """Name or address, in lower case and without brackets."""
-    return _host_of(urlsplit(url))[0]
+    """Name or address, in lower case and without brackets; `?` for what is no URL, as somebody may write in SQL."""
+    try:
+        return _host_of(urlsplit(url))[0] or "?"
+    except ValueError:
+        return "?"
 
 
 def _host_of(parts: SplitResult) -> tuple[str, Address | None]:

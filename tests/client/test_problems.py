@@ -14,7 +14,7 @@ OTHERS = {
     # of calls that the client does not have, or of requests that it does not send
     "not-json", "incomplete-body", "not-this-machine", "limit-not-found", "key-not-found", "task-not-found",
     "queue-not-found", "problem-not-found", "question-not-found", "body-too-slow", "precondition-failed",
-    "body-too-large", "not-json-content", "audit-timeout", "internal-error",
+    "body-too-large", "not-json-content", "audit-timeout", "internal-error", "webhook-not-found",
 }  # fmt: skip
 
 

@@ -227,7 +227,10 @@ async def test_what_can_never_be_delivered_fails_at_once_and_is_retried_by_hand(
             assert (dead.status, dead.attempt, dead.error["type"]) == (Status.FAILED, 1, kind)
             receiver.answer = always("204 No Content")
             if status == "deleted":
-                await hooked(services, receiver)
+                await hooked(services, receiver)  # another one of that name, which is told of what comes
+                await retry(services, dead.id, by="ann")
+                assert (await ended(services, dead.id)).status is Status.FAILED
+                return
             if status == "moved":
                 await place.psql.execute("UPDATE jobtrail.webhooks SET url = $1", receiver.url)
             await retry(services, dead.id, by="ann")

@@ -66,7 +66,7 @@ async def test_who_waits_when_it_stops_is_told(place: Place, services: Services)
     await asyncio.sleep(0.2)
     await hub.stop()
     found = await asyncio.gather(*waits, return_exceptions=True)
-    assert [type(each) for each in found] == [NotRunningError] * 3
+    assert [type(each) for each in found] == [NotRunningError, NotRunningError, StopAsyncIteration]
     with pytest.raises(NotRunningError):
         await hub.job_ended(job)
 
@@ -111,6 +111,18 @@ async def test_lines_come_between_the_beginning_and_the_end_of_their_attempt(pla
     ]  # fmt: skip
     numbers = [each.data.number for each in seen if isinstance(each.data, LogLine)]
     assert numbers == [*range(1, 451), *range(1, 251)]
+
+
+@pytest.mark.parametrize("moves", [199, 200, 201, 400])
+async def test_a_page_that_is_just_full_is_the_last_one(place: Place, services: Services, moves: int) -> None:
+    job = await rows.born(place)
+    for priority in range(moves - 2):
+        await place.psql.execute("UPDATE jobtrail.jobs SET priority = $2 WHERE id = $1", job, priority % 9)
+        await place.psql.execute("SELECT 1")
+    await rows.moved(place, job, Status.CANCELLED)
+    seen = [each async for each in job_events(services, job)]
+    count = await place.value("SELECT count(*) FROM jobtrail.transitions")
+    assert len(seen) == count
 
 
 async def _says(place: Place, job: UUID, attempt: int, lines: int) -> None:

@@ -22,7 +22,7 @@ from jobtrail.api.query import MOST_VALUES, Text, once
 from jobtrail.api.representation import View
 from jobtrail.api.route import SEE, Row
 from jobtrail.api.schemas import AnyStatus
-from jobtrail.api.stream import EventStream, control
+from jobtrail.api.stream import EventStream, Room, control
 from jobtrail.events import job_news
 from jobtrail.events.feed import Event, Place, Wanted
 from jobtrail.events.hub import Hub
@@ -82,7 +82,7 @@ class EventRoutes:
         With the id of its end there is nothing more: 204.
         """
         once(request, ())
-        hub, view = self._open(), self._view(request)
+        room, view = self._enter(), self._view(request)
         said = _last_event_id(request)
         now = await job_news.find(self.context.services, job_id, only_of=view.only_of)
         place = JobPlace(job_id) if said is None else JobPlace.read(job_id, said)
@@ -90,8 +90,8 @@ class EventRoutes:
         if place is not None and said is not None and place.seq == now.seq and now.is_end:
             return Response(status_code=204)
         gap = None if is_known else control("gap", reason=_NOT_THIS, since=None)
-        frames = _of_job(hub, view, place if place is not None and is_known else JobPlace(job_id), gap)
-        return self._stream(request, hub, frames)
+        frames = _of_job(room.hub, view, place if place is not None and is_known else JobPlace(job_id), gap)
+        return self._stream(request, room, frames)
 
     async def stream_events(self, request: Request, wanted: Annotated[EventFilters, Query()]) -> Response:
         """Every transition of every job that the caller may see, from now on or after the last event id, in an order
@@ -100,32 +100,32 @@ class EventRoutes:
         An id that is not known gives one event `gap`, and then what is there.
         """
         once(request, EventFilters.model_fields, but=EventFilters.model_fields)
-        hub, view = self._open(), self._view(request)
+        room, view = self._enter(), self._view(request)
         said = _last_event_id(request)
         place = None if said is None else Place.read(said) or Place(0, "", 0)
-        begin, gap = await hub.enter(place)
+        begin, gap = await room.hub.enter(place)
         first = _hello(str(begin)) + (_gap(gap) if gap else b"")
-        frames = _of_feed(hub.follow(begin), first, view, wanted.wanted(only_of=view.only_of))
-        return self._stream(request, hub, frames)
+        frames = _of_feed(room.hub.follow(begin), first, view, wanted.wanted(only_of=view.only_of))
+        return self._stream(request, room, frames)
 
-    def _open(self) -> Hub:
+    def _enter(self) -> Room:
         """Raises UnavailableError where there is no room, or no time."""
         hub = self.context.services.once(Hub)
         if hub.closing.is_set() or not self.context.accepting():
             raise errors.UnavailableError("this process is shutting down; ask another one, or the next one")
         if hub.streams >= self.context.streams:
             raise problems.TooManyStreamsError(self.context.streams)
-        return hub
+        return Room(hub)
 
     def _view(self, request: Request) -> View:
         return View.of(self.context, self.context.access.caller(request))
 
-    def _stream(self, request: Request, hub: Hub, frames: AsyncGenerator[bytes, None]) -> Response:
+    def _stream(self, request: Request, room: Room, frames: AsyncGenerator[bytes, None]) -> Response:
         async def renew() -> None:
             await self.context.access.admit(request, SEE)
             await self.context.access.confirm(request, SEE)
 
-        return EventStream(frames, hub, renew, self.context.stream_max.total_seconds())
+        return EventStream(frames, room, renew, self.context.stream_max.total_seconds())
 
 
 def _last_event_id(request: Request) -> str | None:

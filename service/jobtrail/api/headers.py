@@ -28,7 +28,8 @@ _TAGS: Final = re.compile(rf"[ \t,]*(?:{_TAG.pattern}[ \t]*(?:,[ \t,]*|$))*")
 LONGEST_WAIT: Final = 30
 """Seconds that a request may wait for the end of a job."""
 
-_WAIT: Final = re.compile(r"wait[ \t]*=[ \t]*\"?([0-9]{1,9})\"?", re.ASCII | re.IGNORECASE)
+_WAIT: Final = re.compile(r"wait[ \t]*=[ \t]*\"?([0-9]+)\"?", re.ASCII | re.IGNORECASE)
+_WITH_COMMA: Final = re.compile(r'"[^",]*,[^"]*"')
 
 # guess no types, keep nothing, run nothing, frame nothing
 _SECURITY: Final = (
@@ -81,9 +82,11 @@ def refuse_idempotency_key(request: Request) -> None:
 
 def wait_of(request: Request) -> int | None:
     """Seconds of `Prefer: wait=N` (RFC 7240, section 4.3), at most 30; None without one, and for what says nothing."""
-    for said in ",".join(request.headers.getlist("prefer")).split(","):
-        if found := _WAIT.fullmatch(said.partition(";")[0].strip(" \t")):
-            return min(int(found[1]), LONGEST_WAIT) or None
+    said = _WITH_COMMA.sub("", ",".join(request.headers.getlist("prefer")))
+    for each in said.split(","):
+        if found := _WAIT.fullmatch(each.partition(";")[0].strip(" \t")):
+            digits = found[1].lstrip("0")
+            return LONGEST_WAIT if len(digits) > 2 else min(int(digits or 0), LONGEST_WAIT) or None  # noqa: PLR2004
     return None
 
 

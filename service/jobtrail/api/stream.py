@@ -38,6 +38,23 @@ def control(event: str, **data: Any) -> bytes:
     return format_sse_event(data_str=to_json(data).decode(), event=event)
 
 
+class Room:
+    """A stream among those of its process, from before it is opened until it has ended, or was given up."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub: Final = hub
+        self._is_taken = True
+        hub.streams += 1
+
+    def leave(self) -> None:
+        """Idempotent."""
+        if self._is_taken:
+            self._is_taken = False
+            self.hub.streams -= 1
+
+    __del__ = leave
+
+
 class EventStream(Response):
     """`frames` are the events as bytes. It ends with an event `end`, whose `reason` is why: `ended` where the frames
     are, `shutdown`, `renew` after `longest` seconds, or `revoked`.
@@ -45,14 +62,14 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[bytes, None], hub: Hub, renew: Renew, longest: float) -> None:
+    def __init__(self, frames: AsyncGenerator[bytes, None], room: Room, renew: Renew, longest: float) -> None:
         super().__init__(headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._frames = frames
-        self._hub = hub
+        self._room = room
+        self._hub = room.hub
         self._renew = renew
         self._longest = longest
-        hub.streams += 1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         waiting: asyncio.Future[Any] | None = None
@@ -72,7 +89,7 @@ class EventStream(Response):
                         return
                     if waiting.done():
                         frame, waiting = _frame(waiting), None
-                        reason = None if frame else "ended"
+                        reason = None if frame else self._why_over(over) or "ended"
                     else:
                         frame = KEEPALIVE_COMMENT
                     await self._send(send, frame, beside[1])
@@ -85,7 +102,7 @@ class EventStream(Response):
         except TimeoutError:
             scope.get(HANG_UP, lambda: None)()
         finally:
-            self._hub.streams -= 1
+            self._room.leave()
             for each in (*beside, *([] if waiting is None else [waiting])):
                 each.cancel()
             await asyncio.wait(beside)

@@ -5,6 +5,7 @@ All their jobs are in the queue `jobtrail.webhooks`, and have limits that an ope
 once, and how many of these to one host, so that a receiver that does not answer holds up no other.
 """
 
+import asyncio
 import hashlib
 import json
 import time
@@ -13,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+import httpcore
 from sqlalchemy import text
 
 from jobtrail.db.direct import Statement
@@ -38,8 +40,7 @@ LIMITS: Final = (Limit("jobtrail.webhooks", 8), Limit("jobtrail.webhook:{host}",
 TIMEOUT: Final = timedelta(seconds=60)
 
 _MARKS: Final = 5
-"""Of one transaction, and so many seconds for it: a mark may have thousands of moves, each for several receivers."""
-_LONGEST: Final = 60.0
+"""Of one transaction: a mark may have thousands of moves, each for several receivers."""
 
 _ROWS: Final = 1000
 """Of one INSERT."""
@@ -71,14 +72,15 @@ _FIELDS: Final = (
 # What Jobtrail's own jobs do is delivered to nobody: each delivery would bring another one.
 _MATCHES: Final = text(f"""
 WITH {MOVED}
-SELECT w.name AS webhook, w.url, 'webhook ' || w.name AS created_by, {_FIELDS}
+SELECT w.name AS webhook, CAST(extract(epoch FROM w.created_at) AS text) AS made, w.url,
+       'webhook ' || w.name AS created_by, {_FIELDS}
   FROM moved m JOIN jobtrail.webhooks w
     ON (w.tasks = '{{}}' OR m.task = ANY(w.tasks)) AND m.to_status = ANY(w.statuses)
    AND (w.after_mark < :after
         OR (w.after_mark < :upto AND NOT pg_visible_in_snapshot(m.xact, CAST(w.since AS pg_snapshot))))
  WHERE NOT starts_with(m.task, :own)
 UNION ALL
-SELECT NULL, j.callback_url, j.created_by, {_FIELDS}
+SELECT NULL, NULL, j.callback_url, j.created_by, {_FIELDS}
   FROM moved m JOIN jobtrail.jobs j ON j.id = m.job_id
  WHERE j.callback_url IS NOT NULL AND m.to_status IN ('succeeded', 'failed', 'cancelled')
    AND NOT starts_with(m.task, :own)
@@ -92,13 +94,14 @@ async def advance(services: Services) -> bool:
         [(are_there,)] = await database.fetch(_PASS_OVER)
     if not are_there:
         return False
-    async with advancing(database, "webhooks", most=_MARKS, seconds=_LONGEST) as step:
+    async with advancing(database, "webhooks", most=_MARKS) as step:
         if step is None:
             return False
         matches = (await step.session.execute(_MATCHES, {**step.bounds, "own": OWN})).mappings().all()
         connection = await step.session.connection()
         for begin in range(0, len(matches), _ROWS):
             await insert_rows(connection, [_delivery(services, each) for each in matches[begin : begin + _ROWS]])
+            await asyncio.sleep(0)  # there may be hundreds of thousands
     if matches:
         services.has_limited.set()
         database.hints.send(QUEUE)
@@ -110,7 +113,7 @@ def _delivery(services: Services, match: Mapping[Any, Any]) -> NewJob:
     webhook, url = match["webhook"], match["url"]
     digest = hashlib.md5(f"{match['job_id']}:{match['seq']}:{webhook or ''}".encode(), usedforsecurity=False)
     args = {"event": event_of(match), "host": host_of(url)[:_MOST_HOST]}
-    args |= {"url": url} if webhook is None else {"webhook": webhook}
+    args |= {"url": url} if webhook is None else {"webhook": webhook, "made": match["made"]}
     keys = limited(LIMITS, args.__getitem__)
     return NewJob(
         id=UUID(bytes=digest.digest()),
@@ -149,7 +152,9 @@ def event_of(match: Mapping[Any, Any]) -> dict[str, Any]:
     return {"type": f"job.{match['to_status']}", "timestamp": moved_at, "data": data}
 
 
-_RECEIVER: Final = Statement("SELECT url, secrets FROM jobtrail.webhooks WHERE name = :name")
+_RECEIVER: Final = Statement("""
+SELECT url, secrets FROM jobtrail.webhooks WHERE name = :name AND CAST(extract(epoch FROM created_at) AS text) = :made
+""")
 
 
 class ReceiverError(Exception):
@@ -164,12 +169,13 @@ def delivery_task(services: Services, sender: Sender) -> Task[..., Any]:
         event: dict[str, Any],
         host: str,  # noqa: ARG001 - a limit's key has it
         webhook: str | None = None,
+        made: str | None = None,
         url: str | None = None,
     ) -> dict[str, int]:
         """Sends what happened to a job to a receiver; `webhook-id` is the id of this job, the same in each attempt."""
         secrets: Sequence[str] = sender.outbound.secrets
         if webhook is not None:
-            rows = await services.database.fetch(_RECEIVER, name=webhook)
+            rows = await services.database.fetch(_RECEIVER, name=webhook, made=made)
             if not rows:
                 raise Fail(f"the webhook {webhook} was deleted", type="webhook-deleted")
             url, secrets = rows[0]
@@ -180,6 +186,10 @@ def delivery_task(services: Services, sender: Sender) -> Task[..., Any]:
             status = await sender.post(url or "", body, message_id=str(context.job_id), timestamp=now, secrets=secrets)
         except RefusedReceiverError as error:
             raise Fail(str(error), type="webhook-refused") from None
+        except TimeoutError:
+            raise ReceiverError(f"the receiver did not answer within {sender.seconds:g} s") from None
+        except httpcore.ProtocolError:  # its words may be those of the receiver
+            raise ReceiverError("the receiver does not speak HTTP, or broke off") from None
         if status == 410:  # noqa: PLR2004 - Gone
             raise Fail("the receiver answered 410: it wants no more", type="webhook-gone")
         if not 200 <= status < 300:  # noqa: PLR2004 - successful (RFC 9110, section 15.3)

@@ -8,11 +8,13 @@ Transitions of one job are in the order of `seq`: the next one is written after 
 
 import json
 import re
+import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Self
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -171,18 +173,39 @@ moved AS MATERIALIZED (
 """For WITH: `moved` are the transitions after the mark `:after` up to the mark `:upto`."""
 
 # `at` alone is not monotone, since clocks are set; its running maximum is.
-_DELTA: Final = Statement(f"""
+_PLACES: Final = f"""
 WITH {MOVED.replace("SELECT t.*", "SELECT t.job_id, t.seq, t.at")},
-places AS (
-  SELECT job_id, seq, row_number() OVER (ORDER BY turn, job_id, seq) - 1 AS k
-    FROM (SELECT job_id, seq, max(at) OVER (PARTITION BY job_id ORDER BY seq) AS turn FROM moved) AS turns),
-page AS MATERIALIZED (SELECT * FROM places WHERE k >= :k ORDER BY k LIMIT {PAGE})
+turns AS (
+  SELECT job_id, seq, max(at) OVER (PARTITION BY job_id ORDER BY seq) AS turn FROM moved)
+"""
+
+_ROWS: Final = """
 SELECT page.k, t.job_id, t.seq, t.attempt, t.from_status, t.to_status, t.at, t.actor, t.node_id, t.reason,
        CAST(t.error AS text), t.trace_id, t.task, j.queue, j.tags,
        coalesce(j.created_by, (SELECT actor FROM jobtrail.transitions b WHERE b.job_id = page.job_id AND b.seq = 1))
   FROM page JOIN jobtrail.transitions t ON t.job_id = page.job_id AND t.seq = page.seq
   LEFT JOIN jobtrail.jobs j ON j.id = page.job_id
  ORDER BY page.k
+"""
+
+_FIRST: Final = Statement(f"""
+{_PLACES}, page AS MATERIALIZED (
+  SELECT row_number() OVER (ORDER BY turn, job_id, seq) - 1 AS k, job_id, seq FROM turns
+   ORDER BY turn, job_id, seq LIMIT {PAGE})
+{_ROWS}
+""")
+
+# Twenty bytes each, since one transaction may have moved millions.
+_ORDER: Final = text(f"""
+{_PLACES} SELECT string_agg(uuid_send(job_id) || int4send(seq), '' ORDER BY turn, job_id, seq) FROM turns
+""")
+_KEY: Final = struct.Struct(">16si")
+
+_PAGE: Final = Statement(f"""
+WITH page AS MATERIALIZED (
+  SELECT CAST(:k AS bigint) + n - 1 AS k, id AS job_id, seq
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:seqs AS int[])) WITH ORDINALITY AS u(id, seq, n))
+{_ROWS}
 """)
 
 # The mark at which a cursor stands says what comes after it.
@@ -225,13 +248,31 @@ async def oldest(database: Database) -> Mark | None:
         return Mark(*rows[0]) if rows else None
 
 
-async def delta(database: Database, of: Mark, k: int) -> Sequence[Event]:
+async def first_page(database: Database, of: Mark) -> Sequence[Event]:
+    """The first transitions of a mark: all of them, if there are fewer than PAGE. Raises UnavailableError."""
+    with unavailable():
+        rows = await database.fetch(_FIRST, after=of.no - 1, upto=of.no)
+    return [_event(of, *row) for row in rows]
+
+
+async def order(database: Database, of: Mark) -> bytes:
+    """The keys of all transitions of a mark, for `page`. It may take as long as it takes. Raises UnavailableError."""
+    with unavailable():
+        async with database.transaction(_LONGEST) as session:
+            await session.execute(_LIMIT, {"limit": f"{_LONGEST:.0f}s"})
+            found = await session.execute(_ORDER, {"after": of.no - 1, "upto": of.no})
+            return found.scalar() or b""
+
+
+async def page(database: Database, of: Mark, keys: bytes, k: int) -> Sequence[Event]:
     """A page of the transitions of a mark, from its number `k` on; the last one is shorter than PAGE.
 
     Raises UnavailableError.
     """
+    wanted = list(_KEY.iter_unpack(keys[k * _KEY.size : (k + PAGE) * _KEY.size]))
+    ids, seqs = [UUID(bytes=each[0]) for each in wanted], [each[1] for each in wanted]
     with unavailable():
-        rows = await database.fetch(_DELTA, after=of.no - 1, upto=of.no, k=k)
+        rows = await database.fetch(_PAGE, k=k, ids=ids, seqs=seqs)
     return [_event(of, *row) for row in rows]
 
 

@@ -42,6 +42,9 @@ _APART: Final = timedelta(milliseconds=100)
 _AWAY: Final = 0.5
 """Seconds until a reader of the feed tries again, where the database is away."""
 
+_MOST_MARKS: Final = 2000
+"""Marks that are kept."""
+
 _MOST_KEPT: Final = 20_000
 """Transitions of the feed that are kept for all readers; who is further behind reads them again."""
 
@@ -88,6 +91,7 @@ class Hub:
         self.history = 0
         self._marks: dict[int, Mark] = {}
         self._newest = 0
+        self._order: tuple[Mark, bytes] | None = None
         self._pages: dict[tuple[int, int], asyncio.Task[Sequence[Event]]] = {}
         self._kept = 0
 
@@ -165,25 +169,26 @@ class Hub:
             no, k = (no, k + len(page)) if len(page) == feed.PAGE else (no + 1, 0)
 
     def close(self) -> None:
-        """Let streams end, and requests wait no longer. Idempotent."""
+        """Let readers of events end, and requests wait no longer. Idempotent."""
         self.closing.set()
         for ask in self._jobs:
             if ask.is_request:
                 _tell(ask, None)
+        for ask in (*self._news, *self._readers):
+            _refuse(ask)
 
     async def stop(self) -> None:
         """Before the database is closed. Who waits gets NotRunningError. Idempotent."""
         self.close()
         self._is_stopped = True
-        for ask in [*self._jobs, *self._batches, *self._news, *self._readers]:
-            if not ask.answer.done():
-                ask.answer.set_exception(NotRunningError("the process stops"))
+        for ask in (*self._jobs, *self._batches):
+            _refuse(ask)
         if self._loop is not None:
             await self._loop.stop()
         await asyncio.gather(*self._pages.values(), return_exceptions=True)
 
     async def _ask(self, asks: dict[_Ask, None], about: Any, *, is_request: bool = False) -> Any:
-        if self._is_stopped:
+        if self._is_stopped or (self.closing.is_set() and (asks is self._news or asks is self._readers)):
             raise NotRunningError("the process stops")
         ask = _Ask(about, asyncio.get_running_loop().create_future(), is_request)
         asks[ask] = None
@@ -235,18 +240,22 @@ class Hub:
         known = self._marks.get(self._newest)
         if newest == known:
             return
-        marks = [newest] if known is None else await feed.marks_after(self._database, self._newest - 1)
-        if known not in (None, *marks[:1]):
+        marks = [] if known is None else await feed.marks_after(self._database, known.no - 1)
+        is_other = known is not None and (newest.no <= known.no or (marks[0].no == known.no and marks[0] != known))
+        if is_other:
             # a standby that took over had not got the last ones: what readers wait for is another history
             self.history += 1
             self._marks.clear()
             self._pages.clear()
-            self._kept, marks = 0, [newest]
-        for each in marks:
-            self._marks[each.no] = each
-            self._newest = each.no
+            self._kept = 0
+        if is_other or known is None or marks[0].no != known.no or marks[-1].no < newest.no:
+            marks = [newest]  # who is behind reads those in between by itself
+        self._marks |= {each.no: each for each in marks}
+        self._newest = newest.no
+        while len(self._marks) > _MOST_MARKS:
+            del self._marks[next(iter(self._marks))]
         for ask in list(self._readers):
-            if ask.about <= self._newest or len(self._marks) == 1:
+            if ask.about <= self._newest or is_other:
                 _tell(ask, None)
 
     async def _mark_of(self, no: int, history: int) -> Mark | None:
@@ -254,8 +263,8 @@ class Hub:
         while (found := self._marks.get(no)) is None and history == self.history:
             if no <= self._newest:
                 async with self._database.readers:
-                    found = (await feed.marks_after(self._database, no - 1))[0]
-                return found if found.no == no else None
+                    marks = await feed.marks_after(self._database, no - 1)
+                return marks[0] if marks and marks[0].no == no else None
             await self._ask(self._readers, no)
         return found if history == self.history else None
 
@@ -272,8 +281,14 @@ class Hub:
         return await asyncio.shield(page)
 
     async def _read(self, of: Mark, k: int) -> Sequence[Event]:
+        """Pages of a mark after its first one go by its order, which takes one look at the whole mark."""
         async with self._database.readers:
-            return await feed.delta(self._database, of, k)
+            if k == 0:
+                with suppress(UnavailableError):  # it may be too large for that
+                    return await feed.first_page(self._database, of)
+            if self._order is None or self._order[0] != of:
+                self._order = (of, await feed.order(self._database, of))
+            return await feed.page(self._database, of, self._order[1], k)
 
     def _keep(self, key: tuple[int, int], page: "asyncio.Task[Sequence[Event]]") -> None:
         if self._pages.get(key) is not page:
@@ -287,9 +302,13 @@ class Hub:
             if not self._pages[oldest].done():
                 return
             self._kept -= 1 + len(self._pages.pop(oldest).result())
-            self._marks.pop(oldest[0], None)
 
 
 def _tell(ask: _Ask, answer: object) -> None:
     if not ask.answer.done():
         ask.answer.set_result(answer)
+
+
+def _refuse(ask: _Ask) -> None:
+    if not ask.answer.done():
+        ask.answer.set_exception(NotRunningError("the process stops"))

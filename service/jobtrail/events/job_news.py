@@ -66,7 +66,7 @@ SELECT u.n, t.job_id, t.seq, t.attempt, t.from_status, t.to_status, t.at, t.acto
        CAST(t.error AS text), t.trace_id, t.task
   FROM unnest(CAST(:ids AS uuid[]), CAST(:seqs AS int[])) WITH ORDINALITY AS u(id, seq, n)
  CROSS JOIN LATERAL (
-       SELECT * FROM jobtrail.transitions WHERE job_id = u.id AND seq > u.seq ORDER BY seq LIMIT {_MOST}) t
+       SELECT * FROM jobtrail.transitions WHERE job_id = u.id AND seq > u.seq ORDER BY seq LIMIT {_MOST + 1}) t
  ORDER BY u.n, t.seq
 """)
 
@@ -76,7 +76,7 @@ SELECT u.n, l.attempt, l.number, l.at, l.level, l.logger, l.message
        AS u(id, attempt, number, n)
  CROSS JOIN LATERAL (
        SELECT * FROM jobtrail.log_lines WHERE job_id = u.id AND (attempt, number) > (u.attempt, u.number)
-        ORDER BY attempt, number LIMIT {_MOST}) l
+        ORDER BY attempt, number LIMIT {_MOST + 1}) l
  ORDER BY u.n, l.attempt, l.number
 """)
 
@@ -136,13 +136,14 @@ async def look(database: Database, places: Sequence[JobPlace]) -> Sequence[JobNe
 def _news(place: JobPlace, found: Sequence[Any]) -> JobNews:
     moves = [each for each in found if isinstance(each, Transition)]
     lines = [each for each in found if isinstance(each, LogLine)]
+    # one more than that tells that there are more
+    cuts = [_turn_of_move(moves[_MOST - 1])] if len(moves) > _MOST else []
+    cuts += [(lines[_MOST - 1].attempt, 1, lines[_MOST - 1].number)] if len(lines) > _MOST else []
     known = moves[-1].attempt if moves else place.known
     # what was said after the look at the transitions comes with the next one
     kept: list[tuple[tuple[int, int, int], Any]] = [(_turn_of_move(each), each) for each in moves]
     kept += [((each.attempt, 1, each.number), each) for each in lines if each.attempt <= known]
     kept += [((each[0], 2, 0), each) for each in found if isinstance(each, tuple) and each[0] <= known]
-    cuts = [_turn_of_move(moves[-1])] if len(moves) == _MOST else []
-    cuts += [(lines[-1].attempt, 1, lines[-1].number)] if len(lines) == _MOST else []
     if cuts:
         kept = [each for each in kept if each[0] <= min(cuts)]
     items = list[JobEvent]()

@@ -180,11 +180,16 @@ def _of_upkeep(upkeep: Upkeep) -> Iterable[Metric]:
     yield _gauge("jobtrail_db_left_behind", left, upkeep.left_behind)
 
 
+_KINDS: Final = ("succeeded", "failed", "cancelled", "lost")
+
+
 def _of_totals(totals: Sequence[tuple[str, str, int]]) -> Iterable[Metric]:
     words = "Of the history: jobs submitted, ended by status, and purged; attempts lost, and of these rescued."
     family = CounterMetricFamily("jobtrail_db_jobs", words, labels=["task", "kind"])
-    for task, kind, n in totals:
-        family.add_metric([task, kind], n)
+    # from 0 on: what appears as 1 has not increased, as Prometheus sees it
+    told = {(task, kind): 0 for task, _, _ in totals for kind in _KINDS} | {(task, kind): n for task, kind, n in totals}
+    for labels, n in told.items():
+        family.add_metric(labels, n)
     yield family
 
 

@@ -15,6 +15,7 @@ from functools import cache
 from importlib.metadata import version
 from ipaddress import ip_address
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpcore
 
@@ -93,7 +94,12 @@ class Sender:
         """
         if (flaw := self.outbound.flaw_of(url)) is not None:
             raise RefusedReceiverError(flaw)
+        parts = urlsplit(url)
+        # not of the whole text: it would lose what follows a semicolon
+        target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+        at = httpcore.URL(scheme=parts.scheme, host=parts.hostname or "", port=parts.port, target=target)
         headers: Mapping[str | bytes, str | bytes] = {
+            "Host": parts.netloc,
             "Content-Type": "application/json",
             "User-Agent": f"Jobtrail/{version('jobtrail')}",
             "Connection": "close",
@@ -105,7 +111,7 @@ class Sender:
         async with (
             asyncio.timeout(self.seconds),
             httpcore.AsyncConnectionPool(self.trusted(), network_backend=backend) as pool,
-            pool.stream("POST", url, headers=headers, content=body) as answer,
+            pool.stream("POST", at, headers=headers, content=body) as answer,
         ):
             read = 0
             async for part in answer.aiter_stream():

@@ -6,7 +6,7 @@ Nothing is counted in full: the pending jobs of a queue and priority up to a num
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Final, NamedTuple
@@ -17,6 +17,7 @@ from jobtrail.db.direct import Statement
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import unavailable
 from jobtrail.jobs.services import AlarmLimits
+from jobtrail.limits import OWN
 from jobtrail.ops.totals import Ended, ended_since
 
 EXACT: Final = 1000
@@ -61,7 +62,7 @@ class Alarm:
         str,
         Field(
             description="`pending`: pending jobs. `running`: seconds that the oldest running job has run. `failures`: "
-            "the share of the ended that failed."
+            "the share of the ended that failed, without deliveries of webhooks."
         ),
     ]
     value: float
@@ -148,7 +149,9 @@ async def read_stats(database: Database, as_of: datetime, limits: AlarmLimits) -
         running = [Place(*row) for row in await database.fetch(_RUNNING)]
         nodes = [(Counter(json.loads(slots)), lag) for slots, lag in await database.fetch(_NODES)]
         ended = await ended_since(database, since)
-    total = Ended(sum(each.ended for each in ended.values()), sum(each.failed for each in ended.values()))
+    total = _sum(ended.values())
+    # a delivery for each end would halve the share
+    theirs = _sum(each for task, each in ended.items() if not task.startswith(OWN))
     pending = sum(each.jobs for each in waiting)
     oldest_running = _oldest(running)
     return Stats(
@@ -166,7 +169,7 @@ async def read_stats(database: Database, as_of: datetime, limits: AlarmLimits) -
         loop_lag=max((lag for _, lag in nodes), default=0.0),
         queues=_queues(waiting, running),
         tasks=_tasks(waiting, running, ended),
-        alarms=_alarms(limits, pending, None if oldest_running is None else as_of - oldest_running, total),
+        alarms=_alarms(limits, pending, None if oldest_running is None else as_of - oldest_running, theirs),
     )
 
 
@@ -193,6 +196,11 @@ def _tasks(waiting: Sequence[Place], running: Sequence[Place], ended: Mapping[st
         TaskStats(task, waits[task], runs[task], *ended.get(task, Ended(0, 0)))
         for task in sorted({*waits, *runs, *ended})
     ]
+
+
+def _sum(several: Iterable[Ended]) -> Ended:
+    found = list(several)
+    return Ended(sum(each.ended for each in found), sum(each.failed for each in found))
 
 
 def _alarms(limits: AlarmLimits, pending: int, runs: timedelta | None, total: Ended) -> Sequence[Alarm]:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import replace
 from typing import Any, Final, Protocol
@@ -335,5 +336,6 @@ class Attempt(Runtime):
         if found is Recorded.CANCELLED and isinstance(outcome, Again):
             outcome = Cancelled(outcome.failure)
         if self.span is not None:
-            self.span.end(self.seconds, None if found is Recorded.STALE else outcome)
+            with suppress(Exception):  # a processor of the host's may raise
+                self.span.end(self.seconds, None if found is Recorded.STALE else outcome)
         self._owner.recorded(self, found, outcome)
