@@ -26,11 +26,13 @@ def main() -> None:
     parser.add_argument("measures", nargs="*", metavar="MEASURE", help=", ".join(MEASURES))
     parser.add_argument("--size", choices=SIZES, default="default")
     parser.add_argument("--rounds", type=int, default=0, help="other than those of the size")
+    parser.add_argument("--finished", type=int, default=0, help="rows of finished jobs, other than those of the size")
     parser.add_argument("--page", action="store_true", help="write the results into docs/benchmarks.md")
     given = parser.parse_args()
     if unknown := set(given.measures) - set(MEASURES):
         parser.error(f"no such measure: {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
-    size = SIZES[given.size]._replace(**({"rounds": given.rounds} if given.rounds else {}))
+    others = {name: getattr(given, name) for name in ("rounds", "finished") if getattr(given, name)}
+    size = SIZES[given.size]._replace(**others)
     with embedded_server(SERVER) as server, tempfile.TemporaryDirectory() as folder:
         lab = Lab(server, Path(folder), size)
         setting = "".join(f"- {each}\n" for each in lab.setting())
@@ -38,9 +40,10 @@ def main() -> None:
         for name in given.measures or MEASURES:
             figures = list(MEASURES[name](lab))
             print(page.table(figures), flush=True)
+            more = f", --finished {given.finished}" if given.finished else ""
             if given.page:
                 page.replace("setting", setting)
-                page.write(name, figures, f"`make bench ARGS={name} SIZE={given.size}`, {size.rounds} rounds.")
+                page.write(name, figures, f"`make bench ARGS={name} SIZE={given.size}`, {size.rounds} rounds{more}.")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from random import Random
 from urllib.parse import urlsplit
 
+import asyncpg
+
 from chaos import faults
 from chaos.client import Client
 from chaos.fleet import Fleet
@@ -149,17 +151,18 @@ async def _begin(fleet: Fleet) -> bytes:
 
 async def _write_late(world: World, number: int) -> None:
     """Transitions that are committed long after their transaction began; cancelled, so that nobody runs them."""
-    connection = await world.connection()
+    connection = await asyncpg.connect(world.url.libpq)
     await asyncio.sleep(number * 2.0)
     async with connection.transaction():
-        await connection.execute(
+        jobs = await connection.fetch(
             "INSERT INTO jobtrail.jobs (id, task) SELECT gen_random_uuid(), 'late' FROM generate_series(1, 20)"
+            " RETURNING id"
         )
         await connection.execute(
-            "UPDATE jobtrail.jobs SET status = 'cancelled' WHERE task = 'late' AND xmin::text = $1",
-            await connection.fetchval("SELECT pg_current_xact_id()::xid::text"),
+            "UPDATE jobtrail.jobs SET status = 'cancelled' WHERE id = ANY($1)", [row["id"] for row in jobs]
         )
         await asyncio.sleep(LATE)
+    await connection.close()
 
 
 SCENARIOS = (
