@@ -139,7 +139,7 @@ async def test_three_nodes_keep_the_order_of_three_queues(stack: AsyncExitStack,
     began = time.monotonic()
     services = Services(place.database, Catalog.of([on_loop, in_thread]))
     nodes = [await stack.enter_async_context(node_at(services, place, queues=share, **terms)) for share in SHARES]
-    await until(lambda: nothing_is_unfinished(place))
+    await until(lambda: nothing_is_unfinished(place), within=300)
     seconds = time.monotonic() - began
 
     order = await place.rows(ORDER)
