@@ -63,7 +63,9 @@ async def require_parents(
 
 
 # Where most edges are of one parent, the planner takes it for any.
-_BY_INDEX: Final = text("SELECT set_config('enable_seqscan', 'off', true)")
+_BY_INDEX: Final = text(
+    "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)"
+)
 
 _CHILDREN: Final = text("""
 SELECT DISTINCT e.child FROM unnest(CAST(:parents AS uuid[])) AS p(id) CROSS JOIN LATERAL (
