@@ -96,6 +96,8 @@ async def test_only_what_a_task_does_is_traced(
             node.worker.watch_loop,
             node.worker._reports.loop,
         ):
+            loop.every = 0.05  # some look once a minute
+            loop.wake()
             await loop.ticked()
         before = await place.value(BEAT)
         await until(lambda: place.value(f"{BEAT} WHERE heartbeat_at > $1", before))
