@@ -64,6 +64,13 @@ async def test_every_statement_of_ours_has_a_limit_and_those_of_tasks_have_none(
     assert found == [10_000, 10_000, 0]
 
 
+async def test_no_statement_of_ours_is_compiled(place: Place) -> None:
+    database = place.database
+    await place.psql.execute(f"ALTER DATABASE {await place.value('SELECT current_database()')} SET jit = on")
+    pools = (database.grouped, database.engine, database.jobs)
+    assert [await value_of(each, "SHOW jit") for each in pools] == ["off", "off", "on"]
+
+
 @pytest.mark.parametrize(
     ("state", "told"),
     [

@@ -91,7 +91,9 @@ FOR_LEASES: Final = Limits(0.1, planner=BY_INDEX)
 FOR_GROUPS: Final = Limits(0.5, planner=BY_INDEX)
 """A row that somebody locked must not hold up the others of its group."""
 
-FOR_TRANSACTIONS: Final = Limits(LOCK_TIMEOUT)
+FOR_TRANSACTIONS: Final = Limits(LOCK_TIMEOUT, planner={"jit": "off"})
+"""Statements of few rows, which PostgreSQL may take for millions: to compile one takes longer than to run it."""
+
 FOR_JOBS: Final = Limits(LOCK_TIMEOUT, None, None)
 
 
