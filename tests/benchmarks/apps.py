@@ -1,10 +1,13 @@
 """What an endpoint is measured beside: `uvicorn benchmarks.apps:NAME`."""
 
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from fastapi import BackgroundTasks, FastAPI
+from fastapi import APIRouter, BackgroundTasks, FastAPI
 from pydantic import BaseModel
 
 from benchmarks.tasks import noop
@@ -80,16 +83,32 @@ async def row(job_id: UUID) -> Row:
 
 
 trail = Jobtrail()
-host = FastAPI(lifespan=trail.lifespan)
-"""A host app: the same endpoint with Jobtrail and with BackgroundTasks."""
+endpoints = APIRouter()
+"""Of a host app: the same endpoint with Jobtrail and with BackgroundTasks."""
 
 
-@host.post("/jobs", status_code=202)
+@endpoints.post("/jobs", status_code=202)
 async def with_jobs(body: Submit, jobs: Jobs) -> dict[str, UUID]:
     return {"job": jobs.add_task(noop, **body.args).id}
 
 
-@host.post("/background", status_code=202)
+@endpoints.post("/background", status_code=202)
 async def with_background(body: Submit, background: BackgroundTasks) -> dict[str, UUID]:
     background.add_task(noop.function, **body.args)
     return {"job": uuid4()}
+
+
+@asynccontextmanager
+async def frozen_lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with trail.lifespan(app):
+        gc.collect()
+        gc.freeze()
+        yield
+
+
+host = FastAPI(lifespan=trail.lifespan)
+host.include_router(endpoints)
+
+frozen = FastAPI(lifespan=frozen_lifespan)
+"""The same, and what was made at the start is left out of garbage collections."""
+frozen.include_router(endpoints)

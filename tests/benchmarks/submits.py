@@ -48,22 +48,25 @@ def http(lab: Lab) -> Iterator[Figure]:
 
 
 def endpoint(lab: Lab) -> Iterator[Figure]:
-    """By an endpoint of a host app."""
-    with lab.database("endpoint") as database, lab.app("apps:host", database.url) as (host, at):
-        found = measured(
-            lab,
-            {
-                "jobs": partial(whole_jobs, lab, database, f"{at}/jobs", host),
-                "background": partial(answers, lab, f"{at}/background", host),
-            },
+    """By an endpoint of a host app, as it is and with `gc.freeze()` at its start."""
+    ways: dict[str, Callable[..., dict[str, float]]] = {}
+    with ExitStack() as stack:
+        for name in ("host", "frozen"):
+            database = stack.enter_context(lab.database(name))
+            process, at = stack.enter_context(lab.app(f"apps:{name}", database.url))
+            ways[f"{name} jobs"] = partial(whole_jobs, lab, database, f"{at}/jobs", process)
+            ways[f"{name} background"] = partial(answers, lab, f"{at}/background", process)
+        found = measured(lab, ways)
+    for name, text in (("host", ""), ("frozen", ", `gc.freeze()`")):
+        ours, theirs = found[f"{name} jobs"], found[f"{name} background"]
+        beside = f"the same with BackgroundTasks{text}"
+        yield Figure(
+            f"whole jobs by an endpoint with `jobs.add_task`{text}", "/s", ours["whole"], beside, theirs["rate"]
         )
-    ours, theirs = found["jobs"], found["background"]
-    beside = "the same with BackgroundTasks"
-    yield Figure("whole jobs by an endpoint with `jobs.add_task`", "/s", ours["whole"], beside, theirs["rate"])
-    yield Figure("share of these that ended within the window", "", ours["share"])
-    yield Figure("p99 of this endpoint", "ms", ours["p99"], beside, theirs["p99"])
-    yield Figure("Python per job of this endpoint", "µs", ours["python"], beside, theirs["python"])
-    yield Figure("PostgreSQL per job of this endpoint", "µs", ours["postgres"])
+        yield Figure("share of these that ended within the window", "", ours["share"])
+        yield Figure("p99 of this endpoint", "ms", ours["p99"], beside, theirs["p99"])
+        yield Figure("Python per job of this endpoint", "µs", ours["python"], beside, theirs["python"])
+        yield Figure("PostgreSQL per job of this endpoint", "µs", ours["postgres"])
 
 
 def measured(lab: Lab, ways: dict[str, Callable[..., dict[str, float]]]) -> dict[str, dict[str, list[float]]]:

@@ -54,7 +54,7 @@ def check(value: object) -> list[FieldError]:
 
     Pointers lead into the value. Cycles and any depth are fine: nothing below level 64 is looked at.
     """
-    return list(islice(_flaws(value, 0), MAX_FLAWS))
+    return [] if _is_plain(value) else list(islice(_flaws(value, 0), MAX_FLAWS))
 
 
 def dump(value: object) -> str:
