@@ -12,7 +12,7 @@ import httpx
 
 from jobtrail.ops import keys
 from support.served import CHECKOUT, Served
-from support.sse import Sent, read
+from support.sse import Sent, last_id, read
 from support.until import until
 from support.world import Place, services_at
 
@@ -117,6 +117,21 @@ async def test_filters(tmp_path: Path, place: Place) -> None:
         async with stream(served, "/v1/events", "7-12345678-0") as answer:
             [_, gap] = await some(answer, lambda found: len(found) == 2)
         assert gap.event == "gap"
+
+
+async def test_a_reader_that_gets_nothing_knows_how_far_it_has_read(tmp_path: Path, place: Place) -> None:
+    quiet = "/v1/events?status=cancelled"
+    async with Served.start(tmp_path, place.setting, **CHECKOUT, JOBTRAIL_STREAM_MAX="1s") as served:
+        async with stream(served, quiet, "1-00000000-0") as answer:
+            began = await last_id(answer)  # after a gap
+        job = await served.submit("talk")
+        await whole(served, f"/v1/jobs/{job}/events")
+        async with stream(served, quiet, began) as answer:
+            reached = await last_id(answer)
+        for since in (began, reached):
+            assert [each.event for each in await whole(served, quiet, since)] == ["hello", "end"]
+        assert moves(await whole(served, "/v1/events", began)) == [(job, 1), (job, 2), (job, 3)]
+        assert moves(await whole(served, "/v1/events", reached)) == []
 
 
 async def test_who_may_only_submit_sees_its_own_jobs(tmp_path: Path, place: Place) -> None:

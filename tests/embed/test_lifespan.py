@@ -1,7 +1,9 @@
 """How a Jobtrail starts and ends with its host, however the host is put together."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -115,6 +117,18 @@ async def test_two_in_one_process_are_refused(place: Place) -> None:
             pass
     async with second.lifespan():
         assert await second.list() == []
+
+
+async def test_another_event_loop_is_refused_and_breaks_nothing(place: Place) -> None:
+    trail = Jobtrail(settings_at(place.url.libpq), tasks=TASKS)
+    async with trail.lifespan():
+        job = await trail.submit(noop)
+        for asked in (job.wait, job.read, trail.list, partial(trail.submit, noop)):
+            with pytest.raises(RuntimeError, match="runs in another event loop"):
+                await asyncio.to_thread(asyncio.run, asked())
+        loop = asyncio.get_running_loop()
+        await asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(job.wait(5), loop).result())
+        assert [each.id for each in await trail.list()] == [job.id]
 
 
 @pytest.mark.parametrize(

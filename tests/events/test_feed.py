@@ -258,9 +258,27 @@ async def test_old_marks_are_forgotten_but_for_what_somebody_has_to_pass(place: 
 
     begin, gap = await hub.enter(since)
     assert isinstance(gap, Gap)
+    assert Place.read(str(begin)) == begin
+    assert await hub.enter(begin) == (begin, None)
     await place.psql.execute(NEW, last, "last")
     page = await anext(hub.follow(begin))
     assert [event.transition.job_id for event in page if isinstance(event, Event)] == [last]
+
+
+async def test_what_moves_after_a_long_silence_is_kept_as_long_as_all_else(place: world.Place, hub: Hub) -> None:
+    database, ids = place.database, sorted([uuid4(), uuid4()])
+    before = await feed.mark(database)
+    await place.psql.execute("UPDATE jobtrail.feed_marks SET at = at - interval '3 days'")
+    async with place.psql.transaction():
+        for each in ids:
+            await place.psql.execute(NEW, each, "one")
+    new = await feed.mark(database)
+    await place.psql.execute("UPDATE jobtrail.feed_cursors SET no = $1", new.no)
+    await feed.forget(database, age=timedelta(days=1))
+    for since in (before.end, Place(new.no, new.tag, 0)):
+        begin, gap = await hub.enter(since)
+        assert gap is None
+        assert [each.transition.job_id for each in await anext(hub.follow(begin))] == ids[since.no == new.no :]
 
 
 async def test_an_id_that_is_too_old_is_told_and_goes_on_with_what_is_there(place: world.Place, hub: Hub) -> None:

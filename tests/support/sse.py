@@ -24,3 +24,9 @@ async def read(answer: httpx.Response) -> AsyncIterator[Sent]:
             if "data" in fields:
                 yield Sent(fields.get("event", "message"), json.loads(fields["data"]), fields.get("id"))
             fields = {}
+
+
+async def last_id(answer: httpx.Response) -> str:
+    """That with which the reader of a stream that has ended goes on."""
+    found = [line.removeprefix("id: ") async for line in answer.aiter_lines() if line.startswith("id: ")]
+    return found[-1]

@@ -1,7 +1,10 @@
 """Event streams: what happens to a job, or to all of them. A transition has an id, and a stream goes on after the one
-of `Last-Event-ID`, in any process and after any restart; nothing else has one.
+of `Last-Event-ID`, in any process and after any restart; no other event has one. A reader whose filter lets nothing
+through is told ids without an event, so that it need not begin again where it was long ago (WHATWG HTML, section
+9.2.6: a block without data only sets the last event id).
 """
 
+import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
@@ -22,9 +25,9 @@ from jobtrail.api.query import MOST_VALUES, Text, once
 from jobtrail.api.representation import View
 from jobtrail.api.route import SEE, Row
 from jobtrail.api.schemas import AnyStatus
-from jobtrail.api.stream import EventStream, Room, control
+from jobtrail.api.stream import EventStream, Reached, Room, control
 from jobtrail.events import job_news
-from jobtrail.events.feed import Event, Place, Wanted
+from jobtrail.events.feed import Event, Place, Wanted, place_after
 from jobtrail.events.hub import Hub
 from jobtrail.events.job_news import JobPlace
 from jobtrail.records import LogLine, Transition
@@ -35,6 +38,9 @@ _RETRY: Final = 1000
 
 _AT_ONCE: Final = 100
 """Events that are sent together: a reader on a slow line takes them in time."""
+
+_TELL_EVERY: Final = 1.0
+"""Seconds, at least, between two ids without an event."""
 
 _CONTENT: Final = {
     EventStream.media_type: {
@@ -104,9 +110,13 @@ class EventRoutes:
         said = _last_event_id(request)
         place = None if said is None else Place.read(said) or Place(0, "", 0)
         begin, gap = await room.hub.enter(place)
-        first = _hello(str(begin)) + (_gap(gap) if gap else b"")
-        frames = _of_feed(room.hub.follow(begin), first, view, wanted.wanted(only_of=view.only_of))
-        return self._stream(request, room, frames)
+        first, reading = _hello(str(begin)), _Reading(begin)
+        if gap is not None:
+            first += _gap(gap)
+        if said != str(begin):
+            first += reading.frame()
+        frames = _of_feed(room.hub.follow(begin), first, view, wanted.wanted(only_of=view.only_of), reading)
+        return self._stream(request, room, frames, reading.frame)
 
     def _enter(self) -> Room:
         """Raises UnavailableError where there is no room, or no time."""
@@ -120,12 +130,14 @@ class EventRoutes:
     def _view(self, request: Request) -> View:
         return View.of(self.context, self.context.access.caller(request))
 
-    def _stream(self, request: Request, room: Room, frames: AsyncGenerator[bytes, None]) -> Response:
+    def _stream(
+        self, request: Request, room: Room, frames: AsyncGenerator[bytes, None], reached: Reached = bytes
+    ) -> Response:
         async def renew() -> None:
             await self.context.access.admit(request, SEE)
             await self.context.access.confirm(request, SEE)
 
-        return EventStream(frames, room, renew, self.context.stream_max.total_seconds())
+        return EventStream(frames, room, renew, self.context.stream_max.total_seconds(), reached)
 
 
 def _last_event_id(request: Request) -> str | None:
@@ -143,8 +155,29 @@ async def _of_job(hub: Hub, view: View, place: JobPlace, gap: bytes | None) -> A
         place, is_over = news.following, news.is_over
 
 
+class _Reading:
+    """How far a reader of the feed has read, whether it got anything of it or not."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._told: Place | None = None
+        self._told_at = 0.0
+
+    @property
+    def is_long_ago(self) -> bool:
+        """Whether a place was told."""
+        return time.monotonic() - self._told_at >= _TELL_EVERY
+
+    def frame(self) -> bytes:
+        """The place, where it has not been told; no event."""
+        if self.place == self._told:
+            return b""
+        self._told, self._told_at = self.place, time.monotonic()
+        return f"id: {self.place}\n\n".encode()
+
+
 async def _of_feed(
-    pages: AsyncGenerator[Sequence[Event] | Gap, None], first: bytes, view: View, wanted: Wanted
+    pages: AsyncGenerator[Sequence[Event] | Gap, None], first: bytes, view: View, wanted: Wanted, reading: _Reading
 ) -> AsyncGenerator[bytes, None]:
     try:
         yield first
@@ -154,6 +187,9 @@ async def _of_feed(
                 continue
             for some in _several([_feed_frame(view, each) for each in page if wanted.has(each)]):
                 yield some
+            reading.place = place_after(page)
+            if reading.is_long_ago:
+                yield reading.frame()
     finally:
         await pages.aclose()
 

@@ -33,6 +33,10 @@ Renew = Callable[[], Awaitable[None]]
 """Raises UnauthorizedError or ForbiddenError for a reader that may not read on."""
 
 
+Reached = Callable[[], bytes]
+"""The frame by which the reader remembers how far it has read, where no event that it got says so; else empty."""
+
+
 def control(event: str, **data: Any) -> bytes:
     """An event without an id, so that a reader resumes after the last one that had one."""
     return format_sse_event(data_str=to_json(data).decode(), event=event)
@@ -62,10 +66,13 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[bytes, None], room: Room, renew: Renew, longest: float) -> None:
+    def __init__(
+        self, frames: AsyncGenerator[bytes, None], room: Room, renew: Renew, longest: float, reached: Reached = bytes
+    ) -> None:
         super().__init__(headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._frames = frames
+        self._reached = reached
         self._room = room
         self._hub = room.hub
         self._renew = renew
@@ -91,13 +98,13 @@ class EventStream(Response):
                         frame, waiting = _frame(waiting), None
                         reason = None if frame else self._why_over(over) or "ended"
                     else:
-                        frame = KEEPALIVE_COMMENT
+                        frame = self._reached() or KEEPALIVE_COMMENT
                     await self._send(send, frame, beside[1])
                     if time.monotonic() >= renewing:
                         renewing += _RENEW
                         reason = reason or await self._revoked()
                     reason = reason or self._why_over(over)
-                await self._send(send, control("end", reason=reason), beside[1])
+                await self._send(send, self._reached() + control("end", reason=reason), beside[1])
             await send({"type": "http.response.body", "body": b""})
         except TimeoutError:
             scope.get(HANG_UP, lambda: None)()

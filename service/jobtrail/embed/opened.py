@@ -105,8 +105,23 @@ class Opened:
     has_warned: bool = False
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
 
+    def require_loop(self) -> None:
+        """Raises RuntimeError in another event loop, by which connections of this one would break."""
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:  # a thread without one
+            return
+        if running is not self.loop:
+            raise RuntimeError(
+                "this Jobtrail runs in another event loop: await this in an `async def` endpoint, or from a thread "
+                "call `asyncio.run_coroutine_threadsafe(…, loop).result()` with the loop of the app"
+            )
+
     def still(self) -> Services:
-        """Raises NotRunningError once it is closed: its pool would open connections that are never closed."""
+        """Raises NotRunningError once it is closed: its pool would open connections that are never closed. Raises as
+        `require_loop`.
+        """
+        self.require_loop()
         if self.is_closed:
             raise errors.NotRunningError(
                 "the Jobtrail that submitted this job has ended; ask another one for the job, by its id"

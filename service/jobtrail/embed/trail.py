@@ -134,8 +134,9 @@ class Jobtrail:
         tags: str | Sequence[str] = (),
         since: str | None = None,
     ) -> AsyncIterator[JobEvent | Gap]:
-        """Every transition of every job, from now on or after the event with the id `since`, in the order of commits,
-        without an end. Of filters the values are alternatives, except tags; `status` is the one that a job moves to.
+        """Every transition of every job, in the order of commits, without an end: from when the first one is asked for,
+        or after the event with the id `since`. Of filters the values are alternatives, except tags; `status` is the one
+        that a job moves to.
 
         A Gap comes where the feed does not go on after `since`, as when that was longer ago than JOBTRAIL_FEED_TTL.
         Raises ValueError for what is no id, UnavailableError.
@@ -222,6 +223,7 @@ class Jobtrail:
     def _running(self) -> Opened:
         if self._opened is None:
             raise NotRunningError(f"the Jobtrail made at {self.made_at} is not running: {HOW_TO_START}")
+        self._opened.require_loop()
         return self._opened
 
 

@@ -38,7 +38,7 @@ _MOST_MARKS: Final = 20
 
 
 class Place(NamedTuple):
-    """A place in the feed: after the transition number `k` of the mark `no`, from 0; -1 is before its first one."""
+    """A place in the feed: after the transition number `k` of the mark `no`, from 0, or after all of them: END."""
 
     no: int
     tag: str
@@ -152,7 +152,7 @@ SELECT FROM jobtrail.feed_marks WHERE no = :no AND tag = :tag
 """)
 
 _OLDEST: Final = Statement("""
-SELECT m.no, m.tag, before.at FROM jobtrail.feed_marks m JOIN jobtrail.feed_marks before ON before.no = m.no - 1
+SELECT m.no, m.tag, m.at FROM jobtrail.feed_marks m JOIN jobtrail.feed_marks next ON next.no = m.no + 1
  ORDER BY m.no LIMIT 1
 """)
 
@@ -208,12 +208,14 @@ WITH page AS MATERIALIZED (
 {_ROWS}
 """)
 
-# The mark at which a cursor stands says what comes after it.
+# A mark is needed as long as the next one, whose delta it begins, though it may be much older where nothing moved. The
+# mark at which a cursor stands says what comes after it.
 _FORGET: Final = Statement("""
 DELETE FROM jobtrail.feed_marks
- WHERE no < (SELECT no FROM jobtrail.feed_marks
-              WHERE at >= statement_timestamp() - CAST(:age AS interval)
-                 OR no = (SELECT max(no) FROM jobtrail.feed_marks) ORDER BY no LIMIT 1)
+ WHERE no < coalesce(
+         (SELECT no - 1 FROM jobtrail.feed_marks
+           WHERE at >= statement_timestamp() - CAST(:age AS interval) ORDER BY no LIMIT 1),
+         (SELECT max(no) FROM jobtrail.feed_marks))
    AND no < coalesce((SELECT min(no) FROM jobtrail.feed_cursors), 9223372036854775807)
 """)
 
@@ -242,7 +244,7 @@ async def find(database: Database, place: Place) -> bool:
 
 
 async def oldest(database: Database) -> Mark | None:
-    """The oldest mark whose delta is known; `at` is that of the one before it. Raises UnavailableError."""
+    """The oldest mark after which something is known. Raises UnavailableError."""
     with unavailable():
         rows = await database.fetch(_OLDEST)
         return Mark(*rows[0]) if rows else None
@@ -281,6 +283,12 @@ def _event(of: Mark, k: int, *row: object) -> Event:
     error = moved[9]
     moved[9] = None if error is None else json.loads(str(error))
     return Event(Place(of.no, of.tag, k), Transition(*moved), queue, tags or (), created_by)  # type: ignore[arg-type]
+
+
+def place_after(page: Sequence[Event]) -> Place:
+    """Where a reader is that has had a page of a mark."""
+    last = page[-1].place
+    return last if len(page) == PAGE else last._replace(k=END)
 
 
 async def forget(database: Database, *, age: timedelta) -> None:

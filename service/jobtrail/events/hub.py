@@ -140,8 +140,8 @@ class Hub:
             if since is None:
                 return now.end, None
             first = await feed.oldest(self._database)
-        if first is not None and since.no < first.no:
-            return Place(first.no, first.tag, -1), Gap("what came after this id is not kept any more", first.at)
+        if first is not None and since.no <= first.no:
+            return first.end, Gap("what came after this id is not kept any more", first.at)
         return now.end, Gap("this id is of another history", now.at)
 
     async def follow(self, place: Place) -> AsyncGenerator[Sequence[Event] | Gap, None]:
