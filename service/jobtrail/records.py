@@ -1,5 +1,5 @@
-"""The records of jobs: rows of SQL, answers of the API and lines of the command line, each defined once. Those of
-schedules are in `task.schedule`, those of an operator's other nouns in `ops`.
+"""The records of jobs, and stats: rows of SQL, answers of the API and lines of the command line, each defined once.
+Those of schedules are in `task.schedule`, those of an operator's other nouns in `ops`.
 
 The description of a field is that of the API. A field with `exclude` stays inside.
 """
@@ -252,6 +252,83 @@ class Batch:
     created_by: str
     done_at: Annotated[datetime | None, Field(description="When all of its jobs had ended for the first time.")]
     on_done: Annotated[UUID | None, Field(description="The job that was submitted then, if one was asked for.")]
+
+
+_More = Annotated[bool, Field(description="Whether there are more than that.")]
+_Ended = Annotated[
+    int, Field(description="Ends since `since`, in any terminal status. A job that was retried by hand ends anew.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """The jobs of one queue that have not ended."""
+
+    queue: str
+    pending: int
+    more: _More
+    oldest_pending_at: Annotated[datetime | None, Field(description="Since when the oldest one could have begun.")]
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStats:
+    """The jobs of one task."""
+
+    task: str
+    pending: Annotated[int, Field(description="At least, where the queue has more.")]
+    running: int
+    ended: _Ended
+    failed: Annotated[int, Field(description="Of these.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A number that should not be larger than its limit."""
+
+    name: Annotated[
+        str,
+        Field(
+            description="`pending`: pending jobs. `running`: seconds that the oldest running job has run. `failures`: "
+            "the share of the ended that failed, without deliveries of webhooks."
+        ),
+    ]
+    value: float
+    limit: float
+    rings: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """How much waits, runs and has ended of late."""
+
+    as_of: Annotated[datetime, Field(description="All that was committed by then is counted as ended.")]
+    since: Annotated[datetime, Field(description="A whole minute, an hour before.")]
+    pending: Annotated[int, Field(description="Exact up to 1,000 of a queue and priority.")]
+    more: _More
+    oldest_pending_at: Annotated[
+        datetime | None, Field(description="Since when the oldest of those that only want a slot could have begun.")
+    ]
+    running: int
+    oldest_running_at: Annotated[datetime | None, Field(description="When the oldest running attempt began.")]
+    ended: _Ended
+    failed: Annotated[int, Field(description="Of these.")]
+    nodes: Annotated[int, Field(description="Processes that were heard of lately.")]
+    slots: Annotated[Mapping[str, int], Field(description="How many jobs at once, in loops, threads and processes.")]
+    loop_lag: Annotated[float, Field(description="Seconds that one of their event loops let others wait at most.")]
+    numbers_lag: Annotated[
+        float, Field(description="Seconds since the oldest moves that `ended` and `failed` do not count yet; 0: none.")
+    ]
+    webhooks_lag: Annotated[
+        float, Field(description="Seconds since the oldest moves for which no deliveries were made yet; 0: none.")
+    ]
+    queues: Annotated[Sequence[QueueStats], Field(description="Those with jobs that have not ended, by name.")]
+    tasks: Annotated[Sequence[TaskStats], Field(description="Those with such jobs or ended ones, by name.")]
+    alarms: Sequence[Alarm]
+
+    @property
+    def ringing(self) -> Sequence[Alarm]:
+        return [each for each in self.alarms if each.rings]
 
 
 @cache

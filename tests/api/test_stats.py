@@ -11,9 +11,10 @@ from sqlalchemy.exc import DBAPIError
 
 from jobtrail.db.direct import Statement
 from jobtrail.db.errors import FAILURES
+from jobtrail.events import feed
 from jobtrail.jobs.meters import BOUNDS, TaskMeter
 from jobtrail.status import Status
-from support.rows import in_status
+from support.rows import in_status, passed
 from support.service import Service
 from support.until import until
 from support.world import Place, ended, submitted
@@ -42,6 +43,7 @@ async def test_stats_of_nothing(service: Service) -> None:
         "pending": 0, "more": False, "running": 0, "ended": 0, "failed": 0, "nodes": 0, "slots": {},
     }  # fmt: skip
     assert (found["oldest_pending_at"], found["queues"], found["tasks"]) == (None, [], [])
+    assert found["numbers_lag"] == 0
     assert found["alarms"] == [
         {"name": "pending", "value": 0, "limit": 1000, "rings": False},
         {"name": "running", "value": 0.0, "limit": 300.0, "rings": False},
@@ -165,6 +167,25 @@ async def test_the_database_is_told_as_plain_sql_tells_it(service: Service, plac
     assert found[("jobtrail_db_refused_writes",)] == 5
     assert found["jobtrail_db_alarm", "alarm=failures"] == 1
     assert (found[("jobtrail_db_schedules_late",)], found[("jobtrail_db_limits_full",)]) == (0, 0)
+
+
+async def test_what_stands_still_is_told(service: Service, place: Place) -> None:
+    """No node runs here that makes deliveries; the numbers count who asks."""
+    await passed(place)
+    await in_status(place, Status.SUCCEEDED)
+    made = await feed.mark(place.database)
+    await place.psql.execute("UPDATE jobtrail.feed_marks SET at = at - interval '1 hour' WHERE no = $1", made.no)
+
+    async def both() -> bool:
+        found = await metrics(service.client, DATABASE)
+        stats = (await service.client.get("/v1/stats")).json()
+        lags = {label: found["jobtrail_db_feed_lag_seconds", f"derived={label}"] for label in ("numbers", "webhooks")}
+        return 3600 <= lags["webhooks"] <= stats["webhooks_lag"] < 7200 and (lags["numbers"], stats["numbers_lag"]) == (
+            0,
+            0,
+        )
+
+    await until(both)
 
 
 async def test_full_limits_and_late_schedules_are_counted(service: Service, place: Place) -> None:

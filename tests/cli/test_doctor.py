@@ -12,9 +12,10 @@ from jobtrail.cli import doctor as checks
 from jobtrail.cli.doctor import Finding, Found
 from jobtrail.db.migrate import Schema
 from jobtrail.db.rights import Lack
-from jobtrail.ops.doctor import Lapsed, Server, Stranded
+from jobtrail.ops.doctor import Holder, Lapsed, Server, Stranded, holder
 from jobtrail.ops.nodes import NodeRecord
 from jobtrail.ops.pauses import Pause
+from jobtrail.records import Stats
 from jobtrail.settings import Settings
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog, Namesakes
@@ -42,12 +43,18 @@ def server(version: int = 180000, text: str = "18.0", **more: Any) -> dict[str, 
     return {"server": Server(version, text, 97, 3, **{"is_standby": False, **more})}
 
 
+def behind(numbers: float, webhooks: float) -> Stats:
+    return Stats(NOW, NOW, 0, False, None, 0, None, 0, 0, 0, {}, 0.0, numbers, webhooks, (), (), ())
+
+
 LACKS = [Lack("jobtrail.jobs", "UPDATE", "app"), Lack("SCHEMA jobtrail", "USAGE", "app")]
 LAPSED = {"lapsed": [Lapsed(uuid4(), 3, NOW)]}
 MAIL, GONE = Stranded("noop", "mail", 2), Stranded("gone", "mail", 1)
 NAMESAKES = {"namesakes": [Namesakes("buy", "shop.tasks", "a", "mail.tasks", "b")]}
 PAUSES = {"pauses": [Pause("queue", "mail", NOW, "ann", "why"), Pause("task", "a b", NOW, "bob", None)]}
 MINUTE = {"living": [node(), node(lease=timedelta(minutes=1))]}
+ALIVE = {"living": [node()]}
+HOLDER = Holder(7, "psql", None)
 EMBEDDED = {"schema": Schema.MISSING, "settings": Settings(database_url="embedded")}
 
 CASES: list[tuple[Any, dict[str, Any], str, str]] = [
@@ -88,6 +95,23 @@ CASES: list[tuple[Any, dict[str, Any], str, str]] = [
     (checks.check_pending, {"stranded": [GONE] * 6}, "fault", "1 of gone in queue mail, …"),
     (checks.check_namesakes, {}, "ok", "one app: in schema jobtrail"),
     (checks.check_namesakes, NAMESAKES, "warn", "task 'buy' is shop.tasks on a and mail.tasks on b: if these are two"),
+    (checks.check_feed, {}, "ok", "webhooks and numbers keep up"),
+    (checks.check_feed, {"stats": behind(300, 300)}, "ok", "webhooks and numbers keep up"),
+    (checks.check_feed, {"stats": behind(1, 301)}, "warn", "webhooks are 301s behind: no node is running start"),
+    (
+        checks.check_feed,
+        {"stats": behind(7200, 600), **ALIVE},
+        "warn",
+        "webhooks are 10m behind, numbers are 2h behind",
+    ),
+    (
+        checks.check_feed,
+        {"stats": behind(7200, 600), **ALIVE},
+        "warn",
+        '"jobtrail: webhooks:" and "jobtrail: numbers:"',
+    ),
+    (checks.check_feed, {"stats": behind(600, 0), **ALIVE, "holder": HOLDER}, "warn", "backend 7 (psql) has locked"),
+    (checks.check_feed, {"stats": behind(600, 0), **ALIVE, "holder": HOLDER}, "warn", "pg_terminate_backend(7)"),
     (checks.check_pauses, {}, "ok", "nothing is paused"),
     (checks.check_pauses, PAUSES, "warn", "`jobtrail resume --queue mail`; `jobtrail resume --task 'a b'`"),
 ]
@@ -126,10 +150,25 @@ async def test_a_set_up_that_is_well(jobtrail: Command, place: Place) -> None:
         "settings", "variables", "tasks", "port", "folder", "server", "revision", "rights", "clock",
         "connections",
         "nodes", "left behind", "rescue", "running", "pending", "pauses", "namesakes",
-        "alarms",
+        "alarms", "feed",
     }  # fmt: skip
     assert {each.level for each in told.values()} == {"ok"}
-    assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 18]
+    assert [line.split()[0] for line in words.out.splitlines()] == ["LEVEL", *["ok"] * 19]
+
+
+async def test_who_holds_the_cursors_of_the_feed_is_found(place: Place) -> None:
+    services = services_at(place)
+    async with place.psql.transaction():
+        await place.psql.execute("SELECT FROM jobtrail.feed_cursors WHERE name = 'webhooks' FOR UPDATE")
+        async with services.database.sessions() as session:
+            found = await holder(session, timedelta(0))
+            assert found is not None
+            assert (found.pid, found.since) == tuple(
+                (await place.rows("SELECT pg_backend_pid() AS pid, now() AS since"))[0].values()
+            )
+            assert await holder(session) is None
+    async with services.database.sessions() as session:
+        assert await holder(session, timedelta(0)) is None
 
 
 async def test_what_is_left_behind(jobtrail: Command, place: Place) -> None:

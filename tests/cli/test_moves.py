@@ -9,7 +9,7 @@ import pytest
 
 from jobtrail.status import Status
 from support.command import Command, ended
-from support.rows import born, in_status
+from support.rows import born, in_status, passed
 from support.until import until
 from support.world import Place, node_at, services_at
 
@@ -171,4 +171,5 @@ async def test_purge_counts_what_went_and_forgets_old_history_as_the_setting_say
     async with place.psql.transaction():
         await place.psql.execute("SET LOCAL session_replication_role = replica")
         await place.psql.execute("UPDATE jobtrail.transitions SET at = at - interval '1 hour'")
+    await passed(place)
     assert (await jobtrail("purge", "--json", JOBTRAIL_HISTORY_TTL="30m")).json == {"jobs": 0, "transitions": 4}

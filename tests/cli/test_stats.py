@@ -30,6 +30,7 @@ async def test_the_same_as_over_http_and_in_words(jobtrail: Command, place: Plac
     lines = dict(line.split(":", 1) for line in words.out.split("\n\n")[0].splitlines())
     assert lines["pending"].strip() == "1"
     assert lines["ended"].strip().endswith("1 of them failed")
+    assert (lines["numbers lag"].strip(), lines["webhooks lag"].strip()[-2:]) == ("0.000 s", " s")
     assert lines["alarms"].strip() == "50.0% of the jobs of the last hour failed, more than 5.0%"
     heads = ("QUEUE", "mail", "TASK", "noop")
     assert tuple(line.split()[0] for line in words.out.splitlines() if line.startswith(heads)) == heads

@@ -1,4 +1,4 @@
-"""The calls about batches and schedules, of both faces."""
+"""The calls about batches, schedules and stats, of both faces."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -74,3 +74,18 @@ async def test_a_schedule_from_its_making_to_its_end(client: Any) -> None:
     with pytest.raises(errors.ScheduleNotFoundError) as caught:
         await client.pause_schedule(name)
     assert caught.value.name == name
+
+
+async def test_stats_are_those_of_the_service(client: Any) -> None:
+    job = await client.submit(add, 1, 2)
+    await job.wait(60)
+
+    async def counted() -> Any:
+        found = await client.stats()
+        return found if found.ended else None
+
+    found = await until(counted)
+    [told] = [each for each in found.tasks if each.task == "add"]
+    assert (told.ended >= 1, found.numbers_lag, found.nodes) == (True, 0, 1)
+    assert [each.name for each in found.alarms] == ["pending", "running", "failures"]
+    assert found.since < found.as_of

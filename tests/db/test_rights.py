@@ -28,7 +28,7 @@ from jobtrail.task.catalog import Catalog
 from support import tasks, world
 from support.command import Command
 from support.readme import blocks
-from support.rows import in_status
+from support.rows import in_status, passed
 from support.served import CHECKOUT, Served
 from support.service import Service, install
 from support.until import until
@@ -115,6 +115,8 @@ async def test_a_whole_life_by_a_role_that_only_runs(roles: Roles) -> None:
     assert [each.id for each in await rescue(place.database, node=await judge(place), by="node x")] == [lost]
     await place.psql.execute("DELETE FROM jobtrail.nodes")
     await place.psql.execute("UPDATE jobtrail.jobs SET expires_at = now() WHERE id = $1", lost)
+    await purge(place.database, by="me", history_ttl=None)
+    await passed(place)
     await purge(place.database, by="me", history_ttl=timedelta(0))
     assert await place.value("SELECT count(*) FROM jobtrail.transitions WHERE job_id = $1", lost) == 0
     histories = await place.rows(

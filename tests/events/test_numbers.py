@@ -14,8 +14,9 @@ from jobtrail.db.errors import FAILURES
 from jobtrail.errors import UnavailableError
 from jobtrail.events import numbers
 from jobtrail.jobs.services import AlarmLimits
-from jobtrail.ops.stats import EXACT, Stats, read_stats
+from jobtrail.ops.stats import EXACT, read_stats
 from jobtrail.ops.totals import all_totals, purge_minutes
+from jobtrail.records import Stats
 from jobtrail.status import Status
 from support import history
 from support.rows import PATHS, born, in_status, moved, typed
@@ -225,6 +226,16 @@ async def test_stats_are_what_plain_sql_says(place: Place, past: history.History
         assert (task.ended, task.failed) == (len(gone), gone.count("failed"))
     assert {each.queue for each in found.queues} == {"default", "by-hand", "slow"}
     assert (found.nodes, found.slots, found.more) == (2, {"loop": 2}, False)
+
+
+async def test_numbers_that_are_counted_are_not_behind(place: Place) -> None:
+    await born(place)
+    assert (await stats_of(place)).numbers_lag == 0
+    await born(place)
+    async with place.psql.transaction():
+        await place.psql.execute("SELECT FROM jobtrail.feed_cursors WHERE name = 'minutes' FOR UPDATE")
+        assert (await stats_of(place)).numbers_lag > 0
+    assert (await stats_of(place)).numbers_lag == 0
 
 
 async def test_pending_jobs_are_counted_so_far_and_no_further(place: Place) -> None:

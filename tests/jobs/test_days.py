@@ -19,6 +19,7 @@ from jobtrail.ops.keys import create_key
 from jobtrail.settings import Settings
 from jobtrail.task.submission import Amendment
 from support.psql import run_file
+from support.rows import passed
 from support.until import until
 from support.world import Place, migrated
 
@@ -131,5 +132,6 @@ async def test_the_last_day_has_as_many_seconds_in_every_zone(
             assert len(in_utc[1]) == len(in_its_own[1]) == count
             async with place.database.sessions() as session:
                 assert len((await ask(session, question(name), {"since": "1 day"})).rows) == count
+        await passed(place)
         assert (await purge(place.database, by="ann", history_ttl=timedelta(days=1))).transitions == 0
         assert (await purge(place.database, by="ann", history_ttl=timedelta(hours=23))).transitions == 3

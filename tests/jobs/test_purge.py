@@ -11,7 +11,7 @@ from jobtrail.jobs.purge import JOBS, purge
 from jobtrail.jobs.services import Services
 from jobtrail.status import Status
 from support import world
-from support.rows import in_status, trail
+from support.rows import in_status, passed, trail
 from support.until import until
 from support.world import Place
 
@@ -102,6 +102,7 @@ async def test_history_goes_only_long_after_its_row(place: Place) -> None:
         await place.psql.execute(
             "UPDATE jobtrail.transitions SET at = at - interval '91 days' WHERE job_id = ANY($1)", [old, living]
         )
+    await passed(place)
     done = await purge(place.database, by="ann", history_ttl=timedelta(days=90))
     assert (done.jobs, done.transitions) == (0, 4)
     assert [len(await trail(place, each)) for each in (old, fresh, living)] == [0, 4, 3]

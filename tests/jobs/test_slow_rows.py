@@ -13,7 +13,7 @@ from jobtrail.jobs.purge import purge
 from jobtrail.jobs.query import Filter
 from jobtrail.status import Status
 from support import world
-from support.rows import in_status
+from support.rows import in_status, passed
 from support.until import until
 from support.world import Place, migrated
 
@@ -64,6 +64,7 @@ async def test_jobs_their_history_and_bulk_moves_are_done_in_parts(slow: Place) 
     await by_force(slow, EXPIRE)
     assert (await purge(slow.database, by="ann", history_ttl=None)).jobs == 60
     await by_force(slow, MOVES.replace("gen_random_uuid()", "'00000000-0000-0000-0000-000000000001'::uuid"), AGE)
+    await passed(slow)
     gone = await purge(slow.database, by="ann", history_ttl=timedelta(days=90))
     assert gone.transitions == 60 * 3 + 60
     assert await slow.value("SELECT count(*) FROM jobtrail.transitions") == 0
@@ -72,6 +73,7 @@ async def test_jobs_their_history_and_bulk_moves_are_done_in_parts(slow: Place) 
 async def test_history_that_is_cut_short_is_found_again(slow: Place) -> None:
     """One job of many moves; its last one, which tells that it was purged, stays until the others are gone."""
     await by_force(slow, MOVES.replace("gen_random_uuid()", "'00000000-0000-0000-0000-000000000001'::uuid"), AGE)
+    await passed(slow)
     await slow.psql.execute(
         "CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         "IF OLD.seq = 58 THEN PERFORM pg_sleep(1); END IF; RETURN OLD; END $$"
@@ -101,6 +103,7 @@ VALUES (gen_random_uuid(), 'h', 1, 'v', '{}', '{}', '{}', now() - interval '2 ho
 async def test_a_part_that_fails_keeps_no_other_from_going(place: Place) -> None:
     await in_status(place, Status.SUCCEEDED)
     await by_force(place, EXPIRE, MOVES, AGE)
+    await passed(place)
     await place.psql.execute(NODE + ";" + REFUSE)
     try:
         async with world.node_at(world.services_at(place), place):

@@ -30,6 +30,7 @@ from typing import Any, Final, NoReturn
 
 from support.servers import environment
 
+TOP: Final = Path(__file__).parents[2]
 PIPE: Final = asyncio.subprocess.PIPE
 ADDRESS: Final = "JOBTRAIL_TESTS_FORK_AT"
 """Of the environment: the socket that a process which started this one has for both."""
@@ -64,7 +65,7 @@ def address() -> str:
         stdin=PIPE,
         stdout=PIPE,
         start_new_session=True,
-        env=environment(PYTHONPATH=str(Path(__file__).parents[1])),
+        env=environment(PYTHONPATH=":".join(str(TOP / each) for each in ("service", "tests"))),
     )
     assert server.stdin
     assert server.stdout

@@ -1,8 +1,10 @@
 """Rows in any status, made by legal moves in plain SQL, as an intruder with psql would make them."""
 
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
+from jobtrail.events import feed
 from jobtrail.ids import new_job_id
 from jobtrail.status import Status
 from support.world import Place
@@ -64,6 +66,13 @@ async def trail(place: Place, job_id: UUID) -> list[tuple[int, str | None, str]]
     """(seq, from, to) of the whole history."""
     query = "SELECT seq, from_status, to_status FROM jobtrail.transitions WHERE job_id = $1 ORDER BY seq"
     return [(row["seq"], row["from_status"], row["to_status"]) for row in await place.rows(query, job_id)]
+
+
+async def passed(place: Place) -> None:
+    """As long after: the feed has been derived to its end, and its older marks are forgotten."""
+    newest = await feed.mark(place.database)
+    await place.psql.execute("UPDATE jobtrail.feed_cursors SET no = $1", newest.no)
+    await feed.forget(place.database, age=timedelta(0))
 
 
 async def taken_away(place: Place, job_id: UUID) -> None:

@@ -13,13 +13,13 @@ from jobtrail.api.openapi import OF_DATABASE
 from jobtrail.api.representation import answer
 from jobtrail.api.route import READ, Row
 from jobtrail.events import metrics, numbers
-from jobtrail.ops import stats
-from jobtrail.records import shown
+from jobtrail.records import Alarm, QueueStats, TaskStats, shown
+from jobtrail.records import Stats as StatsRecord
 
-_Queue: Final[Any] = schemas.of_record(stats.QueueStats, "QueueStats")
-_Task: Final[Any] = schemas.of_record(stats.TaskStats, "TaskStats")
-_Alarm: Final[Any] = schemas.of_record(stats.Alarm, "Alarm")
-Stats: Final = schemas.of_record(stats.Stats, "Stats", queues=list[_Queue], tasks=list[_Task], alarms=list[_Alarm])
+_Queue: Final[Any] = schemas.of_record(QueueStats, "QueueStats")
+_Task: Final[Any] = schemas.of_record(TaskStats, "TaskStats")
+_Alarm: Final[Any] = schemas.of_record(Alarm, "Alarm")
+Stats: Final = schemas.of_record(StatsRecord, "Stats", queues=list[_Queue], tasks=list[_Task], alarms=list[_Alarm])
 
 _TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
 

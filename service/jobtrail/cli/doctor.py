@@ -15,6 +15,7 @@ from jobtrail.cli import output
 from jobtrail.cli.command import Json, configured, opened
 from jobtrail.cli.doctor_jobs import (
     check_alarms,
+    check_feed,
     check_left_behind,
     check_namesakes,
     check_nodes,
@@ -91,7 +92,7 @@ def _examine() -> Iterator[Finding]:
     if found.can_be_read:
         for check in (check_nodes, check_left_behind, check_rescue, check_running, check_pending):
             yield check(found)
-        for check in (check_pauses, check_namesakes, check_alarms):
+        for check in (check_pauses, check_namesakes, check_alarms, check_feed):
             yield check(found)
 
 
@@ -117,6 +118,7 @@ async def _ask(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Found:
             pauses=await pauses.all_pauses(session),
             namesakes=namesakes(await nodes.known(session)),
             stats=await read_stats(command.services.database, theirs, command.services.alarms),
+            holder=await questions.holder(session),
         )
 
 

@@ -1,7 +1,7 @@
 """What `jobtrail doctor` finds about the jobs, and the nodes that run them."""
 
 import shlex
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from jobtrail.cli.findings import Finding, Found, fault, ok, warn
@@ -11,6 +11,9 @@ from jobtrail.task.catalog import HOW_TO_PART
 
 _NAMED: Final = 5
 """Tasks of stranded jobs that are listed."""
+
+_LATE: Final = timedelta(minutes=5)
+"""Beyond it what is derived from the feed stands still."""
 
 _START_ONE: Final = "start `jobtrail serve` or `jobtrail work`"
 
@@ -103,6 +106,26 @@ def check_alarms(found: Found) -> Finding:
     names = ", ".join(f"JOBTRAIL_ALARM_{each.name.upper()}" for each in ringing)
     fix = f"`jobtrail stats` tells which queues and tasks; the limits are {names}"
     return warn("alarms", "; ".join(map(told, ringing)), fix)
+
+
+def check_feed(found: Found) -> Finding:
+    """Whether deliveries are made and jobs are counted, which any node does within seconds."""
+    lags = () if found.stats is None else (("webhooks", found.stats.webhooks_lag), ("numbers", found.stats.numbers_lag))
+    late = [(name, timedelta(seconds=round(lag))) for name, lag in lags if lag > _LATE.total_seconds()]
+    if not late:
+        return ok("feed", "webhooks and numbers keep up with what happens")
+    detail = ", ".join(f"{name} are {format_duration(lag)} behind" for name, lag in late)
+    holder = found.holder
+    if not found.living:
+        return warn("feed", f"{detail}: no node is running", _START_ONE)
+    if holder is not None:
+        since = "" if holder.since is None else f" since {_second(holder.since)}"
+        detail += (
+            f": a transaction of backend {holder.pid} ({holder.application}) has locked jobtrail.feed_cursors{since}"
+        )
+        return warn("feed", detail, f"end it, if it is no work of a node: SELECT pg_terminate_backend({holder.pid})")
+    names = " and ".join(f'"jobtrail: {name}:"' for name, _ in late)
+    return warn("feed", detail, f"the log of the nodes says why, in the lines with {names}")
 
 
 def _second(at: datetime) -> str:

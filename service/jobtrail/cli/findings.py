@@ -10,7 +10,7 @@ from jobtrail.db.migrate import Schema
 from jobtrail.ops import doctor as questions
 from jobtrail.ops.nodes import NodeRecord
 from jobtrail.ops.pauses import Pause
-from jobtrail.ops.stats import Stats
+from jobtrail.records import Stats
 from jobtrail.settings import Settings
 from jobtrail.task.catalog import Catalog, Namesakes
 
@@ -37,7 +37,7 @@ def fault(check: str, detail: str, fix: str) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Answers of the database. `ahead`: how far its clock is before ours; the last seven are empty without a schema."""
+    """Answers of the database. `ahead`: how far its clock is before ours; the last eight are empty without a schema."""
 
     settings: Settings
     catalog: Catalog
@@ -54,6 +54,7 @@ class Found:
     pauses: Sequence[Pause] = ()
     namesakes: Sequence[Namesakes] = ()
     stats: Stats | None = None
+    holder: questions.Holder | None = None
 
     @property
     def can_be_read(self) -> bool:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -15,6 +16,7 @@ import typer
 from jobtrail.cli import output
 from jobtrail.cli.command import Command, Filters, Json, caller, read_reason, run, with_filters
 from jobtrail.errors import InvalidInputError, UnavailableError
+from jobtrail.events import feed
 from jobtrail.jobs import bulk
 from jobtrail.jobs import purge as purging
 from jobtrail.jobs.cancel import cancel as cancel_job
@@ -76,7 +78,9 @@ def retry(
 
 def purge(as_json: Json = False) -> None:
     async def act(command: Command) -> purging.Purged:
-        return await purging.purge(command.services.database, by=caller(), history_ttl=command.settings.history_ttl)
+        database, history_ttl = command.services.database, command.settings.history_ttl
+        await feed.forget(database, age=min(command.settings.feed_ttl, history_ttl or timedelta.max))
+        return await purging.purge(database, by=caller(), history_ttl=history_ttl)
 
     gone = run(act)
     text = f"purged {gone.jobs} jobs, and {gone.transitions} rows of the history of jobs purged long ago"

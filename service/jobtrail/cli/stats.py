@@ -7,7 +7,7 @@ import typer
 from jobtrail.cli import output
 from jobtrail.cli.command import Json, run
 from jobtrail.events import numbers
-from jobtrail.ops.stats import Alarm, Stats
+from jobtrail.records import Alarm, Stats
 
 _QUEUES: Final = {
     "queue": "queue", "pending": "pending", "more": "more", "oldest pending": "oldest_pending_at", "running": "running",
@@ -43,6 +43,8 @@ def _summary(found: Stats) -> dict[str, object]:
         "nodes": found.nodes,
         "slots": ", ".join(f"{count} {kind}" for kind, count in found.slots.items()),
         "loop lag": f"{found.loop_lag:.3f} s",
+        "numbers lag": f"{found.numbers_lag:.3f} s",
+        "webhooks lag": f"{found.webhooks_lag:.3f} s",
         "alarms": "; ".join(map(told, found.ringing)) or "none",
     }
 

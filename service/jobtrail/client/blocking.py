@@ -134,6 +134,7 @@ class Client:
     resume_schedule = _blocking(AllCalls.resume_schedule)
     run_schedule = _blocking(AllCalls.run_schedule)
     backfill_schedule = _blocking(AllCalls.backfill_schedule)
+    stats = _blocking(AllCalls.stats)
 
 
 class Submit:

@@ -1,4 +1,4 @@
-"""The calls about batches and schedules, each once, as coroutines on whatever connection they are given."""
+"""The calls about batches, schedules and stats, each once, as coroutines on whatever connection they are given."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from jobtrail.client import parsing
 from jobtrail.client.connection import Calls
 from jobtrail.client.jobs import Id, JobCalls, said_of, text_of
 from jobtrail.client.parsing import Moved, job_of, json_of
-from jobtrail.records import Batch, Job
+from jobtrail.records import Batch, Job, Stats
 from jobtrail.task.schedule import Backfill, Detail, Schedule, ScheduleSpec
 from jobtrail.task.submission import Submission
 
@@ -86,7 +86,15 @@ class ScheduleCalls(Calls):
         return parsing.read(Backfill, json_of(answer))
 
 
-class AllCalls(JobCalls, BatchCalls, ScheduleCalls):
+class StatsCalls(Calls):
+    """/stats."""
+
+    async def stats(self) -> Stats:
+        """How much waits, runs and ended in the last hour; at most a second old. Raises UnavailableError."""
+        return parsing.read(Stats, json_of(await self._connection.call("GET", "/stats")))
+
+
+class AllCalls(JobCalls, BatchCalls, ScheduleCalls, StatsCalls):
     """Everything that the client can ask for."""
 
 

@@ -204,7 +204,8 @@ _KEY: Final = struct.Struct(">16si")
 _PAGE: Final = Statement(f"""
 WITH page AS MATERIALIZED (
   SELECT CAST(:k AS bigint) + n - 1 AS k, id AS job_id, seq
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:seqs AS int[])) WITH ORDINALITY AS u(id, seq, n))
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:seqs AS int[])) WITH ORDINALITY AS u(id, seq, n)
+   WHERE (SELECT count(*) FROM jobtrail.feed_marks WHERE no IN (CAST(:no AS bigint) - 1, :no)) = 2)
 {_ROWS}
 """)
 
@@ -251,7 +252,9 @@ async def oldest(database: Database) -> Mark | None:
 
 
 async def first_page(database: Database, of: Mark) -> Sequence[Event]:
-    """The first transitions of a mark: all of them, if there are fewer than PAGE. Raises UnavailableError."""
+    """The first transitions of a mark: all of them, if there are fewer than PAGE. Empty where the mark cannot be read
+    any more. Raises UnavailableError.
+    """
     with unavailable():
         rows = await database.fetch(_FIRST, after=of.no - 1, upto=of.no)
     return [_event(of, *row) for row in rows]
@@ -267,14 +270,13 @@ async def order(database: Database, of: Mark) -> bytes:
 
 
 async def page(database: Database, of: Mark, keys: bytes, k: int) -> Sequence[Event]:
-    """A page of the transitions of a mark, from its number `k` on; the last one is shorter than PAGE.
-
-    Raises UnavailableError.
+    """A page of the transitions of a mark, from its number `k` on; the last one is shorter than PAGE. Empty where the
+    mark cannot be read any more. Raises UnavailableError.
     """
     wanted = list(_KEY.iter_unpack(keys[k * _KEY.size : (k + PAGE) * _KEY.size]))
     ids, seqs = [UUID(bytes=each[0]) for each in wanted], [each[1] for each in wanted]
     with unavailable():
-        rows = await database.fetch(_PAGE, k=k, ids=ids, seqs=seqs)
+        rows = await database.fetch(_PAGE, no=of.no, k=k, ids=ids, seqs=seqs)
     return [_event(of, *row) for row in rows]
 
 

@@ -92,7 +92,7 @@ class Hub:
         self._marks: dict[int, Mark] = {}
         self._newest = 0
         self._order: tuple[Mark, bytes] | None = None
-        self._pages: dict[tuple[int, int], asyncio.Task[Sequence[Event]]] = {}
+        self._pages: dict[tuple[int, int], asyncio.Task[Sequence[Event] | None]] = {}
         self._kept = 0
 
     async def wait(self, job_id: UUID, seconds: float) -> bool:
@@ -154,13 +154,13 @@ class Hub:
         while True:
             try:
                 of = await self._mark_of(no, history)
-                if of is None:
+                page = None if of is None else await self._page(of, k)
+                if page is None:
                     place, gap = await self.enter(Place(no, "", 0))
                     (no, k), history = place.after, self.history
                     if gap is not None:
                         yield gap
                     continue
-                page = await self._page(of, k)
             except UnavailableError:
                 await asyncio.sleep(_AWAY)
                 continue
@@ -268,8 +268,8 @@ class Hub:
             await self._ask(self._readers, no)
         return found if history == self.history else None
 
-    async def _page(self, of: Mark, k: int) -> Sequence[Event]:
-        """Those who ask for the same page share one statement."""
+    async def _page(self, of: Mark, k: int) -> Sequence[Event] | None:
+        """Those who ask for the same page share one statement. None where the mark is not kept any more."""
         if self._is_stopped:
             raise NotRunningError("the process stops")
         key = (of.no, k)
@@ -280,28 +280,33 @@ class Hub:
             page.add_done_callback(lambda done: self._keep(key, done))
         return await asyncio.shield(page)
 
-    async def _read(self, of: Mark, k: int) -> Sequence[Event]:
-        """Pages of a mark after its first one go by its order, which takes one look at the whole mark."""
+    async def _read(self, of: Mark, k: int) -> Sequence[Event] | None:
         async with self._database.readers:
-            if k == 0:
-                with suppress(UnavailableError):  # it may be too large for that
-                    return await feed.first_page(self._database, of)
-            if self._order is None or self._order[0] != of:
-                self._order = (of, await feed.order(self._database, of))
-            return await feed.page(self._database, of, self._order[1], k)
+            page = await self._page_of(of, k)
+            # it may have been forgotten after it was found, and then there seems to be nothing in it
+            return page if page or await feed.find(self._database, Place(of.no, of.tag, 0)) else None
 
-    def _keep(self, key: tuple[int, int], page: "asyncio.Task[Sequence[Event]]") -> None:
+    async def _page_of(self, of: Mark, k: int) -> Sequence[Event]:
+        """Pages of a mark after its first one go by its order, which takes one look at the whole mark."""
+        if k == 0:
+            with suppress(UnavailableError):  # it may be too large for that
+                return await feed.first_page(self._database, of)
+        if self._order is None or self._order[0] != of:
+            self._order = (of, await feed.order(self._database, of))
+        return await feed.page(self._database, of, self._order[1], k)
+
+    def _keep(self, key: tuple[int, int], page: "asyncio.Task[Sequence[Event] | None]") -> None:
         if self._pages.get(key) is not page:
             return
-        if page.cancelled() or page.exception() is not None:
+        if page.cancelled() or page.exception() is not None or page.result() is None:
             del self._pages[key]
             return
-        self._kept += 1 + len(page.result())
+        self._kept += 1 + len(page.result() or ())
         while self._kept > _MOST_KEPT and len(self._pages) > 1:
             oldest = next(iter(self._pages))
             if not self._pages[oldest].done():
                 return
-            self._kept -= 1 + len(self._pages.pop(oldest).result())
+            self._kept -= 1 + len(self._pages.pop(oldest).result() or ())
 
 
 def _tell(ask: _Ask, answer: object) -> None:

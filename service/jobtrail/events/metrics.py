@@ -21,8 +21,9 @@ from jobtrail.events import numbers
 from jobtrail.events.numbers import Shared
 from jobtrail.jobs.meters import BOUNDS, Histogram, NodeFacts
 from jobtrail.jobs.services import Services
-from jobtrail.ops.stats import Stats, Upkeep, read_upkeep
+from jobtrail.ops.stats import Upkeep, read_upkeep
 from jobtrail.ops.totals import all_totals
+from jobtrail.records import Stats
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -165,6 +166,9 @@ def _of_stats(stats: Stats) -> Iterable[Metric]:
     yield _gauge("jobtrail_db_nodes", "Nodes that were heard of lately.", stats.nodes)
     yield _by("jobtrail_db_slots", "Jobs at once, of all nodes.", "executor", stats.slots)
     yield _gauge("jobtrail_db_loop_lag_seconds", "The longest wait for the event loop of a node.", stats.loop_lag)
+    behind = "Seconds since the oldest moves of jobs that are not counted yet, or of which no deliveries were made."
+    lags = {"numbers": stats.numbers_lag, "webhooks": stats.webhooks_lag}
+    yield _by("jobtrail_db_feed_lag_seconds", behind, "derived", lags)
     rings = {each.name: float(each.rings) for each in stats.alarms}
     yield _by("jobtrail_db_alarm", "1 while an alarm of `jobtrail stats` rings.", "alarm", rings)
 
@@ -184,7 +188,10 @@ _KINDS: Final = ("succeeded", "failed", "cancelled", "lost")
 
 
 def _of_totals(totals: Sequence[tuple[str, str, int]]) -> Iterable[Metric]:
-    words = "Of the history: jobs submitted, ended by status, and purged; attempts lost, and of these rescued."
+    words = (
+        "Of the history: jobs submitted, their ends by status (one retried by hand ends anew), and purged; attempts "
+        "lost, and of these rescued."
+    )
     family = CounterMetricFamily("jobtrail_db_jobs", words, labels=["task", "kind"])
     # from 0 on: what appears as 1 has not increased, as Prometheus sees it
     told = {(task, kind): 0 for task, _, _ in totals for kind in _KINDS} | {(task, kind): n for task, kind, n in totals}

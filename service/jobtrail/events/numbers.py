@@ -12,8 +12,9 @@ from jobtrail.db.engine import Database
 from jobtrail.db.errors import unavailable
 from jobtrail.events.feed import derive, mark
 from jobtrail.jobs.services import Services
-from jobtrail.ops.stats import Stats, read_stats
+from jobtrail.ops.stats import read_stats
 from jobtrail.ops.totals import CURSOR, ROLL_UP
+from jobtrail.records import Stats
 
 Answer = TypeVar("Answer")
 

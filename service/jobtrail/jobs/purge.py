@@ -74,11 +74,15 @@ _PURGE: Final = text("DELETE FROM jobtrail.jobs WHERE ctid = ANY(CAST(CAST(:plac
 
 # Rows are counted, not jobs: one may have any number of moves. They go in the order of `seq`, so that the last one, by
 # which the others are found, goes last however often this is cut short.
+# What the oldest mark of the feed does not see is numbered within a mark that can be read, or has yet to be derived, so
+# it stays for as long. Before `since` are ids of transactions of another database.
 _FORGET: Final = text("""
-WITH old AS MATERIALIZED (
+WITH oldest AS MATERIALIZED (SELECT snapshot, since FROM jobtrail.feed_marks ORDER BY no LIMIT 1),
+old AS MATERIALIZED (
   SELECT m.job_id, m.seq
     FROM (SELECT job_id FROM jobtrail.transitions
            WHERE to_status = 'purged' AND at < statement_timestamp() - CAST(:age AS interval)
+             AND (pg_visible_in_snapshot(xact, (SELECT snapshot FROM oldest)) OR at < (SELECT since FROM oldest))
            ORDER BY at LIMIT :most) AS purged
    CROSS JOIN LATERAL (
          SELECT job_id, seq FROM jobtrail.transitions WHERE job_id = purged.job_id ORDER BY seq LIMIT :most) AS m
@@ -124,7 +128,9 @@ async def purge_jobs(database: Database, *, by: str) -> int:
 
 
 async def purge_history(database: Database, *, age: timedelta | None) -> int:
-    """Removes the history of jobs that were purged longer than `age` ago; how many rows. Raises as `purge_jobs`."""
+    """Removes the history of jobs that were purged longer than `age` ago, up to the oldest mark of the feed that is
+    kept; how many rows. Raises as `purge_jobs`.
+    """
     total = 0
 
     async def step(size: int) -> bool:

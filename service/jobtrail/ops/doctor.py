@@ -37,6 +37,16 @@ class Lapsed(NamedTuple):
     since: datetime
 
 
+class Holder(NamedTuple):
+    """A backend whose transaction has locked a cursor of the feed, and since when: None where the role may not see that
+    of another one.
+    """
+
+    pid: int
+    application: str
+    since: datetime | None
+
+
 _SERVER: Final = text("""
 SELECT current_setting('server_version_num')::int, current_setting('server_version'),
        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
@@ -62,6 +72,16 @@ SELECT node_id, count(*), min(lease_until) FROM jobtrail.jobs
 """)
 
 
+_HOLDER: Final = text("""
+SELECT a.pid, a.application_name, a.xact_start
+  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE l.granted AND l.mode <> 'AccessShareLock' AND l.relation = to_regclass('jobtrail.feed_cursors')
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND coalesce(a.xact_start, '-infinity') < clock_timestamp() - CAST(:longer AS interval)
+ ORDER BY a.xact_start NULLS LAST LIMIT 1
+""")
+
+
 async def server(session: AsyncSession) -> Server:
     return Server(*(await session.execute(_SERVER)).one())
 
@@ -73,3 +93,9 @@ async def stranded(session: AsyncSession, silence: timedelta) -> Sequence[Strand
 
 async def lapsed(session: AsyncSession) -> Sequence[Lapsed]:
     return [Lapsed(*row) for row in await session.execute(_LAPSED)]
+
+
+async def holder(session: AsyncSession, longer: timedelta = timedelta(seconds=10)) -> Holder | None:
+    """The one that has held a cursor of the feed for longest, if for longer than `longer`, as no node does mostly."""
+    row = (await session.execute(_HOLDER, {"longer": longer})).one_or_none()
+    return None if row is None else Holder(*row)

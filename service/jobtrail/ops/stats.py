@@ -7,18 +7,16 @@ Nothing is counted in full: the pending jobs of a queue and priority up to a num
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Final, NamedTuple
-
-from pydantic import Field
+from typing import Final, NamedTuple
 
 from jobtrail.db.direct import Statement
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import unavailable
 from jobtrail.jobs.services import AlarmLimits
 from jobtrail.limits import OWN
-from jobtrail.ops.totals import Ended, ended_since
+from jobtrail.ops.totals import CURSOR, Ended, ended_since
+from jobtrail.records import Alarm, QueueStats, Stats, TaskStats
 
 EXACT: Final = 1000
 """Pending jobs of one queue and priority that are counted at least, if there are as many."""
@@ -27,74 +25,6 @@ _MOST: Final = 20_000
 """Pending jobs that are counted together."""
 
 _HOUR: Final = timedelta(hours=1)
-
-_More = Annotated[bool, Field(description="Whether there are more than that.")]
-_Ended = Annotated[int, Field(description="Since `since`, in any terminal status.")]
-
-
-@dataclass(frozen=True, slots=True)
-class QueueStats:
-    """The jobs of one queue that have not ended."""
-
-    queue: str
-    pending: int
-    more: _More
-    oldest_pending_at: Annotated[datetime | None, Field(description="Since when the oldest one could have begun.")]
-    running: int
-
-
-@dataclass(frozen=True, slots=True)
-class TaskStats:
-    """The jobs of one task."""
-
-    task: str
-    pending: Annotated[int, Field(description="At least, where the queue has more.")]
-    running: int
-    ended: _Ended
-    failed: Annotated[int, Field(description="Of these.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """A number that should not be larger than its limit."""
-
-    name: Annotated[
-        str,
-        Field(
-            description="`pending`: pending jobs. `running`: seconds that the oldest running job has run. `failures`: "
-            "the share of the ended that failed, without deliveries of webhooks."
-        ),
-    ]
-    value: float
-    limit: float
-    rings: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """How much waits, runs and has ended of late."""
-
-    as_of: Annotated[datetime, Field(description="All that was committed by then is counted as ended.")]
-    since: Annotated[datetime, Field(description="A whole minute, an hour before.")]
-    pending: Annotated[int, Field(description=f"Exact up to {EXACT:,} of a queue and priority.")]
-    more: _More
-    oldest_pending_at: Annotated[
-        datetime | None, Field(description="Since when the oldest of those that only want a slot could have begun.")
-    ]
-    running: int
-    oldest_running_at: Annotated[datetime | None, Field(description="When the oldest running attempt began.")]
-    ended: _Ended
-    failed: Annotated[int, Field(description="Of these.")]
-    nodes: Annotated[int, Field(description="Processes that were heard of lately.")]
-    slots: Annotated[Mapping[str, int], Field(description="How many jobs at once, in loops, threads and processes.")]
-    loop_lag: Annotated[float, Field(description="Seconds that one of their event loops let others wait at most.")]
-    queues: Annotated[Sequence[QueueStats], Field(description="Those with jobs that have not ended, by name.")]
-    tasks: Annotated[Sequence[TaskStats], Field(description="Those with such jobs or ended ones, by name.")]
-    alarms: Sequence[Alarm]
-
-    @property
-    def ringing(self) -> Sequence[Alarm]:
-        return [each for each in self.alarms if each.rings]
 
 
 class Place(NamedTuple):
@@ -140,6 +70,14 @@ SELECT CAST(slots AS text), loop_lag FROM jobtrail.nodes
 """)
 
 
+# A cursor is moved lazily where nothing moves; what it has yet to pass has marks.
+_LAGS: Final = Statement("""
+SELECT c.name, CAST(greatest(extract(epoch FROM statement_timestamp() - m.at), 0) AS float8)
+  FROM jobtrail.feed_cursors c CROSS JOIN LATERAL (
+       SELECT at FROM jobtrail.feed_marks WHERE no > c.no ORDER BY no LIMIT 1) m
+""")
+
+
 async def read_stats(database: Database, as_of: datetime, limits: AlarmLimits) -> Stats:
     """`as_of`: when the minutes were exact, by the database's clock. Raises UnavailableError."""
     since = as_of.replace(second=0, microsecond=0) - _HOUR
@@ -148,6 +86,7 @@ async def read_stats(database: Database, as_of: datetime, limits: AlarmLimits) -
         waiting = [Place(*row) for row in await database.fetch(_PENDING, exact=exact, most=_MOST + exact)]
         running = [Place(*row) for row in await database.fetch(_RUNNING)]
         nodes = [(Counter(json.loads(slots)), lag) for slots, lag in await database.fetch(_NODES)]
+        lags = dict(await database.fetch(_LAGS))
         ended = await ended_since(database, since)
     total = _sum(ended.values())
     # a delivery for each end would halve the share
@@ -167,6 +106,8 @@ async def read_stats(database: Database, as_of: datetime, limits: AlarmLimits) -
         nodes=len(nodes),
         slots=dict(sum((slots for slots, _ in nodes), Counter())),
         loop_lag=max((lag for _, lag in nodes), default=0.0),
+        numbers_lag=lags.get(CURSOR, 0.0),
+        webhooks_lag=lags.get("webhooks", 0.0),
         queues=_queues(waiting, running),
         tasks=_tasks(waiting, running, ended),
         alarms=_alarms(limits, pending, None if oldest_running is None else as_of - oldest_running, theirs),

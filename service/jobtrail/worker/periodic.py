@@ -123,10 +123,11 @@ class Maintenance:
             log.info("purged", extra={"jobs": jobs})
 
     async def _purge_history(self) -> None:
+        # first, since the history of what a mark holds stays
+        await feed.forget(self._database, age=min(self._config.feed_ttl, self._config.history_ttl or timedelta.max))
         if moves := await purge_history(self._database, age=self._config.history_ttl):
             log.info("purged", extra={"transitions": moves})
         await batches.forget(self._database, age=self._config.history_ttl)
-        await feed.forget(self._database, age=min(self._config.feed_ttl, self._config.history_ttl or timedelta.max))
 
     async def _release(self) -> None:
         was_known = self._services.has_edges.is_set()

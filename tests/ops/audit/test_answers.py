@@ -134,6 +134,8 @@ CASES = [
     ], FAILURES),
     Case("failures_by_task", {"task": "crawl"}, []),
 
+    Case("feed_lag", {}, []),
+
     Case("batches_open", {}, [("bunch", "ann", 90, 4, 1, 0, 1, 0, 0, 0.5, None)]),
     Case("batches_open", {"created_by": "bob"}, []),
 

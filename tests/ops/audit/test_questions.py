@@ -19,8 +19,9 @@ from support.world import Place
 SQL = Path(str(files("jobtrail.ops.audit") / "sql"))
 
 NAMES = [
-    "batches_open", "by_trace", "cancellations", "expiring_soon", "failures_by_task", "history_of_job", "limits_full",
-    "lost_jobs", "purged", "schedules_missed", "schedules_next", "slowest_jobs", "stuck_jobs", "throughput_by_hour",
+    "batches_open", "by_trace", "cancellations", "expiring_soon", "failures_by_task", "feed_lag", "history_of_job",
+    "limits_full", "lost_jobs", "purged", "schedules_missed", "schedules_next", "slowest_jobs", "stuck_jobs",
+    "throughput_by_hour",
 ]  # fmt: skip
 
 DEFAULTS = {
