@@ -49,8 +49,11 @@ async def test_a_running_job_is_asked_to_stop(running: Service, way: str) -> Non
     await running.until_status(job_id, "running")
     answer = await cancelled(running, way, job_id, "enough")
     job = answer.json()
-    assert (answer.status_code, job["status"], job["cancel_reason"]) == (202, "running", "enough")
-    assert (answer.headers["Retry-After"], job["cancel_requested_at"] is None) == ("1", False)
+    if job["status"] == "running":  # its node may have been quicker than the answer
+        assert (answer.status_code, answer.headers["Retry-After"]) == (202, "1")
+    else:
+        assert (answer.status_code, job["status"]) == (200, "cancelled")
+    assert (job["cancel_reason"], job["cancel_requested_at"] is None) == ("enough", False)
     assert (await running.ended(job_id))["status"] == "cancelled"
 
 

@@ -30,7 +30,9 @@ from typing import Any, Final, NoReturn
 
 from support.servers import environment
 
-TOP: Final = Path(__file__).parents[2]
+OWN: Final = [str(Path(__file__).parents[2] / each) for each in ("service", "tests")]
+"""On the path of the process that the others are forked from, and of none of these."""
+
 PIPE: Final = asyncio.subprocess.PIPE
 ADDRESS: Final = "JOBTRAIL_TESTS_FORK_AT"
 """Of the environment: the socket that a process which started this one has for both."""
@@ -65,7 +67,7 @@ def address() -> str:
         stdin=PIPE,
         stdout=PIPE,
         start_new_session=True,
-        env=environment(PYTHONPATH=":".join(str(TOP / each) for each in ("service", "tests"))),
+        env=environment(PYTHONPATH=":".join(OWN)),
     )
     assert server.stdin
     assert server.stdout
@@ -235,7 +237,8 @@ def _become(words: list[str], folder: str, path: str) -> NoReturn:
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc] # noqa: SIM115 - the same
-    sys.path[:2] = [folder, *filter(None, path.split(":"))]  # in place of our own
+    # in place of our own, but for the package, which is found there even if it is installed from another checkout
+    sys.path[: 1 + len(OWN)] = [folder, *filter(None, path.split(":")), OWN[0]]
     code: Any = 0
     try:
         if words[0] == "-m":

@@ -92,7 +92,7 @@ class Hub:
         self._marks: dict[int, Mark] = {}
         self._newest = 0
         self._order: tuple[Mark, bytes] | None = None
-        self._pages: dict[tuple[int, int], asyncio.Task[Sequence[Event] | None]] = {}
+        self._pages: dict[tuple[Mark, int], asyncio.Task[Sequence[Event] | None]] = {}
         self._kept = 0
 
     async def wait(self, job_id: UUID, seconds: float) -> bool:
@@ -164,7 +164,7 @@ class Hub:
             except UnavailableError:
                 await asyncio.sleep(_AWAY)
                 continue
-            if page:
+            if page and history == self.history:
                 yield page
             no, k = (no, k + len(page)) if len(page) == feed.PAGE else (no + 1, 0)
 
@@ -272,7 +272,7 @@ class Hub:
         """Those who ask for the same page share one statement. None where the mark is not kept any more."""
         if self._is_stopped:
             raise NotRunningError("the process stops")
-        key = (of.no, k)
+        key = (of, k)
         page = self._pages.get(key)
         if page is None:
             page = self._context.run(asyncio.ensure_future, self._read(of, k))
@@ -295,7 +295,7 @@ class Hub:
             self._order = (of, await feed.order(self._database, of))
         return await feed.page(self._database, of, self._order[1], k)
 
-    def _keep(self, key: tuple[int, int], page: "asyncio.Task[Sequence[Event] | None]") -> None:
+    def _keep(self, key: tuple[Mark, int], page: "asyncio.Task[Sequence[Event] | None]") -> None:
         if self._pages.get(key) is not page:
             return
         if page.cancelled() or page.exception() is not None or page.result() is None:
