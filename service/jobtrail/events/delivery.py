@@ -5,7 +5,6 @@ All their jobs are in the queue `jobtrail.webhooks`, and have limits that an ope
 once, and how many of these to one host, so that a receiver that does not answer holds up no other.
 """
 
-import asyncio
 import hashlib
 import json
 import time
@@ -43,7 +42,7 @@ _MARKS: Final = 5
 """Of one transaction: a mark may have thousands of moves, each for several receivers."""
 
 _ROWS: Final = 1000
-"""Of one INSERT."""
+"""Of one INSERT; no more are in memory, however many moves a mark has."""
 
 _MOST_MESSAGE: Final = 2000
 _MOST_TYPE: Final = 200
@@ -97,12 +96,12 @@ async def advance(services: Services) -> bool:
     async with advancing(database, "webhooks", most=_MARKS) as step:
         if step is None:
             return False
-        matches = (await step.session.execute(_MATCHES, {**step.bounds, "own": OWN})).mappings().all()
-        connection = await step.session.connection()
-        for begin in range(0, len(matches), _ROWS):
-            await insert_rows(connection, [_delivery(services, each) for each in matches[begin : begin + _ROWS]])
-            await asyncio.sleep(0)  # there may be hundreds of thousands
-    if matches:
+        connection, made = await step.session.connection(), 0
+        matches = await step.session.stream(_MATCHES, {**step.bounds, "own": OWN})
+        async for some in matches.mappings().partitions(_ROWS):
+            made += len(await insert_rows(connection, [_delivery(services, each) for each in some]))
+    if made:
+        services.meters.tasks[TASK].accepted += made
         services.has_limited.set()
         database.hints.send(QUEUE)
     return step.may_be_more
