@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -184,6 +185,33 @@ async def test_a_delivery_that_fails_is_tried_again_with_the_same_id(place: Plac
     assert len({each.headers["webhook-signature"] for each in receiver.got}) >= 1
     moves = await place.rows("SELECT * FROM jobtrail.transitions WHERE job_id = $1 ORDER BY seq", done.id)
     assert "answered 500" in str(moves[2]["error"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "least", "most"),
+    [
+        ("503 Service Unavailable", 100, 100), ("429 Too Many Requests", 100, 100), ("500 Internal Server Error", 4, 6),
+        ("503 Service Unavailable\r\nRetry-After: 1", 4, 6), ("429 Too Many\r\nRetry-After: 99999999", 18000, 18000),
+    ],
+)  # fmt: skip
+async def test_a_receiver_that_says_when_is_left_alone_until_then(
+    place: Place, services: Services, answer: str, least: float, most: float
+) -> None:
+    """Never sooner than without its word, and no later than the longest pause."""
+    async with receiving(always(answer, "Retry-After: 100")) as receiver:
+        await hooked(services, receiver, statuses=["pending"])
+        await submitted(services, "noop")
+        await derived(services)
+        async with node_at(services, place):
+            await arrived(receiver, 1)
+            await until(partial(place.rows, f"SELECT FROM ({DELIVERIES}) d WHERE status = 'pending' AND attempt = 1"))
+    waits = (
+        "SELECT extract(epoch FROM d.due_at - t.at) FROM jobtrail.jobs d JOIN jobtrail.transitions t ON t.job_id = d.id"
+    )
+    wait = float(await place.value(f"{waits} WHERE t.task = '{TASK}' ORDER BY t.seq DESC LIMIT 1"))
+    assert least - 0.1 <= wait <= most + 0.1
+    [error] = await place.rows(f"SELECT error ->> 'type' AS type, error ->> 'message' AS said FROM ({DELIVERIES}) d")
+    assert error == {"type": "ReceiverError", "said": f"the receiver answered {answer[:3]}"}
 
 
 async def due_now(place: Place) -> None:
