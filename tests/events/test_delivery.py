@@ -20,6 +20,7 @@ from jobtrail.outbound import Outbound
 from jobtrail.status import Status
 from support.receiver import SECRET, Receiver, always, receiving, services_that_deliver
 from support.until import until
+from support.urls import URLS
 from support.world import Place, ended, node_at, ran, submitted
 
 DELIVERIES = "SELECT * FROM jobtrail.jobs WHERE task = 'jobtrail.webhook' ORDER BY created_at, id"
@@ -264,6 +265,23 @@ async def test_what_can_never_be_delivered_fails_at_once_and_is_retried_by_hand(
             await retry(services, dead.id, by="ann")
             assert (await ended(services, dead.id)).status is Status.SUCCEEDED
     assert receiver.got[-1].id == str(dead.id)
+
+
+async def test_a_url_that_is_written_in_psql_is_judged_when_it_is_sent_to(place: Place, services: Services) -> None:
+    """None of them keeps the deliveries of the others from being made, and each fails at once."""
+    refused = [url for url, why in URLS.items() if why is not None]
+    for n, url in enumerate(refused):
+        await place.psql.execute("INSERT INTO jobtrail.webhooks (name, url) VALUES ($1, $2)", f"hook-{n}", url)
+    job = await submitted(services, "noop")
+    await cancel(services, job.id, by="ann")
+    await derived(services)
+    deliveries = await place.rows(DELIVERIES)
+    async with node_at(services, place):
+        dead = [await ended(services, each["id"]) for each in deliveries]
+    assert len(dead) == len(refused)
+    assert {(each.status, each.attempt, (each.error or {})["type"]) for each in dead} == {
+        (Status.FAILED, 1, "webhook-refused")
+    }
 
 
 async def test_a_receiver_that_never_answers_holds_up_no_other(place: Place, services: Services) -> None:

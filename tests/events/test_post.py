@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import socket
 import ssl
 import subprocess
 import time
@@ -14,8 +15,9 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from jobtrail.events.post import Answer, RefusedReceiverError, Sender
-from jobtrail.outbound import Outbound, new_secret
+from jobtrail.outbound import Outbound, host_of, new_secret
 from support.receiver import SECRET, Receiver, always, receiving
+from support.urls import URLS
 
 HERE = Outbound.of(["127.0.0.1", "receiver.test"], [SECRET])
 BODY = '{"type":"job.succeeded","data":{"ä":1}}'.encode()
@@ -178,6 +180,21 @@ async def test_the_next_address_is_tried() -> None:
     async with receiving() as receiver:
         url = f"http://receiver.test:{receiver.port}/"
         assert await post(receiver, Sender(HERE, resolve=resolve), url=url) == 204
+
+
+@pytest.mark.parametrize("url", [url for url, why in URLS.items() if why is None])
+async def test_a_url_that_is_taken_can_be_asked_for(url: str) -> None:
+    """The host is one that a resolver takes, and where it knows none the error says so."""
+    asked = []
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        asked.append((host.encode("idna").decode(), port))
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    sender = Sender(Outbound(), resolve=resolve)
+    with pytest.raises(httpcore.ConnectError, match=r"no address of \S+ is known: Name or service not known"):
+        await sender.post(url, BODY, message_id="m-1", timestamp=NOW, secrets=[SECRET])
+    assert asked == [(host_of(url), 443)]
 
 
 @pytest.fixture

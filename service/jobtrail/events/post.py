@@ -75,7 +75,10 @@ class _JudgedAddresses(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        addresses = await self._resolve(host, port)
+        try:
+            addresses = await self._resolve(host, port)
+        except (socket.gaierror, UnicodeError) as error:  # a name that cannot be asked for, too
+            raise httpcore.ConnectError(f"no address of {host} is known: {getattr(error, 'strerror', error)}") from None
         for each in addresses:
             if self._outbound.refuses(host, ip_address(each)):
                 raise RefusedReceiverError(f"{host} leads to {each}, which is not public: see JOBTRAIL_WEBHOOK_ALLOW")
@@ -109,7 +112,7 @@ class Sender:
         target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         at = httpcore.URL(scheme=parts.scheme, host=parts.hostname or "", port=parts.port, target=target)
         headers: Mapping[str | bytes, str | bytes] = {
-            "Host": parts.netloc,
+            "Host": parts.netloc.removesuffix(":"),
             "Content-Type": "application/json",
             "User-Agent": f"Jobtrail/{version('jobtrail')}",
             "Connection": "close",
