@@ -5,6 +5,7 @@ from ipaddress import ip_address
 import pytest
 
 from jobtrail.outbound import Outbound, key_of, new_secret
+from support.urls import URLS
 
 PUBLIC = ["93.184.215.14", "1.1.1.1", "2606:2800:21f:cb07::1", "::ffff:1.1.1.1", "64:ff9b::101:101", "2002:101:101::1"]
 
@@ -71,6 +72,15 @@ def test_what_is_no_url_of_a_receiver(url: str, why: str) -> None:
     flaw = Outbound().flaw_of(url)
     assert flaw is not None
     assert why in flaw
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_urls_as_somebody_may_write_them(url: str) -> None:
+    flaw, why = Outbound().flaw_of(url), URLS[url]
+    assert (flaw is None) == (why is None)
+    assert (why or "") in (flaw or "")
+    if why is not None and "65535" not in url:
+        assert Outbound.of(["0.0.0.0/0", "::/0", "example.com"]).flaw_of(url) == flaw, "no setting lets it through"
 
 
 def test_what_settings_allow_is_taken_over_http_and_at_any_port() -> None:

@@ -30,7 +30,7 @@ PAGES = [README, *((TOP / "docs" / f"{name}.md").read_text() for name in ("guide
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 THEIRS = "postgresql://me:secret@127.0.0.1:5432/mine"
 ADDRESS = "127.0.0.1:8000"
-OTHERS = {port: str(free_port()) for port in ("8001", "1025")}
+OTHERS = {port: str(free_port()) for port in ("8001", "8002", "1025")}
 
 WORK = """{command} >work.log 2>&1 & working=$!
 until grep -q Ctrl-C work.log; do kill -0 $working; sleep 0.1; done
@@ -108,7 +108,8 @@ class Reader:
                 await self._serve(text)
             case "sh" if "uvicorn " in text:
                 await self._shell.run(text.replace(" & ", " >>app.log 2>&1 & "))
-                await answers(f"http://127.0.0.1:{OTHERS['8001']}", within=120, at="/openapi.json")
+                [port] = re.findall(r"uvicorn .*--port (\d+)", text)
+                await answers(f"http://127.0.0.1:{port}", within=120, at="/openapi.json")
             case "sh" if "jobtrail work" in text:
                 said = await self._shell.run(WORK.format(command=text.strip()))
                 assert "works on queues reports: 4 slots, 2 threads" in said
@@ -125,8 +126,10 @@ class Reader:
                 assert table(self._said) == table(block.text)
 
     async def _serve(self, text: str) -> None:
+        if self.serving:
+            await self._shell.run('kill -TERM "$serving"; wait "$serving"')
         self.port, self.serving = str(free_port()), True
-        await self._shell.run(f"JOBTRAIL_PORT={self.port} {text.strip()} >serve.log 2>&1 & serving=$!")
+        await self._shell.run(f"JOBTRAIL_PORT={self.port} {text.strip()} >>serve.log 2>&1 & serving=$!")
         await answers(f"http://127.0.0.1:{self.port}", within=120)
 
 

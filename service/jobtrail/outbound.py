@@ -45,6 +45,10 @@ _LAST_32_BITS: Final = (ip_network("64:ff9b::/96"), ip_network("::/96"))
 """Prefixes with an IPv4 address behind them: NAT64, and the IPv4-compatible ones of old."""
 
 _VISIBLE: Final = re.compile(r"[!-\[\]-~]+")  # no backslash, which some take for a slash
+_NETLOC: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(:[0-9]*)?")
+"""Brackets are of an IPv6 address as a whole: of no later version, and without a zone, which is of one machine (RFC
+3986, section 3.2.2; RFC 6874).
+"""
 _NAME: Final = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NUMBER: Final = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)")
 """Names that some resolvers take for an IPv4 address (WHATWG URL, "ends in a number")."""
@@ -108,6 +112,10 @@ def _parsed(url: str) -> SplitResult:
         raise ValueError("write a URL such as https://example.com/hooks")
     if "@" in parts.netloc:
         raise ValueError("it names a user or a password: each request is signed instead")
+    if not _NETLOC.fullmatch(parts.netloc) or isinstance(address, IPv6Address) != ("[" in parts.netloc):
+        raise ValueError("write a name or an address, an IPv6 one in brackets and without a zone, and perhaps a port")
+    if parts.port == 0:
+        raise ValueError("nothing listens at port 0")
     if parts.fragment:
         raise ValueError("leave out what comes after #: no server gets it")
     if address is None and (not _NAME.fullmatch(host) or _NUMBER.fullmatch(host)):

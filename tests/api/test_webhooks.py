@@ -11,6 +11,7 @@ from jobtrail.api.routes import install
 from jobtrail.api.webhooks import Webhook, WebhookList, WebhookSecret
 from jobtrail.outbound import Outbound, key_of, new_secret
 from support.service import Service
+from support.urls import URLS
 from support.world import Place, services_at
 
 HOOKS = {"url": "https://example.com/hooks", "tasks": ["noop"], "statuses": ["failed"]}
@@ -115,6 +116,19 @@ async def test_the_callback_of_a_job(calling: Service) -> None:
     for wrong in ("http://example.com/", "https://10.0.0.1/", "https://localhost/", "x" * 3000, ""):
         answer = await calling.client.post("/v1/jobs", json={"task": "noop", "callback_url": wrong})
         assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/callback_url"), wrong
+
+
+@pytest.mark.parametrize("url", URLS)
+async def test_a_url_is_taken_or_refused_with_the_reason(calling: Service, url: str) -> None:
+    hook = await calling.client.put("/v1/webhooks/ops", json={"url": url})
+    job = await calling.client.post("/v1/jobs", json={"task": "noop", "callback_url": url})
+    why = URLS[url]
+    if why is None:
+        assert (hook.status_code, job.status_code) == (201, 202)
+        return
+    for answer, pointer in ((hook, "/url"), (job, "/callback_url")):
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+        assert why in answer.json()["errors"][0]["detail"]
 
 
 async def test_a_job_that_is_replaced_calls_back_who_submitted_it_last(calling: Service) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from jobtrail.outbound import Outbound
 from jobtrail.status import Status
 from support.receiver import SECRET, Receiver, always, receiving, services_that_deliver
 from support.until import until
+from support.urls import URLS
 from support.world import Place, ended, node_at, ran, submitted
 
 DELIVERIES = "SELECT * FROM jobtrail.jobs WHERE task = 'jobtrail.webhook' ORDER BY created_at, id"
@@ -186,6 +188,33 @@ async def test_a_delivery_that_fails_is_tried_again_with_the_same_id(place: Plac
     assert "answered 500" in str(moves[2]["error"])
 
 
+@pytest.mark.parametrize(
+    ("answer", "least", "most"),
+    [
+        ("503 Service Unavailable", 100, 100), ("429 Too Many Requests", 100, 100), ("500 Internal Server Error", 4, 6),
+        ("503 Service Unavailable\r\nRetry-After: 1", 4, 6), ("429 Too Many\r\nRetry-After: 99999999", 18000, 18000),
+    ],
+)  # fmt: skip
+async def test_a_receiver_that_says_when_is_left_alone_until_then(
+    place: Place, services: Services, answer: str, least: float, most: float
+) -> None:
+    """Never sooner than without its word, and no later than the longest pause."""
+    async with receiving(always(answer, "Retry-After: 100")) as receiver:
+        await hooked(services, receiver, statuses=["pending"])
+        await submitted(services, "noop")
+        await derived(services)
+        async with node_at(services, place):
+            await arrived(receiver, 1)
+            await until(partial(place.rows, f"SELECT FROM ({DELIVERIES}) d WHERE status = 'pending' AND attempt = 1"))
+    waits = (
+        "SELECT extract(epoch FROM d.due_at - t.at) FROM jobtrail.jobs d JOIN jobtrail.transitions t ON t.job_id = d.id"
+    )
+    wait = float(await place.value(f"{waits} WHERE t.task = '{TASK}' ORDER BY t.seq DESC LIMIT 1"))
+    assert least - 0.1 <= wait <= most + 0.1
+    [error] = await place.rows(f"SELECT error ->> 'type' AS type, error ->> 'message' AS said FROM ({DELIVERIES}) d")
+    assert error == {"type": "ReceiverError", "said": f"the receiver answered {answer[:3]}"}
+
+
 async def due_now(place: Place) -> None:
     """What waits for its next attempt does not have to."""
 
@@ -236,6 +265,23 @@ async def test_what_can_never_be_delivered_fails_at_once_and_is_retried_by_hand(
             await retry(services, dead.id, by="ann")
             assert (await ended(services, dead.id)).status is Status.SUCCEEDED
     assert receiver.got[-1].id == str(dead.id)
+
+
+async def test_a_url_that_is_written_in_psql_is_judged_when_it_is_sent_to(place: Place, services: Services) -> None:
+    """None of them keeps the deliveries of the others from being made, and each fails at once."""
+    refused = [url for url, why in URLS.items() if why is not None]
+    for n, url in enumerate(refused):
+        await place.psql.execute("INSERT INTO jobtrail.webhooks (name, url) VALUES ($1, $2)", f"hook-{n}", url)
+    job = await submitted(services, "noop")
+    await cancel(services, job.id, by="ann")
+    await derived(services)
+    deliveries = await place.rows(DELIVERIES)
+    async with node_at(services, place):
+        dead = [await ended(services, each["id"]) for each in deliveries]
+    assert len(dead) == len(refused)
+    assert {(each.status, each.attempt, (each.error or {})["type"]) for each in dead} == {
+        (Status.FAILED, 1, "webhook-refused")
+    }
 
 
 async def test_a_receiver_that_never_answers_holds_up_no_other(place: Place, services: Services) -> None:

@@ -2,19 +2,22 @@
 
 import asyncio
 import shutil
+import socket
 import ssl
 import subprocess
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpcore
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from jobtrail.events.post import RefusedReceiverError, Sender
-from jobtrail.outbound import Outbound, new_secret
+from jobtrail.events.post import Answer, RefusedReceiverError, Sender
+from jobtrail.outbound import Outbound, host_of, new_secret
 from support.receiver import SECRET, Receiver, always, receiving
+from support.urls import URLS
 
 HERE = Outbound.of(["127.0.0.1", "receiver.test"], [SECRET])
 BODY = '{"type":"job.succeeded","data":{"ä":1}}'.encode()
@@ -22,6 +25,10 @@ NOW = 1_900_000_000
 
 
 async def post(receiver: Receiver, sender: Sender, **said: object) -> int:
+    return (await answered(receiver, sender, **said)).status
+
+
+async def answered(receiver: Receiver, sender: Sender, **said: object) -> Answer:
     given = {"url": receiver.url, "body": BODY, "message_id": "m-1", "timestamp": int(time.time()), "secrets": [SECRET]}
     given |= said
     return await sender.post(given.pop("url"), given.pop("body"), **given)  # type: ignore[arg-type]
@@ -60,6 +67,31 @@ async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
     async with receiving() as other, receiving(always("307 Temporary Redirect", f"Location: {other.url}")) as receiver:
         assert await post(receiver, Sender(HERE)) == 307
     assert (len(receiver.got), other.connections) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "least", "most"),
+    [
+        ("120", 120, 120), ("0", 0, 0), ("9" * 5000, 1e99, float("inf")),
+        ("{:%a, %d %b %Y %H:%M:%S GMT}", 3500, 3600),
+        ("{:%A, %d-%b-%y %H:%M:%S GMT}", 3500, 3600), ("{:%a %b %d %H:%M:%S %Y}", 3500, 3600),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0, 0),
+    ],
+)  # fmt: skip
+async def test_how_long_a_receiver_wants_to_be_left_alone(said: str, least: float, most: float) -> None:
+    said = said.format(datetime.now(UTC) + timedelta(hours=1))
+    async with receiving(always("503 Service Unavailable", f"Retry-After: {said}")) as receiver:
+        answer = await answered(receiver, Sender(HERE))
+    assert answer.retry_after is not None
+    assert least <= answer.retry_after <= most
+
+
+@pytest.mark.parametrize(
+    "said", ["", "soon", "-1", "1.5", "²", "1e3", "Fri, 31 Dec 99999 23:59:59 GMT", "0x10", "1, 2"]
+)
+async def test_what_says_no_time(said: str) -> None:
+    async with receiving(always("429 Too Many Requests", f"Retry-After: {said}")) as receiver:
+        assert await answered(receiver, Sender(HERE)) == (429, None)
 
 
 async def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +180,21 @@ async def test_the_next_address_is_tried() -> None:
     async with receiving() as receiver:
         url = f"http://receiver.test:{receiver.port}/"
         assert await post(receiver, Sender(HERE, resolve=resolve), url=url) == 204
+
+
+@pytest.mark.parametrize("url", [url for url, why in URLS.items() if why is None])
+async def test_a_url_that_is_taken_can_be_asked_for(url: str) -> None:
+    """The host is one that a resolver takes, and where it knows none the error says so."""
+    asked = []
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        asked.append((host.encode("idna").decode(), port))
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    sender = Sender(Outbound(), resolve=resolve)
+    with pytest.raises(httpcore.ConnectError, match=r"no address of \S+ is known: Name or service not known"):
+        await sender.post(url, BODY, message_id="m-1", timestamp=NOW, secrets=[SECRET])
+    assert asked == [(host_of(url), 443)]
 
 
 @pytest.fixture

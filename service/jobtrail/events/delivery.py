@@ -5,9 +5,9 @@ All their jobs are in the queue `jobtrail.webhooks`, and have limits that an ope
 once, and how many of these to one host, so that a receiver that does not answer holds up no other.
 """
 
-import asyncio
 import hashlib
 import json
+import random
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from sqlalchemy import text
 from jobtrail.db.direct import Statement
 from jobtrail.db.errors import unavailable
 from jobtrail.events.feed import MOVED, advancing
-from jobtrail.events.post import RefusedReceiverError, Sender
+from jobtrail.events.post import Answer, RefusedReceiverError, Sender
 from jobtrail.jobs.insert import insert_rows
 from jobtrail.jobs.services import Services
 from jobtrail.limits import DEFAULT_PRIORITY, OWN
@@ -28,7 +28,7 @@ from jobtrail.outbound import host_of
 from jobtrail.records import NewJob
 from jobtrail.task.context import JobContext
 from jobtrail.task.limit import Limit, limited
-from jobtrail.task.retry import Fail, Retry
+from jobtrail.task.retry import Again, Fail, Retry
 from jobtrail.task.storable import dump
 from jobtrail.task.task import Task
 
@@ -39,11 +39,14 @@ RETRY: Final = Retry(base=5, factor=4, max=5 * 3600)
 LIMITS: Final = (Limit("jobtrail.webhooks", 8), Limit("jobtrail.webhook:{host}", 2))
 TIMEOUT: Final = timedelta(seconds=60)
 
+_ASKING: Final = (429, 503)
+"""Statuses whose `Retry-After` is kept to: too many requests, unavailable (RFC 6585, section 4; RFC 9110, 15.6.4)."""
+
 _MARKS: Final = 5
 """Of one transaction: a mark may have thousands of moves, each for several receivers."""
 
 _ROWS: Final = 1000
-"""Of one INSERT."""
+"""Of one INSERT; no more are in memory, however many moves a mark has."""
 
 _MOST_MESSAGE: Final = 2000
 _MOST_TYPE: Final = 200
@@ -97,12 +100,12 @@ async def advance(services: Services) -> bool:
     async with advancing(database, "webhooks", most=_MARKS) as step:
         if step is None:
             return False
-        matches = (await step.session.execute(_MATCHES, {**step.bounds, "own": OWN})).mappings().all()
-        connection = await step.session.connection()
-        for begin in range(0, len(matches), _ROWS):
-            await insert_rows(connection, [_delivery(services, each) for each in matches[begin : begin + _ROWS]])
-            await asyncio.sleep(0)  # there may be hundreds of thousands
-    if matches:
+        connection, made = await step.session.connection(), 0
+        matches = await step.session.stream(_MATCHES, {**step.bounds, "own": OWN})
+        async for some in matches.mappings().partitions(_ROWS):
+            made += len(await insert_rows(connection, [_delivery(services, each) for each in some]))
+    if made:
+        services.meters.tasks[TASK].accepted += made
         services.has_limited.set()
         database.hints.send(QUEUE)
     return step.may_be_more
@@ -157,8 +160,8 @@ SELECT url, secrets FROM jobtrail.webhooks WHERE name = :name AND CAST(extract(e
 """)
 
 
-class ReceiverError(Exception):
-    """The receiver did not answer with a status of 200 to 299."""
+class ReceiverError(Again):
+    """The receiver did not answer with a status of 200 to 299. `after`: seconds that it asks to be left alone for."""
 
 
 def delivery_task(services: Services, sender: Sender) -> Task[..., Any]:
@@ -180,21 +183,30 @@ def delivery_task(services: Services, sender: Sender) -> Task[..., Any]:
                 raise Fail(f"the webhook {webhook} was deleted", type="webhook-deleted")
             url, secrets = rows[0]
         elif not secrets:
-            raise ReceiverError("JOBTRAIL_WEBHOOK_SECRET is not set on this node, so it cannot sign callbacks")
+            raise ReceiverError(message="JOBTRAIL_WEBHOOK_SECRET is not set on this node, so it cannot sign callbacks")
         body, now = dump(event).encode(), int(time.time())
         try:
-            status = await sender.post(url or "", body, message_id=str(context.job_id), timestamp=now, secrets=secrets)
+            answer = await sender.post(url or "", body, message_id=str(context.job_id), timestamp=now, secrets=secrets)
         except RefusedReceiverError as error:
             raise Fail(str(error), type="webhook-refused") from None
         except TimeoutError:
-            raise ReceiverError(f"the receiver did not answer within {sender.seconds:g} s") from None
+            raise ReceiverError(message=f"the receiver did not answer within {sender.seconds:g} s") from None
         except httpcore.ProtocolError:  # its words may be those of the receiver
-            raise ReceiverError("the receiver does not speak HTTP, or broke off") from None
-        if status == 410:  # noqa: PLR2004 - Gone
+            raise ReceiverError(message="the receiver does not speak HTTP, or broke off") from None
+        if answer.status == 410:  # noqa: PLR2004 - Gone
             raise Fail("the receiver answered 410: it wants no more", type="webhook-gone")
-        if not 200 <= status < 300:  # noqa: PLR2004 - successful (RFC 9110, section 15.3)
-            raise ReceiverError(f"the receiver answered {status}")
-        return {"status": status}
+        if not 200 <= answer.status < 300:  # noqa: PLR2004 - successful (RFC 9110, section 15.3)
+            raise ReceiverError(_pause(answer, context.attempt), f"the receiver answered {answer.status}")
+        return {"status": answer.status}
 
     deliver.__qualname__ = deliver.__name__  # no node searches a module for it, as for tasks of a host
     return Task(deliver, name=TASK, queue=QUEUE, max_attempts=MAX_ATTEMPTS, retry=RETRY, limits=LIMITS)
+
+
+def _pause(answer: Answer, attempt: int) -> float | None:
+    """Seconds that the receiver asks for, at most the longest pause of the Retry, and never less than that one waits.
+    None: as the Retry says.
+    """
+    if answer.status not in _ASKING or answer.retry_after is None:
+        return None
+    return max(min(answer.retry_after, RETRY.max), RETRY.delay(attempt, random.random()))  # noqa: S311 - no secret

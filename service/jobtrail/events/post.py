@@ -7,14 +7,17 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cache
 from importlib.metadata import version
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import httpcore
@@ -36,6 +39,13 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 class RefusedReceiverError(Exception):
     """The URL, or an address that its name leads to, is none that may be called; nothing was sent."""
+
+
+class Answer(NamedTuple):
+    """`retry_after`: seconds for which the receiver asks to be left alone, whatever its status; None: none are said."""
+
+    status: int
+    retry_after: float | None
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
@@ -65,7 +75,10 @@ class _JudgedAddresses(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        addresses = await self._resolve(host, port)
+        try:
+            addresses = await self._resolve(host, port)
+        except (socket.gaierror, UnicodeError) as error:  # a name that cannot be asked for, too
+            raise httpcore.ConnectError(f"no address of {host} is known: {getattr(error, 'strerror', error)}") from None
         for each in addresses:
             if self._outbound.refuses(host, ip_address(each)):
                 raise RefusedReceiverError(f"{host} leads to {each}, which is not public: see JOBTRAIL_WEBHOOK_ALLOW")
@@ -87,8 +100,8 @@ class Sender:
     resolve: Resolve = resolve
     trusted: Callable[[], ssl.SSLContext] = trusted
 
-    async def post(self, url: str, body: bytes, *, message_id: str, timestamp: int, secrets: Sequence[str]) -> int:
-        """The status of the answer, whatever it is; a redirect is not followed, no proxy is asked.
+    async def post(self, url: str, body: bytes, *, message_id: str, timestamp: int, secrets: Sequence[str]) -> Answer:
+        """What is answered, with any status; a redirect is not followed, no proxy is asked.
 
         Raises RefusedReceiverError, and TimeoutError or an error of httpcore's where there is no answer.
         """
@@ -99,7 +112,7 @@ class Sender:
         target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         at = httpcore.URL(scheme=parts.scheme, host=parts.hostname or "", port=parts.port, target=target)
         headers: Mapping[str | bytes, str | bytes] = {
-            "Host": parts.netloc,
+            "Host": parts.netloc.removesuffix(":"),
             "Content-Type": "application/json",
             "User-Agent": f"Jobtrail/{version('jobtrail')}",
             "Connection": "close",
@@ -118,7 +131,21 @@ class Sender:
                 read += len(part)
                 if read > MOST_READ:
                     break
-            return int(answer.status)
+            return Answer(int(answer.status), _retry_after(answer.headers))
+
+
+def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
+    """Of a number of seconds or a date in the three forms that there are (RFC 9110, sections 10.2.3 and 5.6.7); None
+    for what is neither.
+    """
+    said = next((value.decode("latin-1").strip() for name, value in headers if name.lower() == b"retry-after"), "")
+    if re.fullmatch("[0-9]+", said):
+        return float(said)
+    try:
+        at = parsedate_to_datetime(said)
+        return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError):  # such as the year 10000
+        return None
 
 
 def signatures(secrets: Sequence[str], message_id: str, timestamp: int, body: bytes) -> str:

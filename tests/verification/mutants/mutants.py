@@ -1,21 +1,14 @@
 """Each breaks one thing that the promise stands on: a function, or a statement on its way to PostgreSQL."""
 
 import asyncio
-import re
 import threading
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import uuid4
 
-import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
-
 from jobtrail.db import engine
-from jobtrail.db.direct import Statement
 from jobtrail.db.errors import PASSING, Fault, NotConnectedError, fault_of
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.errors import UnavailableError
@@ -29,36 +22,8 @@ from jobtrail.worker.attempt import Attempt
 from jobtrail.worker.leases import Leases
 from jobtrail.worker.periodic import Maintenance
 from jobtrail.worker.worker import Worker
-
-Patch = pytest.MonkeyPatch
-
-
-class Mutant(NamedTuple):
-    """`guard`: the tests of which one must go red. `statements`: patterns, and what becomes of them in any SQL."""
-
-    name: str
-    guard: str
-    breaks: Callable[[Patch], None] = lambda _patch: None
-    statements: Sequence[tuple[str, str]] = ()
-
-    def begin(self, patch: Patch) -> Counter[str]:
-        """How often each pattern was found, counted from now on."""
-        found = Counter(dict.fromkeys((pattern for pattern, _ in self.statements), 0))
-
-        def broken(statement: str) -> str:
-            for pattern, new in self.statements:
-                statement, times = re.subn(pattern, new, statement)
-                found[pattern] += times
-            return statement
-
-        def rewrite(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
-            return broken(statement), parameters
-
-        of = Statement.of
-        patch.setattr(Statement, "of", lambda statement, schema: broken(of(statement, schema)))
-        event.listen(Engine, "before_cursor_execute", rewrite, retval=True)
-        self.breaks(patch)
-        return found
+from mutants.events import OF_EVENTS
+from mutants.mutant import Mutant, Patch
 
 
 class EachOfItsOwn:
@@ -323,4 +288,5 @@ MUTANTS: Final = (
         "tests/jobs/test_unique.py",
         statements=[(r"AND b\.replaceable AND b\.status \|\| '' = 'pending' AND b\.attempt > 0", "AND false")],
     ),
+    *OF_EVENTS,
 )  # fmt: skip

@@ -18,7 +18,7 @@ NAMES = [
 
 
 def run(*words: str, **variables: str) -> tuple[int, str]:
-    path = os.pathsep.join(str(TOP / each) for each in ("tests", "tests/verification"))
+    path = os.pathsep.join(str(TOP / each) for each in ("service", "tests", "tests/verification"))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *words],
         cwd=TOP, env=environment(PYTHONPATH=path, **variables), capture_output=True, text=True, check=False,
