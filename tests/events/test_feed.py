@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from jobtrail.events import feed
+from jobtrail.events.cursors import derive as derive_from
 from jobtrail.events.feed import Event, Place
 from jobtrail.events.hub import Gap, Hub
 from jobtrail.jobs.services import Services
@@ -314,7 +315,7 @@ async def test_what_is_derived_is_derived_once_whoever_dies(place: world.Place) 
         while not over.is_set():
             try:
                 await feed.mark(database)
-                more = await feed.derive(database, "test", "INSERT INTO derived SELECT job_id, seq FROM moved")
+                more = await derive_from(database, "test", "INSERT INTO derived SELECT job_id, seq FROM moved")
                 await asyncio.sleep(0 if more else 0.01)
             except Exception:  # noqa: BLE001 - its backend was killed
                 await asyncio.sleep(0.01)
@@ -332,7 +333,7 @@ async def test_what_is_derived_is_derived_once_whoever_dies(place: world.Place) 
         over.set()
         await asyncio.gather(*beside)
         await feed.mark(database)
-        while await feed.derive(database, "test", "INSERT INTO derived SELECT job_id, seq FROM moved"):
+        while await derive_from(database, "test", "INSERT INTO derived SELECT job_id, seq FROM moved"):
             pass
         derived = [(row["job_id"], row["seq"]) for row in await place.rows("SELECT * FROM derived")]
         written = [(row["job_id"], row["seq"]) for row in await place.rows(HISTORY)]

@@ -19,7 +19,8 @@ from sqlalchemy import text
 
 from jobtrail.db.direct import Statement
 from jobtrail.db.errors import unavailable
-from jobtrail.events.feed import MOVED, advancing
+from jobtrail.events.cursors import advancing
+from jobtrail.events.feed import MOVED
 from jobtrail.events.post import Answer, RefusedReceiverError, Sender
 from jobtrail.jobs.insert import insert_rows
 from jobtrail.jobs.services import Services

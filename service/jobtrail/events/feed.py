@@ -9,15 +9,13 @@ Transitions of one job are in the order of `seq`: the next one is written after 
 import json
 import re
 import struct
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Self
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.db.direct import Statement
 from jobtrail.db.engine import Database
@@ -30,11 +28,11 @@ OWN: Final = "jobtrail."
 PAGE: Final = 1000
 """Transitions that are read at once."""
 
-_LONGEST: Final = 600.0
+LONGEST: Final = 600.0
 """Seconds that something derived may take."""
 
-_MOST_MARKS: Final = 20
-"""Marks that a cursor passes in one transaction."""
+MOST_MARKS: Final = 20
+"""Marks that are passed at once."""
 
 
 class Place(NamedTuple):
@@ -221,6 +219,12 @@ DELETE FROM jobtrail.feed_marks
 """)
 
 
+LIMIT: Final = text("SELECT set_config('statement_timeout', :limit, true), set_config('enable_seqscan', 'off', true)")
+"""For what reads whole marks. What one transaction did with millions of jobs is in one mark; it has most rows of the
+history, which would then be read as a whole for any other.
+"""
+
+
 async def mark(database: Database, *, apart: timedelta = timedelta(0)) -> Mark:
     """The newest mark: it sees all that had been committed before this was called, unless the one before it was made
     within `apart`. Raises UnavailableError.
@@ -235,7 +239,7 @@ async def mark(database: Database, *, apart: timedelta = timedelta(0)) -> Mark:
 async def marks_after(database: Database, no: int) -> Sequence[Mark]:
     """At most a few, in their order. Raises UnavailableError."""
     with unavailable():
-        return [Mark(*row) for row in await database.fetch(_MARKS, after=no, most=_MOST_MARKS)]
+        return [Mark(*row) for row in await database.fetch(_MARKS, after=no, most=MOST_MARKS)]
 
 
 async def find(database: Database, place: Place) -> bool:
@@ -263,8 +267,8 @@ async def first_page(database: Database, of: Mark) -> Sequence[Event]:
 async def order(database: Database, of: Mark) -> bytes:
     """The keys of all transitions of a mark, for `page`. It may take as long as it takes. Raises UnavailableError."""
     with unavailable():
-        async with database.transaction(_LONGEST) as session:
-            await session.execute(_LIMIT, {"limit": f"{_LONGEST:.0f}s"})
+        async with database.transaction(LONGEST) as session:
+            await session.execute(LIMIT, {"limit": f"{LONGEST:.0f}s"})
             found = await session.execute(_ORDER, {"after": of.no - 1, "upto": of.no})
             return found.scalar() or b""
 
@@ -300,54 +304,3 @@ async def forget(database: Database, *, age: timedelta) -> None:
     """
     with unavailable():
         await database.fetch(_FORGET, age=age)
-
-
-# What one transaction did with millions of jobs is in one mark, and cannot be derived in parts. Such a transaction has
-# most rows of the history, by which it would be read as a whole for any other.
-_LIMIT: Final = text("SELECT set_config('statement_timeout', :limit, true), set_config('enable_seqscan', 'off', true)")
-
-_TAKE: Final = text("SELECT no FROM jobtrail.feed_cursors WHERE name = :name FOR UPDATE SKIP LOCKED")
-_UPTO: Final = text("""
-SELECT max(no) FROM (SELECT no FROM jobtrail.feed_marks WHERE no > :after ORDER BY no LIMIT :most) AS coming
-""")
-_MOVE: Final = text("UPDATE jobtrail.feed_cursors SET no = :upto WHERE name = :name")
-
-
-class Step(NamedTuple):
-    """The transaction of a cursor, and the marks between which its transitions lie, as MOVED names them."""
-
-    session: AsyncSession
-    bounds: Mapping[str, int]
-    may_be_more: bool
-
-
-@asynccontextmanager
-async def advancing(
-    database: Database, name: str, *, most: int = _MOST_MARKS, seconds: float = _LONGEST
-) -> AsyncIterator[Step | None]:
-    """The cursor moves over at most so many marks in the transaction that is open meanwhile: each transition once,
-    whoever dies. None where nothing is new, or another process does it at this moment. Raises UnavailableError.
-    """
-    with unavailable():
-        async with database.transaction(seconds) as session:
-            await session.execute(_LIMIT, {"limit": f"{seconds:.0f}s"})
-            after = (await session.execute(_TAKE, {"name": name})).scalar()
-            upto = None
-            if after is not None:
-                upto = (await session.execute(_UPTO, {"after": after, "most": most})).scalar()
-            if after is None or upto is None:
-                yield None
-                return
-            yield Step(session, {"after": after, "upto": upto}, upto - after >= most)
-            await session.execute(_MOVE, {"upto": upto, "name": name})
-
-
-async def derive(database: Database, name: str, statement: str) -> bool:
-    """Let the statement see the transitions that are new to the cursor `name`, as `moved` of MOVED, in a step of it.
-    Whether there may be more. Raises UnavailableError.
-    """
-    async with advancing(database, name) as step:
-        if step is None:
-            return False
-        await step.session.execute(text(f"WITH {MOVED} {statement}"), step.bounds)
-    return step.may_be_more

@@ -10,7 +10,8 @@ from typing import Any, Final, Generic, TypeVar
 from jobtrail.db.direct import Statement
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import unavailable
-from jobtrail.events.feed import derive, mark
+from jobtrail.events.cursors import derive
+from jobtrail.events.feed import mark
 from jobtrail.jobs.services import Services
 from jobtrail.ops.stats import read_stats
 from jobtrail.ops.totals import CURSOR, ROLL_UP

@@ -5,16 +5,16 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import Any, Final
 
-from jobtrail.events import delivery, feed, post
+from jobtrail.events import cursors, delivery, post
 from mutants.mutant import Mutant, Patch
 
 
 def move_the_cursor_first(patch: Patch) -> None:
     @asynccontextmanager
     async def apart(database: Any, name: str, **terms: Any) -> AsyncIterator[Any]:
-        async with feed.advancing(database, name, **terms) as step:
+        async with cursors.advancing(database, name, **terms) as step:
             if step is not None:
-                await step.session.execute(feed._MOVE, {"upto": step.bounds["upto"], "name": name})
+                await step.session.execute(cursors._MOVE, {"upto": step.bounds["upto"], "name": name})
                 await step.session.commit()
             yield step
 
