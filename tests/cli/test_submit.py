@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from jobtrail import task
 from jobtrail.cli.submit import merge_args
 from support import tasks
-from support.command import Command
+from support.command import Command, ended
+from support.proxy import Proxy
 from support.world import Place, node_at, services_at
 
 
@@ -68,19 +69,39 @@ async def test_waiting_tells_the_end_by_its_exit_code(jobtrail: Command, place: 
             jobtrail("submit", "noop", "n=3", "--wait", "--json"), jobtrail("submit", "fail", "how=error", "--wait")
         )
     assert (good.code, good.json["status"], good.json["result"]) == (0, "succeeded", {"ok": 3})
-    assert (bad.code, bad.err) == (1, "")
+    assert good.err == f"jobtrail: waiting for job {good.json['id']}\n"
+    assert (bad.code, bad.err.startswith("jobtrail: waiting for job ")) == (1, True)
     assert "status: failed\nerror:  ValueError: as asked\n" in bad.out
 
 
-async def test_waiting_without_a_node_says_so_and_ends_quietly(jobtrail: Command, place: Place) -> None:
-    process = await jobtrail.start("submit", "noop", "--wait")
+@pytest.mark.parametrize("more", [(), ("--json",)])
+async def test_who_stops_waiting_has_the_id(jobtrail: Command, place: Place, more: tuple[str, ...]) -> None:
+    process = await jobtrail.start("submit", "noop", "--wait", *more)
     assert process.stderr
-    said = await process.stderr.readline()
+    said = [await process.stderr.readline() for _ in range(2)]
     process.send_signal(2)
     out, rest = await process.communicate()
-    assert said == b"jobtrail: waiting; no node that knows 'noop' is there: start `jobtrail serve`\n"
-    assert (process.returncode, out, rest) == (130, b"", b"")
-    assert await place.value("SELECT status FROM jobtrail.jobs") == "pending"
+    (row,) = await place.rows("SELECT id, status FROM jobtrail.jobs")
+    assert said == [
+        f"jobtrail: waiting for job {row['id']}\n".encode(),
+        b"jobtrail: waiting; no node that knows 'noop' is there: start `jobtrail serve`\n",
+    ]
+    assert (process.returncode, out, rest, row["status"]) == (130, b"", b"", "pending")
+
+
+async def test_a_database_that_is_away_is_waited_for(jobtrail: Command, place: Place) -> None:
+    async with Proxy.before(place) as proxy:
+        process = await jobtrail.start("submit", "noop", "n=3", "--wait", "--json", JOBTRAIL_DATABASE_URL=proxy.url)
+        assert process.stderr
+        for _ in range(2):
+            assert b"jobtrail: waiting" in await process.stderr.readline()
+        proxy.go_away()
+        while not (said := await process.stderr.readline()).startswith(b"jobtrail: waiting on: "):
+            assert said
+        proxy.away = False
+        async with node_at(services_at(place), place):
+            done = await ended(process)
+    assert (done.code, done.json["result"]) == (0, {"ok": 3})
 
 
 async def test_tasks_of_the_current_folder(jobtrail: Command) -> None:

@@ -25,6 +25,9 @@ from jobtrail.task.task import Task
 _LOOK_EVERY: Final = 5.0
 """Seconds after which a wait tells that the database is away."""
 
+_AWAY: Final = 0.5
+"""Seconds until a database that is away is asked again."""
+
 
 def submit(
     task: Annotated[str, typer.Argument(metavar="TASK", help="The name of a task of JOBTRAIL_TASKS.")],
@@ -161,11 +164,28 @@ def _explain(detail: Any) -> str:
 
 
 async def _end_of(command: Command, job: Job) -> Job:
-    if not any(job.task in node.tasks for node in await read_nodes(command.services)):
-        typer.echo(f"jobtrail: waiting; no node that knows {job.task!r} is there: start `jobtrail serve`", err=True)
+    """The job as it ended. The id comes first: who is interrupted knows it then, and makes no second job. A database
+    that is away is waited for.
+    """
+    typer.echo(f"jobtrail: waiting for job {job.id}", err=True)
+    is_away, is_known = False, None
     while not job.status.is_terminal:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_EVERY):
-                await command.services.once(Hub).job_ended(job.id)
-        job = await read(command.services, job.id)
+        try:
+            if is_known is None:
+                is_known = any(job.task in node.tasks for node in await read_nodes(command.services))
+                if not is_known:
+                    typer.echo(_NO_NODE.format(job.task), err=True)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await command.services.once(Hub).job_ended(job.id)
+            job = await read(command.services, job.id)
+            is_away = False
+        except errors.UnavailableError as error:
+            if not is_away:
+                typer.echo(f"jobtrail: waiting on: {error}", err=True)
+            is_away = True
+            await asyncio.sleep(_AWAY)
     return job
+
+
+_NO_NODE: Final = "jobtrail: waiting; no node that knows {!r} is there: start `jobtrail serve`"
