@@ -36,3 +36,10 @@ PURGED: Final = "purged"
 
 def is_legal(before: Status, after: Status) -> bool:
     return after in MOVES[before]
+
+
+def moved_to(said: str) -> str:
+    """The status that a job can move to, or purged, by its name. Raises ValueError."""
+    if said not in (*Status, PURGED):
+        raise ValueError(f"{said!r:.60} is no status: write {', '.join(Status)} or {PURGED}")
+    return said

@@ -71,6 +71,9 @@ USAGE = {
     "work --slots 0": "JOBTRAIL_SLOTS, JOBTRAIL_THREADS, JOBTRAIL_PROCESSES: no task has a place to run in: ",
     "work --slots -1": "JOBTRAIL_SLOTS: -1 should be greater than or equal to 0",
     "work --queue 'two words'": "JOBTRAIL_QUEUES: 'two words' is not a queue's name",
+    "tail --status faild": (
+        "--status: 'faild' is no status: write pending, running, succeeded, failed, cancelled or purged"
+    ),
     "migrate --revision nope": "--revision: Can't locate revision identified by 'nope'",
 }
 FAILURES = {

@@ -54,6 +54,11 @@ async def trail(place: Place) -> AsyncIterator[Jobtrail]:
         yield made
 
 
+async def test_events_of_a_status_that_there_is_not(trail: Jobtrail) -> None:
+    with pytest.raises(ValueError, match=r"'faild' is no status: write pending, .* or purged"):
+        await anext(trail.events(status=("failed", "faild")))
+
+
 async def test_a_script_submits_and_runs_nothing(trail: Jobtrail, place: Place) -> None:
     job = await trail.options(queue="mail").submit(noop, n=2)
     assert await place.rows("SELECT id, queue, status, created_by FROM jobtrail.jobs") == [

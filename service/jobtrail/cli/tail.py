@@ -11,6 +11,7 @@ from jobtrail.cli.command import Command, run
 from jobtrail.events.feed import Wanted
 from jobtrail.events.readers import feed_events
 from jobtrail.records import Transition
+from jobtrail.status import moved_to
 from jobtrail.task.job_events import Gap, JobEvent
 
 _GAP: Final = "what was committed after that id, and before {since}, is not here: {reason}"
@@ -30,7 +31,11 @@ def tail(
 
     jobtrail tail --status failed
     """
-    wanted = Wanted(frozenset(task or ()), frozenset(queue or ()), frozenset(status or ()), frozenset(tag or ()))
+    try:
+        moves = frozenset(map(moved_to, status or ()))
+    except ValueError as error:
+        raise typer.BadParameter(f"--status: {error}") from None
+    wanted = Wanted(frozenset(task or ()), frozenset(queue or ()), moves, frozenset(tag or ()))
 
     async def act(command: Command) -> None:
         try:

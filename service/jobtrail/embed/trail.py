@@ -25,7 +25,7 @@ from jobtrail.jobs.query import Cursor, Filter, Page, read, read_page
 from jobtrail.jobs.retry import retry
 from jobtrail.records import Job
 from jobtrail.settings import Settings
-from jobtrail.status import Status
+from jobtrail.status import Status, moved_to
 from jobtrail.task.job_events import Gap, JobEvent
 from jobtrail.task.task import Task
 from jobtrail.worker.attempts import Hook
@@ -139,12 +139,12 @@ class Jobtrail:
         that a job moves to.
 
         A Gap comes where the feed does not go on after `since`, as when that was longer ago than JOBTRAIL_FEED_TTL.
-        Raises ValueError for what is no id, UnavailableError.
+        Raises ValueError for what is no id or no status, UnavailableError.
         """
         named = (task,) if isinstance(task, str | Task) else task
         wanted = Wanted(
             frozenset(each.name if isinstance(each, Task) else each for each in named),
-            frozenset(_several(queue)), frozenset(_several(status)), frozenset(_several(tags)),
+            frozenset(_several(queue)), frozenset(map(moved_to, _several(status))), frozenset(_several(tags)),
         )  # fmt: skip
         async for event in feed_events(self._running().services, wanted, since=since):
             yield event
