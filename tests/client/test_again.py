@@ -1,16 +1,23 @@
 """What is sent again, and what is not, where connections break and the service is busy."""
 
+import asyncio
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from jobtrail import errors
+from jobtrail.client import AsyncClient
 from support.demo import free_port
-from support.errands import add, nap
+from support.errands import add, nap, wait_for
 from support.faces import FACES, client_at
 from support.served import Served
+from support.until import until
 from support.wire import Fate, Wire
 from support.world import Place
 
@@ -74,3 +81,54 @@ async def test_it_comes_back_while_one_waits(served: Served, face: str) -> None:
     async with Wire.to(port_of(served), *(["closed"] * 3)) as wire, client_at(face, wire.url, retry_for=60) as client:
         assert (await client.list(limit=1)).items is not None
         assert wire.fates == []
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_a_wait_that_breaks_off_late_is_sent_again(served: Served, tmp_path: Path, face: str) -> None:
+    gate = tmp_path / "gate"
+    async with Wire.to(port_of(served)) as wire, client_at(face, wire.url, retry_for=0.5) as client:
+        job = await client.submit(wait_for, gate=gate)
+        waiting = asyncio.create_task(job.wait(60))
+        await asyncio.sleep(0.7)  # the wait alone has taken longer than the service may be away
+        wire.cut()
+        gate.touch()
+        assert await waiting == "attempt 1"
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_as_many_wait_as_the_service_lets(served: Served, tmp_path: Path, face: str) -> None:
+    gate, many = tmp_path / "gate", 120
+
+    async def all_wait() -> bool:
+        return wire.connections >= many
+
+    async with Wire.to(port_of(served)) as wire, client_at(face, wire.url, retry_for=0) as client:
+        job = await client.submit(wait_for, gate=gate)
+        with ThreadPoolExecutor(many) as threads:
+            if face == "blocking":
+                call, loop = partial(client.thing.wait, job.id, 60), asyncio.get_running_loop()
+                waiting = [loop.run_in_executor(threads, call) for _ in range(many)]
+            else:
+                waiting = [asyncio.ensure_future(client.wait(job.id, 60)) for _ in range(many)]
+            try:
+                await until(all_wait)
+                assert (await client.get(job.id)).id == job.id
+            finally:
+                gate.touch()
+            assert await asyncio.gather(*waiting) == ["attempt 1"] * many
+
+
+async def test_a_lent_client_without_a_free_connection_says_so(served: Served) -> None:
+    limits = httpx.Limits(max_connections=1)
+    async with httpx.AsyncClient(limits=limits) as lent, Wire.to(port_of(served)) as wire:
+        client = AsyncClient(wire.url, http=lent, timeout=0.1, retry_for=0)
+        waiting = asyncio.create_task(anext(client.events(task="nobody")))
+
+        async def is_heard() -> bool:
+            return b"event: hello" in wire.heard
+
+        await until(is_heard)
+        with pytest.raises(errors.UnavailableError, match="was not sent: all connections that the given httpx client"):
+            await client.list()
+        waiting.cancel()
+        await asyncio.wait({waiting})

@@ -4,19 +4,19 @@ import asyncio
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from jobtrail import Gap, JobEvent, errors
-from jobtrail.client import AsyncClient
+from jobtrail.client import ApiError, AsyncClient
 from jobtrail.records import LogLine, Transition
 from jobtrail.task.context import Progress
-from support.errands import add, fail, wait_for
+from support.errands import add, fail, talk_and_wait, wait_for
 from support.faces import FACES, client_at
 from support.served import Served
 from support.until import until
-from support.wire import Wire
+from support.wire import Wire, answer, answering
 
 
 async def test_all_of_a_job_until_its_end(client: Any, tmp_path: Path) -> None:
@@ -95,6 +95,42 @@ async def test_a_job_whose_stream_is_cut_goes_on(client: Any, served: Served, tm
                         wire.cut()
                         gate.touch()
                 assert moves == ["pending", "running", "succeeded"]
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_each_line_once_however_often_it_is_cut(client: Any, served: Served, tmp_path: Path, face: str) -> None:
+    gate = tmp_path / "gate"
+    job = await client.submit(talk_and_wait, gate=gate)
+    async with Wire.to(served.client.base_url.port or 0) as wire, client_at(face, wire.url) as other:
+        told = []
+        async for event in other.job_events(job.id):
+            told.append(event.data)
+            if isinstance(event.data, LogLine) and event.data.message == "two":
+                await until(lambda: has_progress(client, job.id))
+                wire.cut()
+                gate.touch()
+    assert [each for each in told if isinstance(each, LogLine)] == await client.log(job.id)
+    assert [each.done for each in told if isinstance(each, Progress)] == [1]
+
+
+async def has_progress(client: Any, job_id: UUID) -> bool:
+    return (await client.get(job_id)).progress is not None
+
+
+HELLO = b'event: hello\ndata: {"since": "7-12345678-0"}\nretry: 0\n\n'
+GAP = b'event: gap\ndata: {"reason": "too long ago", "since": null}\n\n'
+ID = b"id: 9-12345678-0\n\n"
+
+
+async def test_a_gap_is_not_lost_where_it_is_cut_before_it() -> None:
+    cuts = [answer("text/event-stream", each) for each in (HELLO, HELLO + GAP, HELLO + ID)]
+    async with answering(*cuts, answer("application/json", b"{}", 400)) as (url, heard), AsyncClient(url) as client:
+        events = client.events(since="3-12345678-0")
+        assert isinstance(await anext(events), Gap)
+        with pytest.raises(ApiError):
+            await anext(events)
+    places = [each.lower().partition(b"last-event-id: ")[2].split(b"\r")[0] for each in heard]
+    assert places == [b"3-12345678-0", b"3-12345678-0", b"7-12345678-0", b"9-12345678-0"]
 
 
 async def test_what_cannot_be_followed(client: Any) -> None:

@@ -39,6 +39,17 @@ async def wait_for(context: JobContext, gate: Path) -> str:
 
 
 @task
+async def talk_and_wait(context: JobContext, gate: Path) -> None:
+    """Ends once the file `gate` is there, with more to say."""
+    context.log.info("one")
+    context.progress(1)
+    context.log.info("two")
+    while not await asyncio.to_thread(gate.exists):
+        await asyncio.sleep(0.01)
+    context.log.info("three")
+
+
+@task
 def wait_in_thread(gate: Path) -> str:
     while not gate.exists():
         time.sleep(0.01)

@@ -43,6 +43,11 @@ class Wire:
                 each.cancel()
             await asyncio.gather(*wire._tasks, return_exceptions=True)
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
     def cut(self) -> None:
         for each in self._open:
             each.close()
@@ -79,6 +84,31 @@ class Wire:
         finally:
             sending.cancel()
             forth.close()
+
+
+@asynccontextmanager
+async def answering(*answers: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Where each connection gets the next of these answers, and the last one from then on; and the requests."""
+    left, heard = list(answers), list[bytes]()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(left.pop(0) if len(left) > 1 else left[0])
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", heard
+
+
+def answer(content_type: str, body: bytes, status: int = 200) -> bytes:
+    """It ends with its connection."""
+    return b"HTTP/1.1 %d Said\r\nContent-Type: %s\r\nConnection: close\r\n\r\n%s" % (
+        status,
+        content_type.encode(),
+        body,
+    )
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, heard: bytearray | None = None) -> None:

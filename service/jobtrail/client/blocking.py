@@ -10,7 +10,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, U
 import httpx
 
 from jobtrail.client.connection import Connection
-from jobtrail.client.http import BlockingHttp
+from jobtrail.client.http import LIMITS, BlockingHttp
 from jobtrail.client.jobs import AsyncJobHandle, AsyncSubmit
 from jobtrail.client.nouns import AllCalls
 from jobtrail.client.submitting import Options
@@ -71,7 +71,7 @@ def _streaming(
 
 
 class Client:
-    """As AsyncClient, with an `http` that is an httpx.Client."""
+    """As AsyncClient, with an `http` that is an httpx.Client. Threads may share it."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Client:
         http: httpx.Client | None = None,
     ) -> None:
         self._lent = http
-        self._client = http or httpx.Client()
+        self._client = http or httpx.Client(limits=LIMITS)
         self._calls = AllCalls(Connection(BlockingHttp(self._client), url.rstrip("/"), key, timeout, retry_for))
 
     def __enter__(self) -> Self:

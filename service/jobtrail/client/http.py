@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
+
+LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+"""Of the clients that are made here: each wait and each stream holds a connection, and the service bounds them."""
 
 
 class Stream(NamedTuple):

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Generic, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 from uuid import UUID, uuid4
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 
 from jobtrail.client import parsing
 from jobtrail.client.connection import Calls, Connection
-from jobtrail.client.parsing import Page, job_of, json_of
+from jobtrail.client.parsing import Page, items_of, job_of, parsed
 from jobtrail.client.problems import retry_after_of
 from jobtrail.client.submitting import Options, asked
 from jobtrail.errors import FieldError, InvalidInputError
@@ -65,11 +66,11 @@ class JobCalls(Calls):
     async def submit_all(self, jobs: Sequence[Submission]) -> Sequence[Job]:
         """All of these jobs or none. Raises as `submit`."""
         answer = await self._connection.call("POST", "/jobs/batch", {"jobs": [said_of(each) for each in jobs]})
-        return [job_of(each) for each in json_of(answer)["items"]]
+        return parsed(answer, items_of(job_of))
 
     async def get(self, job_id: Id) -> Job:
         """Raises JobNotFoundError, UnavailableError."""
-        return job_of(json_of(await self._connection.call("GET", _job(job_id))))
+        return parsed(await self._connection.call("GET", _job(job_id)), job_of)
 
     async def wait(self, job_id: Id, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as of a job's handle
         """The result of the job as JSON, once it has ended; `timeout` in seconds.
@@ -84,7 +85,7 @@ class JobCalls(Calls):
             answer = await self._connection.call(
                 "GET", _job(job_id), headers=prefer, patience=seconds, within=deadline - began
             )
-            job = job_of(json_of(answer))
+            job = parsed(answer, job_of)
             if job.status.is_terminal:
                 return result_of(job)
             now = time.monotonic()
@@ -116,8 +117,8 @@ class JobCalls(Calls):
             "created_after": text_of(created_after), "created_before": text_of(created_before), "limit": limit,
             "cursor": cursor, "include": "args,result,traceback",
         }  # fmt: skip
-        found = json_of(await self._connection.call("GET", "/jobs", query=query))
-        return Page([job_of(each) for each in found["items"]], found["next_cursor"])
+        answer = await self._connection.call("GET", "/jobs", query=query)
+        return parsed(answer, lambda said: Page(items_of(job_of)(said), said["next_cursor"]))
 
     async def cancel(self, job_id: Id, *, reason: str | None = None) -> Job:
         """The job: cancelled, or running and asked to stop.
@@ -125,43 +126,45 @@ class JobCalls(Calls):
         Raises JobNotFoundError, JobFinishedError, ForbiddenError, UnavailableError.
         """
         body = {} if reason is None else {"reason": reason}
-        return job_of(json_of(await self._connection.call("POST", _job(job_id, "cancel"), body, may_repeat=True)))
+        return parsed(await self._connection.call("POST", _job(job_id, "cancel"), body, may_repeat=True), job_of)
 
     async def retry(self, job_id: Id) -> Job:
         """The failed or cancelled job, pending again. Raises JobNotFoundError, JobConflictError, UnavailableError."""
-        return job_of(json_of(await self._connection.call("POST", _job(job_id, "retry"), {})))
+        return parsed(await self._connection.call("POST", _job(job_id, "retry"), {}), job_of)
 
     async def amend(self, job_id: Id, **changes: Unpack[Changes]) -> Job:
         """Change only what is given. Raises InvalidInputError, JobNotFoundError, JobConflictError, UnavailableError."""
         said = said_of(checked(Amendment, changes))
-        return job_of(json_of(await self._connection.call("PATCH", _job(job_id), said)))
+        return parsed(await self._connection.call("PATCH", _job(job_id), said), job_of)
 
     async def transitions(self, job_id: Id) -> Sequence[Transition]:
         """Every move of the job, also after its row was purged. Raises JobNotFoundError, UnavailableError."""
-        found = await self._connection.pages(_job(job_id, "transitions"))
-        return [parsing.transition_of(job_id, each) for each in found]
+        return await self._connection.pages(_job(job_id, "transitions"), partial(parsing.transition_of, job_id))
 
     async def log(self, job_id: Id, *, attempt: int | None = None) -> Sequence[LogLine]:
         """What the job said while it ran, oldest first. Raises JobNotFoundError, UnavailableError."""
-        found = json_of(await self._connection.call("GET", _job(job_id, "log"), query={"attempt": attempt}))
-        return [parsing.read(LogLine, each) for each in found["items"]]
+        answer = await self._connection.call("GET", _job(job_id, "log"), query={"attempt": attempt})
+        return parsed(answer, items_of(partial(parsing.read, LogLine)))
 
     def job_events(self, job_id: Id, *, since: str | None = None) -> AsyncGenerator[JobEvent | Gap]:
         """All that has happened to a job, and what happens, until it has ended: its transitions, its progress and the
-        lines of its log. `since`: the `id` of an event, to go on after it. Goes on by itself where a connection breaks.
+        lines of its log. `since`: the `id` of an event, to go on after it; lines have no id, so those that followed
+        it are told again. Goes on by itself where a connection breaks.
 
-        Raises JobNotFoundError, UnavailableError.
+        Raises ValueError for what can be no id, JobNotFoundError, UnavailableError.
         """
         return self._connection.events(_job(job_id, "events"), {}, since)
 
     def events(
         self, *, status: Names = (), task: Tasks = (), queue: Names = (), tags: Names = (), since: str | None = None
     ) -> AsyncGenerator[JobEvent | Gap]:
-        """Every transition of every job, from now on or after the event with the id `since`, in the order of commits,
-        without an end. Of filters the values are alternatives, except tags; `status` is the one that a job moves to.
-        Goes on by itself where a connection breaks.
+        """Every transition of every job, in the order of commits, without an end: from when the first one is asked for,
+        or after the event with the id `since`. What happens between this call and the first `anext` is not told; of a
+        job that was submitted before, `job_events` tells all. Of filters the values are alternatives, except tags;
+        `status` is the one that a job moves to. Goes on by itself where a connection breaks.
 
-        A Gap comes where the feed does not go on there, as when that was too long ago. Raises UnavailableError.
+        A Gap comes where the feed does not go on there, as when that was too long ago. Raises ValueError for what can
+        be no id, InvalidInputError, UnavailableError.
         """
         return self._connection.events("/events", _filters(status, task, queue, tags), since)
 
@@ -191,7 +194,7 @@ class AsyncSubmit:
             if "idempotency_key" in self._options or not any(flaw.pointer == _OF_KEY for flaw in error.flaws):
                 raise
             answer = await self._store(body, None)
-        return AsyncJobHandle(self._calls, known, job_of(json_of(answer)))
+        return AsyncJobHandle(self._calls, known, parsed(answer, job_of))
 
     async def _store(self, body: object, key: str | None) -> httpx.Response:
         headers = {} if key is None else {"Idempotency-Key": quoted(key)}

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from urllib.parse import quote
 from uuid import UUID
 
 from jobtrail.client import parsing
 from jobtrail.client.connection import Calls
 from jobtrail.client.jobs import Id, JobCalls, said_of, text_of
-from jobtrail.client.parsing import Moved, job_of, json_of
+from jobtrail.client.parsing import Moved, job_of, parsed
 from jobtrail.records import Batch, Job, Stats
 from jobtrail.task.schedule import Backfill, Detail, Schedule, ScheduleSpec
 from jobtrail.task.submission import Submission
@@ -20,21 +21,21 @@ class BatchCalls(Calls):
     async def submit_batch(self, jobs: Sequence[Submission], on_done: Submission | None = None) -> Batch:
         """Store the jobs together, or none; `on_done` is submitted once all of them have ended. Raises as `submit`."""
         said = {"jobs": [said_of(each) for each in jobs], **({} if on_done is None else {"on_done": said_of(on_done)})}
-        return parsing.read(Batch, json_of(await self._connection.call("POST", "/batches", said)))
+        return parsed(await self._connection.call("POST", "/batches", said), partial(parsing.read, Batch))
 
     async def get_batch(self, batch_id: Id) -> Batch:
         """Its numbers as they are now. Raises BatchNotFoundError, UnavailableError."""
-        return parsing.read(Batch, json_of(await self._connection.call("GET", _batch(batch_id))))
+        return parsed(await self._connection.call("GET", _batch(batch_id)), partial(parsing.read, Batch))
 
     async def cancel_batch(self, batch_id: Id, *, reason: str | None = None) -> Moved:
         """Cancel its jobs that have not ended. Raises BatchNotFoundError, ForbiddenError, UnavailableError."""
         body = {} if reason is None else {"reason": reason}
         answer = await self._connection.call("POST", _batch(batch_id, "cancel"), body, may_repeat=True)
-        return parsing.read(Moved, json_of(answer))
+        return parsed(answer, partial(parsing.read, Moved))
 
     async def retry_batch(self, batch_id: Id) -> Moved:
         """Retry its failed and cancelled jobs. Raises BatchNotFoundError, UnavailableError."""
-        return parsing.read(Moved, json_of(await self._connection.call("POST", _batch(batch_id, "retry"), {})))
+        return parsed(await self._connection.call("POST", _batch(batch_id, "retry"), {}), partial(parsing.read, Moved))
 
 
 class ScheduleCalls(Calls):
@@ -42,18 +43,18 @@ class ScheduleCalls(Calls):
 
     async def list_schedules(self) -> Sequence[Schedule]:
         """By name. Raises UnavailableError."""
-        return [parsing.schedule_of(each) for each in await self._connection.pages("/schedules")]
+        return await self._connection.pages("/schedules", parsing.schedule_of)
 
     async def get_schedule(self, name: str) -> Detail:
         """With its next times and its last jobs. Raises ScheduleNotFoundError, UnavailableError."""
-        return parsing.detail_of(json_of(await self._connection.call("GET", _schedule(name))))
+        return parsed(await self._connection.call("GET", _schedule(name)), parsing.detail_of)
 
     async def put_schedule(self, name: str, spec: ScheduleSpec) -> Schedule:
         """Make it, or replace it as a whole.
 
         Raises InvalidInputError, UnknownTaskError, InvalidArgumentsError, UnavailableError.
         """
-        return parsing.schedule_of(json_of(await self._connection.call("PUT", _schedule(name), said_of(spec))))
+        return parsed(await self._connection.call("PUT", _schedule(name), said_of(spec)), parsing.schedule_of)
 
     async def delete_schedule(self, name: str) -> None:
         """Raises ScheduleNotFoundError, UnavailableError."""
@@ -63,16 +64,16 @@ class ScheduleCalls(Calls):
         """Raises ScheduleNotFoundError, UnavailableError."""
         body = {} if reason is None else {"reason": reason}
         answer = await self._connection.call("POST", _schedule(name, "pause"), body, may_repeat=True)
-        return parsing.schedule_of(json_of(answer))
+        return parsed(answer, parsing.schedule_of)
 
     async def resume_schedule(self, name: str) -> Schedule:
         """Raises ScheduleNotFoundError, UnavailableError."""
         answer = await self._connection.call("POST", _schedule(name, "resume"), {}, may_repeat=True)
-        return parsing.schedule_of(json_of(answer))
+        return parsed(answer, parsing.schedule_of)
 
     async def run_schedule(self, name: str) -> Job:
         """A job of it now. Raises ScheduleNotFoundError, ScheduleBusyError, UnavailableError."""
-        return job_of(json_of(await self._connection.call("POST", _schedule(name, "run"), {})))
+        return parsed(await self._connection.call("POST", _schedule(name, "run"), {}), job_of)
 
     async def backfill_schedule(
         self, name: str, since: datetime, until: datetime, *, dry_run: bool = False
@@ -83,7 +84,7 @@ class ScheduleCalls(Calls):
         """
         said = {"from": text_of(since), "until": text_of(until), "dry_run": dry_run}
         answer = await self._connection.call("POST", _schedule(name, "backfill"), said, may_repeat=dry_run)
-        return parsing.read(Backfill, json_of(answer))
+        return parsed(answer, partial(parsing.read, Backfill))
 
 
 class StatsCalls(Calls):
@@ -91,7 +92,7 @@ class StatsCalls(Calls):
 
     async def stats(self) -> Stats:
         """How much waits, runs and ended in the last hour; at most a second old. Raises UnavailableError."""
-        return parsing.read(Stats, json_of(await self._connection.call("GET", "/stats")))
+        return parsed(await self._connection.call("GET", "/stats"), partial(parsing.read, Stats))
 
 
 class AllCalls(JobCalls, BatchCalls, ScheduleCalls, StatsCalls):

@@ -1,15 +1,15 @@
 """The records in the service's answers. What the service keeps to itself is a constant in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
 import httpx
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from jobtrail.client.problems import ApiError
+from jobtrail.client.problems import alien
 from jobtrail.records import Job, Transition
 from jobtrail.task.schedule import Detail, Schedule
 
@@ -33,13 +33,33 @@ class Moved:
     remaining: int
 
 
-def json_of(response: httpx.Response) -> Any:
-    """Raises ApiError for an answer that is not the service's."""
+def parsed(response: httpx.Response, reading: Callable[[Any], T]) -> T:
+    """What `reading` makes of the JSON of an answer. Raises ApiError for an answer that is not the service's."""
     try:
-        return response.json()
-    except ValueError:
-        detail = f"{response.request.url} answers, but not with JSON: is it the address of a Jobtrail, with /v1?"
-        raise ApiError(response.status_code, "", "Not an answer of Jobtrail", detail, (), None) from None
+        said = response.json()
+    except (ValueError, RecursionError):
+        raise alien(response, "not with JSON") from None
+    try:
+        return reading(said)
+    except MISREAD as error:
+        raise alien(response, f"not with what was asked for ({reason_of(error)})") from error
+
+
+MISREAD: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""How the reading of JSON of another shape ends; pydantic's ValidationError is a ValueError."""
+
+
+def reason_of(error: Exception) -> str:
+    """In a line, without the values."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+    return f"{type(error).__name__}: {error}"
+
+
+def items_of(reading: Callable[[Any], T]) -> Callable[[Any], Sequence[T]]:
+    """Reads the items of a list, each by `reading`."""
+    return lambda said: [reading(each) for each in said["items"]]
 
 
 def read(record: type[T], values: Mapping[str, Any]) -> T:

@@ -39,8 +39,8 @@ KINDS: Final[Mapping[str, type[JobtrailError]]] = {
     "outcome-unknown": errors.OutcomeUnknownError,
 }
 
-_LONGEST_WAIT: Final = 60
-"""Seconds of a Retry-After that are believed."""
+LONGEST_PAUSE: Final = 60
+"""Seconds to the next request that an answer is believed."""
 
 _GATEWAY: Final = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
@@ -75,18 +75,24 @@ def require(response: httpx.Response) -> None:
     if response.is_success:
         return
     said = _problem(response)
-    type_, detail = str(said.get("type", "")).rpartition("/")[2], str(said.get("detail", ""))
-    flaws = [FieldError(str(each.get("pointer")), str(each.get("detail"))) for each in said.get("errors") or ()]
+    type_, detail = str(said.get("type") or "").rpartition("/")[2], str(said.get("detail") or "")
+    flaws, trace_id = _flaws(said.get("errors")), said.get("trace_id")
     kind = KINDS.get(type_)
     if kind is None and response.status_code in _GATEWAY:
         raise lost(response.request, f"a gateway answered {response.status_code}", retry_after_of(response))
     if kind is None:
         title = str(said.get("title") or response.reason_phrase)
-        raise ApiError(response.status_code, type_, title, detail, flaws, said.get("trace_id"))
+        raise ApiError(response.status_code, type_, title, detail, flaws, None if trace_id is None else str(trace_id))
     error = kind.__new__(kind, detail)  # its own words, instead of those of __init__
     vars(error).update(_facts(kind, response, said), flaws=flaws)
-    error.add_note(f"answered with {response.status_code}, trace id {said.get('trace_id')}")
+    error.add_note(f"answered with {response.status_code}, trace id {trace_id}")
     raise error
+
+
+def alien(response: httpx.Response, what: str) -> ApiError:
+    """The error of an answer that is not the service's."""
+    detail = f"{response.request.url} answers, but {what}: is it the address of a Jobtrail, with /v1?"
+    return ApiError(response.status_code, "", "Not an answer of Jobtrail", detail, (), None)
 
 
 def lost(request: httpx.Request, reason: str, retry_after: int) -> errors.UnavailableError:
@@ -102,7 +108,7 @@ def lost(request: httpx.Request, reason: str, retry_after: int) -> errors.Unavai
 def retry_after_of(response: httpx.Response) -> int:
     """Seconds; 1 where the answer does not say."""
     said = response.headers.get("Retry-After", "")
-    return min(int(said), _LONGEST_WAIT) if re.fullmatch("[0-9]{1,9}", said) else 1
+    return min(int(said), LONGEST_PAUSE) if re.fullmatch("[0-9]{1,9}", said) else 1
 
 
 def _problem(response: httpx.Response) -> Mapping[str, Any]:
@@ -111,9 +117,15 @@ def _problem(response: httpx.Response) -> Mapping[str, Any]:
         return {}
     try:
         said = response.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
+
+
+def _flaws(said: object) -> Sequence[FieldError]:
+    """What is none, as a proxy may have its own of the same name, is left out."""
+    found = [each for each in said if isinstance(each, dict)] if isinstance(said, list) else []
+    return [FieldError(str(each.get("pointer")), str(each.get("detail"))) for each in found]
 
 
 def _facts(kind: type[JobtrailError], response: httpx.Response, said: Mapping[str, Any]) -> dict[str, Any]:
