@@ -96,6 +96,27 @@ async def test_a_wait_that_breaks_off_late_is_sent_again(served: Served, tmp_pat
 
 
 @pytest.mark.parametrize("face", FACES)
+async def test_a_wait_goes_from_one_process_that_stops_to_the_next(
+    served: Served, url: str, tmp_path: Path, face: str
+) -> None:
+    gate = tmp_path / "gate"
+    async with AsyncClient(url) as other:
+        job = await other.submit(wait_for, gate=gate)
+    async with Wire.to(port_of(served)) as wire, client_at(face, wire.url, retry_for=1, timeout=1) as client:
+        waiting = asyncio.create_task(client.wait(job.id, 60))
+        for number in (1, 2):
+
+            async def is_taken(number: int = number) -> bool:
+                return wire.taken >= number
+
+            await until(is_taken)
+            await asyncio.sleep(1.2)  # held for longer than an answer takes, and the service may be away
+            wire.cut()
+        gate.touch()
+        assert await waiting == "attempt 1"
+
+
+@pytest.mark.parametrize("face", FACES)
 async def test_as_many_wait_as_the_service_lets(served: Served, tmp_path: Path, face: str) -> None:
     gate, many = tmp_path / "gate", 120
 

@@ -17,7 +17,7 @@ Fate = Literal["busy", "gateway", "closed", "unanswered", "open"]
 
 class Wire:
     """`fates` are those of the next connections; then all are open, unless it is `away`. `cut` ends those that are.
-    `heard`: all that the service said.
+    `heard`: all that the service said; `taken`: how many connections there were.
     """
 
     def __init__(self, port: int, fates: Sequence[Fate]) -> None:
@@ -25,6 +25,7 @@ class Wire:
         self.url = ""
         self.away = False
         self.heard = bytearray()
+        self.taken = 0
         self._port = port
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -58,6 +59,7 @@ class Wire:
         self._tasks.add(task)
         fate = self.fates.pop(0) if self.fates else "closed" if self.away else "open"
         self._open.add(writer)
+        self.taken += 1
         try:
             with suppress(ConnectionError, OSError):
                 await self._serve(fate, reader, writer)
