@@ -189,6 +189,7 @@ async def test_each_transition_counts_once_whoever_dies(place: Place) -> None:
         for each in deriving:
             each.cancel()
         await asyncio.gather(*deriving, return_exceptions=True)
+        await numbers.stop()
         for database in (*others, killer):
             await database.dispose()
     await numbers.catch_up(place.database)

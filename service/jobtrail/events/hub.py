@@ -18,7 +18,7 @@ from jobtrail.db.direct import Statement
 from jobtrail.db.errors import unavailable
 from jobtrail.db.loop import Loop
 from jobtrail.errors import NotRunningError, UnavailableError
-from jobtrail.events import feed, job_news
+from jobtrail.events import feed, job_news, numbers
 from jobtrail.events.feed import Event, Mark, Place
 from jobtrail.events.job_news import JobNews, JobPlace
 from jobtrail.jobs.services import Services
@@ -186,6 +186,7 @@ class Hub:
         if self._loop is not None:
             await self._loop.stop()
         await asyncio.gather(*self._pages.values(), return_exceptions=True)
+        await numbers.stop()
 
     async def _ask(self, asks: dict[_Ask, None], about: Any, *, is_request: bool = False) -> Any:
         if self._is_stopped or (self.closing.is_set() and (asks is self._news or asks is self._readers)):

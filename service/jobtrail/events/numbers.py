@@ -57,6 +57,14 @@ _counting: Final[set["asyncio.Future[None]"]] = set()
 """They go on where nobody waits for them any more: what many jobs did at once is counted at once."""
 
 
+async def stop() -> None:
+    """Before the database is closed: end the counting that nobody waits for. What is counted stays. Idempotent."""
+    counting = list(_counting)
+    for each in counting:
+        each.cancel()
+    await asyncio.gather(*counting, return_exceptions=True)
+
+
 async def _count(database: Database, upto: int) -> None:
     """Until the mark is passed; for a moment also where another process is at it."""
     until = time.monotonic() + _PATIENCE
