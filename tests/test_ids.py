@@ -40,6 +40,11 @@ def test_the_trace_id_is_taken_from_a_valid_header_also_of_a_version_to_come(hea
     assert parse_traceparent(header) == (TRACE, f"{PARENT}-{header.split('-')[3]}")
 
 
+@pytest.mark.parametrize("header", [f" 00-{TRACE}-{PARENT}-01", f"\t 00-{TRACE}-{PARENT}-01 \t"])
+def test_blanks_around_a_header_are_no_part_of_it(header: str) -> None:
+    assert parse_traceparent(header) == (TRACE, f"{PARENT}-01")
+
+
 @pytest.mark.parametrize(
     "header",
     [
@@ -59,8 +64,9 @@ def test_the_trace_id_is_taken_from_a_valid_header_also_of_a_version_to_come(hea
         f"00-{TRACE}-{PARENT}-1",
         f"00-{TRACE[:-1]}-{PARENT}-01",
         f"00-{TRACE}-{PARENT}",
-        f" 00-{TRACE}-{PARENT}-01",
         f"00-{TRACE}-{PARENT}-01\n",
+        f"\xa000-{TRACE}-{PARENT}-01",
+        f"00-{TRACE} -{PARENT}-01",
         f"00-{TRACE}-{PARENT}-01,00-{TRACE}-{PARENT}-01",
         f"00_{TRACE}_{PARENT}_01",
         f"00-{TRACE[:-1]}g-{PARENT}-01",

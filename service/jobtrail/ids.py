@@ -4,6 +4,7 @@ The time in an id keeps rows that are born together together in the index; no ru
 """
 
 import re
+from contextvars import ContextVar
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -23,6 +24,10 @@ class Trace(NamedTuple):
     parent: str | None = None
 
 
+running_trace: Final[ContextVar[Trace | None]] = ContextVar("jobtrail_running_trace", default=None)
+"""The trace of the job that runs in this context."""
+
+
 def new_job_id() -> UUID:
     return uuid7()
 
@@ -38,9 +43,10 @@ def parse_traceparent(header: str | None) -> Trace | None:
     """The trace of a `traceparent` (W3C Trace Context, https://www.w3.org/TR/trace-context/), or None for a header that
     the specification tells us to ignore.
 
-    A version that does not exist yet may carry more behind the flags (section "Versioning"); version 00 may not.
+    A version that does not exist yet may carry more behind the flags (section "Versioning"); version 00 may not. Blanks
+    around it are no part of it (RFC 9110, section 5.5): servers strip them, a test client that calls the app does not.
     """
-    parts = _TRACEPARENT.fullmatch(header or "")
+    parts = _TRACEPARENT.fullmatch((header or "").strip(" \t"))
     if parts is None or parts["version"] == "ff" or (parts["version"] == "00" and parts["rest"] is not None):
         return None
     is_zero = not parts["trace_id"].strip("0") or not parts["parent_id"].strip("0")

@@ -1,18 +1,22 @@
 """Spans of jobs, by the messaging conventions of OpenTelemetry: one of each submit, one of each attempt.
 
-They are made by the global provider, and only where one is installed. From process to process the row of a job carries
-its trace, in the form of `Trace`.
+They are made by the global provider, and only where one is installed. Its processors and samplers are the host's own:
+what they raise is logged, and changes nothing of a submit or an attempt. From process to process the row of a job
+carries its trace, in the form of `Trace`.
 """
 
+import logging
 import time
+from asyncio import CancelledError
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Final
 from uuid import UUID
+from weakref import WeakSet
 
 from opentelemetry import context, trace
 from opentelemetry.context import Context
@@ -28,9 +32,11 @@ from opentelemetry.trace import (
     TracerProvider,
 )
 
-from jobtrail.ids import Trace, parse_traceparent
+from jobtrail.ids import Trace, parse_traceparent, running_trace
 from jobtrail.records import Claimed, NewJob
 from jobtrail.task.outcome import Again, Failed, Outcome, Released
+
+log = logging.getLogger(__name__)
 
 _NO_SPAN: Final = nullcontext()
 
@@ -40,8 +46,10 @@ _REMEMBERED: Final = 1000
 
 def current(given: Trace | None = None) -> Trace | None:
     """The trace of a job that is submitted here, under the current span. `given`: that of the request's `traceparent`,
-    or of the job that submits; its id stays, and so does its parent where there is no current span.
+    or of the job that submits, which is else the one that runs here; its id stays, and so does its parent where there
+    is no current span.
     """
+    given = given or running_trace.get()
     span = trace.get_current_span().get_span_context()
     if not span.is_valid:
         return given
@@ -63,25 +71,33 @@ def _sends(tracer: Tracer, jobs: Sequence[NewJob]) -> Iterator[None]:
             together[job.trace_id, job.trace_parent, job.queue].append(job)
     spans = []
     for (trace_id, parent, queue), group in together.items():
-        attributes = _attributes("send", queue, trace_id)
-        if len(group) == 1:
-            attributes |= {"messaging.message.id": str(group[0].id), "jobtrail.task": group[0].task}
-        else:
-            attributes["messaging.batch.message_count"] = len(group)
-        span = tracer.start_span(f"send {queue}", _below(_span_of(trace_id, parent)), SpanKind.PRODUCER, attributes)
-        spans.append(span)
-        for job in group:
-            job.trace_parent = _parent(span.get_span_context(), trace_id)
+        with _harmless():
+            spans.append(_send(tracer, group, _span_of(trace_id, parent), trace_id, queue))
     try:
         yield
     except BaseException as error:
         for span in spans:
-            span.set_attribute("error.type", type(error).__name__)
-            span.set_status(StatusCode.ERROR)
+            with _harmless():
+                span.set_attribute("error.type", type(error).__name__)
+                span.set_status(StatusCode.ERROR)
         raise
     finally:
         for span in spans:
-            span.end()
+            with _harmless():
+                span.end()
+
+
+def _send(tracer: Tracer, jobs: Sequence[NewJob], above: SpanContext, trace_id: str, queue: str) -> Span:
+    attributes = _attributes("send", queue, trace_id)
+    if len(jobs) == 1:
+        attributes |= {"messaging.message.id": str(jobs[0].id), "jobtrail.task": jobs[0].task}
+    else:
+        attributes["messaging.batch.message_count"] = len(jobs)
+    span = tracer.start_span(f"send {queue}", _below(above), SpanKind.PRODUCER, attributes)
+    parent = _parent(span.get_span_context(), trace_id)
+    for job in jobs:
+        job.trace_parent = parent
+    return span
 
 
 class AttemptSpans:
@@ -94,9 +110,16 @@ class AttemptSpans:
         self._before: Final[OrderedDict[UUID, SpanContext]] = OrderedDict()
 
     def begin(self, claimed: Claimed) -> "AttemptSpan | None":
-        """Start the span of an attempt, and make it the current one of this context; None without a provider."""
-        if (tracer := _tracer()) is None:
-            return None
+        """Start the span of an attempt, and make it the current one of this context; None without a provider, or where
+        that raises.
+        """
+        tracer = _tracer()
+        if tracer is not None:
+            with _harmless():
+                return self._begin(tracer, claimed)
+        return None
+
+    def _begin(self, tracer: Tracer, claimed: Claimed) -> "AttemptSpan":
         above, links = Context(), []
         if claimed.trace_parent is not None:
             parent = _span_of(claimed.trace_id, claimed.trace_parent)
@@ -147,6 +170,12 @@ class AttemptSpan:
             return
         self._is_over = True
         end = self._began + int(seconds * 1e9)
+        with _harmless():
+            self._describe(outcome, end)
+        with _harmless():
+            self._span.end(end)
+
+    def _describe(self, outcome: Outcome | None, end: int) -> None:
         if outcome is None:
             self._span.set_status(StatusCode.ERROR, "its outcome is not the job's")
         elif isinstance(outcome, Failed | Again):
@@ -159,7 +188,6 @@ class AttemptSpan:
             self._span.add_event("exception", told, end)
         if isinstance(outcome, Again | Released):
             self._spans.remember(self._job_id, self._span.get_span_context())
-        self._span.end(end)
 
 
 def under(traceparent: str) -> AbstractContextManager[object]:
@@ -174,12 +202,35 @@ def under(traceparent: str) -> AbstractContextManager[object]:
 def _tracer() -> Tracer | None:
     # the public getter looks into the environment each time, which takes 2 µs
     provider: TracerProvider | None = getattr(trace, "_TRACER_PROVIDER", None)
-    return None if provider is None else _tracer_of(provider)
+    if provider is not None:
+        with _harmless():
+            return _tracer_of(provider)
+    return None
 
 
 @lru_cache(maxsize=1)
 def _tracer_of(provider: TracerProvider) -> Tracer:
     return provider.get_tracer("jobtrail", version("jobtrail"))
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    try:
+        yield
+    except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - nothing is awaited: it is the provider's
+        with suppress(Exception):  # a host's own filters and handlers may raise
+            _tell_once(getattr(trace, "_TRACER_PROVIDER", None), error)
+
+
+_told: Final[WeakSet[TracerProvider]] = WeakSet()
+
+
+def _tell_once(provider: TracerProvider | None, error: BaseException) -> None:
+    """What raises may do so for every job."""
+    if provider is not None and provider not in _told:
+        _told.add(provider)
+        words = "the provider of spans raised: jobs go on, some of their spans are missing; this is logged once"
+        log.warning(words, exc_info=error)
 
 
 def _attributes(operation: str, queue: str, trace_id: str) -> dict[str, str | int]:

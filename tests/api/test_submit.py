@@ -55,12 +55,13 @@ async def test_a_body_that_is_announced_as_json(service: Service, said: str) -> 
     ("headers", "is_taken"),
     [
         ([PARENT], True),
+        ([(PARENT[0], f" {PARENT[1]}\t")], True),
         ([("traceparent", f"00-{'0' * 32}-00f067aa0ba902b7-01")], False),
         ([("traceparent", f"ff-{TRACE}-00f067aa0ba902b7-01")], False),
         ([("traceparent", "nonsense")], False),
         ([PARENT] * 2, False),
     ],
-    ids=["valid", "zero", "version", "nonsense", "two"],
+    ids=["valid", "blanks", "zero", "version", "nonsense", "two"],
 )
 async def test_the_trace_of_the_caller_is_the_jobs(
     service: Service, headers: list[tuple[str, str]], is_taken: bool

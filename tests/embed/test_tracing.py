@@ -1,5 +1,6 @@
 """The trace of a request goes on through its jobs: each span has the right one above it, and none is made in vain."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -52,10 +53,11 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
 
 
 @pytest.fixture
-async def host(place: Place, request: pytest.FixtureRequest) -> AsyncIterator[Host]:
+async def host(place: Place, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
     said = {"processes": 1, "poll_every": 0.1} | getattr(request, "param", {})
     async with Host.at(place, tasks=traced.TASKS, said=said) as made:
         made.app.include_router(made.trail.router(read="open", submit="open", operate="open"), prefix="/trail")
+        monkeypatch.setattr(traced, "RUNNING", [(made.trail, asyncio.get_running_loop())])
         yield made
 
 
@@ -160,6 +162,28 @@ async def test_a_job_of_a_job_is_below_the_attempt_that_submitted_it(host: Host,
     (first, second), (send, other) = await spans.named("process default", 2), await spans.named("send default", 2)
     assert [above(each) for each in (first, other, second)] == [span_id(send), span_id(first), span_id(other)]
     assert (await host.trail.get(child)).trace_id == TRACE
+
+
+@pytest.mark.parametrize("task", traced.PARENTS_BY_TRAIL, ids=lambda task: str(task.name))
+@pytest.mark.parametrize("headers", [HEADERS, {}], ids=["a trace of the caller", "none"])
+async def test_a_job_that_a_task_submits_by_the_trail_is_in_its_trace_without_a_provider(
+    host: Host, place: Place, task: Task[..., str], headers: dict[str, str]
+) -> None:
+    job = await posted(host, task.name, headers, args={"url": place.url.libpq} if task.runs_in == "process" else {})
+    child = await host.trail.wait(job["id"], 60)
+    above = (TRACE, f"{CALLER}-01") if headers else (job["trace_id"], None)
+    assert tuple(await place.psql.fetchrow(ROW, child) or ()) == above
+    other = await host.trail.submit(traced.where)
+    assert (await host.trail.get(other.id)).trace_id == other.id.hex
+
+
+async def test_a_job_that_a_task_submits_by_the_trail_is_below_its_attempt(host: Host, spans: Spans) -> None:
+    """As one of `context.submit`, also where the attempt is in another trace than its job."""
+    handle = await host.trail.submit(traced.parent_by_trail)
+    child = await host.trail.get(await handle.wait(60))
+    (process,) = await spans.named("process default")
+    (send,) = await spans.named("send default")
+    assert (child.trace_id, above(send)) == (handle.id.hex, span_id(process))
 
 
 async def test_a_job_without_a_trace_has_no_parent(host: Host, place: Place, spans: Spans) -> None:

@@ -1,9 +1,11 @@
 """Tasks that tell under which span they run."""
 
+import asyncio
+
 from opentelemetry import trace
 from opentelemetry.trace import format_span_id, format_trace_id
 
-from jobtrail import Again, JobContext, Limit, task
+from jobtrail import Again, JobContext, Jobtrail, Limit, Settings, task
 
 
 def here() -> str:
@@ -49,4 +51,34 @@ async def parent(context: JobContext) -> str:
     return str(await context.submit(where))
 
 
-TASKS = [flaky, flaky_in_thread, where, where_in_process, where_limited, parent]
+RUNNING: list[tuple[Jobtrail, asyncio.AbstractEventLoop]] = []
+"""The Jobtrail of this process, for tasks that submit by it."""
+
+
+async def _submitted(trail: Jobtrail) -> str:
+    return str((await trail.submit(where)).id)
+
+
+@task
+async def parent_by_trail() -> str:
+    return await _submitted(RUNNING[-1][0])
+
+
+@task
+def parent_by_trail_in_thread() -> str:
+    trail, loop = RUNNING[-1]
+    return asyncio.run_coroutine_threadsafe(_submitted(trail), loop).result()
+
+
+@task(runs_in="process")
+def parent_by_trail_in_process(url: str) -> str:
+    async def submitted() -> str:
+        async with Jobtrail(Settings(database_url=url), tasks=[where]) as trail:
+            return await _submitted(trail)
+
+    return asyncio.run(submitted())
+
+
+PARENTS_BY_TRAIL = [parent_by_trail, parent_by_trail_in_thread, parent_by_trail_in_process]
+
+TASKS = [*PARENTS_BY_TRAIL, flaky, flaky_in_thread, where, where_in_process, where_limited, parent]

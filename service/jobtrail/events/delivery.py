@@ -25,7 +25,7 @@ from jobtrail.events.post import Answer, RefusedReceiverError, Sender
 from jobtrail.jobs.insert import insert_rows
 from jobtrail.jobs.services import Services
 from jobtrail.limits import DEFAULT_PRIORITY, OWN
-from jobtrail.outbound import host_of
+from jobtrail.outbound import host_of, signing
 from jobtrail.records import NewJob
 from jobtrail.task.context import JobContext
 from jobtrail.task.limit import Limit, limited
@@ -179,10 +179,7 @@ def delivery_task(services: Services, sender: Sender) -> Task[..., Any]:
         """Sends what happened to a job to a receiver; `webhook-id` is the id of this job, the same in each attempt."""
         secrets: Sequence[str] = sender.outbound.secrets
         if webhook is not None:
-            rows = await services.database.fetch(_RECEIVER, name=webhook, made=made)
-            if not rows:
-                raise Fail(f"the webhook {webhook} was deleted", type="webhook-deleted")
-            url, secrets = rows[0]
+            url, secrets = await _receiver(services, webhook, made)
         elif not secrets:
             raise ReceiverError(message="JOBTRAIL_WEBHOOK_SECRET is not set on this node, so it cannot sign callbacks")
         body, now = dump(event).encode(), int(time.time())
@@ -202,6 +199,18 @@ def delivery_task(services: Services, sender: Sender) -> Task[..., Any]:
 
     deliver.__qualname__ = deliver.__name__  # no node searches a module for it, as for tasks of a host
     return Task(deliver, name=TASK, queue=QUEUE, max_attempts=MAX_ATTEMPTS, retry=RETRY, limits=LIMITS)
+
+
+async def _receiver(services: Services, webhook: str, made: str | None) -> tuple[str, Sequence[str]]:
+    """Its URL, and those of its secrets that can sign."""
+    rows = await services.database.fetch(_RECEIVER, name=webhook, made=made)
+    if not rows:
+        raise Fail(f"the webhook {webhook} was deleted", type="webhook-deleted")
+    url, secrets = rows[0]
+    if not (able := signing(secrets)):
+        told = f"no secret of the webhook {webhook} can sign: `jobtrail webhooks rotate {webhook}` makes one"
+        raise ReceiverError(message=told)
+    return url, able
 
 
 def _pause(answer: Answer, attempt: int) -> float | None:

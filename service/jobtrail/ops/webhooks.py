@@ -17,7 +17,7 @@ from sqlalchemy import BigInteger, Column, Table, Text, bindparam, text
 from jobtrail.db.tables import TEXTS, TIME, metadata
 from jobtrail.errors import FieldError, InvalidInputError, JobtrailError
 from jobtrail.jobs.services import Services
-from jobtrail.outbound import key_of, new_secret
+from jobtrail.outbound import key_of, new_secret, signing
 from jobtrail.status import Status
 from jobtrail.task.storable import check
 
@@ -88,11 +88,13 @@ ON CONFLICT (name) DO UPDATE
 RETURNING {_RECORD}, secrets[1] = :secret AS is_new
 """).bindparams(bindparam("tasks", type_=TEXTS), bindparam("statuses", type_=TEXTS))
 
+_SECRETS: Final = text("SELECT secrets FROM jobtrail.webhooks WHERE name = :name FOR UPDATE")
+
 _ROTATE: Final = text(f"""
-UPDATE jobtrail.webhooks SET secrets = ARRAY[CAST(:secret AS text), secrets[1]], rotated_at = clock_timestamp(),
-       changed_at = clock_timestamp(), changed_by = :actor
+UPDATE jobtrail.webhooks SET secrets = :secrets, changed_at = clock_timestamp(), changed_by = :actor,
+       rotated_at = CASE WHEN cardinality(:secrets) > 1 THEN clock_timestamp() END
  WHERE name = :name RETURNING {_RECORD}
-""")
+""").bindparams(bindparam("secrets", type_=TEXTS))
 
 _DELETE: Final = text("DELETE FROM jobtrail.webhooks WHERE name = :name RETURNING name")
 
@@ -121,7 +123,8 @@ async def put(
 
 
 async def rotate(services: Services, name: str, *, by: str, secret: str | None = None) -> tuple[Webhook, str]:
-    """The webhook and its new secret, or the one that is given. The one before signs too, until the next rotation.
+    """The webhook and its new secret, or the one that is given. The one before signs too, until the next rotation, if
+    it can.
 
     Raises WebhookNotFoundError, InvalidInputError, UnavailableError.
     """
@@ -134,7 +137,9 @@ async def rotate(services: Services, name: str, *, by: str, secret: str | None =
     row = None
     if not check(name):
         async with services.transaction() as session:
-            row = (await session.execute(_ROTATE, {"name": name, "secret": secret, "actor": by})).one_or_none()
+            before: Sequence[str] = (await session.execute(_SECRETS, {"name": name})).scalar() or ()
+            wanted = {"name": name, "secrets": [secret, *signing(before)[:1]], "actor": by}
+            row = (await session.execute(_ROTATE, wanted)).one_or_none()
     if row is None:
         raise WebhookNotFoundError(name)
     log.info("secret of a webhook rotated", extra={"webhook": name, "by": by})

@@ -10,14 +10,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from contextvars import Context
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from jobtrail import logs
 from jobtrail.errors import CommitFailedError, LeftBehindError, NotStorableError
-from jobtrail.ids import Trace
+from jobtrail.ids import Trace, running_trace
 from jobtrail.jobs import session as job_session
 from jobtrail.jobs.finish import OutcomeRecord, Recorded, record_of, released
 from jobtrail.jobs.renew import AttemptRef
@@ -125,6 +124,7 @@ class Attempt(Runtime):
             "attempt": claimed.attempt,
         }
         logs.set_fields(ids)
+        running_trace.set(self.trace)
         logs.keep_with(self._keep_line)
 
     def begin(self) -> None:
@@ -336,6 +336,5 @@ class Attempt(Runtime):
         if found is Recorded.CANCELLED and isinstance(outcome, Again):
             outcome = Cancelled(outcome.failure)
         if self.span is not None:
-            with suppress(Exception):  # a processor of the host's may raise
-                self.span.end(self.seconds, None if found is Recorded.STALE else outcome)
+            self.span.end(self.seconds, None if found is Recorded.STALE else outcome)
         self._owner.recorded(self, found, outcome)

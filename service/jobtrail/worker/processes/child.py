@@ -19,6 +19,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from jobtrail.errors import DeclarationError
+from jobtrail.ids import Trace, running_trace
 from jobtrail.task.catalog import SCRIPT
 from jobtrail.task.context import JobContext
 from jobtrail.task.outcome import Ended, failure_of, raised, returned, without_cause
@@ -141,6 +142,7 @@ class ChildMain:
         claimed = runtime.order.claimed
         arguments = task.signature.bind(claimed.args)
         first = (JobContext.of(claimed, runtime),) if task.signature.takes_context else ()
+        running_trace.set(Trace(claimed.trace_id, claimed.trace_parent))
         with _under(runtime.order.traceparent):
             runtime.interruptible = True
             try:
