@@ -44,7 +44,7 @@ def server(version: int = 180000, text: str = "18.0", **more: Any) -> dict[str, 
 
 
 def behind(numbers: float, webhooks: float) -> Stats:
-    return Stats(NOW, NOW, 0, False, None, 0, None, 0, 0, 0, {}, 0.0, numbers, webhooks, (), (), ())
+    return Stats(NOW, NOW, NOW, 0, False, None, 0, None, 0, 0, 0, {}, 0.0, numbers, webhooks, (), (), ())
 
 
 LACKS = [Lack("jobtrail.jobs", "UPDATE", "app"), Lack("SCHEMA jobtrail", "USAGE", "app")]
