@@ -267,7 +267,9 @@ class QueueStats:
     queue: str
     pending: int
     more: _More
-    oldest_pending_at: Annotated[datetime | None, Field(description="Since when the oldest one could have begun.")]
+    oldest_pending_at: Annotated[
+        datetime | None, Field(description="Since when the oldest one that is not paused could have begun.")
+    ]
     running: int
 
 
@@ -290,7 +292,7 @@ class Alarm:
         str,
         Field(
             description="`pending`: pending jobs. `running`: seconds that the oldest running job has run. `failures`: "
-            "the share of the ended that failed, without deliveries of webhooks."
+            "the share of the ended that failed. All of them without deliveries of webhooks."
         ),
     ]
     value: float
@@ -304,10 +306,16 @@ class Stats:
 
     as_of: Annotated[datetime, Field(description="All that was committed by then is counted as ended.")]
     since: Annotated[datetime, Field(description="A whole minute, an hour before.")]
+    read_at: Annotated[
+        datetime, Field(description="When pending and running jobs and nodes were read, by the database's clock.")
+    ]
     pending: Annotated[int, Field(description="Exact up to 1,000 of a queue and priority.")]
     more: _More
     oldest_pending_at: Annotated[
-        datetime | None, Field(description="Since when the oldest of those that only want a slot could have begun.")
+        datetime | None,
+        Field(
+            description="Since when the oldest of those that only want a slot, and are not paused, could have begun."
+        ),
     ]
     running: int
     oldest_running_at: Annotated[datetime | None, Field(description="When the oldest running attempt began.")]

@@ -116,6 +116,51 @@ def test_promtool_takes_all_of_it(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+COUNTER = 'jobtrail_db_jobs_total{{task="{task}",kind="{kind}"}}'
+OLD = 'jobtrail_db_oldest_pending_seconds{queue="mail"}'
+FROM_0 = {
+    **{COUNTER.format(task="mail", kind=kind): "0x10 100x60" for kind in ("failed", "succeeded", "lost")},
+    **{COUNTER.format(task="report", kind=kind): "0x70" for kind in ("failed", "succeeded", "lost")},
+}
+RINGS: list[tuple[str, dict[str, str], bool]] = [
+    ("NoNode", {}, True),
+    ("NoNode", {'jobtrail_db_slots{executor="loop"}': "0x70", 'jobtrail_db_slots{executor="thread"}': "0x70"}, True),
+    ("NoNode", {'jobtrail_db_slots{executor="loop"}': "0x70", 'jobtrail_db_slots{executor="thread"}': "1x70"}, False),
+    ("Failures", FROM_0, True),
+    ("Failures", {COUNTER.format(task="jobtrail.webhook", kind="failed"): "0x10 100x60"}, False),
+    ("LostAttempts", {COUNTER.format(task="mail", kind="lost"): "0x55 100x10"}, True),
+    ("LostAttempts", {COUNTER.format(task="mail", kind="lost"): "100x70"}, False),
+    ("ManyPending", {'jobtrail_db_pending_jobs{queue="mail"}': "1001x70"}, True),
+    ("ManyPending", {'jobtrail_db_pending_jobs{queue="jobtrail.webhooks"}': "1001x70"}, False),
+    ("OldPending", {OLD: "301x70"}, True),
+    ("OldPending", {OLD: "0x70"}, False),
+]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_rules_ring_for_what_they_are_for(tmp_path: Path) -> None:
+    """An hour of each."""
+    tests = [
+        {
+            "name": f"{alert} {series}",
+            "interval": "1m",
+            "input_series": [{"series": name, "values": values} for name, values in series.items()],
+            "promql_expr_test": [
+                {
+                    "expr": f'count(ALERTS{{alertname="Jobtrail{alert}",alertstate="firing"}})',
+                    "eval_time": "1h",
+                    "exp_samples": [{"labels": "{}", "value": 1}] * rings,
+                }
+            ],
+        }
+        for alert, series, rings in RINGS
+    ]
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump({"rule_files": [str(RULES)], "tests": tests}))
+    command = ["promtool", "test", "rules", str(tmp_path / "tests.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 async def test_what_is_scraped_is_there(told: Mapping[str, set[str]], running: Service) -> None:
     scrapes = yaml.safe_load((MONITORING / SCRAPES).read_text())["scrape_configs"]
     paths = [each["metrics_path"] for each in scrapes]

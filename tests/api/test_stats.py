@@ -1,6 +1,7 @@
 """GET /stats and the metrics: what they say is what happened, and what Prometheus can read."""
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -186,6 +187,56 @@ async def test_what_stands_still_is_told(service: Service, place: Place) -> None
         )
 
     await until(both)
+
+
+async def test_a_job_grows_old_while_the_counting_stands_still(service: Service, place: Place) -> None:
+    """Since when it runs, or waits, is a row of now: no time of the counting is beside it."""
+    await in_status(place, Status.RUNNING, queue="mail")
+    await in_status(place, Status.PENDING, queue="mail", run_at=await place.value("SELECT now() - interval '1 h'"))
+    await place.psql.execute("UPDATE jobtrail.jobs SET started_at = now() - interval '1 h' WHERE status = 'running'")
+    await passed(place)
+    await place.psql.execute("UPDATE jobtrail.feed_marks SET at = at - interval '1 day'")
+    await in_status(place, Status.SUCCEEDED)
+    async with place.psql.transaction():
+        await place.psql.execute("SELECT FROM jobtrail.feed_cursors WHERE name = 'minutes' FOR UPDATE")
+
+        async def stands_still() -> Mapping[str, Any] | None:
+            stats: Mapping[str, Any] = (await service.client.get("/v1/stats")).json()
+            return stats if stats["numbers_lag"] and stats["running"] == 1 else None
+
+        stats = await until(stands_still)
+        found = await metrics(service.client, DATABASE)
+    assert datetime.fromisoformat(stats["read_at"]) - datetime.fromisoformat(stats["as_of"]) > timedelta(hours=23)
+    (alarm,) = [each for each in stats["alarms"] if each["name"] == "running"]
+    assert alarm["rings"]
+    assert 3600 <= alarm["value"] < 7200
+    for name in (("jobtrail_db_oldest_running_seconds",), ("jobtrail_db_oldest_pending_seconds", "queue=mail")):
+        assert 3600 <= found[name] < 7200
+
+
+async def test_counters_and_slots_begin_at_0(service: Service, place: Place) -> None:
+    """A rule sees neither what appears at 100 nor what is not there. The task is that of a process that runs none."""
+    await place.psql.execute(
+        """INSERT INTO jobtrail.nodes (id, host, pid, version, queues, tasks, slots, modules) VALUES
+           (gen_random_uuid(), 'a', 7, '0', '{}', '{}', '{"loop": 0}', '{"mail": "app.tasks"}'),
+           (gen_random_uuid(), 'b', 8, '0', '{}', '{report}', '{"loop": 0}', NULL)"""
+    )
+
+    async def known() -> dict[tuple[str, ...], float] | None:
+        found = await metrics(service.client, DATABASE)
+        return found if found[("jobtrail_db_nodes",)] == 2 else None
+
+    found = await until(known)
+    assert {
+        name: value for name, value in found.items() if name[0] in ("jobtrail_db_jobs_total", "jobtrail_db_slots")
+    } == {
+        **{
+            ("jobtrail_db_jobs_total", f"kind={kind}", f"task={task}"): 0
+            for task in ("mail", "report")
+            for kind in ("succeeded", "failed", "cancelled", "lost")
+        },
+        **{("jobtrail_db_slots", f"executor={executor}"): 0 for executor in ("loop", "thread", "process")},
+    }
 
 
 async def test_full_limits_and_late_schedules_are_counted(service: Service, place: Place) -> None:

@@ -44,12 +44,13 @@ def server(version: int = 180000, text: str = "18.0", **more: Any) -> dict[str, 
 
 
 def behind(numbers: float, webhooks: float) -> Stats:
-    return Stats(NOW, NOW, 0, False, None, 0, None, 0, 0, 0, {}, 0.0, numbers, webhooks, (), (), ())
+    return Stats(NOW, NOW, NOW, 0, False, None, 0, None, 0, 0, 0, {}, 0.0, numbers, webhooks, (), (), ())
 
 
 LACKS = [Lack("jobtrail.jobs", "UPDATE", "app"), Lack("SCHEMA jobtrail", "USAGE", "app")]
 LAPSED = {"lapsed": [Lapsed(uuid4(), 3, NOW)]}
 MAIL, GONE = Stranded("noop", "mail", 2), Stranded("gone", "mail", 1)
+OWN = Stranded("jobtrail.webhook", "jobtrail.webhooks", 7)
 NAMESAKES = {"namesakes": [Namesakes("buy", "shop.tasks", "a", "mail.tasks", "b")]}
 PAUSES = {"pauses": [Pause("queue", "mail", NOW, "ann", "why"), Pause("task", "a b", NOW, "bob", None)]}
 MINUTE = {"living": [node(), node(lease=timedelta(minutes=1))]}
@@ -91,6 +92,10 @@ CASES: list[tuple[Any, dict[str, Any], str, str]] = [
     (checks.check_running, {**LAPSED, "living": [node()]}, "warn", "a living node rescues them"),
     (checks.check_pending, {}, "ok", "every pending job"),
     (checks.check_pending, {"stranded": [MAIL]}, "warn", "2 of noop in queue mail"),
+    (checks.check_pending, {"stranded": [OWN]}, "warn", " 7 of jobtrail.webhook in queue jobtrail.webhooks start "),
+    (checks.check_pending, {"stranded": [OWN]}, "warn", "webhooks start `jobtrail work --queue jobtrail.webhooks`"),
+    (checks.check_pending, {"stranded": [MAIL, OWN]}, "warn", "own start `jobtrail work --queue jobtrail.webhooks`"),
+    (checks.check_pending, {"stranded": [OWN, GONE]}, "fault", "no node knows the task: 1 of gone in queue mail"),
     (checks.check_pending, {"stranded": [MAIL, GONE]}, "fault", "no node knows the task: 1 of gone in queue mail"),
     (checks.check_pending, {"stranded": [GONE] * 6}, "fault", "1 of gone in queue mail, …"),
     (checks.check_namesakes, {}, "ok", "one app: in schema jobtrail"),

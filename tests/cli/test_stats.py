@@ -36,6 +36,21 @@ async def test_the_same_as_over_http_and_in_words(jobtrail: Command, place: Plac
     assert tuple(line.split()[0] for line in words.out.splitlines() if line.startswith(heads)) == heads
 
 
+async def test_deliveries_are_told_apart_since_no_alarm_counts_them(jobtrail: Command, place: Place) -> None:
+    own = {"task": "jobtrail.webhook", "queue": "jobtrail.webhooks"}
+    for status in (Status.PENDING, Status.FAILED):
+        await in_status(place, status, **own)
+    await in_status(place, Status.SUCCEEDED)
+    lines = dict(line.split(":", 1) for line in (await jobtrail("stats")).out.split("\n\n")[0].splitlines())
+    assert lines["pending"].strip() == "1 (deliveries of webhooks, which no alarm counts: 1)"
+    assert (
+        lines["ended"]
+        .strip()
+        .endswith("1 of them failed (deliveries of webhooks, which no alarm counts: 1, 1 of them failed)")
+    )
+    assert lines["alarms"].strip() == "none"
+
+
 async def test_nothing_rings_where_nothing_is(jobtrail: Command) -> None:
     done = await jobtrail("stats")
     assert (done.code, done.err) == (0, "")

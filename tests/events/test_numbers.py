@@ -13,12 +13,10 @@ from jobtrail.db.engine import Database, open_database
 from jobtrail.db.errors import FAILURES
 from jobtrail.errors import UnavailableError
 from jobtrail.events import numbers
-from jobtrail.jobs.services import AlarmLimits
-from jobtrail.ops.stats import EXACT, read_stats
 from jobtrail.ops.totals import all_totals, purge_minutes
-from jobtrail.records import Stats
 from jobtrail.status import Status
 from support import history
+from support.numbers import stats_of
 from support.rows import PATHS, born, in_status, moved, typed
 from support.until import until
 from support.world import Place, services_at
@@ -43,10 +41,6 @@ MINUTES = "SELECT minute, task, status, n FROM jobtrail.ended_minutes ORDER BY 1
 
 async def told(place: Place) -> list[dict[str, Any]]:
     return [{"task": task, "kind": kind, "n": n} for task, kind, n in await all_totals(place.database)]
-
-
-async def stats_of(place: Place, **limits: Any) -> Stats:
-    return await read_stats(place.database, await numbers.catch_up(place.database), AlarmLimits(**limits))
 
 
 @pytest.fixture
@@ -237,38 +231,6 @@ async def test_numbers_that_are_counted_are_not_behind(place: Place) -> None:
         await place.psql.execute("SELECT FROM jobtrail.feed_cursors WHERE name = 'minutes' FOR UPDATE")
         assert (await stats_of(place)).numbers_lag > 0
     assert (await stats_of(place)).numbers_lag == 0
-
-
-async def test_pending_jobs_are_counted_so_far_and_no_further(place: Place) -> None:
-    query = """
-        INSERT INTO jobtrail.jobs (id, task, queue, priority)
-        SELECT gen_random_uuid(), 'noop', $1, $2 FROM generate_series(1, $3)
-    """
-    for queue, priority, count in (("a", 5, EXACT), ("b", 5, EXACT + 500), ("b", 1, 10)):
-        await place.psql.execute(query, queue, priority, count)
-    found = await stats_of(place)
-    assert (found.pending, found.more) == (EXACT + EXACT + 1 + 10, True)
-    assert [(each.queue, each.pending, each.more) for each in found.queues] == [
-        ("a", EXACT, False),
-        ("b", EXACT + 11, True),
-    ]
-    further = await stats_of(place, pending=EXACT + 500)
-    assert (further.pending, further.more) == (2 * EXACT + 510, False)
-
-
-async def test_an_alarm_rings_beyond_its_limit(place: Place) -> None:
-    for status in (Status.PENDING, Status.RUNNING, Status.SUCCEEDED, Status.FAILED):
-        await in_status(place, status)
-    await place.psql.execute("SELECT pg_sleep(0.01)")
-    quiet = await stats_of(place, pending=1, running=timedelta(days=1), failures=0.5)
-    assert [(each.name, each.limit, each.rings) for each in quiet.alarms] == [
-        ("pending", 1, False),
-        ("running", 86400, False),
-        ("failures", 0.5, False),
-    ]
-    assert [each.value for each in quiet.alarms][::2] == [1, 0.5]
-    loud = await stats_of(place, pending=0, running=timedelta(0), failures=0.49)
-    assert loud.ringing == loud.alarms
 
 
 async def test_what_another_counts_is_waited_for_and_then_told_as_of_before(place: Place) -> None:

@@ -1,12 +1,15 @@
 """What `jobtrail doctor` finds about the jobs, and the nodes that run them."""
 
 import shlex
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from jobtrail.cli.findings import Finding, Found, fault, ok, warn
 from jobtrail.cli.stats import told
 from jobtrail.durations import format_duration
+from jobtrail.limits import OWN
+from jobtrail.ops.doctor import Stranded
 from jobtrail.task.catalog import HOW_TO_PART
 
 _NAMED: Final = 5
@@ -67,20 +70,30 @@ def check_rescue(found: Found) -> Finding:
 
 
 def check_pending(found: Found) -> Finding:
-    """A fault only for tasks that this process does not know either."""
-    unknown = [each for each in found.stranded if each.task not in found.catalog]
+    """A fault only for tasks that this process does not know either. Each version knows Jobtrail's own."""
+    own = [each for each in found.stranded if each.task.startswith(OWN)]
+    unknown = [each for each in found.stranded if each.task not in found.catalog and each not in own]
     first, more = (unknown or found.stranded)[:_NAMED], (unknown or found.stranded)[_NAMED:]
     counts = ", ".join([f"{each.jobs} of {each.task} in queue {each.queue}" for each in first] + ["…"] * bool(more))
     if unknown:
         fix = "add the modules of these tasks to JOBTRAIL_TASKS of a node, or cancel the jobs"
         return fault("pending", f"no node knows the task: {counts}", fix)
     if found.stranded:
-        fix = (
-            "start `jobtrail work` with these tasks (JOBTRAIL_TASKS), with their queues (--queue), and with places for "
-            "them (--slots, --threads, --processes)"
-        )
-        return warn("pending", f"no living node takes: {counts}", fix)
+        return warn("pending", f"no living node takes: {counts}", _start_one_for(found.stranded, own))
     return ok("pending", "every pending job has a node that can run it")
+
+
+def _start_one_for(stranded: Sequence[Stranded], own: Sequence[Stranded]) -> str:
+    """For Jobtrail's own no module has to be named."""
+    queues = "".join(f" --queue {queue}" for queue in sorted({each.queue for each in own}))
+    for_own = f"start `jobtrail work{queues}`"
+    if len(own) == len(stranded):
+        return for_own
+    fix = (
+        "start `jobtrail work` with these tasks (JOBTRAIL_TASKS), with their queues (--queue), and with places for "
+        "them (--slots, --threads, --processes)"
+    )
+    return f"{fix}; for Jobtrail's own {for_own}" if own else fix
 
 
 def check_pauses(found: Found) -> Finding:

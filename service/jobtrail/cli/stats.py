@@ -1,5 +1,6 @@
 """`jobtrail stats`: numbers for people, or the document of GET /stats."""
 
+from operator import attrgetter
 from typing import Final
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from jobtrail.cli import output
 from jobtrail.cli.command import Json, run
 from jobtrail.events import numbers
+from jobtrail.limits import OWN
 from jobtrail.records import Alarm, Stats
 
 _QUEUES: Final = {
@@ -14,12 +16,15 @@ _QUEUES: Final = {
 }  # fmt: skip
 _TASKS: Final = {"task": "task", "pending": "pending", "running": "running", "ended": "ended", "failed": "failed"}
 
+_DELIVERIES: Final = "deliveries of webhooks, which no alarm counts:"
+
 
 def stats(as_json: Json = False) -> None:
     """How much waits, runs and ended in the last hour, by queue and task, and whether an alarm rings.
 
     Pending jobs are counted to 1,000 of a queue and priority. JOBTRAIL_ALARM_PENDING, JOBTRAIL_ALARM_RUNNING and
-    JOBTRAIL_ALARM_FAILURES say when an alarm rings; that is no failure of this command.
+    JOBTRAIL_ALARM_FAILURES say when an alarm rings; that is no failure of this command. Alarms leave deliveries of
+    webhooks out.
     """
     found = run(lambda command: numbers.stats(command.services))
     if as_json:
@@ -33,13 +38,17 @@ def stats(as_json: Json = False) -> None:
 
 
 def _summary(found: Stats) -> dict[str, object]:
+    own = [each for each in found.tasks if each.task.startswith(OWN)]
+    pending, ended, failed = (sum(map(attrgetter(name), own)) for name in ("pending", "ended", "failed"))
     return {
         "as of": found.as_of,
-        "pending": f"{found.pending:,}{' or more' if found.more else ''}",
+        "pending": f"{found.pending:,}{' or more' if found.more else ''}"
+        + f" ({_DELIVERIES} {pending:,})" * bool(pending),
         "oldest pending": found.oldest_pending_at,
         "running": found.running,
         "oldest running": found.oldest_running_at,
-        "ended": f"{found.ended:,} since {output.cell(found.since)}, {found.failed:,} of them failed",
+        "ended": f"{found.ended:,} since {output.cell(found.since)}, {found.failed:,} of them failed"
+        + f" ({_DELIVERIES} {ended:,}, {failed:,} of them failed)" * bool(ended),
         "nodes": found.nodes,
         "slots": ", ".join(f"{count} {kind}" for kind, count in found.slots.items()),
         "loop lag": f"{found.loop_lag:.3f} s",

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -21,9 +21,10 @@ from jobtrail.events import numbers
 from jobtrail.events.numbers import Shared
 from jobtrail.jobs.meters import BOUNDS, Histogram, NodeFacts
 from jobtrail.jobs.services import Services
-from jobtrail.ops.stats import Upkeep, read_upkeep
+from jobtrail.ops.stats import Upkeep, known_tasks, read_upkeep
 from jobtrail.ops.totals import all_totals
 from jobtrail.records import Stats
+from jobtrail.task.task import RunsIn
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -143,9 +144,9 @@ async def database_metrics(services: Services) -> bytes:
 def _shared(services: Services) -> Shared[bytes]:
     async def ask() -> bytes:
         database, found = services.database, await numbers.stats(services)
-        upkeep, totals = await read_upkeep(database), await all_totals(database)
+        upkeep, totals, known = await read_upkeep(database), await all_totals(database), await known_tasks(database)
         registry = CollectorRegistry()
-        registry.register(_Once([*_of_stats(found), *_of_upkeep(upkeep), *_of_totals(totals)]))
+        registry.register(_Once([*_of_stats(found), *_of_upkeep(upkeep), *_of_totals(totals, known)]))
         return generate_latest(registry)
 
     return Shared(ask)
@@ -153,10 +154,10 @@ def _shared(services: Services) -> Shared[bytes]:
 
 def _of_stats(stats: Stats) -> Iterable[Metric]:
     queues = stats.queues
-    pending = "Pending jobs; counted to 1,000 of a queue and priority."
+    pending = "Pending jobs; counted to 1,000 of a queue and priority, and in all to JOBTRAIL_ALARM_PENDING."
     yield _by("jobtrail_db_pending_jobs", pending, "queue", {each.queue: each.pending for each in queues})
     ages = {each.queue: _age(stats, each.oldest_pending_at) for each in queues}
-    oldest = "How long the oldest job that could begin has waited."
+    oldest = "How long the oldest job that could begin has waited; what is paused could not."
     yield _by("jobtrail_db_oldest_pending_seconds", oldest, "queue", ages)
     yield _by("jobtrail_db_running_jobs", "Running jobs.", "queue", {each.queue: each.running for each in queues})
     by_task = {each.task: each.running for each in stats.tasks if each.running}
@@ -164,7 +165,8 @@ def _of_stats(stats: Stats) -> Iterable[Metric]:
     longest = "How long the oldest running attempt has run."
     yield _gauge("jobtrail_db_oldest_running_seconds", longest, _age(stats, stats.oldest_running_at))
     yield _gauge("jobtrail_db_nodes", "Nodes that were heard of lately.", stats.nodes)
-    yield _by("jobtrail_db_slots", "Jobs at once, of all nodes.", "executor", stats.slots)
+    slots = {executor: stats.slots.get(executor, 0) for executor in get_args(RunsIn)}  # 0 too, for rules that compare
+    yield _by("jobtrail_db_slots", "Jobs at once, of all nodes.", "executor", slots)
     yield _gauge("jobtrail_db_loop_lag_seconds", "The longest wait for the event loop of a node.", stats.loop_lag)
     behind = "Seconds since the oldest moves of jobs that are not counted yet, or of which no deliveries were made."
     lags = {"numbers": stats.numbers_lag, "webhooks": stats.webhooks_lag}
@@ -187,21 +189,22 @@ def _of_upkeep(upkeep: Upkeep) -> Iterable[Metric]:
 _KINDS: Final = ("succeeded", "failed", "cancelled", "lost")
 
 
-def _of_totals(totals: Sequence[tuple[str, str, int]]) -> Iterable[Metric]:
+def _of_totals(totals: Sequence[tuple[str, str, int]], known: Sequence[str]) -> Iterable[Metric]:
     words = (
         "Of the history: jobs submitted, their ends by status (one retried by hand ends anew), and purged; attempts "
         "lost, and of these rescued."
     )
     family = CounterMetricFamily("jobtrail_db_jobs", words, labels=["task", "kind"])
-    # from 0 on: what appears as 1 has not increased, as Prometheus sees it
-    told = {(task, kind): 0 for task, _, _ in totals for kind in _KINDS} | {(task, kind): n for task, kind, n in totals}
+    # from 0 on, before the first job: what appears as 100 has not increased, as Prometheus sees it
+    tasks = dict.fromkeys([*(task for task, _, _ in totals), *known])
+    told = {(task, kind): 0 for task in tasks for kind in _KINDS} | {(task, kind): n for task, kind, n in totals}
     for labels, n in told.items():
         family.add_metric(labels, n)
     yield family
 
 
 def _age(stats: Stats, since: datetime | None) -> float:
-    return 0.0 if since is None else max(0.0, (stats.as_of - since).total_seconds())
+    return 0.0 if since is None else max(0.0, (stats.read_at - since).total_seconds())
 
 
 def _by(name: str, words: str, label: str, values: Mapping[str, float]) -> Metric:

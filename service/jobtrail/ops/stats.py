@@ -21,9 +21,6 @@ from jobtrail.records import Alarm, QueueStats, Stats, TaskStats
 EXACT: Final = 1000
 """Pending jobs of one queue and priority that are counted at least, if there are as many."""
 
-_MOST: Final = 20_000
-"""Pending jobs that are counted together."""
-
 _HOUR: Final = timedelta(hours=1)
 
 
@@ -38,7 +35,8 @@ class Place(NamedTuple):
 
 
 # One probe for each queue and priority, as a claim does, and no more rows of each than count. In the order of the
-# index, so that no other plan is worth a thought.
+# index, so that no other plan is worth a thought. `further` are jobs beyond that, of all queues together as many as the
+# alarm asks for; those of our own queues would take that from the others. What is paused waits for no slot.
 _PENDING: Final = Statement("""
 WITH RECURSIVE spots AS (
     (SELECT queue, priority FROM jobtrail.jobs WHERE status = 'pending' ORDER BY queue, priority LIMIT 1)
@@ -47,22 +45,41 @@ WITH RECURSIVE spots AS (
         SELECT queue, priority FROM jobtrail.jobs
          WHERE status = 'pending' AND (queue, priority) > (s.queue, s.priority)
          ORDER BY queue, priority LIMIT 1) n
-), waiting AS (
-    SELECT s.queue, s.priority, w.task, w.run_at FROM spots s CROSS JOIN LATERAL (
-           SELECT task, run_at FROM jobtrail.jobs
-            WHERE status = 'pending' AND queue = s.queue AND priority = s.priority
-            ORDER BY queue, priority, run_at, id LIMIT :exact + 1) w
-     LIMIT :most
+), first AS MATERIALIZED (
+    SELECT s.queue, s.priority, w.task, w.jobs, w.oldest FROM spots s CROSS JOIN LATERAL (
+           SELECT task, count(*) AS jobs, min(run_at) FILTER (WHERE run_at <= statement_timestamp()) AS oldest
+             FROM (SELECT task, run_at FROM jobtrail.jobs
+                    WHERE status = 'pending' AND queue = s.queue AND priority = s.priority
+                    ORDER BY queue, priority, run_at, id LIMIT :exact + 1) f
+            GROUP BY task) w
+), further AS MATERIALIZED (
+    SELECT queue, priority, task, count(*) AS jobs
+      FROM (SELECT s.queue, s.priority, w.task
+              FROM (SELECT queue, priority FROM first WHERE NOT starts_with(queue, :own)
+                     GROUP BY queue, priority HAVING sum(jobs) > :exact) s
+             CROSS JOIN LATERAL (
+                   SELECT task FROM jobtrail.jobs
+                    WHERE status = 'pending' AND queue = s.queue AND priority = s.priority
+                    ORDER BY queue, priority, run_at, id LIMIT :further OFFSET :exact + 1) w
+             LIMIT :further) f
+     GROUP BY queue, priority, task
 ), judged AS (
-    SELECT queue, task, run_at, count(*) OVER (PARTITION BY queue, priority) > :exact AS more FROM waiting
+    SELECT queue, task, jobs, oldest, sum(jobs) OVER (PARTITION BY queue, priority) > :exact AND (
+           starts_with(queue, :own) OR (SELECT coalesce(sum(jobs), 0) FROM further) >= :further) AS more
+      FROM (SELECT * FROM first UNION ALL SELECT *, NULL FROM further) found
 )
-SELECT queue, task, count(*), min(run_at) FILTER (WHERE run_at <= statement_timestamp()), bool_or(more)
+SELECT queue, task, CAST(sum(jobs) AS bigint),
+       CASE WHEN NOT EXISTS (SELECT FROM jobtrail.pauses
+                              WHERE kind = 'queue' AND name = queue OR kind = 'task' AND name = task)
+            THEN min(oldest) END, bool_or(more)
   FROM judged GROUP BY queue, task
 """)
 
 _RUNNING: Final = Statement("""
 SELECT queue, task, count(*), min(started_at) FROM jobtrail.jobs WHERE status = 'running' GROUP BY queue, task
 """)
+
+_NOW: Final = Statement("SELECT clock_timestamp()")
 
 _NODES: Final = Statement("""
 SELECT CAST(slots AS text), loop_lag FROM jobtrail.nodes
@@ -81,26 +98,24 @@ SELECT c.name, CAST(greatest(extract(epoch FROM statement_timestamp() - m.at), 0
 async def read_stats(database: Database, as_of: datetime, limits: AlarmLimits) -> Stats:
     """`as_of`: when the minutes were exact, by the database's clock. Raises UnavailableError."""
     since = as_of.replace(second=0, microsecond=0) - _HOUR
-    exact = max(EXACT, limits.pending)
+    further = max(0, limits.pending - EXACT)
     with unavailable():
-        waiting = [Place(*row) for row in await database.fetch(_PENDING, exact=exact, most=_MOST + exact)]
+        ((read_at,),) = await database.fetch(_NOW)
+        waiting = [Place(*row) for row in await database.fetch(_PENDING, exact=EXACT, further=further, own=OWN)]
         running = [Place(*row) for row in await database.fetch(_RUNNING)]
         nodes = [(Counter(json.loads(slots)), lag) for slots, lag in await database.fetch(_NODES)]
         lags = dict(await database.fetch(_LAGS))
         ended = await ended_since(database, since)
     total = _sum(ended.values())
-    # a delivery for each end would halve the share
-    theirs = _sum(each for task, each in ended.items() if not task.startswith(OWN))
-    pending = sum(each.jobs for each in waiting)
-    oldest_running = _oldest(running)
     return Stats(
         as_of=as_of,
         since=since,
-        pending=pending,
-        more=any(each.more for each in waiting) or pending >= _MOST + exact,
+        read_at=read_at,
+        pending=sum(each.jobs for each in waiting),
+        more=any(each.more for each in waiting),
         oldest_pending_at=_oldest(waiting),
         running=sum(each.jobs for each in running),
-        oldest_running_at=oldest_running,
+        oldest_running_at=_oldest(running),
         ended=total.ended,
         failed=total.failed,
         nodes=len(nodes),
@@ -110,7 +125,7 @@ async def read_stats(database: Database, as_of: datetime, limits: AlarmLimits) -
         webhooks_lag=lags.get("webhooks", 0.0),
         queues=_queues(waiting, running),
         tasks=_tasks(waiting, running, ended),
-        alarms=_alarms(limits, pending, None if oldest_running is None else as_of - oldest_running, theirs),
+        alarms=_alarms(limits, read_at, waiting, running, ended),
     )
 
 
@@ -144,13 +159,37 @@ def _sum(several: Iterable[Ended]) -> Ended:
     return Ended(sum(each.ended for each in found), sum(each.failed for each in found))
 
 
-def _alarms(limits: AlarmLimits, pending: int, runs: timedelta | None, total: Ended) -> Sequence[Alarm]:
+def _alarms(
+    limits: AlarmLimits, now: datetime, waiting: Sequence[Place], running: Sequence[Place], ended: Mapping[str, Ended]
+) -> Sequence[Alarm]:
+    """Of the app's own jobs: a receiver that is away says nothing about them, and a delivery for each end would halve
+    the share of failures.
+    """
+    total = _sum(each for task, each in ended.items() if not task.startswith(OWN))
+    pending = sum(each.jobs for each in waiting if not each.task.startswith(OWN))
+    oldest = _oldest([each for each in running if not each.task.startswith(OWN)])
+    # by the time they were read at: the ended may have been counted long before
+    runs = 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds())
     found = (
         ("pending", pending, limits.pending),
-        ("running", 0.0 if runs is None else max(0.0, runs.total_seconds()), limits.running.total_seconds()),
+        ("running", runs, limits.running.total_seconds()),
         ("failures", total.failed / total.ended if total.ended else 0.0, limits.failures),
     )
     return [Alarm(name, float(value), float(limit), value > limit) for name, value, limit in found]
+
+
+# Also those of processes that only accept jobs, and so have none in `tasks`.
+_KNOWN: Final = Statement("""
+SELECT unnest(tasks) FROM jobtrail.nodes
+UNION SELECT jsonb_object_keys(modules) FROM jobtrail.nodes WHERE jsonb_typeof(modules) = 'object'
+ORDER BY 1 LIMIT 5000
+""")
+
+
+async def known_tasks(database: Database) -> Sequence[str]:
+    """Those of all nodes, by name. Raises UnavailableError."""
+    with unavailable():
+        return [task for (task,) in await database.fetch(_KNOWN)]
 
 
 class Upkeep(NamedTuple):
