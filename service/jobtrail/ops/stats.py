@@ -35,8 +35,9 @@ class Place(NamedTuple):
 
 
 # One probe for each queue and priority, as a claim does, and no more rows of each than count. In the order of the
-# index, so that no other plan is worth a thought. `further` are jobs beyond that, of all queues together as many as the
-# alarm asks for; those of our own queues would take that from the others. What is paused waits for no slot.
+# index, and by limits that the planner cannot see: for a large one it would read and sort the whole queue. `further`
+# are jobs beyond the first, of all queues together as many as the alarm asks for; those of our own queues would take
+# that from the others. What is paused waits for no slot.
 _PENDING: Final = Statement("""
 WITH RECURSIVE spots AS (
     (SELECT queue, priority FROM jobtrail.jobs WHERE status = 'pending' ORDER BY queue, priority LIMIT 1)
@@ -50,7 +51,7 @@ WITH RECURSIVE spots AS (
            SELECT task, count(*) AS jobs, min(run_at) FILTER (WHERE run_at <= statement_timestamp()) AS oldest
              FROM (SELECT task, run_at FROM jobtrail.jobs
                     WHERE status = 'pending' AND queue = s.queue AND priority = s.priority
-                    ORDER BY queue, priority, run_at, id LIMIT :exact + 1) f
+                    ORDER BY queue, priority, run_at, id LIMIT (SELECT :exact + 1)) f
             GROUP BY task) w
 ), further AS MATERIALIZED (
     SELECT queue, priority, task, count(*) AS jobs
@@ -60,7 +61,8 @@ WITH RECURSIVE spots AS (
              CROSS JOIN LATERAL (
                    SELECT task FROM jobtrail.jobs
                     WHERE status = 'pending' AND queue = s.queue AND priority = s.priority
-                    ORDER BY queue, priority, run_at, id LIMIT :further OFFSET :exact + 1) w
+                    ORDER BY queue, priority, run_at, id
+                    LIMIT (SELECT CAST(:further AS bigint)) OFFSET (SELECT :exact + 1)) w
              LIMIT :further) f
      GROUP BY queue, priority, task
 ), judged AS (
