@@ -16,7 +16,7 @@ from jobtrail.events import numbers
 from jobtrail.ops.totals import all_totals, purge_minutes
 from jobtrail.status import Status
 from support import history
-from support.numbers import stats_of
+from support.counted import stats_of
 from support.rows import PATHS, born, in_status, moved, typed
 from support.until import until
 from support.world import Place, services_at

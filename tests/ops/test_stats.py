@@ -5,7 +5,7 @@ from typing import Any
 
 from jobtrail.ops.stats import EXACT
 from jobtrail.status import Status
-from support.numbers import stats_of
+from support.counted import stats_of
 from support.rows import born, in_status
 from support.world import Place
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from support.startup import begun, refusal
 from support.world import Place
@@ -45,10 +45,12 @@ class Proxy:
     @asynccontextmanager
     async def before(cls, place: Place) -> AsyncIterator[Self]:
         parts = urlsplit(place.url.sqlalchemy)
-        query = parse_qs(parts.query)
-        made = cls(query["host"][0], query["port"][0])
+        said = dict(parse_qsl(parts.query))
+        made = cls(said.pop("host", parts.hostname or ""), said.pop("port", str(parts.port)))
         server = await asyncio.start_server(made._connected, "127.0.0.1", 0)
-        made.url = f"{parts.scheme}://postgres@127.0.0.1:{server.sockets[0].getsockname()[1]}{parts.path}"
+        made.url = (
+            f"{parts.scheme}://postgres@127.0.0.1:{server.sockets[0].getsockname()[1]}{parts.path}?{urlencode(said)}"
+        )
         try:
             yield made
         finally:
@@ -95,7 +97,10 @@ class Proxy:
             writer.close()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_unix_connection(f"{self.host}/.s.PGSQL.{self.port}")
+        if self.host.startswith("/"):
+            there, back = await asyncio.open_unix_connection(f"{self.host}/.s.PGSQL.{self.port}")
+        else:
+            there, back = await asyncio.open_connection(self.host, self.port)
         answers = asyncio.create_task(_pass(there, writer))
         self._clients.add(writer)
         try:
