@@ -157,7 +157,7 @@ SELECT m.no, m.tag, m.at FROM jobtrail.feed_marks m JOIN jobtrail.feed_marks nex
 MOVED: Final = """
 older AS MATERIALIZED (SELECT snapshot FROM jobtrail.feed_marks WHERE no = :after),
 newer AS MATERIALIZED (SELECT snapshot, since FROM jobtrail.feed_marks WHERE no = :upto),
-moved AS MATERIALIZED (
+moved AS (
   SELECT t.* FROM older CROSS JOIN newer CROSS JOIN LATERAL (
          SELECT * FROM jobtrail.transitions
           WHERE xact >= pg_snapshot_xmax(older.snapshot) AND xact < pg_snapshot_xmax(newer.snapshot)
