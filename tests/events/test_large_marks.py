@@ -13,6 +13,7 @@ from jobtrail.events.feed import mark
 from jobtrail.jobs.services import Services
 from jobtrail.ops.webhooks import put
 from support.receiver import services_that_deliver
+from support.rows import passed
 from support.world import Place
 
 URL = "http://127.0.0.1:9/"
@@ -27,6 +28,7 @@ SELECT count(*), count(DISTINCT (args #>> '{event,data,job_id}')) FROM jobtrail.
 @pytest.fixture
 async def services(place: Place) -> Services:
     services = services_that_deliver(place)
+    await passed(place)
     await put(services, "ops", URL, by="ann", statuses=["pending"])
     return services
 

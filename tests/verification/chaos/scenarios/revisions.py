@@ -16,7 +16,7 @@ from chaos.scenario import Figure, Scenario, Size
 from chaos.world import World
 from support.until import until
 
-OLD = "d2b7fce"
+OLD = "c9a101a"
 """The last commit whose code asks for an older revision of the schema than ours does."""
 
 ASKS = (Ask("nap", (0.02, 0.4)), Ask("nap_in_thread", (0.01, 0.05), share=0.3), Ask("write_inside", (0.02, 0.4)))
@@ -25,12 +25,9 @@ ROTATION = 0.2
 """Seconds for requests that are on their way when a service is taken out of the balancer's list."""
 
 ENDED_BY = "SELECT count(*) FROM jobtrail.transitions WHERE from_status = 'running' AND node_id = ANY($1::uuid[])"
-LEASE = "SELECT extract(epoch FROM lease)::float FROM jobtrail.nodes WHERE pid = $1"
+HEARD = "SELECT {} FROM jobtrail.nodes WHERE pid = $1"
 
 READS = ("jobs/{}", "jobs/{}/transitions", "jobs?limit=5", "nodes")
-
-OLD_LEASE = 30.0
-"""What the migration says for nodes that do not say it themselves, as those of the old revision do not."""
 
 
 async def roll_out(world: World, size: Size) -> Sequence[Figure]:
@@ -74,9 +71,13 @@ async def _roll(fleet: Fleet, trees: dict[str, Path], times: int) -> None:
 
 
 async def _prove(fleet: Fleet, member: Member, which: str) -> None:
-    lease = await until(lambda: fleet.world.value(LEASE, member.pid), within=20)
-    assert lease == (OLD_LEASE if which == "old" else fleet.lease), f"{member.name} has noted a lease of {lease} s"
-    fleet.world.note(f"{member.name} replaced", f"in jobtrail.nodes its lease was {lease} s, and {OLD_LEASE} is old")
+    """Only the new revision tells how long its event loop let somebody wait; of others the column has 0."""
+    await until(lambda: fleet.world.value(HEARD.format("true"), member.pid), within=20)
+    if which == "new":
+        await until(lambda: fleet.world.value(HEARD.format("loop_lag > 0"), member.pid), within=20)
+    told = await fleet.world.value(HEARD.format("loop_lag > 0"), member.pid)
+    assert told == (which == "new"), f"{member.name} is of the other revision"
+    fleet.world.note(f"{member.name} replaced", f"it tells the lag of its event loop: {told}")
 
 
 async def _read(fleet: Fleet, during: "asyncio.Task[None]") -> tuple[int, int]:

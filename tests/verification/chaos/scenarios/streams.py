@@ -80,8 +80,9 @@ class Reader:
                 if line.startswith(b'data: {"job_id":"'):
                     event = line[17:53] + b" " + line[61:].partition(b",")[0]
                 elif line.startswith(b"id: "):
-                    self.seen.append(self.numbers.of(event))
-                    self.last_id = line[4:].strip()
+                    if event:  # else it is an id alone
+                        self.seen.append(self.numbers.of(event))
+                    self.last_id, event = line[4:].strip(), b""
                 elif line.startswith(b"event: gap"):
                     self.gaps += 1
         finally:
