@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Final
 from uuid import uuid4
 
 from sqlalchemy import text
@@ -19,11 +20,14 @@ from jobtrail.jobs.finish import OutcomeRecord
 from jobtrail.jobs.session import complete, open_job_session
 from jobtrail.status import Status
 
+_LONG: Final = timedelta(minutes=1)
+"""A claim has a part of its lease to be answered, however busy the machine is; the lease of `work` is the session's."""
+
 
 async def work(url: str, lease: timedelta, wrote: Callable[[], object] = bool) -> str:
     """What became of the end. `wrote` is called in a thread before it."""
     database, node = open_database(url), uuid4()
-    [claimed] = await claim_next(database, node=node, lease=lease, tasks=["noop"], queues=(), free=1, salt="")
+    [claimed] = await claim_next(database, node=node, lease=_LONG, tasks=["noop"], queues=(), free=1, salt="")
     session = await open_job_session(database, lease=lease)
     await session.execute(text("UPDATE effects SET times = times + 1"))
     await asyncio.to_thread(wrote)

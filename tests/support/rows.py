@@ -75,6 +75,11 @@ async def passed(place: Place) -> None:
     await feed.forget(place.database, age=timedelta(0))
 
 
+async def leases_ran_out(place: Place) -> None:
+    """Of all that runs. A claim with a lease of nothing would have next to no time to be answered."""
+    await place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now() WHERE status = 'running'")
+
+
 async def taken_away(place: Place, job_id: UUID) -> None:
     """End a running job in SQL, under the hands of the node that runs it."""
     await typed(place, job_id, Status.FAILED)

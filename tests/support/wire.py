@@ -1,6 +1,7 @@
 """A wire between a client and an HTTP service, which does to each new connection what the test says."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal, Self
@@ -72,7 +73,7 @@ class Wire:
         if fate == "closed":
             return
         if fate in ("busy", "gateway"):
-            await reader.read(65536)
+            await _request(reader)
             writer.write(BUSY if fate == "busy" else GATEWAY)
             await writer.drain()
             return
@@ -94,7 +95,7 @@ async def answering(*answers: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
     left, heard = list(answers), list[bytes]()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        heard.append(await _request(reader))
         writer.write(left.pop(0) if len(left) > 1 else left[0])
         await writer.drain()
         writer.close()
@@ -111,6 +112,14 @@ def answer(content_type: str, body: bytes, status: int = 200) -> bytes:
         content_type.encode(),
         body,
     )
+
+
+async def _request(reader: asyncio.StreamReader) -> bytes:
+    """Its head. Its body is read too: a connection that is closed with unread bytes is reset, and its answer lost."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    if length := re.search(rb"(?i)\r\ncontent-length: *(\d+)", head):
+        await reader.readexactly(int(length[1]))
+    return head
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, heard: bytearray | None = None) -> None:

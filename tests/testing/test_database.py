@@ -50,6 +50,8 @@ VALUES (gen_random_uuid(), 'k', 'abcdefghij23', decode(repeat('00', 32), 'hex'),
 INSERT INTO jobtrail.webhooks (name, url) VALUES ('ops', 'https://example.com');
 INSERT INTO jobtrail.ended_minutes VALUES (now(), 'family', 'failed', 1);
 INSERT INTO jobtrail.totals VALUES ('family', 'failed', 1);
+INSERT INTO jobtrail.feed_marks (no, snapshot, since, system)
+SELECT no + 1, snapshot, since, system FROM jobtrail.feed_marks ORDER BY no DESC LIMIT 1;
 """
 
 
@@ -85,6 +87,10 @@ async def test_every_table_is_emptied_by_its_owner(owned: ScratchDatabase, monke
         await asyncio.to_thread(owned.empty)
         assert [await connection.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES] == [0] * len(TABLES)
         assert (await connection.fetchval("SELECT pg_relation_size('jobtrail.jobs')") == 0) is (large == 0)
+        assert (
+            await connection.fetch("SELECT name FROM jobtrail.feed_cursors c JOIN jobtrail.feed_marks m ON m.no > c.no")
+            == []
+        )
     assert len(triggers) > 10
     assert await connection.fetch(TRIGGERS) == triggers
     assert await connection.fetchval("SELECT count(*) FROM jobtrail.alembic_version") == 1

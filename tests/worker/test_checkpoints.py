@@ -22,6 +22,7 @@ from jobtrail.jobs.services import Services
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
 from support import resuming, rows, world
+from support.rows import leases_ran_out
 from support.until import until
 from support.world import Place, judge
 
@@ -100,11 +101,13 @@ async def test_a_retry_by_hand_keeps_the_cursor(place: Place, services: Services
     assert (job.result, job.attempt, job.max_attempts) == (CURSOR, 2, 2)
 
 
+MINUTE = timedelta(minutes=1)
+
+
 async def test_a_rescue_keeps_the_cursor_and_spends_the_attempt(place: Place, services: Services) -> None:
     job = await world.submitted(services, "once", max_attempts=2)
-    await claim_next(
-        place.database, node=UUID(int=2), lease=timedelta(0), tasks=["once"], queues=(), free=1, salt=""
-    )  # fmt: skip
+    await claim_next(place.database, node=UUID(int=2), lease=MINUTE, tasks=["once"], queues=(), free=1, salt="")
+    await leases_ran_out(place)
     await place.psql.execute("UPDATE jobtrail.jobs SET cursor = '[7]'")
     await rescue(place.database, node=await judge(place), by="node x")
     assert await facts(place, services, job.id) == (Status.PENDING, 1, 2, 0, "lost", "rescued")
@@ -201,7 +204,8 @@ async def test_a_stale_checkpoint_changes_nothing(place: Place, services: Servic
     node = UUID(int=2)
 
     async def claimed() -> None:
-        await claim_next(place.database, node=node, lease=timedelta(0), tasks=["once"], queues=(), free=2, salt="")
+        await claim_next(place.database, node=node, lease=MINUTE, tasks=["once"], queues=(), free=2, salt="")
+        await leases_ran_out(place)
 
     await claimed()
     late = Checkpoint(job.id, 2 if wrong == "attempt" else 1, '"late"')

@@ -12,10 +12,12 @@ from jobtrail.jobs.rescue import rescue
 from jobtrail.ops import nodes
 from jobtrail.status import Status
 from support import world
+from support.rows import leases_ran_out
 from support.until import until
 from support.world import Place
 
 LEASE = timedelta(seconds=4)
+MINUTE = timedelta(minutes=1)
 
 _UP = "SELECT clock_timestamp() - pg_postmaster_start_time() > $1"
 
@@ -36,7 +38,8 @@ async def beat(place: Place, node: UUID, lease: timedelta = LEASE) -> None:
 async def one_silent(place: Place) -> UUID:
     """A running job whose lease ran out; its id."""
     job = await world.submitted(world.services_at(place), "noop")
-    await claim_next(place.database, node=uuid4(), lease=timedelta(0), tasks=["noop"], queues=(), free=1, salt="")
+    await claim_next(place.database, node=uuid4(), lease=MINUTE, tasks=["noop"], queues=(), free=1, salt="")
+    await leases_ran_out(place)
     return job.id
 
 

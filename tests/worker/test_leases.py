@@ -17,17 +17,19 @@ from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.services import Services
 from jobtrail.status import Status
 from support import world
-from support.rows import trail, typed
+from support.rows import leases_ran_out, trail, typed
 from support.until import until
 from support.world import Place, judge
 
 MINUTE = timedelta(seconds=60)
 
 
-async def claimed(place: Place, *, node: UUID | None = None, lease: timedelta = MINUTE) -> UUID:
+async def claimed(place: Place, *, node: UUID | None = None, is_lost: bool = False) -> UUID:
     """All that waits, by a node of which nothing is heard afterwards."""
     node = node or uuid4()
-    await claim_next(place.database, node=node, lease=lease, tasks=["hold", "noop"], queues=(), free=10, salt="")
+    await claim_next(place.database, node=node, lease=MINUTE, tasks=["hold", "noop"], queues=(), free=10, salt="")
+    if is_lost:
+        await leases_ran_out(place)
     return node
 
 
@@ -47,7 +49,7 @@ async def test_an_attempt_whose_lease_ran_out(
     place: Place, services: Services, max_attempts: int, cancelled: bool, status: str
 ) -> None:
     job = await world.submitted(services, "noop", max_attempts=max_attempts)
-    await claimed(place, lease=timedelta(0))
+    await claimed(place, is_lost=True)
     if cancelled:
         await cancel(services, job.id, by="ann", reason="enough")
     await rescued(place)
@@ -75,7 +77,7 @@ async def test_a_living_lease_is_left_alone_and_any_soon_after_postgresql_starte
 @pytest.mark.parametrize("wrong", ["node", "attempt", "rescued", "retried"])
 async def test_a_stale_end_changes_nothing(place: Place, services: Services, wrong: str) -> None:
     job = await world.submitted(services, "noop", max_attempts=2)
-    node = await claimed(place, lease=timedelta(0))
+    node = await claimed(place, is_lost=True)
     ending = succeeded(job.id, 2 if wrong == "attempt" else 1, result='"late"')
     if wrong == "node":
         node = uuid4()
@@ -153,7 +155,7 @@ async def test_one_locked_row_does_not_hold_up_the_others(place: Place, services
 
 async def test_a_renewal_of_another_node_or_attempt_keeps_nothing_alive(place: Place, services: Services) -> None:
     job = await world.submitted(services, "noop")
-    node = await claimed(place, lease=timedelta(0))
+    node = await claimed(place, is_lost=True)
     async with place.database.autocommit() as connection:
         await renew(connection, [AttemptRef(job.id, 1)], node=uuid4(), lease=timedelta(hours=1))
         await renew(connection, [AttemptRef(job.id, 2)], node=node, lease=timedelta(hours=1))

@@ -108,9 +108,9 @@ async def test_a_task_that_blocks_the_loop_is_named_and_nobody_loses_a_lease(
     async with world.node_at(services, place, lease=LEASE):
         neighbour = await world.running(services, "hold")
         silent = await world.submitted(services, "noop", queue="silent")
-        await claim_next(
-            place.database, node=uuid4(), lease=timedelta(0), tasks=["noop"], queues=["silent"], free=1, salt=""
-        )
+        minute = timedelta(minutes=1)
+        await claim_next(place.database, node=uuid4(), lease=minute, tasks=["noop"], queues=["silent"], free=1, salt="")
+        await place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now() WHERE id = $1", silent.id)
         with rescuing(place, await judge(place)):
             job = await world.ran(services, "block", seconds=2.5)
         await until(told(caplog, "blocked the event loop for"))
