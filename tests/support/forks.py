@@ -237,6 +237,7 @@ def _become(words: list[str], folder: str, path: str) -> NoReturn:
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc] # noqa: SIM115 - the same
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     # in place of our own, but for the package, which is found there even if it is installed from another checkout
     sys.path[: 1 + len(OWN)] = [folder, *filter(None, path.split(":")), OWN[0]]
     code: Any = 0

@@ -27,11 +27,12 @@ def reachable_folder() -> Iterator[Path]:
 
 def environment(**more: str) -> dict[str, str]:
     """The environment of a child process: without the settings of whoever runs the tests, be it make, and without what
-    is said there of a terminal.
+    is said there of a terminal. No bytecode is kept: of a module that a test writes anew within the same second Python
+    would take the old one.
     """
     others = ("JOBTRAIL_", "DATABASE_URL", "PG", "MAKE", "MFLAGS", *_OF_TERMINALS)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
-    return {**kept, **more}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", **more}
 
 
 _OF_TERMINALS = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_")
