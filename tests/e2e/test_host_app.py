@@ -74,6 +74,9 @@ async def started(
         async with app.client:
             await until(app.serves)
             yield app
+    except BaseException:
+        print((folder / "app.log").read_text())
+        raise
     finally:
         with suppress(ProcessLookupError):
             process.kill()
