@@ -121,8 +121,7 @@ class Leases:
         patience = self._config.lease.total_seconds() / 3
         async with connected(engine, patience) as connection:
             held = list(self._held())
-            if held:
-                await renew(connection, held, node=self._id, lease=self._config.lease)
+            await renew(connection, held, node=self._id, lease=self._config.lease)
             running = await running_of(connection, self._id)
         self._tell(self._report, held, running)
         # last and apart: whoever locks the row of this node shall not cost its jobs their leases
