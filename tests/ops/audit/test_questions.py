@@ -118,6 +118,15 @@ async def test_what_makes_no_sense_is_refused_with_its_name(
         assert (await ask(session, question("purged"), {})).rows == ()
 
 
+async def test_what_makes_no_sense_is_refused_however_often_it_was_asked_well(place: Place) -> None:
+    """PostgreSQL then has a plan that is good for any value, and reads none before a row needs it."""
+    async with place.database.sessions() as session:
+        for _ in range(10):
+            assert (await ask(session, question("slowest_jobs"), {"since": "1 day"})).rows == ()
+        with pytest.raises(InvalidInputError, match="'x' is not an interval"):
+            await ask(session, question("slowest_jobs"), {"since": "x"})
+
+
 async def test_a_value_is_never_sql(place: Place) -> None:
     async with place.database.sessions() as session:
         assert (await ask(session, question("purged"), {"task": "' OR 1 = 1; --"})).rows == ()
