@@ -120,7 +120,7 @@ class NewJob:
         return None if self.idempotency_key is None else ("client", self.idempotency_key)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes six times as long to make, and each answer makes one
 class Job:
     """One submitted run of a task."""
 

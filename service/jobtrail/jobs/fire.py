@@ -129,8 +129,8 @@ async def insert_scheduled(
     return {job_id: Inserted(created_at, due) for job_id, created_at, due in rows}
 
 
-def _arrays(jobs: Sequence[NewJob]) -> dict[str, Sequence[object]]:
-    found: dict[str, Sequence[object]] = {**columns(jobs)}
+def _arrays(jobs: Sequence[NewJob]) -> dict[str, Sequence[object] | None]:
+    found: dict[str, Sequence[object] | None] = {**columns(jobs)}
     for name in ("schedule", "scheduled_for", "exclusive"):
         found[name] = [getattr(job, name) for job in jobs]
     return {name: found[name] for name in found if name not in _NOT_OF_SCHEDULES}
