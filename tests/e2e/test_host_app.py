@@ -121,8 +121,8 @@ async def test_a_job_survives_the_kill_of_its_app(folder: Path, server: Embedded
         assert (await app.client.post("/signup", params={"email": "eve@example.org"})).status_code == 202
         app.process.kill()
     async with mailbox() as (port, caught), started(folder, server, "main", port) as app:
-        await until(lambda: _one(caught))
-        assert [mail["To"] for mail in caught] == ["eve@example.org"]
+        await until(lambda: _any(caught))
+        assert {mail["To"] for mail in caught} == {"eve@example.org"}  # at least once: a lease of 2 s may run out
 
 
 SLOW = """
@@ -166,8 +166,8 @@ async def test_a_request_that_is_aborted_leaves_no_job(folder: Path, server: Emb
         await connection.close()
 
 
-async def _one(caught: list[EmailMessage]) -> bool:
-    return len(caught) == 1
+async def _any(caught: list[EmailMessage]) -> bool:
+    return bool(caught)
 
 
 @pytest.mark.parametrize("how", ["database", "process"])
