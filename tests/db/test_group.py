@@ -128,25 +128,26 @@ async def test_a_lost_connection_repeats_the_group_and_doubles_nothing(place: Pl
     assert await place.value("SELECT count(*) FROM jobtrail.transitions") == 2000
 
 
-async def test_a_deadlock_repeats_the_whole_group(place: Place) -> None:
+async def test_a_deadlock_repeats_the_whole_group(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The group waits for one row and holds another that the intruder wants; PostgreSQL ends the group's statement."""
     services = world.services_at(place)
     ids = sorted([(await world.submitted(services, "noop")).id for _ in range(2)])
     name = await place.value("SELECT current_database()")
     query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
     before = await place.value(query)
-    await place.psql.execute(f"ALTER DATABASE {name} SET deadlock_timeout = '250ms'")
+    # the intruder must be in the queue before the group looks for a deadlock, and both before its lock timeout
+    await place.psql.execute(f"ALTER DATABASE {name} SET deadlock_timeout = '2s'")
+    monkeypatch.setattr(engine, "FOR_GROUPS", engine.FOR_GROUPS._replace(lock=60))
     database = open_database(place.url.sqlalchemy)
     intruder = await asyncpg.connect(place.url.libpq)
     try:
-        await intruder.execute("SET deadlock_timeout = '10s'")
+        await intruder.execute("SET deadlock_timeout = '60s'")
         other = Services(database, services.catalog)
         transaction = intruder.transaction()
         await transaction.start()
         await intruder.execute("UPDATE jobtrail.jobs SET tags = '{x}' WHERE id = $1", ids[1])
         both = asyncio.gather(*(other.group(cancel_group).put(Cancellation(each, "ann", None)) for each in ids))
         waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1"
-        # the intruder must be in the queue before the group looks for a deadlock, and both before its lock timeout
         await until(lambda: place.value(waiting, name), every=0.005)
         await intruder.execute("UPDATE jobtrail.jobs SET tags = '{x}' WHERE id = $1", ids[0])
         await transaction.commit()
@@ -229,11 +230,11 @@ class Line:
 
 @pytest.fixture
 async def line(place: Place, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Line]:
-    monkeypatch.setattr(engine, "LONGEST", 0.8)
-    monkeypatch.setattr(module, "SILENCE", 0.6)
+    monkeypatch.setattr(engine, "LONGEST", 2.0)
+    monkeypatch.setattr(module, "SILENCE", 1.5)
     monkeypatch.setattr(module, "PATIENCE", 0.1)
     async with Proxy.before(place) as wire:
-        database = open_database(wire.url, connect_timeout=0.2)
+        database = open_database(wire.url, connect_timeout=1)
         try:
             yield Line(Services(database, Catalog.from_modules([tasks])), wire, place)
         finally:
@@ -250,7 +251,7 @@ async def test_a_silent_connection_is_given_up_and_the_rows_go_again(
     await submit(patient, NOOP, by="ann")
     line.wire.mute = True
     submitting = asyncio.create_task(submit(patient, NOOP, by="ann"))
-    done, _ = await asyncio.wait({submitting}, timeout=1.2)
+    done, _ = await asyncio.wait({submitting}, timeout=2.5)
     assert not done
     line.wire.mute = False
     job, _ = await submitting
