@@ -1,7 +1,8 @@
 """THE COMMAND `jobtrail`, for operators: it talks to the database, not to HTTP.
 
 Read `entry` (the verbs, the exit codes) and `command` (options, settings and services of a verb); then a noun: `jobs`,
-`moves`, `submit`, `ops`, `serve`, `database`, `doctor`, `demo`. `output` prints for all.
+`moves`, `submit`, `tail`, `stats`, `schedules`, `webhooks`, `ops` (the other nouns), `serve`, `database`, `demo`, and
+`doctor` with `doctor_jobs` and `findings`. `output` prints for all.
 """
 
 from jobtrail.cli.entry import main

@@ -1,7 +1,8 @@
 """THE CLIENT: jobs over HTTP, typed, for programs that have neither the database nor the app. It needs neither.
 
 Read `jobs` and `nouns`: each call is written there once, as a coroutine. `asynchronous` has them awaited, and
-`blocking` runs the same ones on connections that block; `connection` is the way of a call to the service and back.
+`blocking` runs the same ones on connections that block; `connection` is the way of a call to the service and back,
+over the two kinds of `http`. `submitting` is what is sent; `parsing`, `events` and `problems` read what comes back.
 """
 
 try:

@@ -1,7 +1,13 @@
 """THE MACHINE: one verb, one file, with its rule and its SQL. Nothing else writes `status`: each move is one guarded
 statement that names its start and returns what it moved.
 
-Read `services` (what every verb needs), then the verbs in the order of a job's life: `submit` with `row`, `claim`,
-`renew` (with the fence), `finish` with `session`, then `cancel`, `retry`, `bulk`, `amend`, `rescue`, `purge`. `query`,
-`history` and `log` only read.
+Read `services` (what every verb needs), then the verbs in the order of a job's life:
+
+- born: `submit` and `insert`, `row` (by a session of the host's), `fire` (by a schedule); refused where there is no
+  room, by `room` (`on_full`) or `backlog` (`max_pending`);
+- running: `claim`, `renew` (with the fence), `checkpoint`, `charge`, `finish` with `session`, `rescue`;
+- after that: `after` (the jobs that come after it), `purge`;
+- by hand: `cancel`, `retry`, `amend`, and `bulk` for many.
+
+`query`, `history` and `log` read, though `log` keeps the lines too. `meters` counts what this process does.
 """

@@ -1,6 +1,9 @@
 """AN OPERATOR'S NOUNS: one noun, one file, with its record, its table, its SQL and its verbs.
 
-Read `pauses` first; the others are made the same way.
+Read `pauses` first; `limits`, `nodes`, `batches`, `webhooks`, `keys` and `schedules` are made the same way. Some are
+too large for one file: of `schedules` the due times are in `due`, what code declares in `declarations`, past times in
+`backfill`; of `keys` the check at each request is in `key_verifier`. `totals`, `stats`, `doctor` and `audit` are no
+nouns: they keep numbers of all jobs, or ask the database about them.
 """
 
 from importlib import import_module

@@ -4,8 +4,8 @@ With pytest: `pytest_plugins = ["jobtrail.testing.fixtures"]` in the top conftes
 fixture `jobtrail` is a Workbench on an empty database. Without pytest: `scratch_database()` once, `workbench(database)`
 in each test.
 
-Read `workbench` (the whole of it for a test), `database` (one that the kit made, and may empty) and `server` (a
-PostgreSQL for it).
+Read `workbench` (the whole of it for a test), `database` (one that the kit made, and may empty), `server` (a PostgreSQL
+for it) and `fixtures`.
 """
 
 from jobtrail.testing.database import ScratchDatabase, scratch_database
