@@ -7,7 +7,7 @@ MAX_TASK: Final = 200
 MAX_QUEUE: Final = 100
 MAX_KEY: Final = 255
 MAX_NAME: Final = 255
-"""Of who submits or moves a job."""
+"""The name of who submits or moves a job."""
 MAX_REASON: Final = 1000
 MAX_TAGS: Final = 20
 MAX_TAG_LENGTH: Final = 64
@@ -23,7 +23,7 @@ MIN_EVERY: Final = 1
 MAX_JITTER: Final = 86_400
 FIRST_TIME: Final = datetime(1, 1, 2, tzinfo=UTC)
 LAST_TIME: Final = datetime(9999, 12, 30, tzinfo=UTC)
-"""Of a job's times: a day from the ends of what Python has, so that any zone can show them."""
+"""The first and last times of a job: a day from the ends of what Python has, so that any zone can show them."""
 MAX_BATCH: Final = 1000
 MAX_BATCHED: Final = 10_000
 """Jobs of a batch that is counted."""
@@ -36,10 +36,10 @@ MAX_CHECKPOINT: Final = 64 * 1024
 MAX_LIMITS: Final = 20
 MAX_LIMIT_KEY: Final = 200
 MAX_LANE: Final = 2000
-"""Of all limit keys of a job together, in bytes, with three more for each."""
+"""Bytes of all limit keys of a job together, and three more for each key."""
 MAX_NUMBER: Final = 10**15
 MAX_PENDING: Final = 1_000_000
-"""Of `max_pending`: so many are counted each second."""
+"""The largest `max_pending`: so many jobs are counted each second."""
 MIN_PER: Final = 0.1
 MAX_PER: Final = 7 * 86_400
 LOG_LINES: Final = 1000

@@ -87,7 +87,7 @@ class NewJob:
     schedule: str | None = None
     scheduled_for: datetime | None = None
     exclusive: bool | None = None
-    """Of its schedule no other exclusive job is unfinished; the database refuses it."""
+    """Whether no other exclusive job of its schedule may be unfinished; the database refuses a second one."""
     limit_keys: Sequence[str] | None = None
     limit_terms: str | None = None
     """JSON text: what the task says of each key."""
@@ -159,7 +159,7 @@ class Job:
 
     @property
     def is_for_later(self) -> bool:
-        """Of a job that was just stored: it waits for its time or for others, so it needs neither launch nor hint."""
+        """Whether a job that was just stored waits for its time or for others, and so needs neither launch nor hint."""
         return bool(self.after) or (self.run_at is not None and self.run_at > self.created_at)
 
 

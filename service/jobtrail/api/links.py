@@ -11,7 +11,7 @@ from uuid import UUID
 from starlette.requests import Request
 
 VERSION_PREFIX: Final = "/v1"
-"""Of the stand-alone service."""
+"""Before the paths of the stand-alone service."""
 
 JOB: Final = "/jobs/{job_id}"
 JOBS: Final = "/jobs"

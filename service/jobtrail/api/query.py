@@ -21,7 +21,7 @@ from jobtrail.task.storable import MAX_FLAWS, check, visible
 from jobtrail.task.submission import Moment
 
 MOST_VALUES: Final = 50
-"""Of one filter."""
+"""Values of one filter."""
 
 OTHER_NAMES: Final = "jobtrail.other_names"
 """In the scope of a request whose query may have names that are none of ours."""

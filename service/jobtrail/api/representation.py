@@ -23,13 +23,13 @@ _TRACEBACK: Final = re.compile(r'^[^\n]*(?:\(most recent call last\):|File "[^"\
 
 
 _SEEN: Final = ("id", "task", "status", "unique_key", "created_at")
-"""Of a job that is not the caller's: that it is there."""
+"""The fields that a caller sees of another caller's job, which holds the unique key: no more than that it exists."""
 
 _UNSEEN: Final[Mapping[str, Any]] = {
     "queue": "default", "args": {}, "priority": DEFAULT_PRIORITY, "tags": (), "attempt": 0, "max_attempts": 1,
     "after": (), "created_by": "another caller",
 }  # fmt: skip
-"""What it seems to be where null is no answer; all else is null."""
+"""The values of the other fields where null is not allowed; all else is null."""
 
 
 def answer(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

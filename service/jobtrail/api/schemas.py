@@ -21,7 +21,7 @@ AnyAction = Literal["cancel", "retry"]
 
 
 Examples = dict[str, Example]
-"""Of a body, for the documentation."""
+"""Examples of a body, for the documentation."""
 
 
 class Shape(Documented):

@@ -37,7 +37,7 @@ from jobtrail.task.catalog import Catalog, namesakes
 
 OLDEST_SERVER: Final = 15
 NARROW: Final = 0.8
-"""Of the server's connections; above it there is little room for psql and for one node more."""
+"""The share of the server's connections above which there is little room for psql and for one node more."""
 
 
 def doctor(as_json: Json = False) -> bool:

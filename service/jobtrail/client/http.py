@@ -12,7 +12,7 @@ import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
 LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-"""Of the clients that are made here: each wait and each stream holds a connection, and the service bounds them."""
+"""Connections of the clients that are made here: each wait and each stream holds one, and the service bounds them."""
 
 
 class Stream(NamedTuple):

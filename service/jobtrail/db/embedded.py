@@ -66,7 +66,7 @@ class EmbeddedPostgres:
     def __init__(self, folder: Path, *, binaries: Path | None = None, copies: Path = ROOTS_FOLDER) -> None:
         self.folder: Final = folder.resolve()
         self.log_file: Final = self.folder / "postgres.log"
-        """Of the server that runs or ran last; the log of the one before has `.1` after its name."""
+        """The log of the server that runs or ran last; that of the one before has `.1` after its name."""
         self._data: Final = self.folder / "data"
         self._socket: Final = socket_folder(self.folder)
         self._address: Final = (f"--host={self._socket}", "--port=5432", "--username=postgres")

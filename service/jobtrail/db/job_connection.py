@@ -19,7 +19,7 @@ from jobtrail.errors import CommitFailedError
 
 @dataclass(slots=True)
 class Use:
-    """Of one connection for one job session. `idle` is in seconds, before the statement that was sent last.
+    """How one connection is used by one job session. `idle` is in seconds, before the statement that was sent last.
 
     `error` is what the database refused last, but for what it refused in the wake of that.
     """

@@ -1,4 +1,4 @@
-"""The only `while True`: everything periodic is a tick."""
+"""The one loop that runs for as long as its process: everything periodic is a tick of it."""
 
 import asyncio
 import logging

@@ -56,7 +56,7 @@ _FIXES: Final = {
         "sslmode=verify-full with its sslrootcert"
     ),
 }
-"""Of parameters, and of values, that another program reads."""
+"""What is said of parameters, and of their values, that other programs read."""
 
 _ACCEPTED: Final = "postgresql://user:password@host:5432/database"
 _ESCAPES: Final = (

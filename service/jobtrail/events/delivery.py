@@ -44,10 +44,10 @@ _ASKING: Final = (429, 503)
 """Statuses whose `Retry-After` is kept to: too many requests, unavailable (RFC 6585, section 4; RFC 9110, 15.6.4)."""
 
 _MARKS: Final = 5
-"""Of one transaction: a mark may have thousands of moves, each for several receivers."""
+"""Marks in one transaction: one may have thousands of moves, each for several receivers."""
 
 _ROWS: Final = 1000
-"""Of one INSERT; no more are in memory, however many moves a mark has."""
+"""Rows in one INSERT; no more are in memory, however many moves a mark has."""
 
 _MOST_MESSAGE: Final = 2000
 _MOST_TYPE: Final = 200

@@ -104,7 +104,7 @@ class Known(NamedTuple):
 
 
 async def find(services: Services, job_id: UUID, *, only_of: str | None = None) -> Known:
-    """Of a job that was purged too. Raises JobNotFoundError, UnavailableError."""
+    """Where the history of a job ends now, also of one that was purged. Raises JobNotFoundError, UnavailableError."""
     with unavailable():
         rows = await services.database.fetch(_FIND, id=job_id)
     if not rows or only_of not in (None, rows[0][2]):

@@ -1,6 +1,11 @@
 """Metrics for Prometheus: of this process, from its meters; and of the database, the same from every process.
 
-The text is written by prometheus-client, from a registry that holds what is said here and nothing of its own.
+The text is written by prometheus-client, from a registry that holds what is said here and nothing of its own. Where
+the numbers come from:
+
+- `jobs/meters`: what this process stored, started and ended, and how long that took, since it began;
+- `ops/totals`: what became of all jobs, from the history, added up by `events/numbers` as the feed goes on;
+- `ops/stats`: how much waits and runs, who runs it, and how far all this is behind, read when somebody asks.
 """
 
 import os
@@ -78,7 +83,11 @@ class ProcessMetrics(Collector):
             yield from _of_node(self._meters.node())
 
     def _of_tasks(self) -> Iterable[Metric]:
-        accepted = CounterMetricFamily("jobtrail_jobs_accepted", "Jobs that this process stored.", labels=["task"])
+        accepted = CounterMetricFamily(
+            "jobtrail_jobs_accepted",
+            "Jobs that this process stored; not those of schedules, of ends of batches, and of a caller's own session.",
+            labels=["task"],
+        )
         started = CounterMetricFamily("jobtrail_attempts_started", "Attempts that began here.", labels=["task"])
         ended = CounterMetricFamily(
             "jobtrail_attempts_ended",
@@ -102,7 +111,7 @@ class ProcessMetrics(Collector):
 
 
 def process_metrics(services: Services) -> ProcessMetrics:
-    """That of these services."""
+    """The one of these services."""
     return services.once(ProcessMetrics)
 
 

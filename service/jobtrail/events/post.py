@@ -135,8 +135,8 @@ class Sender:
 
 
 def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
-    """Of a number of seconds or a date in the three forms that there are (RFC 9110, sections 10.2.3 and 5.6.7); None
-    for what is neither.
+    """Seconds to wait, from a number of them or a date in the three forms that there are (RFC 9110, sections 10.2.3 and
+    5.6.7); None for what is neither.
     """
     said = next((value.decode("latin-1").strip() for name, value in headers if name.lower() == b"retry-after"), "")
     if re.fullmatch("[0-9]+", said):

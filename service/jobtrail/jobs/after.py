@@ -150,7 +150,9 @@ _WORDS: Final = {"failed": "failed", "cancelled": "was cancelled", "unknown": "i
 
 
 async def _judge(session: AsyncSession, children: Sequence[UUID], parents: Sequence[UUID]) -> Released:
-    """Of these children, which are locked, those that wait for none of their parents any more."""
+    """Cancel those of these children, which are locked, that have a parent without success; release those that wait for
+    none of their parents any more.
+    """
     judged = (await session.execute(_JUDGE, {"children": list(children), "parents": list(parents)})).all()
     hopeless = [
         Cancellation(child, f"job {parent}", f"after: {parent} {_WORDS[outcome]}")
@@ -184,9 +186,9 @@ async def hint(services: Services, parents: Sequence[UUID]) -> bool:
 
 
 async def hint_of(services: Services, rows: Iterable[NewJob | Job]) -> None:
-    """The same for the parents of rows that wait since a moment: one may have ended before the rows were committed.
+    """`hint` for the parents of rows that were committed just now: one of them may have ended before that commit.
 
-    Not for long: what else waits for the parent may be locked.
+    Gives up soon, and leaves the rest to `sweep`: other children of a parent may be locked for long.
     """
     if parents := {parent for row in rows for parent in row.after}:
         services.has_edges.set()

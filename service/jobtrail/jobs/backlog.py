@@ -1,4 +1,4 @@
-"""Room among the pending: a submit is refused while its queue, or a limit key of its task, has as many as it may have.
+"""`max_pending`: a submit is refused while its queue, or a key of its limits, has as many pending jobs as it may have.
 
 Judged by what the database counted at most a second ago, of all processes, so a burst may pass it. A count that fails
 refuses nothing. Judged are submits, from Python and over HTTP alike; not what the service makes itself or an operator
@@ -52,7 +52,7 @@ SELECT CAST(coalesce(jsonb_object_agg(key, jobs), '{}') AS text) FROM counted
 
 
 async def count_pending(services: Services, jobs: Sequence[NewJob]) -> None:
-    """See to counts of what these jobs would wait with."""
+    """Have counts that are at most a second old of the queues and keys that `require_room` will judge these jobs by."""
     if any(job.queue in services.max_pending for job in jobs):
         await services.pending["queue"].renew(partial(_of_queues, services))
     if any(job.max_pending for job in jobs):

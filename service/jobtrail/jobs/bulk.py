@@ -30,7 +30,7 @@ class Action(StrEnum):
 
     @property
     def statuses(self) -> Sequence[Status]:
-        """Of the jobs that it fits."""
+        """The statuses of jobs that this action can be done to."""
         return cancel.CANCELLABLE if self is Action.CANCEL else retry.RETRIABLE
 
 

@@ -1,4 +1,7 @@
-"""pending → cancelled. A running job gets a request, which its node obeys."""
+"""pending → cancelled. A running job gets a request; it becomes cancelled in `finish`, or in `rescue`.
+
+`bulk`, `after` and `room` cancel by these statements too.
+"""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple

@@ -53,10 +53,12 @@ class OutcomeRecord:
 
 
 class Recorded(Enum):
-    YES = auto()  # this attempt's end is what the row and the history say
-    CANCELLED = auto()  # the same, but a cancel was asked for meanwhile: instead of another attempt
-    STALE = auto()  # the attempt is no longer ours: nothing was changed
-    UNKNOWN = auto()  # not recorded so far: the grouped statement did not move it, or a commit was not answered
+    """Whether the end of an attempt is in its row and in the history."""
+
+    YES = auto()  # it is
+    CANCELLED = auto()  # it is, as cancelled: a cancel was requested before the job could go back to pending
+    STALE = auto()  # it never will be: this attempt no longer holds the job
+    UNKNOWN = auto()  # not known yet: the grouped statement did not move the row, or a COMMIT had no answer
 
 
 # A row with a cancel request must not go back to pending, where it would start again.

@@ -18,8 +18,10 @@ from jobtrail.records import NewJob
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A schedule, as it was read, goes on from `was` to `following`; None was never planned, is never due again.
-    `skipped` due times come to nothing, for `reason`; the last of them is `last`.
+    """Plans a schedule anew, if its row is as it was read: its next due time, `was`, becomes `following`.
+
+    `was` None: it had none yet. `following` None: it is never due again. Of the due times in between, `skipped` have no
+    job, for this `reason`; the last of these is `last`.
     """
 
     name: str

@@ -14,7 +14,7 @@ from jobtrail.jobs.services import Services
 from jobtrail.records import Transition
 
 MOST_MOVES: Final = 5000
-"""Of a page: two megabytes of JSON where no move has an error."""
+"""Moves in a page: two megabytes of JSON where none has an error."""
 
 
 class Moves(NamedTuple):

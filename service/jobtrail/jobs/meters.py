@@ -26,7 +26,7 @@ class Histogram:
 
 
 class TaskMeter:
-    """Of one task. `ended`: attempts, by the status that their jobs went to."""
+    """Counts of one task. `ended`: attempts, by the status that their jobs went to."""
 
     __slots__ = ("accepted", "ended", "run", "started", "wait")
 

@@ -160,8 +160,8 @@ async def read_page(services: Services, wanted: Page) -> Listed:
 
 
 MOST_BYTES: Final = 8 * 1024 * 1024
-"""Of JSON in a page, give or take its last item. As Python's objects it may be ten times as large, until the answer is
-written, and parsing it holds up the event loop for about a tenth of a second.
+"""Bytes of JSON in a page, give or take its last item. As Python's objects it may be ten times as large, until the
+answer is written, and parsing it holds up the event loop for about a tenth of a second.
 """
 
 # How large a value is shows when it is written out, which for a large one takes as long as reading it. So the jobs are

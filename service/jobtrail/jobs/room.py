@@ -1,4 +1,4 @@
-"""Room for jobs whose task does not wait for its limits (`on_full`): they are refused, or cancel those that wait.
+"""`on_full`: jobs of a task that does not wait for its limits are refused where one is full, or cancel those that wait.
 
 Two submits at once would each see room for one. So a submit holds the rows of its keys, which every claim of them holds
 too, from before it stores the job to its commit.

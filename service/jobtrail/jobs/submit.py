@@ -216,7 +216,7 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace: Trace | N
 
 
 def _flaws(services: Services, wanted: Submission) -> list[errors.FieldError]:
-    """Of what no task is asked about."""
+    """What is wrong with a submission whatever its task: a reserved name, a receiver that may not be called."""
     names = (("/task", wanted.task), ("/queue", wanted.queue or ""))
     flaws = [errors.FieldError(pointer, RESERVED) for pointer, name in names if name.startswith(OWN)]
     if wanted.callback_url is not None:

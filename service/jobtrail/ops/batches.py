@@ -235,7 +235,10 @@ async def _finish_group(database: Database, job_ids: Sequence[UUID]) -> Sequence
 
 
 async def _finish(database: Database, job_ids: Sequence[UUID] | None) -> bool:
-    """Of these jobs, or all; batch by batch of batches, each a commit."""
+    """Mark the batches whose jobs have all ended as done, and submit their `on_done`; whether there was any to submit.
+
+    Looks at the batches of these jobs, or at all that are open; in commits of at most `TOGETHER` batches.
+    """
     submitted, count = False, TOGETHER
     while count == TOGETHER:
         async with database.transaction() as session:

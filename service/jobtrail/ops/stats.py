@@ -164,8 +164,8 @@ def _sum(several: Iterable[Ended]) -> Ended:
 def _alarms(
     limits: AlarmLimits, now: datetime, waiting: Sequence[Place], running: Sequence[Place], ended: Mapping[str, Ended]
 ) -> Sequence[Alarm]:
-    """Of the app's own jobs: a receiver that is away says nothing about them, and a delivery for each end would halve
-    the share of failures.
+    """The alarms, without deliveries of webhooks: a receiver that is away says nothing about the app's jobs, and a
+    delivery for each end would halve the share of failures.
     """
     total = _sum(each for task, each in ended.items() if not task.startswith(OWN))
     pending = sum(each.jobs for each in waiting if not each.task.startswith(OWN))

@@ -1,4 +1,6 @@
-"""Webhooks: subscriptions of receivers to what becomes of jobs. `events/delivery` makes the deliveries.
+"""Webhooks: subscriptions of receivers to what becomes of jobs.
+
+`events/delivery` makes the deliveries. The type of an event is `job.` and the status that the job moved to.
 
 The secrets that sign stand in the table as they are, since signing needs them; no record has them. A row that was
 written in psql counts as one of ours, and the database makes its secret.

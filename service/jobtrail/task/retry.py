@@ -1,4 +1,8 @@
-"""Retries after an error: which errors, how often and after how long, by a Retry or as the task itself asks."""
+"""Retries after an error: which errors, how often and after how long, by a Retry or as the task itself asks.
+
+Whether a job gets another attempt, and after which wait, is decided by these in `judge` (`task/outcome`). A retry by
+hand is another thing: `jobs/retry`.
+"""
 
 import functools
 import inspect
@@ -138,7 +142,7 @@ class Retry:
         return wait * (1 + self.jitter * (2 * random - 1))
 
     def retries(self, error: BaseException) -> bool:
-        """Of a group: whether every leaf is worth another attempt, and none is one to give up on."""
+        """Whether the error is worth another attempt; in a group every leaf must be, and none one to give up on."""
         if any(isinstance(each, self.give_up_on) for each in (error, *leaves_of(error))):
             return False
         named = tuple(each for each in self.on if issubclass(each, BaseExceptionGroup))

@@ -17,7 +17,7 @@ UniqueKey = Annotated[str, Field(strict=True, min_length=1, max_length=limits.MA
 Delay = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=limits.MAX_TTL)]
 
 UNIQUE_FIELDS: Final = ("unique_key", "on_duplicate", "delay", "max_delay")
-"""Of a submission."""
+"""The fields of a submission that make its key."""
 
 LIMIT_KEY: Final = "unique:{}"
 """The limit of one that the jobs of a debounced key have, so that its runs do not overlap."""

@@ -1,4 +1,4 @@
-"""The attempts that a node holds: each from its claim to its recorded outcome."""
+"""All attempts of a node: starts them, tells them to end, and offers their outcomes until the database decides."""
 
 import asyncio
 import contextvars

@@ -17,7 +17,9 @@ from jobtrail.task.task import RunsIn
 from jobtrail.worker.slots import KINDS
 
 LOOK_EVERY: Final = 20.0
-"""Seconds between two looks of a node without limits for jobs of an earlier declaration, which had some."""
+"""Seconds between two looks for limited jobs by a node whose tasks have no limits: such a job was submitted when its
+task still had some, or has a debounced key.
+"""
 
 _HINTS: Final = 100
 

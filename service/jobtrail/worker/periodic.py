@@ -1,4 +1,4 @@
-"""The ticks that any node does for all."""
+"""Maintenance: the ticks that any node does for all, such as rescue, purge and schedules."""
 
 import asyncio
 import logging
@@ -46,9 +46,13 @@ _SPREAD: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceConfig:
-    """`history_ttl` None keeps the history for ever; `feed_ttl` is how long a reader of the feed may be away, while the
-    history is kept. `due_every` None makes no jobs of schedules. `look_every`: how soon a node hears that jobs come
-    after others; from then on it gives hints, and looks for what those missed at `release_every`.
+    """How often a node does what it does for all, and what it keeps how long.
+
+    - `history_ttl`: how long the history outlives its job's row; None: for ever.
+    - `feed_ttl`: how long a reader of the feed may be away, but no longer than `history_ttl`.
+    - `due_every`: how often it looks for schedules that are due; None: it makes no jobs of schedules.
+    - `look_every`: how often it looks whether any job comes after others, or any batch is open. While that is so, it
+      tells of each end at once, and each `release_every` it looks for the ends that nothing told of.
     """
 
     purge_every: timedelta = timedelta(seconds=60)
