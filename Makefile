@@ -69,13 +69,13 @@ pgbouncer: .venv/dev ## what goes through PgBouncer in another way, behind it, i
 floor: .venv-floor/made ## what another FastAPI could answer differently, on the oldest one that is promised
 	.venv-floor/bin/python -m pytest $(AT_THE_FLOOR)
 
-chaos: .venv/dev  ## kill everything, in full size, and write what was left of it into docs/chaos.md (half an hour)
+chaos: .venv/dev  ## kill everything, in full size, and write what was left of it into docs/chaos.md (about 50 minutes)
 	PYTHONPATH=tests:tests/verification $(BIN)/python -m chaos --page
 
 bench: .venv/bench ## what it costs, beside FastAPI without it and PgQueuer; SIZE=tiny|default|full ARGS="http drain"
 	PYTHONPATH=tests $(BIN)/python -m benchmarks --size $(SIZE) $(ARGS)
 
-mutants: .venv/dev ## break the promise in thirty-one ways, and see its tests go red for each
+mutants: .venv/dev ## break the promise in thirty-four ways, and see its tests go red for each
 	$(PYTEST) -m '' -rP tests/verification/mutants
 
 check: .venv/dev  ## format, lint, types, import contracts, then every test

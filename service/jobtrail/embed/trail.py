@@ -92,9 +92,10 @@ class Jobtrail:
         """The REST API for this app, under any prefix; its lifespan is this Jobtrail's.
 
         Each group of calls has the guard that it is given, `Depends(…)` or several; "open" lets everybody in, and None
-        leaves the calls out. `read`: jobs, tasks, nodes, audit. `submit`: new jobs. `operate`: cancel, retry, change,
-        pause. Tracebacks are shown where `who` gives a Caller that may operate, or where `read` and `operate` have the
-        same guard.
+        leaves the calls out. `read`: to look at jobs, events, batches, nouns of operators, numbers. `submit`: new jobs
+        and batches. `operate`: to cancel, retry or change jobs, and to set pauses, limits, schedules and webhooks.
+        Tracebacks are shown where `who` gives a Caller that may operate, or where `read` and `operate` have the same
+        guard.
         """
         router = APIRouter(lifespan=self.lifespan)
         asked: Mapping[Scope, Guard] = {"read": read, "submit": submit, "operate": operate}

@@ -55,7 +55,7 @@ class Executor(Protocol):
 
 
 class LoopExecutor:
-    """A coroutine of the main loop: it is cancelled, and abandoned when it swallows that."""
+    """A coroutine of the main loop: it is cancelled, and left behind when it swallows that."""
 
     hears = True
 
