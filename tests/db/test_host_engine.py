@@ -19,9 +19,9 @@ from jobtrail.db.host_engine import lend_database, lend_single
 from jobtrail.errors import SettingsError, UnavailableError
 from jobtrail.jobs.claim import claim_these
 from jobtrail.jobs.finish import OutcomeRecord, Recorded, finish_group, finish_within
+from jobtrail.jobs.job_session import abandon, open_job_session
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
-from jobtrail.jobs.session import abandon, open_job_session
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
 from support import tasks, world

@@ -5,8 +5,8 @@ import pytest
 
 from jobtrail.jobs import bulk as module
 from jobtrail.jobs.finish import OutcomeRecord
+from jobtrail.jobs.job_session import abandon
 from jobtrail.jobs.services import Services
-from jobtrail.jobs.session import abandon
 from jobtrail.status import Status
 from support import world
 from support.effects import MADE, Job

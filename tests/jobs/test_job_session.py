@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from jobtrail.errors import CommitFailedError, JobSessionError
 from jobtrail.jobs.cancel import Cancellation, cancel_group
 from jobtrail.jobs.finish import Recorded
+from jobtrail.jobs.job_session import JobSession
 from jobtrail.jobs.rescue import rescue_batch
-from jobtrail.jobs.session import JobSession
 from support.effects import Effect, Job, is_gone, write
 from support.rows import trail
 from support.until import until

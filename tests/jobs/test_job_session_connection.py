@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, ResourceClosedError
 from jobtrail.db.engine import Database, open_database
 from jobtrail.errors import CommitFailedError, UnavailableError
 from jobtrail.jobs.finish import Recorded
-from jobtrail.jobs.session import abandon, complete, open_job_session
+from jobtrail.jobs.job_session import abandon, complete, open_job_session
 from support.effects import LEASE, Job, is_gone, write
 from support.gates import Gate, gate
 from support.proxy import Loss, Proxy

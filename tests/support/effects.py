@@ -9,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from jobtrail.jobs.claim import claim_next
 from jobtrail.jobs.finish import OutcomeRecord, Recorded
-from jobtrail.jobs.session import JobSession, complete, open_job_session
+from jobtrail.jobs.job_session import JobSession, complete, open_job_session
 from support.world import Place
 
 LEASE = timedelta(seconds=10)

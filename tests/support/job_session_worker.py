@@ -17,7 +17,7 @@ from jobtrail.db.engine import open_database
 from jobtrail.errors import CommitFailedError
 from jobtrail.jobs.claim import claim_next
 from jobtrail.jobs.finish import OutcomeRecord
-from jobtrail.jobs.session import complete, open_job_session
+from jobtrail.jobs.job_session import complete, open_job_session
 from jobtrail.status import Status
 
 _LONG: Final = timedelta(minutes=1)

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from jobtrail import logs
 from jobtrail.errors import CommitFailedError, LeftBehindError, NotStorableError
 from jobtrail.ids import Trace, running_trace
-from jobtrail.jobs import session as job_session
+from jobtrail.jobs import job_session
 from jobtrail.jobs.finish import OutcomeRecord, Recorded, record_of, released
 from jobtrail.jobs.renew import AttemptRef
 from jobtrail.records import Claimed

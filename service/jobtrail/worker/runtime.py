@@ -18,12 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from jobtrail.db.engine import Database
 from jobtrail.errors import ContextError
 from jobtrail.ids import Trace
-from jobtrail.jobs import session as job_session
+from jobtrail.jobs import job_session
 from jobtrail.jobs.charge import charge
 from jobtrail.jobs.checkpoint import CheckpointRecorder
 from jobtrail.jobs.finish import OutcomeRecorder
+from jobtrail.jobs.job_session import JobSession, open_job_session
 from jobtrail.jobs.renew import AttemptRef
-from jobtrail.jobs.session import JobSession, open_job_session
 from jobtrail.task.context import Done, JobContext, Progress
 from jobtrail.task.limit import Rate
 from jobtrail.task.task import Task

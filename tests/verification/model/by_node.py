@@ -12,9 +12,9 @@ from sqlalchemy import text
 
 from jobtrail.jobs.claim import claim_next, claim_these
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, record_of
+from jobtrail.jobs.job_session import abandon, complete, open_job_session
 from jobtrail.jobs.renew import AttemptRef, Said, renew, report, running_of
 from jobtrail.jobs.rescue import rescue
-from jobtrail.jobs.session import abandon, complete, open_job_session
 from jobtrail.records import Claimed, Failure
 from jobtrail.status import Status
 from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded

@@ -13,12 +13,12 @@ from jobtrail.jobs.amend import amend
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.claim import claim_next, claim_these
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder
+from jobtrail.jobs.job_session import complete, open_job_session
 from jobtrail.jobs.purge import purge
 from jobtrail.jobs.renew import AttemptRef, renew, running_of
 from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.services import Services
-from jobtrail.jobs.session import complete, open_job_session
 from jobtrail.jobs.submit import submit
 from jobtrail.status import Status
 from jobtrail.task.submission import Amendment, Submission

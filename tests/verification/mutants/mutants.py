@@ -12,7 +12,7 @@ from jobtrail.db import engine
 from jobtrail.db.errors import PASSING, Fault, NotConnectedError, fault_of
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.errors import UnavailableError
-from jobtrail.jobs import session, submit
+from jobtrail.jobs import job_session, submit
 from jobtrail.jobs.checkpoint import CheckpointRecorder
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, settle
 from jobtrail.jobs.insert import Inserted
@@ -77,14 +77,14 @@ def leave_orphans(patch: Patch) -> None:
 
 
 def commit_effects_first(patch: Patch) -> None:
-    finish = session.finish_within
+    finish = job_session.finish_within
 
     async def finish_alone(connection: Any, ending: OutcomeRecord, **more: Any) -> Recorded:
         await connection.commit()
         await connection.begin()
         return await finish(connection, ending, **more)
 
-    patch.setattr(session, "finish_within", finish_alone)
+    patch.setattr(job_session, "finish_within", finish_alone)
 
 
 def offer_only_while_unavailable(patch: Patch) -> None:
