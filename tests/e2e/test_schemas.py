@@ -20,7 +20,7 @@ from jobtrail import JobContext, Jobs, Jobtrail, task
 from jobtrail.db import migrate
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.url import normalize
-from jobtrail.jobs.row import JobRow
+from jobtrail.jobs.host_session import JobRow
 from jobtrail.ops.audit import questions
 from support.bouncer import PROGRAM, pgbouncer, through
 from support.command import Command

@@ -14,7 +14,7 @@ from jobtrail import errors, limits, tracing
 from jobtrail.embed.handle import BatchHandle, JobHandle
 from jobtrail.embed.opened import Opened
 from jobtrail.ids import Trace, new_job_id
-from jobtrail.jobs.row import AnySession, JobRow, add
+from jobtrail.jobs.host_session import AnySession, JobRow, add
 from jobtrail.jobs.services import require_rights
 from jobtrail.jobs.submit import app_keyed, prepare, store
 from jobtrail.ops.batches import NewBatch, store_batches

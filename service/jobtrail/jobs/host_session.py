@@ -37,7 +37,7 @@ def add(session: AnySession, new: NewJob, schema: str = SCHEMA) -> JobRow:
     except UnboundExecutionError as error:
         raise TypeError(
             "this session does not know where Jobtrail's table is: give it an engine, or name the row in its binds, "
-            "binds={…, JobRow: engine}, with `from jobtrail.jobs.row import JobRow`"
+            "binds={…, JobRow: engine}, with `from jobtrail.jobs.host_session import JobRow`"
         ) from error
     if bind.dialect.name != "postgresql":
         raise TypeError(f"this session is on {bind.dialect.name}: Jobtrail's table is in a PostgreSQL")

@@ -21,8 +21,8 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, registry, scoped_session, sessionmaker
 
 from jobtrail.ids import new_job_id
+from jobtrail.jobs.host_session import JobRow, add, row_of
 from jobtrail.jobs.insert import insert_group
-from jobtrail.jobs.row import JobRow, add, row_of
 from jobtrail.records import NewJob
 from support.world import Place
 
