@@ -31,8 +31,8 @@ from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.task.catalog import Catalog
 from jobtrail.worker.attempts import Hook
 from jobtrail.worker.leases import LeaseConfig
+from jobtrail.worker.maintenance import MaintenanceConfig
 from jobtrail.worker.node import Node
-from jobtrail.worker.periodic import MaintenanceConfig
 from jobtrail.worker.worker import WorkerConfig
 
 

@@ -28,8 +28,8 @@ from jobtrail.task.submission import Submission
 from jobtrail.testing import ScratchDatabase, scratch_database
 from jobtrail.testing.server import embedded_server
 from jobtrail.worker.leases import LeaseConfig
+from jobtrail.worker.maintenance import MaintenanceConfig
 from jobtrail.worker.node import Node
-from jobtrail.worker.periodic import MaintenanceConfig
 from jobtrail.worker.worker import WorkerConfig
 from support import tasks
 from support.bouncer import through

@@ -75,7 +75,7 @@ async def test_two_apps_in_one_schema_are_told_of_each_other(
         for _ in range(2):
             node.neighbours.loop.wake()
             await node.neighbours.loop.ticked()
-    [said] = [each.getMessage() for each in caplog.records if each.name == "jobtrail.worker.periodic"]
+    [said] = [each.getMessage() for each in caplog.records if each.name == "jobtrail.worker.maintenance"]
     assert f"task 'noop' is support.tasks on {socket.gethostname()} and shop.tasks on there" in said
     assert "JOBTRAIL_SCHEMA" in said
     assert "@task(name=…)" in said

@@ -5,5 +5,5 @@ Read `node` (start and stop), `worker` (the claims) with `slots` and `limited` (
 an attempt: `attempts` (all that this node holds), `attempt` (one, from its claim to its recorded outcome), `executors`
 with `threads` and `processes` (how its task is run and stopped), `runtime` (what the context of its task can do) and
 `followers` (what waited for its end). `reports` writes progress and log lines. Then what goes on beside the attempts:
-`leases`, `watchdog`, `listener` (hints of other processes), `periodic` (maintenance) and `shutdown_signals`.
+`leases`, `watchdog`, `listener` (hints of other processes), `maintenance` and `shutdown_signals`.
 """

@@ -26,7 +26,7 @@ from jobtrail.task.task import Task
 from jobtrail.tracing import current
 from jobtrail.worker.leases import LeaseConfig, Leases
 from jobtrail.worker.listener import Listener
-from jobtrail.worker.periodic import Maintenance, MaintenanceConfig, Neighbours
+from jobtrail.worker.maintenance import Maintenance, MaintenanceConfig, Neighbours
 from jobtrail.worker.watchdog import Watchdog
 from jobtrail.worker.worker import Worker, WorkerConfig
 

@@ -20,7 +20,7 @@ from jobtrail.ops import batches
 from jobtrail.records import NewJob
 from jobtrail.worker.attempt import Attempt
 from jobtrail.worker.leases import Leases
-from jobtrail.worker.periodic import Maintenance
+from jobtrail.worker.maintenance import Maintenance
 from jobtrail.worker.worker import Worker
 from mutants.events import OF_EVENTS
 from mutants.mutant import Mutant, Patch
