@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from jobtrail.errors import FieldError
-from jobtrail.limits import MAX_NESTING
+from jobtrail.ranges import MAX_NESTING
 from jobtrail.task.arguments import MISSING, UNKNOWN
 
 REDACTED: Final = "[redacted]"

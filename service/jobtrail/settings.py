@@ -22,8 +22,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from jobtrail.db.url import normalize
 from jobtrail.durations import format_duration, parse_duration
 from jobtrail.errors import SettingsError
-from jobtrail.limits import DEFAULT_SCHEMA, MAX_PENDING, MAX_TTL, QUEUE_PATTERN, SCHEMA_PATTERN
 from jobtrail.outbound import MOST_SECRETS, allowed, key_of
+from jobtrail.ranges import DEFAULT_SCHEMA, MAX_PENDING, MAX_TTL, QUEUE_PATTERN, SCHEMA_PATTERN
 from jobtrail.redaction import WORDS
 
 PREFIX: Final = "JOBTRAIL_"

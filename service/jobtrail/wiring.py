@@ -24,9 +24,9 @@ from jobtrail.errors import SettingsError, UnavailableError
 from jobtrail.events.delivery import delivery_task
 from jobtrail.events.post import Sender
 from jobtrail.jobs.services import AdmissionLimit, AlarmLimits, Defaults, Services
-from jobtrail.limits import DEFAULT_SCHEMA
 from jobtrail.ops.keys import any_keys
 from jobtrail.outbound import Outbound
+from jobtrail.ranges import DEFAULT_SCHEMA
 from jobtrail.settings import EMBEDDED, Settings
 from jobtrail.task.catalog import Catalog
 from jobtrail.worker.attempts import Hook

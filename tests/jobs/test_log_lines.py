@@ -9,7 +9,7 @@ import pytest
 from jobtrail.jobs.log import NewLine, add_lines, lines_of, trim
 from jobtrail.jobs.purge import purge
 from jobtrail.jobs.renew import AttemptRef
-from jobtrail.limits import LOG_BYTES, LOG_LINES
+from jobtrail.ranges import LOG_BYTES, LOG_LINES
 from jobtrail.status import Status
 from support import rows
 from support.world import Place

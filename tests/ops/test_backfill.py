@@ -12,9 +12,9 @@ from jobtrail import task
 from jobtrail.errors import InvalidInputError, ScheduleNotFoundError, UnknownTaskError
 from jobtrail.jobs.claim import claim_limited
 from jobtrail.jobs.services import Services
-from jobtrail.limits import FIRST_TIME, LAST_TIME, MAX_BATCHED
 from jobtrail.ops import batches, schedules
 from jobtrail.ops.backfill import backfill
+from jobtrail.ranges import FIRST_TIME, LAST_TIME, MAX_BATCHED
 from jobtrail.status import Status
 from jobtrail.task.catalog import Catalog
 from jobtrail.task.schedule import Backfill, ScheduleSpec

@@ -14,7 +14,7 @@ import pytest
 from jobtrail.db.engine import open_database
 from jobtrail.jobs.log import NewLine, read_log
 from jobtrail.jobs.renew import AttemptRef
-from jobtrail.limits import LOG_BYTES, LOG_LINES
+from jobtrail.ranges import LOG_BYTES, LOG_LINES
 from jobtrail.records import LogLine
 from jobtrail.status import Status
 from jobtrail.task.context import Progress

@@ -18,8 +18,8 @@ from jobtrail.api.openapi import OF_BODY, OF_DATABASE
 from jobtrail.api.representation import RETRY_AFTER, answer
 from jobtrail.api.route import CANCEL, OPERATE, SEE, SUBMIT, Row
 from jobtrail.jobs.bulk import Action
-from jobtrail.limits import MAX_BATCHED
 from jobtrail.ops import batches
+from jobtrail.ranges import MAX_BATCHED
 from jobtrail.records import Batch
 from jobtrail.task.submission import Documented, Submission
 

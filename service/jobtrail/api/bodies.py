@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, StrictBool, field_validator
 from jobtrail.api.query import Filters, Reason
 from jobtrail.api.schemas import AnyAction, Examples
 from jobtrail.jobs.bulk import Action
-from jobtrail.limits import MAX_BATCH
+from jobtrail.ranges import MAX_BATCH
 from jobtrail.task.submission import WHOLE, Documented, Submission
 
 _LEAST: Final = {"task": "send_email", "args": {"to": "ann@example.org"}}

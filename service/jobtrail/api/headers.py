@@ -8,13 +8,13 @@ from typing import Final
 from starlette.requests import Request
 from starlette.types import Scope
 
-from jobtrail import errors, ids, limits
+from jobtrail import errors, ids, ranges
 
 RawHeaders = list[tuple[bytes, bytes]]
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
-IDEMPOTENCY_PATTERN: Final = rf'^("([ !#-\[\]-~]|\\["\\]){{1,{limits.MAX_KEY}}}"|[!#-~]{{1,{limits.MAX_KEY}}})$'
+IDEMPOTENCY_PATTERN: Final = rf'^("([ !#-\[\]-~]|\\["\\]){{1,{ranges.MAX_KEY}}}"|[!#-~]{{1,{ranges.MAX_KEY}}})$'
 """The form of a key that `idempotency_key_of` takes, for the documentation."""
 
 # RFC 8941, section 3.3.3; and bare: visible ASCII without a quote.
@@ -70,8 +70,8 @@ def idempotency_key_of(request: Request) -> str | None:
         key = found[0]
     else:
         raise _refused('write visible ASCII, bare or as an RFC 8941 string: "k"')
-    if not 1 <= len(key) <= limits.MAX_KEY:
-        raise _refused(f"a key has 1 to {limits.MAX_KEY} characters, this one {len(key)}")
+    if not 1 <= len(key) <= ranges.MAX_KEY:
+        raise _refused(f"a key has 1 to {ranges.MAX_KEY} characters, this one {len(key)}")
     return key
 
 

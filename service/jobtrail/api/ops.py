@@ -20,8 +20,8 @@ from jobtrail.api.query import Reason, once
 from jobtrail.api.representation import answer
 from jobtrail.api.route import OPERATE, READ, Row
 from jobtrail.callers import SCOPES, Scope
-from jobtrail.limits import MAX_NUMBER
 from jobtrail.ops import audit, keys, limits, nodes, pauses
+from jobtrail.ranges import MAX_NUMBER
 from jobtrail.records import shown
 from jobtrail.task.submission import Documented, Moment, Seconds, seconds
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, Field
 from starlette.requests import Request
 
-from jobtrail import errors, limits
+from jobtrail import errors, ranges
 from jobtrail.api.schemas import AnyStatus
 from jobtrail.jobs.query import Cursor, Filter, Page
 from jobtrail.status import Status
@@ -41,8 +41,8 @@ def _split(found: Any) -> Any:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=200)]
-TraceId = Annotated[str, Field(pattern=limits.TRACE_PATTERN)]
-Reason = Annotated[str, Field(strict=True, max_length=limits.MAX_REASON)]
+TraceId = Annotated[str, Field(pattern=ranges.TRACE_PATTERN)]
+Reason = Annotated[str, Field(strict=True, max_length=ranges.MAX_REASON)]
 Part = Literal["args", "result", "traceback"]
 
 
@@ -99,8 +99,8 @@ class LogQuery(BaseModel):
     """How much of a job's log."""
 
     attempt: Annotated[int | None, Field(ge=1, description="Only what this one said.")] = None
-    limit: Annotated[int, Field(ge=1, le=limits.LOG_LINES, description="How many of the last lines at most.")] = (
-        limits.LOG_LINES
+    limit: Annotated[int, Field(ge=1, le=ranges.LOG_LINES, description="How many of the last lines at most.")] = (
+        ranges.LOG_LINES
     )
 
 

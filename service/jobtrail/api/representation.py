@@ -11,7 +11,7 @@ from starlette.responses import Response
 from jobtrail.api.context import ApiContext
 from jobtrail.api.query import Part
 from jobtrail.callers import Caller
-from jobtrail.limits import DEFAULT_PRIORITY
+from jobtrail.ranges import DEFAULT_PRIORITY
 from jobtrail.records import Job, LogLine, Transition, shown
 from jobtrail.redaction import Redaction
 from jobtrail.task.context import progress_of

@@ -17,8 +17,8 @@ from jobtrail.api.ops import PauseBody
 from jobtrail.api.query import once
 from jobtrail.api.representation import RETRY_AFTER, View, answer
 from jobtrail.api.route import OPERATE, READ, Row
-from jobtrail.limits import MAX_TASK, TASK_PATTERN
 from jobtrail.ops import backfill, schedules
+from jobtrail.ranges import MAX_TASK, TASK_PATTERN
 from jobtrail.records import shown
 from jobtrail.task import schedule
 from jobtrail.task.schedule import ScheduleSpec

@@ -16,9 +16,9 @@ from jobtrail.api.openapi import OF_BODY, OF_DATABASE
 from jobtrail.api.representation import answer
 from jobtrail.api.route import OPERATE, READ, Row
 from jobtrail.api.schemas import AnyStatus
-from jobtrail.limits import MAX_TASK
 from jobtrail.ops import webhooks
 from jobtrail.outbound import MAX_URL
+from jobtrail.ranges import MAX_TASK
 from jobtrail.records import shown
 from jobtrail.task.submission import Documented
 

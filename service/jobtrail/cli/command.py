@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from jobtrail import durations, errors, limits, logs, wiring
+from jobtrail import durations, errors, logs, ranges, wiring
 from jobtrail.db import engine
 from jobtrail.db.url import DatabaseUrl
 from jobtrail.jobs.query import Filter
@@ -126,7 +126,7 @@ class Filters:
 
     def __post_init__(self) -> None:
         for each in self.trace or ():
-            if not re.fullmatch(limits.TRACE_PATTERN, each):
+            if not re.fullmatch(ranges.TRACE_PATTERN, each):
                 raise typer.BadParameter(f"--trace: {each!r:.60} is not 32 hexadecimal digits in lower case")
 
     @property
@@ -200,6 +200,6 @@ def read_duration(option: str, text: str | None, word: str | None = None) -> tim
 
 
 def read_reason(text: str | None) -> str | None:
-    if text is not None and len(text) > limits.MAX_REASON:
-        raise typer.BadParameter(f"--reason: at most {limits.MAX_REASON} characters")
+    if text is not None and len(text) > ranges.MAX_REASON:
+        raise typer.BadParameter(f"--reason: at most {ranges.MAX_REASON} characters")
     return text or None

@@ -8,8 +8,8 @@ from typing import Final
 from jobtrail.cli.findings import Finding, Found, fault, ok, warn
 from jobtrail.cli.stats import told
 from jobtrail.durations import format_duration
-from jobtrail.limits import OWN
 from jobtrail.ops.doctor import Stranded
+from jobtrail.ranges import OWN
 from jobtrail.task.catalog import HOW_TO_PART
 
 _NAMED: Final = 5

@@ -8,7 +8,7 @@ import typer
 from jobtrail.cli import output
 from jobtrail.cli.command import Json, run
 from jobtrail.events import numbers
-from jobtrail.limits import OWN
+from jobtrail.ranges import OWN
 from jobtrail.records import Alarm, Stats
 
 _QUEUES: Final = {

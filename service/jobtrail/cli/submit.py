@@ -9,7 +9,7 @@ from uuid import UUID
 import typer
 from pydantic import ValidationError
 
-from jobtrail import errors, limits
+from jobtrail import errors, ranges
 from jobtrail.cli import output
 from jobtrail.cli.command import Command, Json, caller, read_duration, read_pairs, run
 from jobtrail.events.hub import Hub
@@ -82,8 +82,8 @@ def submit(
     if run_at is not None and delay is not None:
         raise typer.BadParameter("say only one of --run-at and --delay")
     later = read_duration("--delay", delay)
-    if idempotency_key is not None and not 1 <= len(idempotency_key) <= limits.MAX_KEY:
-        raise typer.BadParameter(f"--idempotency-key: 1 to {limits.MAX_KEY} characters")
+    if idempotency_key is not None and not 1 <= len(idempotency_key) <= ranges.MAX_KEY:
+        raise typer.BadParameter(f"--idempotency-key: 1 to {ranges.MAX_KEY} characters")
     texts = read_pairs(pairs)
 
     async def act(command: Command) -> Job:

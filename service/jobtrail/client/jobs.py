@@ -17,7 +17,7 @@ from jobtrail.client.parsing import Page, items_of, job_of, parsed
 from jobtrail.client.problems import retry_after_of
 from jobtrail.client.submitting import Options, asked
 from jobtrail.errors import FieldError, InvalidInputError
-from jobtrail.limits import MAX_KEY
+from jobtrail.ranges import MAX_KEY
 from jobtrail.records import Job, LogLine, Transition
 from jobtrail.task.job_events import Gap, JobEvent
 from jobtrail.task.result import result_of, typed

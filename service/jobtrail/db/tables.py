@@ -36,7 +36,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.types import TypeDecorator, UserDefinedType
 
-from jobtrail.limits import DEFAULT_SCHEMA
+from jobtrail.ranges import DEFAULT_SCHEMA
 
 SCHEMA: Final = DEFAULT_SCHEMA
 """As the statements say it."""

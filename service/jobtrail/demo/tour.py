@@ -23,7 +23,7 @@ import typer
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import text
 
-from jobtrail import durations, errors, limits, wiring
+from jobtrail import durations, errors, ranges, wiring
 from jobtrail.db import engine
 from jobtrail.db.programs import installed_programs
 from jobtrail.jobs.cancel import cancel
@@ -313,7 +313,7 @@ def hints(url: str, settings: Settings, *, samples: str, failed: UUID) -> str:
             psql = shlex.quote(str(installed_programs().where / "psql"))
     same_database = "# (with the same JOBTRAIL_DATABASE_URL)"
     if settings.database_url == EMBEDDED:
-        schema = "" if settings.schema == limits.DEFAULT_SCHEMA else f" JOBTRAIL_SCHEMA={settings.schema}"
+        schema = "" if settings.schema == ranges.DEFAULT_SCHEMA else f" JOBTRAIL_SCHEMA={settings.schema}"
         folder = shlex.quote(str(wiring.embedded(settings).folder))
         same_database = f"export JOBTRAIL_DATABASE_URL={EMBEDDED} JOBTRAIL_DATA_DIR={folder}{schema}"
     return _HINTS.format(

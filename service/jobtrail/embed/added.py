@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
-from jobtrail import errors, limits, tracing
+from jobtrail import errors, ranges, tracing
 from jobtrail.embed.handle import BatchHandle, JobHandle
 from jobtrail.embed.opened import Opened
 from jobtrail.ids import Trace, new_job_id
@@ -24,7 +24,7 @@ from jobtrail.task.submission import JobOptions, submission_of
 from jobtrail.task.task import Task
 
 _NO_BATCH: Final = (
-    f"a batch takes 1 to {limits.MAX_BATCHED} jobs that were added in this request: each in one batch, not stored yet, "
+    f"a batch takes 1 to {ranges.MAX_BATCHED} jobs that were added in this request: each in one batch, not stored yet, "
     "without session=, idempotency_key= and unique_key=; on_done is another one of them"
 )
 
@@ -93,7 +93,7 @@ class AddedJobs:
         """Raises TypeError for jobs that do not wait here, or cannot be in a batch."""
         free = {handle: job for job, handle in self._waiting if job.key is None and job.batch_id is None}
         wanted = [*jobs] if on_done is None else [*jobs, on_done]
-        if not 1 <= len(jobs) <= limits.MAX_BATCHED or len({*wanted}) < len(wanted) or not free.keys() >= {*wanted}:
+        if not 1 <= len(jobs) <= ranges.MAX_BATCHED or len({*wanted}) < len(wanted) or not free.keys() >= {*wanted}:
             raise TypeError(_NO_BATCH)
         last = None if on_done is None else free[on_done]
         new = NewBatch(new_job_id(), len(jobs), free[jobs[0]].created_by, last)
@@ -167,9 +167,9 @@ def _check(session: object, key: object) -> None:
             "idempotency_key= and session= do not go together: a key that is there already would have to undo your "
             "transaction; make a row of your own unique instead"
         )
-    if key is not None and not (isinstance(key, str) and 1 <= len(key) <= limits.MAX_KEY and key.isprintable()):
+    if key is not None and not (isinstance(key, str) and 1 <= len(key) <= ranges.MAX_KEY and key.isprintable()):
         raise errors.InvalidInputError(
-            [errors.FieldError("/idempotency_key", f"a key is a text of 1 to {limits.MAX_KEY} printable characters")]
+            [errors.FieldError("/idempotency_key", f"a key is a text of 1 to {ranges.MAX_KEY} printable characters")]
         )
 
 

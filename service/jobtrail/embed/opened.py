@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
-from jobtrail import errors, limits, wiring
+from jobtrail import errors, ranges, wiring
 from jobtrail.callers import SCOPES, Caller
 from jobtrail.db.engine import open_single
 from jobtrail.db.host_engine import lend_single
@@ -85,9 +85,9 @@ class Parts:
             return unnamed
         found = self.who(request)
         name: object = found.name if isinstance(found, Caller) else found
-        if not isinstance(name, str) or not 1 <= len(name) <= limits.MAX_NAME or not name.isprintable():
+        if not isinstance(name, str) or not 1 <= len(name) <= ranges.MAX_NAME or not name.isprintable():
             raise TypeError(
-                f"Jobtrail(who=…) gave {name!r:.300}: it gives a name of 1 to {limits.MAX_NAME} printable characters"
+                f"Jobtrail(who=…) gave {name!r:.300}: it gives a name of 1 to {ranges.MAX_NAME} printable characters"
             )
         return found if isinstance(found, Caller) else Caller(name, unnamed.scopes)
 

@@ -24,8 +24,8 @@ from jobtrail.events.feed import MOVED
 from jobtrail.events.post import Answer, RefusedReceiverError, Sender
 from jobtrail.jobs.insert import insert_rows
 from jobtrail.jobs.services import Services
-from jobtrail.limits import DEFAULT_PRIORITY, OWN
 from jobtrail.outbound import host_of, signing
+from jobtrail.ranges import DEFAULT_PRIORITY, OWN
 from jobtrail.records import NewJob
 from jobtrail.task.context import JobContext
 from jobtrail.task.limit import Limit, limited

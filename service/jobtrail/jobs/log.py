@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from jobtrail.jobs import query
 from jobtrail.jobs.renew import FENCE, AttemptRef
 from jobtrail.jobs.services import Services
-from jobtrail.limits import LOG_BYTES, LOG_LINES
+from jobtrail.ranges import LOG_BYTES, LOG_LINES
 from jobtrail.records import LogLine
 
 

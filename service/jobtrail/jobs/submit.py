@@ -22,7 +22,7 @@ from jobtrail.jobs.insert import Inserted, insert_once, insert_rows, inserts
 from jobtrail.jobs.query import read
 from jobtrail.jobs.room import hold_keys, make_room
 from jobtrail.jobs.services import Services, require_rights
-from jobtrail.limits import OWN, RESERVED
+from jobtrail.ranges import OWN, RESERVED
 from jobtrail.records import AppKey, Job, NewJob
 from jobtrail.status import Status
 from jobtrail.task.limit import limited, with_key

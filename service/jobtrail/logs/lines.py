@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
-from jobtrail.limits import MAX_NESTING
+from jobtrail.ranges import MAX_NESTING
 from jobtrail.redaction import REDACTED, WORDS, Redaction
 
 Form = Literal["text", "json"]

@@ -17,10 +17,10 @@ from jobtrail.errors import FieldError, InvalidInputError
 from jobtrail.ids import new_job_id
 from jobtrail.jobs.fire import insert_scheduled
 from jobtrail.jobs.services import Services, require_rights
-from jobtrail.limits import FIRST_TIME, MAX_BATCHED
 from jobtrail.ops import batches
 from jobtrail.ops.batches import NewBatch
 from jobtrail.ops.schedules import find, job_of
+from jobtrail.ranges import FIRST_TIME, MAX_BATCHED
 from jobtrail.records import NewJob
 from jobtrail.task.schedule import SHOWN_TIMES, Backfill, Schedule, ScheduleSpec, Timetable
 

@@ -19,7 +19,7 @@ from uuid import UUID
 from pydantic import Field
 from sqlalchemy import Column, LargeBinary, Table, Text, Uuid, text
 
-from jobtrail import errors, ids, limits
+from jobtrail import errors, ids, ranges
 from jobtrail.callers import SCOPES, Scope
 from jobtrail.db.tables import TEXTS, TIME, metadata
 from jobtrail.jobs.services import Services
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,99}$"
 MIN_LIFE: Final = 1
-MAX_LIFE: Final = limits.MAX_TTL
+MAX_LIFE: Final = ranges.MAX_TTL
 """Seconds; longer is for ever, or a mistake."""
 
 

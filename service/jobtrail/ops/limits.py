@@ -18,7 +18,7 @@ from jobtrail.db.group_commit import in_batches
 from jobtrail.db.tables import TIME, metadata
 from jobtrail.errors import FieldError, InvalidInputError, LimitNotFoundError
 from jobtrail.jobs.services import Services
-from jobtrail.limits import MAX_LIMIT_KEY, MAX_NUMBER
+from jobtrail.ranges import MAX_LIMIT_KEY, MAX_NUMBER
 from jobtrail.task.storable import check
 
 log = logging.getLogger(__name__)

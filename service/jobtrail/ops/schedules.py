@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Column, Index, Integer, Interval, SmallInteger, Table, Text, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from jobtrail import errors, limits
+from jobtrail import errors, ranges
 from jobtrail.db.tables import TEXTS, TIME, Json, metadata
 from jobtrail.jobs.fire import fire_by_hand
 from jobtrail.jobs.query import Filter, Page, read_page
@@ -174,8 +174,8 @@ async def put(
 
 def require_name(name: str) -> None:
     """Raises InvalidInputError."""
-    if re.fullmatch(limits.TASK_PATTERN, name) is None:
-        how = f"write letters, digits and _ . : - after a letter or _, at most {limits.MAX_TASK} of them"
+    if re.fullmatch(ranges.TASK_PATTERN, name) is None:
+        how = f"write letters, digits and _ . : - after a letter or _, at most {ranges.MAX_TASK} of them"
         raise errors.InvalidInputError([errors.FieldError("{name}", how)])
 
 

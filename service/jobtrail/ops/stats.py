@@ -14,8 +14,8 @@ from jobtrail.db.direct import Statement
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import unavailable
 from jobtrail.jobs.services import AlarmLimits
-from jobtrail.limits import OWN
 from jobtrail.ops.totals import CURSOR, Ended, ended_since
+from jobtrail.ranges import OWN
 from jobtrail.records import Alarm, QueueStats, Stats, TaskStats
 
 EXACT: Final = 1000

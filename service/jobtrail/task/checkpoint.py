@@ -1,7 +1,7 @@
 """The value of a checkpoint as JSON."""
 
 from jobtrail.errors import CheckpointError, InvalidInputError, ResultTooLargeError
-from jobtrail.limits import MAX_CHECKPOINT
+from jobtrail.ranges import MAX_CHECKPOINT
 from jobtrail.task.storable import check, dump, refuse_huge
 
 

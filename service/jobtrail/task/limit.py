@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobtrail.errors import DeclarationError, FieldError, InvalidArgumentsError, InvalidInputError
-from jobtrail.limits import MAX_LANE, MAX_LIMITS, MAX_NUMBER, MAX_PENDING, MAX_PER, MIN_PER
+from jobtrail.ranges import MAX_LANE, MAX_LIMITS, MAX_NUMBER, MAX_PENDING, MAX_PER, MIN_PER
 from jobtrail.task.template import filled, misfit, names_in, require_arguments
 
 

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from jobtrail.errors import DeclarationError
-from jobtrail.limits import MAX_ATTEMPTS, MAX_TIMEOUT
+from jobtrail.ranges import MAX_ATTEMPTS, MAX_TIMEOUT
 
 P = ParamSpec("P")
 R = TypeVar("R")

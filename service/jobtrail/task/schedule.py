@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from cronsim import CronSim, CronSimError
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from jobtrail import limits
+from jobtrail import ranges
 from jobtrail.errors import FieldError, InvalidInputError
 from jobtrail.records import Job
 from jobtrail.task.storable import step
@@ -24,7 +24,7 @@ from jobtrail.task.submission import WHOLE, Documented, Due, Priority, Queue, Se
 Missed = Literal["once", "skip", "all"]
 Overlap = Literal["skip", "queue", "allow"]
 
-Every = Annotated[Seconds, Field(ge=limits.MIN_EVERY, le=limits.MAX_TTL)]
+Every = Annotated[Seconds, Field(ge=ranges.MIN_EVERY, le=ranges.MAX_TTL)]
 
 SHOWN_TIMES: Final = 100
 """Due times of the answer to a backfill."""
@@ -53,11 +53,11 @@ class ScheduleSpec(Documented):
     )
 
     task: Annotated[
-        str, Field(strict=True, min_length=1, max_length=limits.MAX_TASK, description="The name of a registered task.")
+        str, Field(strict=True, min_length=1, max_length=ranges.MAX_TASK, description="The name of a registered task.")
     ]
     args: Annotated[dict[str, Any], Field(default_factory=dict, description="The arguments of each of its jobs.")]
     cron: Annotated[
-        Annotated[str, Field(strict=True, max_length=limits.MAX_CRON)] | None,
+        Annotated[str, Field(strict=True, max_length=ranges.MAX_CRON)] | None,
         Field(description="Minute, hour, day of month, month, day of week; or @hourly @daily @weekly @monthly."),
     ] = None
     every: Annotated[
@@ -78,7 +78,7 @@ class ScheduleSpec(Documented):
         ),
     ] = "skip"
     jitter: Annotated[
-        Annotated[Seconds, Field(ge=0, le=limits.MAX_JITTER)],
+        Annotated[Seconds, Field(ge=0, le=ranges.MAX_JITTER)],
         Field(description="Seconds: each job waits a random part of them after its due time."),
     ] = 0
     starts_at: Annotated[Due | None, Field(description="No due time before this (RFC 3339 with a zone).")] = None
@@ -87,7 +87,7 @@ class ScheduleSpec(Documented):
     priority: Annotated[Priority | None, Field(description="0 to 9, higher first; the task's by default.")] = None
     tags: Annotated[Tags, Field(description="Words to find its jobs by.")] = Field(default_factory=list)
     pause_after: Annotated[
-        Annotated[int, Field(strict=True, ge=1, le=limits.MAX_ATTEMPTS), WHOLE] | None,
+        Annotated[int, Field(strict=True, ge=1, le=ranges.MAX_ATTEMPTS), WHOLE] | None,
         Field(description="It pauses itself after so many failed jobs in a row; null: never."),
     ] = None
 
@@ -104,7 +104,7 @@ def flaws_of(spec: ScheduleSpec) -> Sequence[FieldError]:
     """What no field shows by itself, each with its fix; none for a schedule that can be obeyed."""
     flaws = []
     names = (("/task", spec.task), ("/queue", spec.queue or ""))
-    flaws += [FieldError(pointer, limits.RESERVED) for pointer, name in names if name.startswith(limits.OWN)]
+    flaws += [FieldError(pointer, ranges.RESERVED) for pointer, name in names if name.startswith(ranges.OWN)]
     if (spec.cron is None) == (spec.every is None):
         flaws.append(FieldError("/cron", "write exactly one of cron and every"))
     if (advice := _flaw_of_zone(spec.zone)) is not None:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from pydantic_core import to_jsonable_python
 
 from jobtrail.errors import FieldError, InvalidInputError, NotJsonError, ResultNotJsonError, ResultTooLargeError
-from jobtrail.limits import MAX_DIGITS, MAX_NESTING
+from jobtrail.ranges import MAX_DIGITS, MAX_NESTING
 
 MAX_FLAWS: Final = 100
 """Flaws listed at most, so that a body of a million NaN gets an answer of a readable length."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from jobtrail import limits
+from jobtrail import ranges
 from jobtrail.errors import FieldError, InvalidInputError
 from jobtrail.outbound import MAX_URL
 from jobtrail.task.storable import step
@@ -34,7 +34,7 @@ def _in_utc(value: datetime) -> datetime:
 
 
 def _storable(value: datetime) -> datetime:
-    if not limits.FIRST_TIME <= value <= limits.LAST_TIME:
+    if not ranges.FIRST_TIME <= value <= ranges.LAST_TIME:
         raise ValueError("write a time from 0001-01-02T00:00Z to 9999-12-30T00:00Z")
     return value
 
@@ -48,13 +48,13 @@ Seconds = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_only_text), AfterValidator(_in_utc)]
 Due = Annotated[Moment, AfterValidator(_storable)]
 WHOLE: Final = BeforeValidator(_whole)
-Priority = Annotated[int, Field(strict=True, ge=limits.MIN_PRIORITY, le=limits.MAX_PRIORITY), WHOLE]
-Tag = Annotated[str, Field(strict=True, min_length=1, max_length=limits.MAX_TAG_LENGTH)]
-Tags = Annotated[list[Tag], Field(max_length=limits.MAX_TAGS)]
-Ttl = Annotated[Seconds, Field(ge=0, le=limits.MAX_TTL)]
-Timeout = Annotated[Seconds, Field(ge=limits.MIN_TIMEOUT, le=limits.MAX_TIMEOUT)]
-MaxAttempts = Annotated[int, Field(strict=True, ge=1, le=limits.MAX_ATTEMPTS), WHOLE]
-Queue = Annotated[str, Field(strict=True, pattern=limits.QUEUE_PATTERN)]
+Priority = Annotated[int, Field(strict=True, ge=ranges.MIN_PRIORITY, le=ranges.MAX_PRIORITY), WHOLE]
+Tag = Annotated[str, Field(strict=True, min_length=1, max_length=ranges.MAX_TAG_LENGTH)]
+Tags = Annotated[list[Tag], Field(max_length=ranges.MAX_TAGS)]
+Ttl = Annotated[Seconds, Field(ge=0, le=ranges.MAX_TTL)]
+Timeout = Annotated[Seconds, Field(ge=ranges.MIN_TIMEOUT, le=ranges.MAX_TIMEOUT)]
+MaxAttempts = Annotated[int, Field(strict=True, ge=1, le=ranges.MAX_ATTEMPTS), WHOLE]
+Queue = Annotated[str, Field(strict=True, pattern=ranges.QUEUE_PATTERN)]
 
 
 class Documented(BaseModel):
@@ -74,7 +74,7 @@ class Submission(Documented):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: Annotated[
-        str, Field(strict=True, min_length=1, max_length=limits.MAX_TASK, description="The name of a registered task.")
+        str, Field(strict=True, min_length=1, max_length=ranges.MAX_TASK, description="The name of a registered task.")
     ]
     args: Annotated[
         dict[str, Any],
@@ -87,7 +87,7 @@ class Submission(Documented):
     after: Annotated[
         list[UUID],
         Field(
-            max_length=limits.MAX_AFTER,
+            max_length=ranges.MAX_AFTER,
             description="Jobs that must succeed before; if one of them does not, the job is cancelled.",
         ),
     ] = Field(default_factory=list)
@@ -152,7 +152,7 @@ class Amendment(Documented):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     ttl: Annotated[Ttl | None, Field(description="Seconds from the finish; null keeps the row.")] = None
-    priority: Annotated[Priority, Field(description="Pending jobs only.")] = limits.DEFAULT_PRIORITY
+    priority: Annotated[Priority, Field(description="Pending jobs only.")] = ranges.DEFAULT_PRIORITY
     run_at: Annotated[Due | None, Field(description="Pending jobs only; null: now.")] = None
     tags: Annotated[Tags, Field(description="Replace all tags.")] = Field(default_factory=list)
 

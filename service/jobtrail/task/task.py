@@ -8,7 +8,7 @@ from typing import Annotated, Any, Concatenate, Final, Generic, Literal, ParamSp
 
 from pydantic import BaseModel, Field, InstanceOf, ValidationError
 
-from jobtrail import limits
+from jobtrail import ranges
 from jobtrail.errors import DeclarationError
 from jobtrail.task.arguments import Signature
 from jobtrail.task.context import JobContext
@@ -90,18 +90,18 @@ class Task(NotRepeated, Generic[P, R]):
 class _Options(BaseModel):
     """The options of `@task`, in the ranges of those of a job."""
 
-    name: Annotated[str, Field(strict=True, pattern=limits.TASK_PATTERN)]
+    name: Annotated[str, Field(strict=True, pattern=ranges.TASK_PATTERN)]
     runs_in: RunsIn | None = None
     queue: Queue = "default"
-    priority: Priority = limits.DEFAULT_PRIORITY
+    priority: Priority = ranges.DEFAULT_PRIORITY
     max_attempts: MaxAttempts = 1
     timeout: Timeout | None = None
     retry: InstanceOf[Retry] | None = None
     ttl: Ttl | None = None
-    cron: Annotated[str, Field(strict=True, max_length=limits.MAX_CRON)] | None = None
+    cron: Annotated[str, Field(strict=True, max_length=ranges.MAX_CRON)] | None = None
     every: Every | None = None
     zone: Annotated[str, Field(strict=True)] | None = None
-    schedule_name: Annotated[str, Field(strict=True, pattern=limits.TASK_PATTERN)] | None = None
+    schedule_name: Annotated[str, Field(strict=True, pattern=ranges.TASK_PATTERN)] | None = None
     limits: Sequence[InstanceOf[Limit] | InstanceOf[Rate]] = ()
     on_full: OnFull = "wait"
     unique_key: UniqueKey | None = None
@@ -130,24 +130,24 @@ def _options(function: Callable[..., object], said: dict[str, Any]) -> _Options:
 
 
 _HOW_TO_WRITE: Final[Mapping[str, str]] = {
-    "name": f"letters, digits and _ . : - after a letter or _, at most {limits.MAX_TASK} of them",
+    "name": f"letters, digits and _ . : - after a letter or _, at most {ranges.MAX_TASK} of them",
     "runs_in": "'loop', 'thread' or 'process', or leave it out",
-    "queue": f"letters, digits and _ . : -, 1 to {limits.MAX_QUEUE} of them",
-    "priority": f"a whole number from {limits.MIN_PRIORITY} to {limits.MAX_PRIORITY} (higher goes first)",
-    "max_attempts": f"a whole number from 1 to {limits.MAX_ATTEMPTS} (how often a job may be started)",
-    "timeout": f"seconds from {limits.MIN_TIMEOUT:g} to {limits.MAX_TIMEOUT}, None for no limit",
+    "queue": f"letters, digits and _ . : -, 1 to {ranges.MAX_QUEUE} of them",
+    "priority": f"a whole number from {ranges.MIN_PRIORITY} to {ranges.MAX_PRIORITY} (higher goes first)",
+    "max_attempts": f"a whole number from 1 to {ranges.MAX_ATTEMPTS} (how often a job may be started)",
+    "timeout": f"seconds from {ranges.MIN_TIMEOUT:g} to {ranges.MAX_TIMEOUT}, None for no limit",
     "retry": "Retry(…), or None if errors are final",
-    "ttl": f"seconds from 0 to {limits.MAX_TTL}, None to keep the rows",
+    "ttl": f"seconds from 0 to {ranges.MAX_TTL}, None to keep the rows",
     "cron": "minute, hour, day of month, month, day of week, such as '0 7 * * mon-fri'",
-    "every": f"seconds from {limits.MIN_EVERY} to {limits.MAX_TTL}",
+    "every": f"seconds from {ranges.MIN_EVERY} to {ranges.MAX_TTL}",
     "zone": "a name such as 'Europe/Paris'",
-    "schedule_name": f"letters, digits and _ . : - after a letter or _, at most {limits.MAX_TASK} of them",
+    "schedule_name": f"letters, digits and _ . : - after a letter or _, at most {ranges.MAX_TASK} of them",
     "limits": "a list of Limit(…) and Rate(…)",
     "on_full": "'wait', 'reject' or 'replace'",
-    "unique_key": f"a text of 1 to {limits.MAX_LIMIT_KEY} characters, such as 'report:{{customer}}'",
+    "unique_key": f"a text of 1 to {ranges.MAX_LIMIT_KEY} characters, such as 'report:{{customer}}'",
     "on_duplicate": "'keep' or 'replace'",
-    "delay": f"seconds from 0 to {limits.MAX_TTL}",
-    "max_delay": f"seconds from 0 to {limits.MAX_TTL}",
+    "delay": f"seconds from 0 to {ranges.MAX_TTL}",
+    "max_delay": f"seconds from 0 to {ranges.MAX_TTL}",
 }
 
 
@@ -236,7 +236,7 @@ def task(
     name: str | None = None,
     runs_in: RunsIn | None = None,
     queue: str = "default",
-    priority: int = limits.DEFAULT_PRIORITY,
+    priority: int = ranges.DEFAULT_PRIORITY,
     max_attempts: int = 1,
     timeout: float | None = None,
     retry: Retry | Unset | None = UNSET,
@@ -267,8 +267,8 @@ def task(function: Callable[..., object] | None = None, /, **said: Any) -> objec
     Raises DeclarationError when the function cannot be a task.
     """
     for option in ("name", "queue"):
-        if str(said.get(option)).startswith(limits.OWN):
-            raise DeclarationError(f"{option}={said[option]!r}: {limits.RESERVED}")
+        if str(said.get(option)).startswith(ranges.OWN):
+            raise DeclarationError(f"{option}={said[option]!r}: {ranges.RESERVED}")
     if function is None:
         return lambda function: Task[..., Any](function, **said)
     return Task[..., Any](function, **said)

@@ -5,7 +5,7 @@ from string import Formatter
 from typing import Any
 
 from jobtrail.errors import DeclarationError, FieldError, InvalidArgumentsError
-from jobtrail.limits import MAX_LIMIT_KEY
+from jobtrail.ranges import MAX_LIMIT_KEY
 from jobtrail.task.storable import step
 
 

@@ -7,14 +7,14 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from jobtrail import limits
+from jobtrail import ranges
 from jobtrail.errors import DeclarationError, FieldError, InvalidInputError
 from jobtrail.task.storable import check
 from jobtrail.task.template import filled, names_in, require_arguments
 
 OnDuplicate = Literal["keep", "replace"]
-UniqueKey = Annotated[str, Field(strict=True, min_length=1, max_length=limits.MAX_LIMIT_KEY)]
-Delay = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=limits.MAX_TTL)]
+UniqueKey = Annotated[str, Field(strict=True, min_length=1, max_length=ranges.MAX_LIMIT_KEY)]
+Delay = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=ranges.MAX_TTL)]
 
 UNIQUE_FIELDS: Final = ("unique_key", "on_duplicate", "delay", "max_delay")
 """The fields of a submission that make its key."""

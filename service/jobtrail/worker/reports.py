@@ -19,8 +19,8 @@ from jobtrail.db.group_commit import GroupCommit
 from jobtrail.db.loop import Loop
 from jobtrail.jobs.log import NewLine, add_lines, trim
 from jobtrail.jobs.renew import AttemptRef, Said, report
-from jobtrail.limits import LOG_BYTES, LOG_LINE_BYTES, LOG_LINES
 from jobtrail.logs import words_of
+from jobtrail.ranges import LOG_BYTES, LOG_LINE_BYTES, LOG_LINES
 from jobtrail.task.context import Progress
 from jobtrail.task.storable import clip, dump
 
