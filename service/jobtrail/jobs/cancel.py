@@ -1,6 +1,6 @@
 """pending → cancelled. A running job gets a request; it becomes cancelled in `finish`, or in `rescue`.
 
-`bulk`, `after` and `room` cancel by these statements too.
+`bulk`, `after` and `on_full` cancel by these statements too.
 """
 
 from collections.abc import Sequence

@@ -19,8 +19,8 @@ from jobtrail.jobs.after import hint_of, require_parents
 from jobtrail.jobs.amend import KEY_LIFE
 from jobtrail.jobs.backlog import count_pending, require_room
 from jobtrail.jobs.insert import Inserted, insert_once, insert_rows, inserts
+from jobtrail.jobs.on_full import hold_keys, make_room
 from jobtrail.jobs.query import read
-from jobtrail.jobs.room import hold_keys, make_room
 from jobtrail.jobs.services import Services, require_rights
 from jobtrail.ranges import OWN, RESERVED
 from jobtrail.records import AppKey, Job, NewJob
