@@ -32,8 +32,8 @@ def test_a_guide_names_the_modules_that_are_there(folder: Path) -> None:
     assert {name for name in guide if not exists(name, folder)} - NO_MODULES == set()
 
 
-NO_MODULES = {"jobtrail", "max_pending", "on_full"}
-"""The command and the fixture of that name; options of a task."""
+NO_MODULES = {"jobtrail"}
+"""The command, and the fixture of that name."""
 
 
 def test_a_module_that_is_gone_is_found() -> None:

@@ -17,8 +17,8 @@ from jobtrail import errors, tracing
 from jobtrail.ids import Trace, new_job_id
 from jobtrail.jobs.after import hint_of, require_parents
 from jobtrail.jobs.amend import KEY_LIFE
-from jobtrail.jobs.backlog import count_pending, require_room
 from jobtrail.jobs.insert import Inserted, insert_once, insert_rows, inserts
+from jobtrail.jobs.max_pending import count_pending, require_room
 from jobtrail.jobs.on_full import hold_keys, make_room
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services, require_rights

@@ -10,7 +10,7 @@ import pytest
 from jobtrail import Limit, Rate, task
 from jobtrail.db.engine import BY_INDEX, open_database
 from jobtrail.errors import BacklogFullError, DeclarationError, OverloadedError
-from jobtrail.jobs import backlog
+from jobtrail.jobs import max_pending
 from jobtrail.jobs.amend import amend
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.services import Services
@@ -238,8 +238,8 @@ def test_a_number_that_is_none_is_refused_at_declaration(kind: Any, number: obje
 @pytest.mark.parametrize(
     ("statement", "asked", "index"),
     [
-        (backlog._OF_QUEUES, {"queues": ["default", "mail"], "most": [1000, 200_000]}, "ix_jobs_claim"),
-        (backlog._OF_KEYS, {"most": 1000}, "ix_jobs_lanes"),
+        (max_pending._OF_QUEUES, {"queues": ["default", "mail"], "most": [1000, 200_000]}, "ix_jobs_claim"),
+        (max_pending._OF_KEYS, {"most": 1000}, "ix_jobs_lanes"),
     ],
 )
 async def test_a_count_reads_its_index_and_no_further_than_the_number(
@@ -265,7 +265,7 @@ async def test_keys_are_counted_right_however_many_lanes_there_are(place: Place,
         """INSERT INTO jobtrail.jobs (id, task, limit_keys)
            SELECT gen_random_uuid(), 'noop', ARRAY['tenant:' || n % 9, 'user:' || n] FROM generate_series(1, 700) n"""
     )
-    found = await backlog._of_keys(services)
+    found = await max_pending._of_keys(services)
     keys = "SELECT key, count(*) AS jobs FROM jobtrail.jobs, unnest(limit_keys) AS key GROUP BY key"
     true = {row["key"]: row["jobs"] for row in await place.rows(keys)}
     assert len(true) == 1 + 9 + 700
