@@ -17,7 +17,7 @@ from sqlalchemy import event
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from jobtrail.jobs.renew import AttemptRef
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.logs import collect
 from jobtrail.status import Status
 from jobtrail.task.context import Progress

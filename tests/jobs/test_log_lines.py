@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.log import NewLine, add_lines, lines_of, trim
 from jobtrail.jobs.purge import purge
-from jobtrail.jobs.renew import AttemptRef
 from jobtrail.ranges import LOG_BYTES, LOG_LINES
 from jobtrail.status import Status
 from support import rows

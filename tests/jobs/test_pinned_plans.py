@@ -16,7 +16,7 @@ from jobtrail.db.direct import Statement
 from jobtrail.db.engine import BY_INDEX, FOR_GROUPS, connected, open_single
 from jobtrail.db.host_engine import lend_single
 from jobtrail.db.tables import SCHEMA
-from jobtrail.jobs import cancel, claim, finish, insert, log, renew, rescue, retry
+from jobtrail.jobs import cancel, claim, finish, insert, log, progress, renew, rescue, retry
 from support.lent import lent
 from support.world import LEASE, Place
 
@@ -29,7 +29,7 @@ BY_ID = {
     "finish, stepping": finish._FINISH.stepping,
     "renew": renew._RENEW.plain,
     "renew, stepping": renew._RENEW.stepping,
-    "progress": renew._REPORT.plain,
+    "progress": progress._REPORT.plain,
     "lines": log._ADD,
     "cancel": cancel._CANCEL,
     "cancelled": cancel._STATUS,

@@ -15,6 +15,7 @@ from jobtrail.db.direct import Statement
 from jobtrail.db.embedded import EmbeddedPostgres
 from jobtrail.db.tables import SCHEMA
 from jobtrail.jobs import after, bulk, claim, finish, renew
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.query import Filter, Page, list_statement
 from jobtrail.ops import batches
 from jobtrail.status import Status
@@ -260,7 +261,7 @@ async def test_a_renewal_touches_no_index(place: Place) -> None:
     node, running = await fill(place)
     before = await _updates(place)
     async with place.database.autocommit() as connection:
-        held = [renew.AttemptRef(each, 1) for each in running]
+        held = [AttemptRef(each, 1) for each in running]
         for _ in range(3):
             await renew.renew(connection, held, node=node, lease=LEASE)
 

@@ -9,10 +9,11 @@ from uuid import UUID, uuid4
 from jobtrail.ids import new_job_id
 from jobtrail.jobs.cancel import Cancellation, cancel_group
 from jobtrail.jobs.claim import claim_these
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.finish import Recorded, finish_group, record_of
 from jobtrail.jobs.insert import insert_group
 from jobtrail.jobs.purge import purge_jobs
-from jobtrail.jobs.renew import AttemptRef, renew
+from jobtrail.jobs.renew import renew
 from jobtrail.jobs.rescue import rescue_batch as rescue
 from jobtrail.jobs.retry import retry_these
 from jobtrail.ops import nodes

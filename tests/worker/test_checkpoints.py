@@ -13,9 +13,9 @@ from jobtrail.errors import ContextError
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.checkpoint import Checkpoint, CheckpointRecorder, checkpoint_group
 from jobtrail.jobs.claim import claim_next
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
-from jobtrail.jobs.renew import AttemptRef
 from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.services import Services

@@ -9,10 +9,11 @@ import pytest
 
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.claim import claim_next
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.finish import OutcomeRecord, Recorded, finish_group, settle
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
-from jobtrail.jobs.renew import AttemptRef, renew
+from jobtrail.jobs.renew import renew
 from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.services import Services
 from jobtrail.status import Status

@@ -14,9 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jobtrail.db.engine import open_single
 from jobtrail.jobs.claim import claim_next
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.history import read_history
+from jobtrail.jobs.progress import NewProgress, report
 from jobtrail.jobs.query import read
-from jobtrail.jobs.renew import AttemptRef, Said, renew, report
+from jobtrail.jobs.renew import renew
 from jobtrail.jobs.services import Services
 from jobtrail.jobs.submit import submit_batch
 from jobtrail.status import Status
@@ -70,7 +72,7 @@ async def test_renewals_and_reports_lock_the_rows_in_one_order(place: Place, ser
     node, lease = uuid4(), timedelta(minutes=1)
     claimed = await claim_next(place.database, node=node, lease=lease, tasks=["noop"], queues=(), free=300, salt="")
     held = [AttemptRef(each.id, each.attempt) for each in claimed]
-    said = [Said(*each, progress="{}") for each in reversed(held)]
+    said = [NewProgress(*each, progress="{}") for each in reversed(held)]
 
     async def write(statement: Callable[[AsyncConnection], Awaitable[object]]) -> None:
         async with place.database.autocommit() as connection:

@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from jobtrail.db.engine import open_database
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.log import NewLine, read_log
-from jobtrail.jobs.renew import AttemptRef
 from jobtrail.ranges import LOG_BYTES, LOG_LINES
 from jobtrail.records import LogLine
 from jobtrail.status import Status

@@ -11,9 +11,10 @@ import pytest
 
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.claim import claim_next
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
-from jobtrail.jobs.renew import AttemptRef, RunningAttempt
+from jobtrail.jobs.renew import RunningAttempt
 from jobtrail.jobs.services import Services
 from jobtrail.logs import BoundFields, bind
 from jobtrail.status import Status

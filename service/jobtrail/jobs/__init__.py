@@ -5,7 +5,8 @@ Read `services` (what every verb needs), then the verbs in the order of a job's 
 
 - born: `submit` and `insert`, `host_session` (in a session of the host's), `fire` (by a schedule); refused where there
   is no room, by `on_full` or `max_pending`;
-- running: `claim`, `renew` (with the fence), `checkpoint`, `charge`, `finish` with `job_session`, `rescue`;
+- running: `claim`, `fence` (what a node may write to), `renew`, `progress`, `checkpoint`, `charge`, `finish` with
+  `job_session`, `rescue`;
 - after that: `after` (the jobs that come after it), `purge`;
 - by hand: `cancel`, `retry`, `amend`, and `bulk` for many.
 

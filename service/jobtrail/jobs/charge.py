@@ -6,7 +6,7 @@ from uuid import UUID
 
 from jobtrail.db.direct import Statement
 from jobtrail.db.engine import Database
-from jobtrail.jobs.renew import FENCE, AttemptRef
+from jobtrail.jobs.fence import FENCE, AttemptRef
 
 _RATES: Final = Statement(f"""
 SELECT k, t ->> 'cost'

@@ -11,7 +11,8 @@ from jobtrail.db.engine import Database
 from jobtrail.db.errors import Fault, fault_of, reason
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.errors import CheckpointError, UnavailableError
-from jobtrail.jobs.renew import AttemptRef, fenced, running_of
+from jobtrail.jobs.fence import AttemptRef, fenced
+from jobtrail.jobs.renew import running_of
 
 log = logging.getLogger(__name__)
 

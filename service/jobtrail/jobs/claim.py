@@ -11,7 +11,7 @@ from sqlalchemy import text
 from jobtrail.db.direct import Statement
 from jobtrail.db.engine import LONGEST, Database
 from jobtrail.db.tables import Json
-from jobtrail.jobs.renew import FENCE, AttemptRef
+from jobtrail.jobs.fence import FENCE, AttemptRef
 from jobtrail.records import Claimed
 
 _WAITED: Final = "CAST(extract(epoch FROM statement_timestamp() - {}) AS float8)"

@@ -23,7 +23,7 @@ from jobtrail.db.errors import Fault, fault_of, reason, unavailable
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.db.tables import SCHEMA
 from jobtrail.errors import NotStorableError, UnavailableError
-from jobtrail.jobs.renew import AttemptRef, fenced
+from jobtrail.jobs.fence import AttemptRef, fenced
 from jobtrail.records import Claimed
 from jobtrail.status import Status
 from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded

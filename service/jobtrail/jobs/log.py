@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.jobs import query
-from jobtrail.jobs.renew import FENCE, AttemptRef
+from jobtrail.jobs.fence import FENCE, AttemptRef
 from jobtrail.jobs.services import Services
 from jobtrail.ranges import LOG_BYTES, LOG_LINES
 from jobtrail.records import LogLine

@@ -18,8 +18,8 @@ from jobtrail import logs
 from jobtrail.errors import CommitFailedError, LeftBehindError, NotStorableError
 from jobtrail.ids import Trace, running_trace
 from jobtrail.jobs import job_session
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.finish import OutcomeRecord, Recorded, record_of, released
-from jobtrail.jobs.renew import AttemptRef
 from jobtrail.records import Claimed
 from jobtrail.task.context import JobContext
 from jobtrail.task.outcome import (

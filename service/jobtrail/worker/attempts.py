@@ -11,8 +11,9 @@ from typing import Any, Final
 from uuid import UUID
 
 from jobtrail.db.group_commit import MOST_ROWS, recorded
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.finish import OutcomeRecord, Recorded, released
-from jobtrail.jobs.renew import AttemptRef, RunningAttempt
+from jobtrail.jobs.renew import RunningAttempt
 from jobtrail.jobs.services import Services
 from jobtrail.records import AttemptEnd, Claimed, Failure
 from jobtrail.status import Status

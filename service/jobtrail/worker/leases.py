@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from jobtrail.db.engine import connected, trace_no_more
 from jobtrail.db.errors import FAILURES, Fault, fault_of
 from jobtrail.db.loop import Loop
-from jobtrail.jobs.renew import AttemptRef, RunningAttempt, renew, running_of
+from jobtrail.jobs.fence import AttemptRef
+from jobtrail.jobs.renew import RunningAttempt, renew, running_of
 from jobtrail.ops import nodes
 from jobtrail.ops.nodes import Counts
 

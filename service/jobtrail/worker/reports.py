@@ -17,8 +17,9 @@ from jobtrail.db.engine import Database
 from jobtrail.db.errors import Fault, fault_of, reason
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.db.loop import Loop
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.log import NewLine, add_lines, trim
-from jobtrail.jobs.renew import AttemptRef, Said, report
+from jobtrail.jobs.progress import NewProgress, report
 from jobtrail.logs import words_of
 from jobtrail.ranges import LOG_BYTES, LOG_LINE_BYTES, LOG_LINES
 from jobtrail.task.context import Progress
@@ -86,12 +87,12 @@ class Report:
         """Number of lines that are not written."""
         return len(self._lines)
 
-    def news(self) -> tuple[Progress, Said] | None:
+    def news(self) -> tuple[Progress, NewProgress] | None:
         """The progress that is not written yet, if there is one."""
         said = self._said
         if said is None or said == self._written:
             return None
-        return said, Said(self.held.id, self.held.attempt, dump(said.as_json()))
+        return said, NewProgress(self.held.id, self.held.attempt, dump(said.as_json()))
 
     def progress_is_written(self, progress: Progress) -> None:
         self._written = progress

@@ -21,9 +21,9 @@ from jobtrail.ids import Trace
 from jobtrail.jobs import job_session
 from jobtrail.jobs.charge import charge
 from jobtrail.jobs.checkpoint import CheckpointRecorder
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.finish import OutcomeRecorder
 from jobtrail.jobs.job_session import JobSession, open_job_session
-from jobtrail.jobs.renew import AttemptRef
 from jobtrail.task.context import Done, JobContext, Progress
 from jobtrail.task.limit import Rate
 from jobtrail.task.task import Task

@@ -19,8 +19,9 @@ from jobtrail.db.group_commit import GroupCommit
 from jobtrail.db.loop import Loop
 from jobtrail.jobs.checkpoint import CheckpointRecorder
 from jobtrail.jobs.claim import claim_next, claim_these, held_by, is_any_due
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.finish import OutcomeRecorder
-from jobtrail.jobs.renew import AttemptRef, RunningAttempt, running_of
+from jobtrail.jobs.renew import RunningAttempt, running_of
 from jobtrail.jobs.services import Services
 from jobtrail.records import Claimed
 from jobtrail.task.task import RunsIn
@@ -62,9 +63,7 @@ class WorkerConfig:
 
 
 class Worker:
-    """Claims only what has a free slot, a known task and a served queue; `launch` may be called from anywhere on the
-    loop, the rest belongs to the node.
-    """
+    """Claims what has a free slot, a known task and a served queue. Only `launch` is for others than the node."""
 
     def __init__(self, services: Services, node_id: UUID, work: WorkerConfig, submit: Submit) -> None:
         self.claim_loop: Final = Loop("claim", self._claim, every=work.poll_every.total_seconds())

@@ -16,9 +16,9 @@ from cuts import tasks
 from cuts.cutting import Cut
 from jobtrail.db.engine import Database
 from jobtrail.jobs.claim import claim_these
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.history import read_history
 from jobtrail.jobs.query import read
-from jobtrail.jobs.renew import AttemptRef
 from jobtrail.jobs.services import Services
 from jobtrail.records import Claimed
 from jobtrail.status import Status

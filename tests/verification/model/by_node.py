@@ -11,9 +11,11 @@ from hypothesis.stateful import precondition, rule
 from sqlalchemy import text
 
 from jobtrail.jobs.claim import claim_next, claim_these
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder, Recorded, record_of
 from jobtrail.jobs.job_session import abandon, complete, open_job_session
-from jobtrail.jobs.renew import AttemptRef, Said, renew, report, running_of
+from jobtrail.jobs.progress import NewProgress, report
+from jobtrail.jobs.renew import renew, running_of
 from jobtrail.jobs.rescue import rescue
 from jobtrail.records import Claimed, Failure
 from jobtrail.status import Status
@@ -81,7 +83,7 @@ class ByNode(World):
         async with self.database.autocommit() as connection:
             await renew(connection, [held], node=fence.node, lease=LEASE)
             running = {AttemptRef(each.id, each.attempt) for each in await running_of(connection, fence.node)}
-            return held in running, bool(await report(connection, [Said(*held, str(progress))], node=fence.node))
+            return held in running, bool(await report(connection, [NewProgress(*held, str(progress))], node=fence.node))
 
     @rule(job_id=ids, slip=slips, how=st.sampled_from(WAYS))
     def finish(self, job_id: UUID, slip: str, how: str) -> None:

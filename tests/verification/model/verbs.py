@@ -12,10 +12,11 @@ from jobtrail.db.engine import connected
 from jobtrail.jobs.amend import amend
 from jobtrail.jobs.cancel import cancel
 from jobtrail.jobs.claim import claim_next, claim_these
+from jobtrail.jobs.fence import AttemptRef
 from jobtrail.jobs.finish import OutcomeRecord, OutcomeRecorder
 from jobtrail.jobs.job_session import complete, open_job_session
 from jobtrail.jobs.purge import purge
-from jobtrail.jobs.renew import AttemptRef, renew, running_of
+from jobtrail.jobs.renew import renew, running_of
 from jobtrail.jobs.rescue import rescue
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.services import Services
