@@ -34,7 +34,7 @@ from opentelemetry.trace import (
 
 from jobtrail.ids import Trace, parse_traceparent, running_trace
 from jobtrail.records import Claimed, NewJob
-from jobtrail.task.outcome import Again, Failed, Outcome, Released
+from jobtrail.task.outcome import Failed, Outcome, Released, Retried
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ class AttemptSpan:
     def _describe(self, outcome: Outcome | None, end: int) -> None:
         if outcome is None:
             self._span.set_status(StatusCode.ERROR, "its outcome is not the job's")
-        elif isinstance(outcome, Failed | Again):
+        elif isinstance(outcome, Failed | Retried):
             failure = outcome.failure
             self._span.set_attribute("error.type", failure.type)
             self._span.set_status(StatusCode.ERROR, f"{failure.type}: {failure.message}")
@@ -186,7 +186,7 @@ class AttemptSpan:
             if failure.traceback is not None:
                 told["exception.stacktrace"] = failure.traceback
             self._span.add_event("exception", told, end)
-        if isinstance(outcome, Again | Released):
+        if isinstance(outcome, Retried | Released):
             self._spans.remember(self._job_id, self._span.get_span_context())
 
 

@@ -19,7 +19,7 @@ from jobtrail.jobs.retry import retry_these
 from jobtrail.ops import nodes
 from jobtrail.ops.pauses import PauseKind
 from jobtrail.records import Claimed, Failure, NewJob
-from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Succeeded
+from jobtrail.task.outcome import Cancelled, Failed, Outcome, Retried, Succeeded
 from support.world import JUDGE, Place, judge
 
 MINUTE: Final = timedelta(minutes=1)
@@ -102,7 +102,7 @@ class History:
         await self._end(name, ago, node, Failed(self._failure(name, type_, message)))
 
     async def again(self, name: str, ago: float, node: str, type_: str, message: str) -> None:
-        await self._end(name, ago, node, Again(self._failure(name, type_, message), timedelta(0)))
+        await self._end(name, ago, node, Retried(self._failure(name, type_, message), timedelta(0)))
 
     async def obey(self, name: str, ago: float, node: str) -> None:
         await self._end(name, ago, node, Cancelled(self._failure(name, "CancelledError", "")))

@@ -29,37 +29,37 @@ def of(error: BaseException, *, retry: Retry | None = RETRY) -> out.Raised:
 @pytest.mark.parametrize(
     ("performance", "kind", "type_", "delay"),
     [
-        (of(OSError("x")), out.Again, "OSError", 8),
+        (of(OSError("x")), out.Retried, "OSError", 8),
         (of(ValueError("x")), out.Failed, "ValueError", None),
         (of(asyncio.CancelledError()), out.Failed, "CancelledError", None),
-        (of(Again()), out.Again, "Again", 8),
-        (of(Again(after=3)), out.Again, "Again", 3),
-        (of(Again(after=0)), out.Again, "Again", 0),
-        (of(Again(after=timedelta(minutes=1))), out.Again, "Again", 60),
+        (of(Again()), out.Retried, "Again", 8),
+        (of(Again(after=3)), out.Retried, "Again", 3),
+        (of(Again(after=0)), out.Retried, "Again", 0),
+        (of(Again(after=timedelta(minutes=1))), out.Retried, "Again", 60),
         (of(Fail("x")), out.Failed, "Fail", None),
         (of(Fail("x", type="no-such-customer")), out.Failed, "no-such-customer", None),
         # of a group every leaf counts; one that is alone is told as itself
-        (of(ExceptionGroup("g", [OSError("x")])), out.Again, "OSError", 8),
+        (of(ExceptionGroup("g", [OSError("x")])), out.Retried, "OSError", 8),
         (
             of(ExceptionGroup("g", [ExceptionGroup("h", [OSError("x"), TimeoutError()])])),
-            out.Again,
+            out.Retried,
             "ExceptionGroup",
             8,
         ),
         (of(ExceptionGroup("g", [OSError("x"), ValueError("y")])), out.Failed, "ExceptionGroup", None),
         (of(ExceptionGroup("g", [OSError("x"), ExceptionGroup("h", [Fail("y")])])), out.Failed, "ExceptionGroup", None),
         (of(ExceptionGroup("g", [OSError(), PermissionError()]), retry=PICKY), out.Failed, "ExceptionGroup", None),
-        (of(ExceptionGroup("g", [ValueError(), KeyError()]), retry=WHOLE), out.Again, "ExceptionGroup", 8),
+        (of(ExceptionGroup("g", [ValueError(), KeyError()]), retry=WHOLE), out.Retried, "ExceptionGroup", 8),
         (of(ExceptionGroup("g", [Fail("y", type="gone")])), out.Failed, "gone", None),
-        (of(ExceptionGroup("g", [Again(after=3), Again(after=5), OSError()])), out.Again, "ExceptionGroup", 5),
+        (of(ExceptionGroup("g", [Again(after=3), Again(after=5), OSError()])), out.Retried, "ExceptionGroup", 5),
         (of(ExceptionGroup("g", [Again(after=3), ValueError()])), out.Failed, "ExceptionGroup", None),
         (of(ExceptionGroup("g", [Again(after=3), Fail()])), out.Failed, "ExceptionGroup", None),
         (of(BaseExceptionGroup("g", [OSError(), asyncio.CancelledError()])), out.Failed, "BaseExceptionGroup", None),
         # TimeoutError is an OSError; what the task raised when it was told does not count
-        (out.TimedOut(5, of(asyncio.CancelledError())), out.Again, "timeout", 8),
-        (out.TimedOut(5, of(Fail("x"))), out.Again, "timeout", 8),
-        (out.Interrupted(of(ValueError("x"))), out.Again, "lost", 0),
-        (out.Interrupted(of(Fail("x"))), out.Again, "lost", 0),
+        (out.TimedOut(5, of(asyncio.CancelledError())), out.Retried, "timeout", 8),
+        (out.TimedOut(5, of(Fail("x"))), out.Retried, "timeout", 8),
+        (out.Interrupted(of(ValueError("x"))), out.Retried, "lost", 0),
+        (out.Interrupted(of(Fail("x"))), out.Retried, "lost", 0),
     ],
 )
 def test_with_an_attempt_left(
@@ -69,7 +69,7 @@ def test_with_an_attempt_left(
     assert isinstance(outcome, kind)
     assert not isinstance(outcome, out.Succeeded)
     assert outcome.failure.type == type_
-    assert (outcome.delay.total_seconds() if isinstance(outcome, out.Again) else None) == delay
+    assert (outcome.delay.total_seconds() if isinstance(outcome, out.Retried) else None) == delay
     last = judged(performance, attempt=2)
     assert isinstance(last, out.Failed)
     assert last.failure.type == type_
@@ -86,7 +86,7 @@ def test_the_back_off_goes_by_the_attempts_that_were_spent() -> None:
     growing = Retry(base=1, factor=2, max=100, jitter=0)
     claimed = Claimed(new_job_id(), 9, "t", {}, "0" * 32, 10, None, "ann", given_back=6)
     outcome = out.judge(of(OSError("x"), retry=growing), claimed, growing, cancel_requested=False)
-    assert isinstance(outcome, out.Again)
+    assert isinstance(outcome, out.Retried)
     assert outcome.delay.total_seconds() == growing.delay(3, 0.5)
 
 
@@ -104,7 +104,7 @@ def test_without_a_retry_only_the_task_itself_asks_for_more() -> None:
     late = out.TimedOut(2.5, of(OSError("x"), retry=None))
     performances = [of(OSError("x"), retry=None), late, of(Again(after=3), retry=None), of(Again(), retry=None)]
     outcomes = [judged(each, retry=None) for each in performances]
-    assert [type(each) for each in outcomes] == [out.Failed, out.Failed, out.Again, out.Again]
+    assert [type(each) for each in outcomes] == [out.Failed, out.Failed, out.Retried, out.Retried]
     failure = outcomes[1].failure  # type: ignore[union-attr]
     assert failure.message == "attempt 1 took longer than 2.5 s"
     assert "OSError: x" in (failure.traceback or "")

@@ -26,7 +26,7 @@ from jobtrail.errors import NotStorableError, UnavailableError
 from jobtrail.jobs.fence import AttemptRef, fenced
 from jobtrail.records import Claimed
 from jobtrail.status import Status
-from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded
+from jobtrail.task.outcome import Cancelled, Failed, Outcome, Released, Retried, Succeeded
 from jobtrail.task.storable import dump
 
 log = logging.getLogger(__name__)
@@ -286,7 +286,7 @@ def record_of(claimed: Claimed, outcome: Outcome) -> OutcomeRecord:
             return OutcomeRecord(*ref, Status.FAILED, failure.type, error=dump(failure.as_json()))
         case Cancelled(failure):
             return OutcomeRecord(*ref, Status.CANCELLED, "cancelled", error=dump(failure.as_json()))
-        case Again(failure, delay):
+        case Retried(failure, delay):
             return OutcomeRecord(*ref, Status.PENDING, failure.type, error=dump(failure.as_json()), delay=delay)
         case Released(why):
             return released(claimed, why)

@@ -78,7 +78,9 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Retried:
+    """The job goes back to pending, for another attempt after `delay`."""
+
     failure: Failure
     delay: timedelta
 
@@ -98,7 +100,7 @@ class Released:
     why: str = "released"
 
 
-Outcome = Succeeded | Failed | Again | Cancelled | Released
+Outcome = Succeeded | Failed | Retried | Cancelled | Released
 
 
 def returned(value: object, attempt: int, max_result: int) -> Ended:
@@ -143,7 +145,7 @@ def judge(performance: Performance, claimed: Claimed, retry: Retry | None, *, ca
     if delay is None:
         spent = claimed.attempt - claimed.given_back
         delay = (retry or Retry()).delay(spent, random.random())  # noqa: S311 - jitter is no secret
-    return Again(ended.failure, timedelta(seconds=delay))
+    return Retried(ended.failure, timedelta(seconds=delay))
 
 
 def in_ascii(outcome: Outcome, error: NotStorableError, attempt: int) -> Outcome:
@@ -227,7 +229,7 @@ def _interrupted(cut: Interrupted, *, has_attempts: bool) -> Outcome:
         return Released("drained")
     message = f"the node shut down during attempt {cut.raised.failure.attempt}"
     lost = replace(cut.raised.failure, type=LOST, message=message, cause=None)
-    return Again(lost, timedelta(0)) if has_attempts else Failed(lost)
+    return Retried(lost, timedelta(0)) if has_attempts else Failed(lost)
 
 
 def _timed_out(late: TimedOut, retry: Retry | None) -> Raised:

@@ -23,7 +23,6 @@ from jobtrail.jobs.finish import OutcomeRecord, Recorded, record_of, released
 from jobtrail.records import Claimed
 from jobtrail.task.context import JobContext
 from jobtrail.task.outcome import (
-    Again,
     Cancelled,
     Ended,
     Failed,
@@ -32,6 +31,7 @@ from jobtrail.task.outcome import (
     Outcome,
     Performance,
     Raised,
+    Retried,
     Returned,
     Succeeded,
     TimedOut,
@@ -333,7 +333,7 @@ class Attempt(Runtime):
     def _tell(self, found: Recorded, outcome: Outcome) -> None:
         if self._report is not None:
             self._deps.reports.forget(self._report)
-        if found is Recorded.CANCELLED and isinstance(outcome, Again):
+        if found is Recorded.CANCELLED and isinstance(outcome, Retried):
             outcome = Cancelled(outcome.failure)
         if self.span is not None:
             self.span.end(self.seconds, None if found is Recorded.STALE else outcome)

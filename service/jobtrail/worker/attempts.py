@@ -18,7 +18,7 @@ from jobtrail.jobs.services import Services
 from jobtrail.records import AttemptEnd, Claimed, Failure
 from jobtrail.status import Status
 from jobtrail.task.context import TASK_LOGGER
-from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded, exception_of
+from jobtrail.task.outcome import Cancelled, Failed, Outcome, Released, Retried, Succeeded, exception_of
 from jobtrail.task.task import RunsIn
 from jobtrail.worker.attempt import Attempt
 from jobtrail.worker.followers import Followers
@@ -182,7 +182,7 @@ class Attempts:
         status = Status.CANCELLED if found is Recorded.CANCELLED else _STATUSES[type(outcome)]
         if not is_stale:
             self._meters[attempt.claimed.task].end(status, attempt.seconds)
-        is_over = found is Recorded.CANCELLED or (not is_stale and not isinstance(outcome, Again | Released))
+        is_over = found is Recorded.CANCELLED or (not is_stale and not isinstance(outcome, Retried | Released))
         if is_over:
             self._followers.note(attempt.ref.id)
             if any(each.is_set() for each in self._followers.signs):
@@ -285,7 +285,7 @@ def _tell(attempt: Attempt, outcome: Outcome) -> None:
             log.warning("%s: attempt %d of job %s was cancelled: %s: %s", *of, *told, extra=facts)
         case Failed(failure):
             _tell_failure(logging.ERROR, "%s: attempt %d of job %s failed: %s: %s", of, failure, facts)
-        case Again(failure):
+        case Retried(failure):
             _tell_failure(logging.WARNING, _ANOTHER, of, failure, facts)
 
 
@@ -322,7 +322,7 @@ _STATUSES: Final[Mapping[type[Outcome], Status]] = {
     Succeeded: Status.SUCCEEDED,
     Failed: Status.FAILED,
     Cancelled: Status.CANCELLED,
-    Again: Status.PENDING,
+    Retried: Status.PENDING,
     Released: Status.PENDING,
 }
 

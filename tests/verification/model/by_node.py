@@ -19,7 +19,7 @@ from jobtrail.jobs.renew import renew, running_of
 from jobtrail.jobs.rescue import rescue
 from jobtrail.records import Claimed, Failure
 from jobtrail.status import Status
-from jobtrail.task.outcome import Again, Cancelled, Failed, Outcome, Released, Succeeded
+from jobtrail.task.outcome import Cancelled, Failed, Outcome, Released, Retried, Succeeded
 from model.expected import Expected
 from model.world import Fence, World, ids, nodes, slips
 from support.world import JUDGE
@@ -38,7 +38,7 @@ def outcome(how: str, attempt: int) -> Outcome:
         case "failed":
             return Failed(failure)
         case "again":
-            return Again(failure, timedelta(0))
+            return Retried(failure, timedelta(0))
         case "cancelled":
             return Cancelled(failure)
         case _:
