@@ -106,7 +106,7 @@ RETURNING j.id
 _DROP: Final = text("DELETE FROM jobtrail.edges WHERE child = ANY(CAST(:children AS uuid[]))")
 
 
-class Released(NamedTuple):
+class ReleasedChildren(NamedTuple):
     """Whether any job was released, and the jobs that were cancelled, which others may have waited for."""
 
     is_any: bool
@@ -125,7 +125,7 @@ async def release_of(database: Database, parents: Sequence[UUID]) -> bool:
     return is_any
 
 
-async def _release_children(database: Database, parents: Sequence[UUID]) -> Released:
+async def _release_children(database: Database, parents: Sequence[UUID]) -> ReleasedChildren:
     """Batch by batch, by their ids, so that one which still waits for another parent is met once."""
     is_any, cancelled, after = False, list[UUID](), UUID(int=0)
 
@@ -136,20 +136,20 @@ async def _release_children(database: Database, parents: Sequence[UUID]) -> Rele
             await session.execute(_BY_INDEX)
             children = (await session.execute(_CHILDREN, asked)).scalars().all()
             locked = (await session.execute(_LOCK, {"children": list(children)})).scalars().all() if children else ()
-            released = await _judge(session, locked, parents) if locked else Released(False, ())
+            released = await _judge(session, locked, parents) if locked else ReleasedChildren(False, ())
         is_any |= released.is_any
         cancelled.extend(released.cancelled)
         after = children[-1] if children else after
         return len(children) == most
 
     await in_batches(step, most=BATCH)
-    return Released(is_any, cancelled)
+    return ReleasedChildren(is_any, cancelled)
 
 
 _WORDS: Final = {"failed": "failed", "cancelled": "was cancelled", "unknown": "is unknown"}
 
 
-async def _judge(session: AsyncSession, children: Sequence[UUID], parents: Sequence[UUID]) -> Released:
+async def _judge(session: AsyncSession, children: Sequence[UUID], parents: Sequence[UUID]) -> ReleasedChildren:
     """Cancel those of these children, which are locked, that have a parent without success; release those that wait for
     none of their parents any more.
     """
@@ -164,10 +164,10 @@ async def _judge(session: AsyncSession, children: Sequence[UUID], parents: Seque
         await session.execute(_DROP, {"children": [each.id for each in hopeless]})
     fulfilled = [(child, parent) for child, parent, outcome in judged if outcome == Status.SUCCEEDED]
     if not fulfilled:
-        return Released(False, [each.id for each in hopeless])
+        return ReleasedChildren(False, [each.id for each in hopeless])
     free, last = zip(*fulfilled, strict=True)
     moved = await session.execute(_RELEASE, {"children": list(free), "parents": list(last)})
-    return Released(bool(moved.all()), [each.id for each in hopeless])
+    return ReleasedChildren(bool(moved.all()), [each.id for each in hopeless])
 
 
 async def release_group(database: Database, parents: Sequence[UUID]) -> Sequence[bool]:
