@@ -47,7 +47,7 @@ class AdmissionLimit:
             self._count -= jobs
 
 
-class Counts:
+class PendingCounts:
     """Numbers by name, as the database had them at most a second ago; those who ask at once share one statement."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Services:
     """By queue: how many pending jobs refuse another one."""
     outbound: Outbound = field(default_factory=Outbound)
     alarms: AlarmLimits = field(default_factory=AlarmLimits)
-    pending: Mapping[str, Counts] = field(default_factory=lambda: {"queue": Counts(), "limit": Counts()}, init=False)
+    pending: Mapping[str, PendingCounts] = field(default_factory=lambda: {"queue": PendingCounts(), "limit": PendingCounts()}, init=False)
     has_keys: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set for good once this process knows of an access key."""
     lacks_rights: asyncio.Event = field(default_factory=asyncio.Event, init=False)
