@@ -104,7 +104,9 @@ class Services:
     """By queue: how many pending jobs refuse another one."""
     outbound: Outbound = field(default_factory=Outbound)
     alarms: AlarmLimits = field(default_factory=AlarmLimits)
-    pending: Mapping[str, PendingCounts] = field(default_factory=lambda: {"queue": PendingCounts(), "limit": PendingCounts()}, init=False)
+    pending: Mapping[str, PendingCounts] = field(
+        default_factory=lambda: {"queue": PendingCounts(), "limit": PendingCounts()}, init=False
+    )
     has_keys: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set for good once this process knows of an access key."""
     lacks_rights: asyncio.Event = field(default_factory=asyncio.Event, init=False)

@@ -24,7 +24,7 @@ EXACT: Final = 1000
 _HOUR: Final = timedelta(hours=1)
 
 
-class Place(NamedTuple):
+class TaskJobs(NamedTuple):
     """Jobs of one task in one queue. `oldest`: since when one could have begun, or has run."""
 
     queue: str
@@ -103,8 +103,8 @@ async def read_stats(database: Database, as_of: datetime, limits: AlarmLimits) -
     further = max(0, limits.pending - EXACT)
     with unavailable():
         ((read_at,),) = await database.fetch(_NOW)
-        waiting = [Place(*row) for row in await database.fetch(_PENDING, exact=EXACT, further=further, own=OWN)]
-        running = [Place(*row) for row in await database.fetch(_RUNNING)]
+        waiting = [TaskJobs(*row) for row in await database.fetch(_PENDING, exact=EXACT, further=further, own=OWN)]
+        running = [TaskJobs(*row) for row in await database.fetch(_RUNNING)]
         nodes = [(Counter(json.loads(slots)), lag) for slots, lag in await database.fetch(_NODES)]
         lags = dict(await database.fetch(_LAGS))
         ended = await ended_since(database, since)
@@ -131,11 +131,11 @@ async def read_stats(database: Database, as_of: datetime, limits: AlarmLimits) -
     )
 
 
-def _oldest(places: Sequence[Place]) -> datetime | None:
-    return min((each.oldest for each in places if each.oldest is not None), default=None)
+def _oldest(several: Sequence[TaskJobs]) -> datetime | None:
+    return min((each.oldest for each in several if each.oldest is not None), default=None)
 
 
-def _queues(waiting: Sequence[Place], running: Sequence[Place]) -> Sequence[QueueStats]:
+def _queues(waiting: Sequence[TaskJobs], running: Sequence[TaskJobs]) -> Sequence[QueueStats]:
     found = []
     for queue in sorted({each.queue for each in (*waiting, *running)}):
         wait = [each for each in waiting if each.queue == queue]
@@ -145,10 +145,10 @@ def _queues(waiting: Sequence[Place], running: Sequence[Place]) -> Sequence[Queu
     return found
 
 
-def _tasks(waiting: Sequence[Place], running: Sequence[Place], ended: Mapping[str, Ended]) -> Sequence[TaskStats]:
+def _tasks(waiting: Sequence[TaskJobs], running: Sequence[TaskJobs], ended: Mapping[str, Ended]) -> Sequence[TaskStats]:
     waits, runs = Counter[str](), Counter[str]()
-    for counts, places in ((waits, waiting), (runs, running)):
-        for each in places:
+    for counts, found in ((waits, waiting), (runs, running)):
+        for each in found:
             counts[each.task] += each.jobs
     return [
         TaskStats(task, waits[task], runs[task], *ended.get(task, Ended(0, 0)))
@@ -162,7 +162,11 @@ def _sum(several: Iterable[Ended]) -> Ended:
 
 
 def _alarms(
-    limits: AlarmLimits, now: datetime, waiting: Sequence[Place], running: Sequence[Place], ended: Mapping[str, Ended]
+    limits: AlarmLimits,
+    now: datetime,
+    waiting: Sequence[TaskJobs],
+    running: Sequence[TaskJobs],
+    ended: Mapping[str, Ended],
 ) -> Sequence[Alarm]:
     """The alarms, without deliveries of webhooks: a receiver that is away says nothing about the app's jobs, and a
     delivery for each end would halve the share of failures.
