@@ -14,7 +14,7 @@ from jobtrail.db.direct import Statement
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import unavailable
 from jobtrail.jobs.services import AlarmLimits
-from jobtrail.ops.totals import CURSOR, Ended, ended_since
+from jobtrail.ops.totals import CURSOR, EndCounts, ended_since
 from jobtrail.ranges import OWN
 from jobtrail.records import Alarm, QueueStats, Stats, TaskStats
 
@@ -145,20 +145,22 @@ def _queues(waiting: Sequence[TaskJobs], running: Sequence[TaskJobs]) -> Sequenc
     return found
 
 
-def _tasks(waiting: Sequence[TaskJobs], running: Sequence[TaskJobs], ended: Mapping[str, Ended]) -> Sequence[TaskStats]:
+def _tasks(
+    waiting: Sequence[TaskJobs], running: Sequence[TaskJobs], ended: Mapping[str, EndCounts]
+) -> Sequence[TaskStats]:
     waits, runs = Counter[str](), Counter[str]()
     for counts, found in ((waits, waiting), (runs, running)):
         for each in found:
             counts[each.task] += each.jobs
     return [
-        TaskStats(task, waits[task], runs[task], *ended.get(task, Ended(0, 0)))
+        TaskStats(task, waits[task], runs[task], *ended.get(task, EndCounts(0, 0)))
         for task in sorted({*waits, *runs, *ended})
     ]
 
 
-def _sum(several: Iterable[Ended]) -> Ended:
+def _sum(several: Iterable[EndCounts]) -> EndCounts:
     found = list(several)
-    return Ended(sum(each.ended for each in found), sum(each.failed for each in found))
+    return EndCounts(sum(each.ended for each in found), sum(each.failed for each in found))
 
 
 def _alarms(
@@ -166,7 +168,7 @@ def _alarms(
     now: datetime,
     waiting: Sequence[TaskJobs],
     running: Sequence[TaskJobs],
-    ended: Mapping[str, Ended],
+    ended: Mapping[str, EndCounts],
 ) -> Sequence[Alarm]:
     """The alarms, without deliveries of webhooks: a receiver that is away says nothing about the app's jobs, and a
     delivery for each end would halve the share of failures.

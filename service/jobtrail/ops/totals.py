@@ -75,16 +75,16 @@ DELETE FROM jobtrail.ended_minutes WHERE minute < statement_timestamp() - CAST(:
 """)
 
 
-class Ended(NamedTuple):
+class EndCounts(NamedTuple):
     """Jobs of a task; `failed` are among the `ended`."""
 
     ended: int
     failed: int
 
 
-async def ended_since(database: Database, since: datetime) -> Mapping[str, Ended]:
+async def ended_since(database: Database, since: datetime) -> Mapping[str, EndCounts]:
     """By task. `since` is a whole minute."""
-    return {task: Ended(ended, failed) for task, ended, failed in await database.fetch(_ENDED, since=since)}
+    return {task: EndCounts(ended, failed) for task, ended, failed in await database.fetch(_ENDED, since=since)}
 
 
 async def all_totals(database: Database) -> Sequence[tuple[str, str, int]]:
