@@ -12,7 +12,7 @@ import pytest
 from jobtrail import task
 from jobtrail.db.engine import open_database
 from jobtrail.jobs.claim import claim_limited
-from jobtrail.jobs.fire import Step, fire
+from jobtrail.jobs.fire import ScheduleStep, fire
 from jobtrail.jobs.retry import retry
 from jobtrail.jobs.services import Services
 from jobtrail.ops import schedules
@@ -296,7 +296,7 @@ async def test_a_schedule_that_is_deleted_and_made_anew_in_one_transaction_is_ob
         )
         if columns == "edition":
             await place.psql.execute("UPDATE jobtrail.schedules SET next_at = $1", seen.next_at)
-    step = Step("often", seen.edition, seen.next_at, seen.next_at + HOUR)
+    step = ScheduleStep("often", seen.edition, seen.next_at, seen.next_at + HOUR)
     job = schedules.job_of(services, seen, seen.spec(), by="a tick", scheduled_for=seen.next_at)
     assert await fire(services.database, [step], [job]) == []
     assert await jobs_of(place) == []

@@ -17,7 +17,7 @@ from jobtrail.records import NewJob
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ScheduleStep:
     """Plans a schedule anew, if its row is as it was read: its next due time, `was`, becomes `following`.
 
     `was` None: it had none yet. `following` None: it is never due again. Of the due times in between, `skipped` have no
@@ -102,7 +102,7 @@ SELECT id, created_at, due FROM born"""
 )
 
 
-async def fire(database: Database, steps: Sequence[Step], jobs: Sequence[NewJob]) -> Sequence[Fired]:
+async def fire(database: Database, steps: Sequence[ScheduleStep], jobs: Sequence[NewJob]) -> Sequence[Fired]:
     """Move these schedules on, those of them that are still as they were read, and store their jobs. An exclusive job
     whose schedule has an unfinished one is not stored; that due time is counted as skipped.
     """

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from jobtrail import errors
 from jobtrail.db.direct import Statement
 from jobtrail.db.errors import FAILURES, Fault, fault_of, reason
-from jobtrail.jobs.fire import Fired, Step, fire
+from jobtrail.jobs.fire import Fired, ScheduleStep, fire
 from jobtrail.jobs.services import Services
 from jobtrail.ops.schedules import COLUMNS, args_of, job_of
 from jobtrail.records import NewJob
@@ -56,7 +56,7 @@ UPDATE jobtrail.schedules SET paused_at = clock_timestamp(), pause_reason = :rea
 
 
 class Plan(NamedTuple):
-    step: Step
+    step: ScheduleStep
     jobs: Sequence[NewJob]
 
 
@@ -119,19 +119,21 @@ async def _one_by_one(services: Services, schedules: Mapping[str, Schedule], pla
 def _plan(services: Services, schedule: Schedule, spec: ScheduleSpec, now: datetime) -> Plan:
     table = Timetable(spec, schedule.edited_at)
     first = schedule.next_at or table.after(schedule.since)
-    step = Step(schedule.name, schedule.edition, schedule.next_at, first)
+    step = ScheduleStep(schedule.name, schedule.edition, schedule.next_at, first)
     if first is None or first > now:
         return Plan(step, ())
     due = table.until(first, now)
     wanted = due if spec.missed == "all" else due[-1:]
     if spec.missed == "skip" and now - due[-1] > LATE:
         wanted = ()
-    step = Step(schedule.name, schedule.edition, schedule.next_at, table.after(now), len(due) - len(wanted), due[-1])
+    step = ScheduleStep(
+        schedule.name, schedule.edition, schedule.next_at, table.after(now), len(due) - len(wanted), due[-1]
+    )
     try:
         return Plan(step, list(_jobs(services, schedule, spec, wanted)))
     except errors.JobtrailError as error:  # a rollout may have changed the signature
         log.warning("schedule %s: its job of %s could not be made: %s", schedule.name, due[-1], error)
-        return Plan(Step(step.name, step.edition, step.was, step.following, len(due), due[-1], "arguments"), ())
+        return Plan(ScheduleStep(step.name, step.edition, step.was, step.following, len(due), due[-1], "arguments"), ())
 
 
 def _jobs(services: Services, schedule: Schedule, spec: ScheduleSpec, due: Sequence[datetime]) -> Iterator[NewJob]:
