@@ -32,7 +32,7 @@ async def running(place: Place) -> AsyncIterator[Service]:
 
 @pytest.fixture(scope="module")
 async def caller(kept_place: Place) -> AsyncIterator[httpx.AsyncClient]:
-    """Of the stand-alone service. One database for all."""
+    """A client of the stand-alone service. One database for all."""
     service = Service(services_at(kept_place))
     install(service.app, service.context)
     async with client_of(service.app) as client:

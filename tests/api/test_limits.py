@@ -104,7 +104,7 @@ async def test_calls_from_python_are_counted_too(service: Service, place: Place)
 
 
 async def test_too_many_pending_jobs(place: Place) -> None:
-    """Of a queue; the others take what comes."""
+    """A full queue refuses them; the others take what comes."""
     service = Service(replace(services_at(place), max_pending={"mail": 1}))
     install(service.app, service.context)
     mail = {"task": "noop", "queue": "mail"}

@@ -84,7 +84,7 @@ async def row(job_id: UUID) -> Row:
 
 trail = Jobtrail()
 endpoints = APIRouter()
-"""Of a host app: the same endpoint with Jobtrail and with BackgroundTasks."""
+"""Endpoints of a host app: the same one with Jobtrail and with BackgroundTasks."""
 
 
 @endpoints.post("/jobs", status_code=202)

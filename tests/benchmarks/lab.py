@@ -326,7 +326,7 @@ def _answers(port: int) -> bool:
 
 
 def _cpu(pid: int) -> float:
-    """Of a process, its children, and those of them that are gone."""
+    """The CPU of a process, of its children, and of those of them that are gone."""
     process = psutil.Process(pid)
     total = sum(process.cpu_times()[:4])
     for child in process.children(recursive=True):

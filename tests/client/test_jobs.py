@@ -127,7 +127,7 @@ async def test_several_at_once_or_none(client: Any) -> None:
 
 
 async def test_a_unique_key_goes_with_no_other_key(client: Any, url: str) -> None:
-    """Of a task that only the service knows, the first answer tells so."""
+    """Where only the service knows the task, the first answer tells of its unique key."""
     name = uuid4().hex
     ids = {(await client.submit(each, name=name)).id for each in (only_one, "only_one", only_one, "only_one")}
     assert len(ids) == 1

@@ -57,7 +57,7 @@ async def test_no_step_before_the_last_checkpoint_is_repeated(folder: Path, plac
 
 
 def _no_stored_step_is_repeated(steps: list[tuple[int, str, int]]) -> None:
-    """Of the same attempt each step is done once; the next begins at the last checkpoint, or one behind it whose answer
+    """An attempt does each step once; the next one begins at the last checkpoint, or one behind it whose answer
     was cut off.
     """
     place = 0

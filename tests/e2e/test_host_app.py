@@ -44,7 +44,7 @@ class App:
 
 @pytest.fixture
 async def server(folder: Path) -> AsyncIterator[EmbeddedPostgres]:
-    """Of this test alone, which stops it."""
+    """A server for this test alone, which stops it."""
     running = used_before(folder / "postgres")
     url = await asyncio.to_thread(running.start)
     await migrate(normalize(url).sqlalchemy)

@@ -20,7 +20,7 @@ from support.until import until
 
 CHECKOUT = Path(__file__).parents[2]
 THEIRS = "postgresql://host:secret@127.0.0.1:9/theirs"
-"""Of a host app: nothing is tried out there."""
+"""The database of a host app: nothing is tried out there."""
 
 ENDS = {
     ("sum_range", "succeeded", 1): 1,

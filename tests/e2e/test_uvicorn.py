@@ -84,7 +84,7 @@ class App:
         return len(found["items"]) if found else 0
 
     async def result(self) -> str:
-        """Of a new job."""
+        """The result of a new job."""
         with suppress(httpx.TransportError):
             answer = await self.client.post("/go")
             if answer.status_code == 503:  # one that drains

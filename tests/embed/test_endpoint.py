@@ -185,7 +185,7 @@ async def test_too_many_that_wait_are_429(place: Place) -> None:
 
 
 async def test_too_many_pending_jobs_are_429_but_those_of_a_session(place: Place) -> None:
-    """Of a queue, judged when the endpoint has returned; a script gets the error itself."""
+    """A full queue is judged when the endpoint has returned; a script gets the error itself."""
     engine = create_async_engine(place.url.sqlalchemy)
     async with Host.at(place, said={"max_pending": {"mail": 1}, "slots": 0}) as host, AsyncSession(engine) as session:
 

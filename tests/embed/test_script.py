@@ -49,7 +49,7 @@ MINE = [*TASKS, rates, points, lies]
 
 @pytest.fixture
 async def trail(place: Place) -> AsyncIterator[Jobtrail]:
-    """Of a script: it runs nothing."""
+    """The Jobtrail of a script: it runs nothing."""
     async with Jobtrail(settings_at(place.url.libpq), tasks=MINE) as made:
         yield made
 

@@ -69,7 +69,7 @@ async def engine(
 
 
 def statements(spans: InMemorySpanExporter) -> list[str]:
-    """Of the spans that are there; the name of one without a statement."""
+    """The statements of the spans that are there; the name of a span without one."""
     return [str((span.attributes or {}).get("db.statement", span.name)) for span in spans.get_finished_spans()]
 
 

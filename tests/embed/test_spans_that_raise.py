@@ -20,7 +20,7 @@ HISTORY = "SELECT to_status FROM jobtrail.transitions WHERE job_id = $1 ORDER BY
 
 
 class Raising(SpanProcessor):
-    """Of Jobtrail's own spans alone: FastAPI's would fail the request. `at`: on_start or on_end."""
+    """Raises at Jobtrail's own spans alone: at FastAPI's it would fail the request. `at`: on_start or on_end."""
 
     def __init__(self, at: str, error: BaseException) -> None:
         self.at = at

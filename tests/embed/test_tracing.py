@@ -45,7 +45,7 @@ class Spans(InMemorySpanExporter):
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
-    """Of this process, which has a provider of them while the test runs."""
+    """The spans of this process, which has a provider of them while the test runs."""
     exporter, provider = Spans(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)

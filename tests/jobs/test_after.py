@@ -230,7 +230,7 @@ async def test_a_thousand_parents_end_at_once_on_several_nodes(services: Service
 
 @pytest.fixture
 def others(place: Place) -> Services:
-    """Of a process that has not heard of any child, so that it gives no hints."""
+    """The services of a process that has not heard of any child, so that it gives no hints."""
     services = services_at(place)
     services.has_edges.set = lambda: None  # type: ignore[method-assign]
     return services

@@ -57,7 +57,7 @@ async def changing(server: EmbeddedPostgres, when: timedelta) -> AsyncIterator[t
 
 
 def _day(date: datetime) -> int:
-    """Of a year without a 29th of February, as POSIX counts them."""
+    """The day of a year without a 29th of February, as POSIX counts them."""
     return date.replace(year=2001, day=min(date.day, 28) if date.month == 2 else date.day).timetuple().tm_yday
 
 

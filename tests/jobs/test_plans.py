@@ -103,7 +103,7 @@ def _nodes(node: dict[str, Any]) -> Any:
 
 
 def indexes(plan: list[dict[str, Any]]) -> set[str]:
-    """Of the jobs. The pauses are few: how they are read does not matter."""
+    """The indexes of the jobs. The pauses are few: how they are read does not matter."""
     assert not [node for node in plan if node["Node Type"] == "Seq Scan" and node["Relation Name"] != "pauses"], plan
     return {node["Index Name"] for node in plan if "Index Name" in node} - {"pk_pauses"}
 

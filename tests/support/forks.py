@@ -35,7 +35,7 @@ OWN: Final = [str(Path(__file__).parents[2] / each) for each in ("service", "tes
 
 PIPE: Final = asyncio.subprocess.PIPE
 ADDRESS: Final = "JOBTRAIL_TESTS_FORK_AT"
-"""Of the environment: the socket that a process which started this one has for both."""
+"""The variable that names the socket which a process that started this one has for both."""
 
 _CLIENT: Final = """\
 import json, os, signal, socket, sys

@@ -76,7 +76,7 @@ class History:
             await self._edit("UPDATE jobtrail.jobs SET run_at = $2 WHERE id = $1", job_id, self._at(due))
 
     async def batch(self, name: str, ago: float, by: str, jobs: Sequence[str], *, total: int) -> None:
-        """Of these jobs, which are there already; those that make up the `total` were purged."""
+        """A batch of these jobs, which are there already; those that make up the `total` were purged."""
         self.jobs[name] = batch_id = new_job_id()
         query = "INSERT INTO jobtrail.batches (id, total, created_by, created_at) VALUES ($1, $2, $3, $4)"
         await self.place.psql.execute(query, batch_id, total, by, self._at(ago))

@@ -76,7 +76,7 @@ async def passed(place: Place) -> None:
 
 
 async def leases_ran_out(place: Place) -> None:
-    """Of all that runs. A claim with a lease of nothing would have next to no time to be answered."""
+    """End the leases of all that runs. A claim with one of nothing would have next to no time to be answered."""
     await place.psql.execute("UPDATE jobtrail.jobs SET lease_until = now() WHERE status = 'running'")
 
 

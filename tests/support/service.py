@@ -21,7 +21,7 @@ from support.world import Place, node_at, services_at
 
 MAX_BODY = 100_000
 SHORT = timedelta(milliseconds=50)
-"""Of an event stream: a caller in this process gets an answer when it is whole."""
+"""The longest event stream: a caller in this process gets an answer when it is whole."""
 OPEN: Guards = dict.fromkeys(SCOPES, ())
 
 

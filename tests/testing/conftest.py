@@ -22,7 +22,7 @@ def bench(scratch: ScratchDatabase) -> Iterator[Workbench]:
 
 @pytest.fixture
 async def trail(bench: Workbench) -> AsyncIterator[Jobtrail]:  # noqa: ARG001 - it sets the environment
-    """Of an app in this loop, which reads the environment."""
+    """The Jobtrail of an app in this loop, which reads the environment."""
     trail = Jobtrail(tasks=TASKS)
     async with trail.lifespan():
         yield trail

@@ -98,7 +98,7 @@ async def _is_writing(place: Place) -> None:
 
 
 async def _open_transactions(place: Place) -> int:
-    """Of job sessions whose task has written and does something else now."""
+    """How many job sessions there are whose task has written and does something else now."""
     query = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                   AND state LIKE 'idle in transaction%' AND query LIKE 'INSERT INTO effects%'"""
     return int(await place.value(query))

@@ -177,7 +177,7 @@ class Client:
         return promise
 
     def give_up(self, why: str, *numbers: int) -> None:
-        """Of requests without an id."""
+        """Note that these requests, which have no id, were refused, or that nothing is known of them."""
         for n in numbers:
             self.ledger.refuse(n) if why == REFUSED else self.ledger.forget(n, why)
 

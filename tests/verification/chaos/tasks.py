@@ -34,7 +34,7 @@ async def nap(context: JobContext, n: int, seconds: float = 0.02) -> dict[str, i
 
 @task(max_attempts=50)
 async def chime(context: JobContext) -> dict[str, int]:
-    """Of a schedule: nobody asked for it."""
+    """A job of a schedule: nobody asked for it."""
     await asyncio.sleep(0.02)
     return {"attempt": context.attempt}
 
@@ -111,7 +111,7 @@ async def climb(context: JobContext, n: int, steps: int, seconds: float = 0.0) -
 
 
 async def _pool() -> asyncpg.Pool:
-    """Of this process; two that ask at once may make two."""
+    """The pool of this process; two that ask at once may make two."""
     if not _pools:
         made = await asyncpg.create_pool(os.environ[URL], min_size=0, max_size=2)
         _pools.append(made)

@@ -222,7 +222,7 @@ class Wire:
 
 
 def _tag(answer: bytes) -> str | None:
-    """Of the last command that was completed and changed something."""
+    """The tag of the last command that was completed and changed something."""
     tags = [body.rstrip(b"\0").decode() for kind, body in Messages().feed(answer) if chr(kind) == "C"]
     changed = [tag for tag in tags if tag == "COMMIT" or (tag[:6] in ("INSERT", "UPDATE") and not tag.endswith(" 0"))]
     return changed[-1] if changed else None

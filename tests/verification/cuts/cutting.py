@@ -10,7 +10,7 @@ _SHIELDED: Final = frozenset({"leave", "ProcessHandle._end"})
 
 
 class Cut:
-    """Of the first asyncio task whose coroutine is one of `names`; with `below`, of the tasks that it starts too.
+    """Cancels the first asyncio task whose coroutine is one of `names`; with `below`, one that it starts too.
 
     `hit`: what was cancelled, and where it was. `twice`: it is cancelled again at its next suspension.
     """

@@ -102,7 +102,7 @@ class Expected:
         self._end(to, actor, reason, ours=False)
 
     def ask_to_stop(self, by: str, reason: str | None) -> None:
-        """Of a pending or a running job."""
+        """A cancel of a pending or a running job."""
         self.cancel = self.cancel or (by, reason)
         if self.status is Status.PENDING:
             self.expiry = self._expiry()

@@ -46,7 +46,7 @@ class Machine(ByHand, ByNode, InOrder):
     @precondition(lambda self: any(self.waits(job) for job in self.jobs.values()))
     @rule(data=st.data(), node=st.sampled_from(NODES), how=st.sampled_from(WAYS), hinted=st.booleans())
     def end_a_parent(self, data: st.DataObject, node: UUID, how: str, hinted: bool) -> None:
-        """Of a job that waits, where it goes on."""
+        """End a parent of a job that waits, with all that follows."""
         parents = {parent for job in self.jobs.values() if self.waits(job) for parent in job.edges}
         parent = data.draw(st.sampled_from(sorted(parents)))
         if self.is_ready(self.jobs[parent]):

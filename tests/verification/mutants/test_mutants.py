@@ -1,4 +1,4 @@
-"""Of each mutant one test at least goes red, and of the same tests none without it."""
+"""Each mutant turns one test at least red, and without it the same tests are green."""
 
 import os
 import subprocess

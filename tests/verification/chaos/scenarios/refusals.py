@@ -21,7 +21,7 @@ from support.until import until
 ASKS = (Ask("nap", (0.02, 0.4)), Ask("write_inside", (0.02, 0.4), share=0.3))
 
 FEW = {"max_connections": "60"}
-"""Of the server; so few that they are soon taken."""
+"""The connections of the server; so few that they are soon taken."""
 
 PROBES = 3
 """Submits to each service while nothing can be stored."""

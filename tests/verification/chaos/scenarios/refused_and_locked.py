@@ -98,7 +98,7 @@ async def _hinder(world: World, wire: Wire, size: Size) -> None:
 
 
 def _hindrances(world: World, wire: Wire, lease: float) -> Sequence[Hinder]:
-    """Of each kind in turn, as long as there are any; which and how long is the seed's."""
+    """Hindrances of each kind in turn, as long as there are any; which and how long is the seed's."""
 
     def leases(least: float, most: float) -> float:
         return lease * world.random.uniform(least, most)
