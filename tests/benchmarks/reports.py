@@ -18,7 +18,7 @@ from sqlalchemy import event
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from jobtrail.jobs.fence import AttemptRef
-from jobtrail.logs import collect
+from jobtrail.logs import keep_with
 from jobtrail.status import Status
 from jobtrail.task.context import Progress
 from jobtrail.worker.reports import Report, Reports
@@ -45,12 +45,12 @@ async def spent(place: Place, sent: list[str]) -> Cost:
 
 async def speak(place: Place, report: Report, rate: int, seconds: float, sent: list[str], *, silent: bool) -> None:
     before = await spent(place, sent)
-    with collect(report.line):
-        for number in range(int(rate * seconds)):
-            if not silent:
-                LOG.info("line %d of a job that has much to tell", number)
-                report.progress(Progress(number, rate * seconds))
-            await asyncio.sleep(1 / rate)
+    keep_with(report.line)
+    for number in range(int(rate * seconds)):
+        if not silent:
+            LOG.info("line %d of a job that has much to tell", number)
+            report.progress(Progress(number, rate * seconds))
+        await asyncio.sleep(1 / rate)
     after = await spent(place, sent)
     print(
         f"{'silent' if silent else f'{rate} lines/s':>12}: {(after.statements - before.statements) / seconds:.1f} "
@@ -62,14 +62,14 @@ async def speak(place: Place, report: Report, rate: int, seconds: float, sent: l
 
 def calls(count: int = 100_000) -> None:
     report = Report(AttemptRef(uuid4(), 1))
-    with collect(report.line):
-        began = time.perf_counter()
-        for number in range(count):
-            report.progress(Progress(number, count, "note"))
-        said = time.perf_counter()
-        for number in range(count):
-            LOG.info("line %d", number)
-        logged = time.perf_counter()
+    keep_with(report.line)
+    began = time.perf_counter()
+    for number in range(count):
+        report.progress(Progress(number, count, "note"))
+    said = time.perf_counter()
+    for number in range(count):
+        LOG.info("line %d", number)
+    logged = time.perf_counter()
     print(
         f"context.progress() {(said - began) / count * 1e6:.1f} µs, a log line {(logged - said) / count * 1e6:.1f} µs"
     )
