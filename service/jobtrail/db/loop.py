@@ -1,4 +1,4 @@
-"""The one loop that runs for as long as its process: everything periodic is a tick of it."""
+"""The one periodic loop: what a process does again and again is a tick of it."""
 
 import asyncio
 import logging
