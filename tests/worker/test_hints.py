@@ -96,6 +96,15 @@ async def test_a_node_starts_what_the_command_line_stored(place: Place, services
         await until(partial(is_started, place))
 
 
+async def test_a_node_starts_a_job_of_a_schedule_that_the_command_line_ran(
+    place: Place, services: Services, command: Command
+) -> None:
+    assert (await command("schedules", "put", "often", "noop", "--every", "1d")).code == 0
+    async with listening(services, place):
+        assert (await command("schedules", "run", "often")).code == 0
+        await until(partial(is_started, place))
+
+
 async def test_a_node_starts_what_a_script_stored(place: Place, services: Services) -> None:
     async with listening(services, place), script(place) as trail:
         for count in (1, 1, 30):

@@ -141,7 +141,10 @@ def run_now(name: Name, as_json: Json = False) -> None:
     """Store a job of it now; a node that knows its task runs it."""
 
     async def act(command: Command) -> Job:
-        return await known.run(command.services, name, by=caller())
+        job = await known.run(command.services, name, by=caller())
+        if not job.is_for_later:
+            command.services.database.hints.send(job.queue)
+        return job
 
     job = run(act, needs_tasks=True)
     output.answer(output.document(job), str(job.id), as_json=as_json)
