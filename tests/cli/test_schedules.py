@@ -54,13 +54,19 @@ async def test_a_schedule_is_paused_resumed_and_run(jobtrail: Command, place: Pl
     assert re.fullmatch(r"schedule often goes on: next at \S+\n", resumed.out)
 
 
+async def test_each_of_many_missed_due_times_runs_after_the_other(jobtrail: Command) -> None:
+    made = await jobtrail("schedules", "put", "each", "noop", "--every", "1h", "--missed", "all", "--json")
+    assert (made.code, made.err) == (0, "")
+    assert (made.json["missed"], made.json["overlap"], made.json["zone"]) == ("all", "queue", "UTC")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["x", "noop"], "--cron: write exactly one of cron and every"),
         (["x", "noop", "--cron", "0 0 30 2 *"], "--cron: Bad day-of-month, or there is no such day"),
         (["x", "noop", "--cron", "@daily", "--zone", "Mars"], "--zone: no zone of the IANA database"),
-        (["x", "noop", "--every", "1h", "--missed", "all"], "--missed: all would run one of them"),
+        (["x", "noop", "--every", "1h", "--missed", "all", "--overlap", "skip"], "--missed: all would run one of them"),
         (["x", "noop", "--every", "1h", "--ends-at", "2020-01-01T00:00:00Z"], "--ends-at: no due time is left"),
         (["x", "noop", "--every", "1h", "--ends-at", "tomorrow"], "--ends-at: "),
         (["x", "noop", "--every", "soon"], "--every: 'soon' is not a duration"),

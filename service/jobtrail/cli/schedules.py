@@ -61,9 +61,17 @@ def put(
     args: Annotated[str | None, typer.Option(metavar="JSON", help="The arguments as one JSON object.")] = None,
     cron: Annotated[str | None, typer.Option(help="Five fields, '0 7 * * mon-fri', or @daily and the like.")] = None,
     every: Annotated[str | None, typer.Option(metavar="DURATION", help="Instead: 30s, 5m, 2h.")] = None,
-    zone: Annotated[str, typer.Option(help="Of --cron, such as Europe/Paris.")] = "UTC",
-    missed: Annotated[str, typer.Option(metavar="once|skip|all", help="Due times without a node.")] = "once",
-    overlap: Annotated[str, typer.Option(metavar="skip|allow", help="While its last job has not ended.")] = "skip",
+    zone: Annotated[str | None, typer.Option(help="Of --cron, such as Europe/Paris; else UTC.")] = None,
+    missed: Annotated[
+        str | None, typer.Option(metavar="once|skip|all", help="Due times without a node; else once.")
+    ] = None,
+    overlap: Annotated[
+        str | None,
+        typer.Option(
+            metavar="skip|queue|allow",
+            help="While its last job has not ended; else skip, or queue with --missed all.",
+        ),
+    ] = None,
     jitter: Annotated[str | None, typer.Option(metavar="DURATION", help="Each job waits a part of it.")] = None,
     starts_at: Annotated[str | None, typer.Option(metavar="TIME", help="RFC 3339 with a zone.")] = None,
     ends_at: Annotated[str | None, typer.Option(metavar="TIME", help="The same.")] = None,
@@ -76,11 +84,13 @@ def put(
     """Make a schedule, or replace it as a whole."""
     texts = read_pairs(pairs)
     seconds = {"every": read_duration("--every", every), "jitter": read_duration("--jitter", jitter)}
-    said: dict[str, Any] = {
+    given: dict[str, Any] = {
         "task": task, "cron": cron, "zone": zone, "missed": missed, "overlap": overlap, "starts_at": starts_at,
-        "ends_at": ends_at, "queue": queue, "priority": priority, "tags": tag or [], "pause_after": pause_after,
-        **{option: each.total_seconds() for option, each in seconds.items() if each is not None},
+        "ends_at": ends_at, "queue": queue, "priority": priority, "tags": tag, "pause_after": pause_after,
+        **{field: None if each is None else each.total_seconds() for field, each in seconds.items()},
     }  # fmt: skip
+    # only what is given: a default may depend on another field
+    said = {field: value for field, value in given.items() if value is not None}
 
     async def act(command: Command) -> Schedule:
         wanted = _spec(said | {"args": merge_args(command.services.catalog[task], args, texts)})
