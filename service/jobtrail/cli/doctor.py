@@ -104,7 +104,8 @@ async def _ask(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Found:
         ahead = theirs - (before + (datetime.now(UTC) - before) / 2)
         schema, at = await state(session), await revision(session)
         lacks = await rights.lacking(session)
-        found = Found(settings, catalog, url.shown, server, ahead, schema, at, lacks)
+        pooled = command.services.database.is_pooled
+        found = Found(settings, catalog, url.shown, server, ahead, schema, at, lacks, pooled)
         if not found.can_be_read:
             return found
         since = theirs - silence(settings)
@@ -215,9 +216,13 @@ def check_clock(found: Found) -> Finding:
 
 
 def check_connections(found: Found) -> Finding:
-    """A node has the three pools of its services and one connection for its leases."""
+    """A node has the three pools of its services, one connection for its leases, and one that hears hints, unless a
+    pooler would keep them from it.
+    """
     running = max(1, len(found.living))
-    taken, limit = running * (engine.GROUPS + 2 * found.settings.pool_size + 1), found.server.connections
+    leases, hints = 1, 0 if found.is_pooled else 1
+    each = engine.GROUPS + 2 * found.settings.pool_size + leases + hints
+    taken, limit = running * each, found.server.connections
     detail = f"{running} node(s) may take {taken} of {limit} connections; {found.server.connected} are in use now"
     fix = "lower JOBTRAIL_POOL_SIZE, run fewer nodes, or raise max_connections in postgresql.conf"
     if taken > limit:

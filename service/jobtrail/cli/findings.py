@@ -37,7 +37,9 @@ def fault(check: str, detail: str, fix: str) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Answers of the database. `ahead`: how far its clock is before ours; the last eight are empty without a schema."""
+    """Answers of the database. `ahead`: how far its clock is before ours; `is_pooled`: PgBouncer stands between. The
+    last eight are empty without a schema.
+    """
 
     settings: Settings
     catalog: Catalog
@@ -47,6 +49,7 @@ class Found:
     schema: Schema
     revision: str | None
     lacks: Sequence[rights.Lack] = ()
+    is_pooled: bool = False
     living: Sequence[NodeRecord] = ()
     silent: Sequence[NodeRecord] = ()
     stranded: Sequence[questions.Stranded] = ()
