@@ -131,11 +131,6 @@ def test_what_is_told_of_what_the_database_said(check: Any, change: dict[str, An
     assert (finding.fix is None) == (level == "ok")
 
 
-def test_a_node_with_a_long_lease_may_be_silent_for_longer() -> None:
-    leases = [SETTINGS.model_copy(update={"lease": timedelta(minutes=minutes)}) for minutes in (0.5, 5)]
-    assert [checks.silence(each) for each in leases] == [timedelta(minutes=1), timedelta(minutes=5)]
-
-
 def test_a_folder_that_is_not_used_is_told() -> None:
     unused = checks.check_folder(Settings(database_url="postgresql://there/app", data_dir=Path("/srv/jobs")))
     used = checks.check_folder(Settings(database_url="embedded", data_dir=Path("/srv/jobs")))

@@ -84,7 +84,7 @@ async def test_who_stops_waiting_has_the_id(jobtrail: Command, place: Place, mor
     (row,) = await place.rows("SELECT id, status FROM jobtrail.jobs")
     assert said == [
         f"jobtrail: waiting for job {row['id']}\n".encode(),
-        b"jobtrail: waiting; no node that knows 'noop' is there: start `jobtrail serve`\n",
+        b"jobtrail: waiting; no node serves the queue 'default' and knows 'noop': start `jobtrail serve`\n",
     ]
     assert (process.returncode, out, rest, row["status"]) == (130, b"", b"", "pending")
 

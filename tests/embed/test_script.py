@@ -69,6 +69,16 @@ async def test_a_script_submits_and_runs_nothing(trail: Jobtrail, place: Place) 
         await job.wait(timeout=0.05)
 
 
+async def test_a_wait_in_vain_tells_what_only_a_dead_node_serves(trail: Jobtrail, place: Place) -> None:
+    await place.psql.execute(
+        """INSERT INTO jobtrail.nodes (id, host, pid, version, queues, tasks, slots, heartbeat_at) VALUES
+           (gen_random_uuid(), 'gone', 7, '0', '{}', '{noop}', '{}', now() - interval '10 min')"""
+    )
+    job = await trail.submit(noop)
+    with pytest.raises(TimeoutError, match="no node serves the queue 'default' and knows 'noop'"):
+        await job.wait(timeout=0.05)
+
+
 async def test_looking_and_moving(trail: Jobtrail) -> None:
     first, second = await trail.submit(noop, 1), await trail.options(tags=["late"]).submit(hold)
     [newest] = await trail.list(limit=1)

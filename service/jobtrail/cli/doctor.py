@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from typing import Final
@@ -108,24 +108,18 @@ async def _ask(settings: Settings, url: DatabaseUrl, catalog: Catalog) -> Found:
         found = Found(settings, catalog, url.shown, server, ahead, schema, at, lacks, pooled)
         if not found.can_be_read:
             return found
-        since = theirs - silence(settings)
         known = await nodes.all_nodes(session)
         return replace(
             found,
-            living=[node for node in known if node.heartbeat_at >= since],
-            silent=[node for node in known if node.heartbeat_at < since],
-            stranded=await questions.stranded(session, silence(settings)),
+            living=[node for node in known if node.is_living],
+            silent=[node for node in known if not node.is_living],
+            stranded=await questions.stranded(session, known),
             lapsed=await questions.lapsed(session),
             pauses=await pauses.all_pauses(session),
             namesakes=namesakes(await nodes.known(session)),
             stats=await read_stats(command.services.database, theirs, command.services.alarms),
             holder=await questions.holder(session),
         )
-
-
-def silence(settings: Settings) -> timedelta:
-    """For how long a node must have been silent to be called dead; it beats several times in a lease."""
-    return max(timedelta(minutes=1), settings.lease)
 
 
 def check_port(settings: Settings) -> Finding:

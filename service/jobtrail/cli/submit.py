@@ -15,7 +15,7 @@ from jobtrail.cli.command import Command, Json, caller, read_duration, read_pair
 from jobtrail.events.hub import Hub
 from jobtrail.jobs.query import read
 from jobtrail.jobs.submit import submit as store
-from jobtrail.ops.nodes import read_nodes
+from jobtrail.ops import nodes
 from jobtrail.records import Job
 from jobtrail.status import Status
 from jobtrail.task import storable
@@ -168,13 +168,13 @@ async def _end_of(command: Command, job: Job) -> Job:
     that is away is waited for.
     """
     typer.echo(f"jobtrail: waiting for job {job.id}", err=True)
-    is_away, is_known = False, None
+    is_away, is_served = False, None
     while not job.status.is_terminal:
         try:
-            if is_known is None:
-                is_known = any(job.task in node.tasks for node in await read_nodes(command.services))
-                if not is_known:
-                    typer.echo(_NO_NODE.format(job.task), err=True)
+            if is_served is None:
+                is_served = await nodes.is_served(command.services, job.task, job.queue)
+                if not is_served:
+                    typer.echo(_NO_NODE.format(job.queue, job.task), err=True)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY):
                     await command.services.once(Hub).job_ended(job.id)
@@ -188,4 +188,4 @@ async def _end_of(command: Command, job: Job) -> Job:
     return job
 
 
-_NO_NODE: Final = "jobtrail: waiting; no node that knows {!r} is there: start `jobtrail serve`"
+_NO_NODE: Final = "jobtrail: waiting; no node serves the queue {!r} and knows {!r}: start `jobtrail serve`"

@@ -14,8 +14,7 @@ from jobtrail.events.hub import Hub
 from jobtrail.events.readers import job_events
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
-from jobtrail.ops import batches
-from jobtrail.ops.nodes import read_nodes
+from jobtrail.ops import batches, nodes
 from jobtrail.records import Batch, Job, NewJob
 from jobtrail.status import Status
 from jobtrail.task.job_events import JobEvent
@@ -166,10 +165,10 @@ async def _why(services: Services, job_id: UUID) -> str:
     """The reason why a pending job has not begun, where it is known."""
     try:
         async with asyncio.timeout(_GRACE):
-            job, nodes = await read(services, job_id), await read_nodes(services)
+            job = await read(services, job_id)
+            is_served = await nodes.is_served(services, job.task, job.queue)
     except Exception:  # noqa: BLE001 - the caller gets the TimeoutError, whatever happens here
         return ""
-    served = any(job.task in node.tasks and (not node.queues or job.queue in node.queues) for node in nodes)
-    if served or job.status is not Status.PENDING:
+    if is_served or job.status is not Status.PENDING:
         return ""
     return f", and no node serves the queue {job.queue!r} and knows {job.task!r}: start the app, or `jobtrail work`"

@@ -14,6 +14,7 @@ from sqlalchemy import Column, Table, Text, text
 from jobtrail.db.direct import Statement
 from jobtrail.db.engine import Database
 from jobtrail.db.tables import TIME, Json, metadata
+from jobtrail.ops.nodes import LIVING
 from jobtrail.task.catalog import Catalog
 from jobtrail.task.schedule import ScheduleSpec
 from jobtrail.task.storable import dump
@@ -48,7 +49,7 @@ def _json(spec: ScheduleSpec) -> str:
 # One statement, which writes nothing where all is as it should be. What was first seen a minute ago counts as listed: a
 # node declares before its own row is there. A schedule that an operator made stays his, and so does an edited one;
 # those are only switched on and off. A node of the release before lists nothing, and so disables nothing of its own.
-_DECLARE: Final = Statement("""
+_DECLARE: Final = Statement(f"""
 WITH own AS MATERIALIZED (
     SELECT * FROM unnest(CAST(:names AS text[]), CAST(:hashes AS text[]), CAST(:specs AS jsonb[]))
         AS o(name, hash, spec)
@@ -61,7 +62,7 @@ WITH own AS MATERIALIZED (
     SELECT name, hash FROM own
     UNION
     SELECT l.key, l.value FROM jobtrail.nodes n CROSS JOIN LATERAL jsonb_each_text(n.declares) AS l
-     WHERE n.heartbeat_at > clock_timestamp() - greatest(n.lease, interval '60 s')
+     WHERE {LIVING}
     UNION
     SELECT name, hash FROM known WHERE first_seen > clock_timestamp() - interval '60 s'
 ), winners AS MATERIALIZED (

@@ -8,6 +8,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from jobtrail.ops.nodes import NodeRecord
+
 
 class Server(NamedTuple):
     """`version_num` as PostgreSQL counts, 150004 for 15.4; `connections` that those who are no superuser may have."""
@@ -54,15 +56,10 @@ SELECT current_setting('server_version_num')::int, current_setting('server_versi
        current_setting('transaction_read_only') = 'on', current_setting('server_encoding')
 """)
 
-# Grouped first: the backlog may be long, its tasks are few.
-_STRANDED: Final = text("""
-SELECT w.task, w.queue, w.jobs
-  FROM (SELECT task, queue, count(*) AS jobs FROM jobtrail.jobs WHERE status = 'pending' GROUP BY task, queue) w
- WHERE NOT EXISTS (
-     SELECT FROM jobtrail.nodes n
-      WHERE n.heartbeat_at > clock_timestamp() - CAST(:silence AS interval)
-        AND w.task = ANY(n.tasks) AND (n.queues = '{}' OR w.queue = ANY(n.queues)))
- ORDER BY w.jobs DESC, w.task, w.queue
+# The backlog may be long, its tasks are few.
+_PENDING: Final = text("""
+SELECT task, queue, count(*) AS jobs FROM jobtrail.jobs
+ WHERE status = 'pending' GROUP BY task, queue ORDER BY jobs DESC, task, queue
 """)
 
 _LAPSED: Final = text("""
@@ -86,9 +83,10 @@ async def server(session: AsyncSession) -> Server:
     return Server(*(await session.execute(_SERVER)).one())
 
 
-async def stranded(session: AsyncSession, silence: timedelta) -> Sequence[Stranded]:
-    """A node counts as living unless it has been silent for `silence`. The most jobs first."""
-    return [Stranded(*row) for row in await session.execute(_STRANDED, {"silence": silence})]
+async def stranded(session: AsyncSession, nodes: Sequence[NodeRecord]) -> Sequence[Stranded]:
+    """What none of the nodes serves; the most jobs first."""
+    pending = [Stranded(*row) for row in await session.execute(_PENDING)]
+    return [each for each in pending if not any(node.serves(each.task, each.queue) for node in nodes)]
 
 
 async def lapsed(session: AsyncSession) -> Sequence[Lapsed]:

@@ -36,6 +36,11 @@ class NodeRecord:
     loop_lag: Annotated[
         float, Field(description="Seconds that its event loop let others wait at most, shortly before its heartbeat.")
     ] = 0.0
+    is_living: Annotated[bool, Field(exclude=True)] = True
+
+    def serves(self, task: str, queue: str) -> bool:
+        """Whether it is alive and takes jobs of the task from the queue."""
+        return self.is_living and task in self.tasks and (not self.queues or queue in self.queues)
 
 
 TABLE: Final = Table(
@@ -89,19 +94,26 @@ ON CONFLICT (id) DO UPDATE SET heartbeat_at = clock_timestamp(),
                            THEN clock_timestamp() ELSE n.steady_since END
 """)
 
+LIVING: Final = "heartbeat_at > clock_timestamp() - greatest(lease, interval '60 s')"
+"""Condition on a row of `nodes`: the node is alive. It beats several times in its lease. A lease may be shorter than a
+database is away while it restarts, so a minute is allowed in any case.
+
+`stuck_jobs.sql` says the same with a parameter. Its jobs are lost by their own leases, and its row is forgotten later.
+"""
+
 _LEAVE: Final = text("DELETE FROM jobtrail.nodes WHERE id = :id")
 
-_ALL: Final = text("""
+_ALL: Final = text(f"""
 SELECT n.id, n.host, n.pid, n.version, n.queues, n.tasks, CAST(n.slots AS text) AS slots, n.started_at, n.heartbeat_at,
        (SELECT count(*) FROM jobtrail.jobs j WHERE j.status = 'running' AND j.node_id = n.id) AS running,
-       n.left_behind, n.stale_ends, n.lease, n.loop_lag
+       n.left_behind, n.stale_ends, n.lease, n.loop_lag, {LIVING} AS is_living
   FROM jobtrail.nodes n ORDER BY n.started_at, n.id
 """).columns(slots=Json)
 
 
-_KNOWN: Final = text("""
+_KNOWN: Final = text(f"""
 SELECT host, CAST(modules AS text) AS modules FROM jobtrail.nodes
- WHERE modules IS NOT NULL AND id <> :except_of AND heartbeat_at > clock_timestamp() - greatest(lease, interval '60 s')
+ WHERE modules IS NOT NULL AND id <> :except_of AND {LIVING}
  ORDER BY started_at, id
 """).columns(modules=Json)
 
@@ -119,6 +131,7 @@ async def leave(connection: AsyncConnection, node_id: Any) -> None:
 
 
 async def all_nodes(session: AsyncSession) -> Sequence[NodeRecord]:
+    """Those too that died and are not forgotten yet."""
     return [NodeRecord(*row) for row in (await session.execute(_ALL)).all()]
 
 
@@ -130,3 +143,8 @@ async def known(session: AsyncSession, *, except_of: UUID | None = None) -> Sequ
 async def read_nodes(services: Services) -> Sequence[NodeRecord]:
     async with services.session() as session:
         return await all_nodes(session)
+
+
+async def is_served(services: Services, task: str, queue: str) -> bool:
+    """Whether a living node takes jobs of the task from the queue."""
+    return any(node.serves(task, queue) for node in await read_nodes(services))

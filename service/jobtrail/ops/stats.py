@@ -14,6 +14,7 @@ from jobtrail.db.direct import Statement
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import unavailable
 from jobtrail.jobs.services import AlarmLimits
+from jobtrail.ops.nodes import LIVING
 from jobtrail.ops.totals import CURSOR, EndCounts, ended_since
 from jobtrail.ranges import OWN
 from jobtrail.records import Alarm, QueueStats, Stats, TaskStats
@@ -83,10 +84,7 @@ SELECT queue, task, count(*), min(started_at) FROM jobtrail.jobs WHERE status = 
 
 _NOW: Final = Statement("SELECT clock_timestamp()")
 
-_NODES: Final = Statement("""
-SELECT CAST(slots AS text), loop_lag FROM jobtrail.nodes
- WHERE heartbeat_at > clock_timestamp() - greatest(lease, interval '60 s')
-""")
+_NODES: Final = Statement(f"SELECT CAST(slots AS text), loop_lag FROM jobtrail.nodes WHERE {LIVING}")
 
 
 # A cursor is moved lazily where nothing moves; what it has yet to pass has marks.

@@ -2,7 +2,7 @@
 -- pending one that is paused, one that nobody alive can run, one that waits for long.
 -- longer_than: running or overdue for longer than this is long
 \if :{?longer_than} \else \set longer_than '5 minutes' \endif
--- silent: a node that was not heard of for this long is not alive
+-- silent: a node that was not heard of for this long, nor within its lease, is not alive
 \if :{?silent} \else \set silent '1 minute' \endif
 -- task: only this task; empty for all
 \if :{?task} \else \set task '' \endif
@@ -14,6 +14,7 @@ WITH known AS MATERIALIZED (
     SELECT task, bool_or(n.queues = '{}') AS everywhere, array_agg(queue) AS queues
       FROM jobtrail.nodes n CROSS JOIN unnest(n.tasks) AS task LEFT JOIN unnest(n.queues) AS queue ON true
      WHERE n.heartbeat_at >= (statement_timestamp() AT TIME ZONE 'UTC' - :'silent'::interval) AT TIME ZONE 'UTC'
+        OR n.heartbeat_at >= (statement_timestamp() AT TIME ZONE 'UTC' - n.lease) AT TIME ZONE 'UTC'
      GROUP BY task
 ), candidates AS (
     SELECT j.id, j.task, j.started_at AS since,
