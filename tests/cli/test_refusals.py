@@ -64,9 +64,14 @@ USAGE = {
     "submit noop --run-at 2030-01-31T12:00:00Z --delay 5m": "say only one of --run-at and --delay",
     f"submit noop --tag {'x' * 65}": "--tag: String should have at most 64 characters",
     f"submit noop --idempotency-key {'k' * 256}": "--idempotency-key: 1 to 255 characters",
+    "submit noop --unique-key k:{q}": "--unique-key: ",
+    "submit noop --on-duplicate replace": "--on-duplicate: say of which",
+    "submit noop --unique-key k --idempotency-key k": "--idempotency-key: ",
+    f"submit noop --after {ID}": f"--after: no job has the id {ID}",
+    "submit noop --queue jobtrail.own": "--queue: names that begin with jobtrail. are",
     "limits --set 3": "name the key: jobtrail limits KEY --set NUMBER",
     "limits a --set 3 --reset": "--set and --reset do not go together",
-    "limits a --set=-1": "number: write a number from 0 on; 0 pauses the key",
+    "limits a --set=-1": "--set: write a number from 0 on; 0 pauses the key",
     "work heavy": "Got unexpected extra argument(s) (heavy)",
     "work --slots 0": "JOBTRAIL_SLOTS, JOBTRAIL_THREADS, JOBTRAIL_PROCESSES: no task has a place to run in: ",
     "work --slots -1": "JOBTRAIL_SLOTS: -1 should be greater than or equal to 0",
@@ -123,7 +128,7 @@ async def test_errors_for_programs(
     done = await jobtrail(*words.split(), "--json", **variables)
     error = json.loads(done.err)["error"]
     assert (done.code, done.out, error["type"]) == (code, "", kind)
-    assert [flaw["pointer"] for flaw in error.get("errors", ())] == (["/until"] if kind == "invalid-input" else [])
+    assert [flaw["pointer"] for flaw in error.get("errors", ())] == (["/args/until"] if kind == "invalid-input" else [])
 
 
 @pytest.mark.parametrize("verb", ["ls", "migrate", "serve", "work"])

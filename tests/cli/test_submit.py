@@ -33,6 +33,7 @@ async def test_every_option_lands_in_the_row(jobtrail: Command) -> None:
     words = ("--ttl", "keep", "--timeout", "none", "--run-at", "2030-01-31T12:00:00+02:00", "--json")
     job = (await jobtrail("submit", "too_slow", *words)).json
     assert (job["ttl"], job["timeout"], job["run_at"]) == (None, None, "2030-01-31T10:00:00Z")
+    assert (await jobtrail("submit", "noop", "--ttl", "0s", "--json")).json["ttl"] == 0
 
 
 async def test_a_key_gives_the_first_job_again(jobtrail: Command, place: Place) -> None:
@@ -148,6 +149,6 @@ async def test_a_job_comes_after_others(jobtrail: Command, place: Place) -> None
     assert job["after"] == [first]
     unknown = "00000000-0000-4000-8000-000000000000"
     refused = await jobtrail("submit", "noop", "--after", first, "--after", unknown)
-    assert (refused.code, refused.err) == (2, f"jobtrail: after/1: no job has the id {unknown}\n")
+    assert (refused.code, refused.err) == (2, f"jobtrail: --after: no job has the id {unknown}\n")
     assert (await jobtrail("submit", "noop", "--after", "first")).code == 2
     assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 2

@@ -127,11 +127,9 @@ def _explain(error: Exception) -> tuple[int, str, str]:
         if isinstance(error, errors.UnavailableError) and not isinstance(error, errors.OverloadedError):
             code = UNREACHABLE
         detail = str(error)
-        if isinstance(error, errors.InvalidInputError):  # by the names that were written, not as pointers into a body
-            names = [flaw.pointer.removeprefix("/args").removeprefix("/") for flaw in error.flaws]
-            detail = "; ".join(
-                f"{name}: {flaw.detail}" if name else flaw.detail for name, flaw in zip(names, error.flaws, strict=True)
-            )
+        if isinstance(error, errors.InvalidInputError):
+            places = [(_written(flaw.pointer), flaw.detail) for flaw in error.flaws]
+            detail = "; ".join(f"{name}: {flaw}" if name else flaw for name, flaw in places)
         kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(error).__name__.removesuffix("Error")).lower()
         return code, kind, detail
     if (message := getattr(error, "format_message", None)) is not None:  # typer's own, which has no public name
@@ -141,6 +139,22 @@ def _explain(error: Exception) -> tuple[int, str, str]:
     # of a database's error only the server's own words: the rest is a page of SQL
     detail = " ".join(f"{type(error).__name__}: {getattr(error, 'orig', error)}".split())
     return FAILED, "unexpected", f"unexpected {detail} (JOBTRAIL_LOG_LEVEL=DEBUG shows the traceback)"
+
+
+_WRITTEN: Final = {
+    "{name}": "NAME", "name": "NAME", "task": "TASK", "url": "URL", "key": "KEY", "number": "--set",
+    "tags": "--tag", "tasks": "--task", "scopes": "--scope", "statuses": "--status", "expires_in": "--expires",
+    "Idempotency-Key:": "--idempotency-key",
+}  # fmt: skip
+"""Fields of requests that have another name on the command line."""
+
+
+def _written(pointer: str) -> str:
+    """A place in a request, as it is written on the command line: KEY of KEY=VALUE, or an option."""
+    field, _, rest = pointer.removeprefix("/").partition("/")
+    if field in ("", "args"):
+        return rest
+    return _WRITTEN.get(field, f"--{field.replace('_', '-')}")
 
 
 class _ReaderGoneError(Exception):

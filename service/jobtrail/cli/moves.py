@@ -15,7 +15,7 @@ import typer
 
 from jobtrail.cli import output
 from jobtrail.cli.command import Command, Filters, Json, caller, read_reason, run, with_filters
-from jobtrail.errors import InvalidInputError, UnavailableError
+from jobtrail.errors import UnavailableError
 from jobtrail.events import feed
 from jobtrail.jobs import bulk
 from jobtrail.jobs import purge as purging
@@ -153,10 +153,7 @@ def _count(action: bulk.Action, filters: Filters) -> tuple[Filter, bulk.Bulk]:
         wanted = filters.at(await command.now())
         return wanted, await bulk.bulk(command.services, action, wanted, by=caller(), dry_run=True)
 
-    try:
-        return run(act)
-    except InvalidInputError as error:
-        raise typer.BadParameter(f"--status: {error.flaws[0].detail}") from None
+    return run(act)
 
 
 def _agrees(action: bulk.Action, jobs: int) -> bool:

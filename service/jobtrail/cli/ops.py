@@ -10,6 +10,7 @@ from jobtrail.callers import Scope
 from jobtrail.cli import output
 from jobtrail.cli.command import Command, Json, caller, configured, read_duration, read_pairs, read_reason, run
 from jobtrail.db.tables import of_schema
+from jobtrail.errors import InvalidInputError
 from jobtrail.jobs.bulk import Action
 from jobtrail.ops import audit as audits
 from jobtrail.ops import batches as all_batches
@@ -32,9 +33,6 @@ _KEYS: Final = {
     "created": "created_at", "created by": "created_by", "expires": "expires_at", "used": "last_used_at",
     "revoked": "revoked_at", "revoked by": "revoked_by",
 }  # fmt: skip
-
-_KEY_OPTIONS: Final = {"/name": "NAME", "/scopes": "--scope", "/expires_in": "--expires"}
-"""Pointers into a key, as they are written here."""
 
 
 def pause(
@@ -128,8 +126,8 @@ def create(
     The key alone is written to standard output, this once: KEY=$(jobtrail keys create shop --scope submit).
     """
     lives_for = read_duration("--expires", expires)
-    for flaw in flaws_of(name, scope or (), None, lives_for):  # before anything is connected
-        raise typer.BadParameter(f"{_KEY_OPTIONS[flaw.pointer]}: {flaw.detail}")
+    if flaws := flaws_of(name, scope or (), None, lives_for):  # before anything is connected
+        raise InvalidInputError(flaws)
     scopes = cast("Sequence[Scope]", scope)
 
     async def act(command: Command) -> tuple[bool, KeyRecord, str]:
@@ -235,7 +233,10 @@ def audit(
 
     async def act(command: Command) -> audits.Answer:
         async with command.services.session() as session:
-            return await audits.ask(session, question, given)
+            try:
+                return await audits.ask(session, question, given)
+            except InvalidInputError as error:
+                raise error.under("/args") from None
 
     found = run(act)
     if as_json:

@@ -1,12 +1,9 @@
 """`jobtrail schedules`: jobs at certain times."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import typer
-from pydantic import ValidationError
 
-from jobtrail import errors
 from jobtrail.cli import output
 from jobtrail.cli.command import Command, Json, caller, read_duration, read_moment, read_pairs, read_reason, run
 from jobtrail.cli.submit import merge_args
@@ -14,6 +11,7 @@ from jobtrail.ops import schedules as known
 from jobtrail.ops.backfill import backfill
 from jobtrail.records import Job
 from jobtrail.task.schedule import Backfill, Schedule, ScheduleSpec
+from jobtrail.task.submission import checked
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the schedule.")]
 
@@ -93,35 +91,12 @@ def put(
     said = {field: value for field, value in given.items() if value is not None}
 
     async def act(command: Command) -> Schedule:
-        wanted = _spec(said | {"args": merge_args(command.services.catalog[task], args, texts)})
-        try:
-            return await known.put(command.services, name, wanted, by=caller())
-        except errors.InvalidInputError as error:
-            raise _by_options(error) from None
+        wanted = checked(ScheduleSpec, said | {"args": merge_args(command.services.catalog[task], args, texts)})
+        return await known.put(command.services, name, wanted, by=caller())
 
     found = run(act, needs_tasks=True)
     due = f"next at {output.cell(found.next_at)}" if found.next_at else f"it is {found.state}"
     output.answer(output.document(found), f"schedule {name} of {found.task}: {due}", as_json=as_json)
-
-
-def _spec(said: Mapping[str, Any]) -> ScheduleSpec:
-    try:
-        return ScheduleSpec.model_validate(said)
-    except ValidationError as error:
-        found = [f"{_option('/' + str(each['loc'][0]))}: {each['msg']}" for each in error.errors(include_url=False)]
-        raise typer.BadParameter("; ".join(found)) from None
-
-
-def _by_options(error: errors.InvalidInputError) -> errors.InvalidInputError:
-    return type(error)([errors.FieldError(_option(flaw.pointer), flaw.detail) for flaw in error.flaws])
-
-
-def _option(pointer: str) -> str:
-    """As it is written here; an argument keeps its name."""
-    name = pointer.removeprefix("/")
-    if name in ("{name}", "task"):
-        return name.strip("{}").upper()
-    return pointer if name.startswith("args") else f"--{'tag' if name == 'tags' else name.replace('_', '-')}"
 
 
 @schedules.command()
@@ -174,10 +149,7 @@ def backfill_schedule(
     async def act(command: Command) -> Backfill:
         now = await command.now()
         first, end = read_moment("--from", since, now), read_moment("--until", until, now)
-        try:
-            return await backfill(command.services, name, first, end, by=caller(), dry_run=dry_run)
-        except errors.InvalidInputError as error:
-            raise _by_options(error) from None
+        return await backfill(command.services, name, first, end, by=caller(), dry_run=dry_run)
 
     found = run(act, needs_tasks=True)
     more = [f"… and {found.count - len(found.times)} more"] if found.count > len(found.times) else []

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
-from pydantic import ValidationError
 
 from jobtrail import errors, ranges
 from jobtrail.cli import output
@@ -19,7 +18,7 @@ from jobtrail.ops import nodes
 from jobtrail.records import Job
 from jobtrail.status import Status
 from jobtrail.task import storable
-from jobtrail.task.submission import Submission
+from jobtrail.task.submission import Submission, checked
 from jobtrail.task.task import Task
 
 _LOOK_EVERY: Final = 5.0
@@ -78,7 +77,7 @@ def submit(
     for name, text, none in (("ttl", ttl, "keep"), ("timeout", timeout, "none"), ("max_delay", max_delay, None)):
         if text is not None:
             length = read_duration(f"--{name.replace('_', '-')}", text, none)
-            wanted[name] = length and length.total_seconds()
+            wanted[name] = None if length is None else length.total_seconds()
     if run_at is not None and delay is not None:
         raise typer.BadParameter("say only one of --run-at and --delay")
     later = read_duration("--delay", delay)
@@ -144,23 +143,13 @@ def _misfits(task: Task[..., Any], args: Mapping[str, Any]) -> set[str]:
 
 
 async def _store(command: Command, wanted: Mapping[str, Any], key: str | None) -> Job:
-    try:
-        submission = Submission(**wanted)
-    except ValidationError as error:
-        raise typer.BadParameter("; ".join(map(_explain, error.errors(include_url=False)))) from None
-    job, is_there = await store(command.services, submission, by=caller(), key=key)
+    job, is_there = await store(command.services, checked(Submission, wanted), by=caller(), key=key)
     if is_there:
         said = (
             "the key was used before: this is its job" if key else f"an unfinished job has the key {job.unique_key!r}"
         )
         typer.echo(f"jobtrail: {said}", err=True)
     return job
-
-
-def _explain(detail: Any) -> str:
-    name = str(detail["loc"][0])
-    option = "TASK" if name == "task" else "--" + name.removesuffix("s" if name == "tags" else "").replace("_", "-")
-    return f"{option}: {detail['msg']}"
 
 
 async def _end_of(command: Command, job: Job) -> Job:

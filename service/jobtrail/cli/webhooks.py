@@ -5,7 +5,6 @@ from typing import Annotated, Final
 
 import typer
 
-from jobtrail import errors
 from jobtrail.cli import output
 from jobtrail.cli.command import Command, Json, caller, run
 from jobtrail.ops import webhooks as known
@@ -17,8 +16,6 @@ _LIST: Final = {
     "name": "name", "url": "url", "tasks": "tasks", "statuses": "statuses", "changed": "changed_at",
     "by": "changed_by", "rotated": "rotated_at",
 }  # fmt: skip
-_OPTIONS: Final = {"{name}": "NAME", "/url": "URL", "/statuses": "--status", "/secret": "--secret"}
-"""Pointers into a webhook, as they are written here."""
 
 webhooks: Final = typer.Typer(add_completion=False)
 
@@ -47,12 +44,9 @@ def put(
     """
 
     async def act(command: Command) -> tuple[Webhook, str | None]:
-        try:
-            return await known.put(
-                command.services, name, url, by=caller(), tasks=task or (), statuses=status or known.ENDS
-            )
-        except errors.InvalidInputError as error:
-            raise _by_options(error) from None
+        return await known.put(
+            command.services, name, url, by=caller(), tasks=task or (), statuses=status or known.ENDS
+        )
 
     found, secret = run(act)
     _tell(found, secret, f"webhook {name} is replaced; its secret is as it was", as_json=as_json)
@@ -73,10 +67,7 @@ def rotate(
     given = sys.stdin.readline().strip() if secret == "-" else secret  # noqa: S105 - no secret, but where it is read
 
     async def act(command: Command) -> tuple[Webhook, str]:
-        try:
-            return await known.rotate(command.services, name, by=caller(), secret=given)
-        except errors.InvalidInputError as error:
-            raise _by_options(error) from None
+        return await known.rotate(command.services, name, by=caller(), secret=given)
 
     _tell(*run(act), "", as_json=as_json)
 
@@ -92,7 +83,3 @@ def _tell(found: Webhook, secret: str | None, otherwise: str, *, as_json: bool) 
     output.answer(output.document(found) | {"secret": secret}, secret or otherwise, as_json=as_json)
     if secret and not as_json:
         typer.echo(f"The secret that signs what {found.name} gets. It is not shown again.", err=True)
-
-
-def _by_options(error: errors.InvalidInputError) -> errors.InvalidInputError:
-    return type(error)([errors.FieldError(_OPTIONS.get(flaw.pointer, "--task"), flaw.detail) for flaw in error.flaws])
