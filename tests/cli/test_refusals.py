@@ -36,6 +36,8 @@ USAGE = {
     "retry --status failed --status succeeded": "--status: a retry never fits a job that is succeeded, only one that",
     "cancel --status failed": "--status: a cancel never fits a job that is failed, only one that is pending or r",
     f"cancel --task a --reason {LONG}": "--reason: at most 1000 characters",
+    f"pause --queue default --reason {LONG}": "--reason: at most 1000 characters",
+    f"cancel {ID} --reason {LONG}": "--reason: at most 1000 characters",
     "pause --queue defualt": "no queue is named 'defualt'; did you mean default?",
     "resume --task nop": "no task is named 'nop'; did you mean noop?",
     "resume": "name one of them: --queue NAME or --task NAME",

@@ -100,6 +100,14 @@ async def test_looking_and_moving(trail: Jobtrail) -> None:
         await trail.get(UUID(int=1))
 
 
+@pytest.mark.parametrize("reason", ["x" * 1001, "a\0b", "\ud800"])
+async def test_a_reason_that_cannot_be_kept_cancels_nothing(trail: Jobtrail, reason: str) -> None:
+    job = await trail.submit(noop)
+    with pytest.raises(errors.InvalidInputError, match="/reason: "):
+        await trail.cancel(job.id, reason=reason)
+    assert (await job.read()).status == "pending"
+
+
 async def test_a_result_has_the_type_of_the_annotation_and_a_failure_its_reason(place: Place) -> None:
     async with Host.at(place, tasks=MINE) as host:
         got = await (await host.trail.submit(rates, date(2026, 1, 2))).wait(timeout=60)

@@ -155,4 +155,6 @@ async def test_what_cannot_be_meant_is_refused(services: Services, place: Place,
         (flaw,) = error.value.flaws
         assert flaw.pointer == "/status/2"
         assert flaw.detail == f"a {action} never fits a job that is {status}, only one that is {fitting}"
+    with pytest.raises(InvalidInputError, match="/reason: at most 1000 characters"):
+        await bulk(services, action, Filter(task=("noop",)), by="ann", reason="x" * 1001)
     assert await statuses(place) == before

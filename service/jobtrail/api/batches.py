@@ -81,7 +81,7 @@ class BatchRoutes(JobRoutes):
         """Cancels the jobs of a batch that have not ended, each as if it were named alone."""
         caller = self.context.access.caller(request)
         only_of = None if caller.operates else caller.name
-        reason = (wanted.reason or None) if wanted else None
+        reason = wanted.reason if wanted else None
         try:
             return await self._move(request, batch_id, Action.CANCEL, reason=reason, only_of=only_of)
         except errors.BatchNotFoundError:

@@ -106,7 +106,7 @@ class JobRoutes:
                 action,
                 wanted.filter.filter(),
                 by=self._caller_name(request),
-                reason=wanted.reason or None,
+                reason=wanted.reason,
                 dry_run=wanted.dry_run,
                 most=wanted.limit,
             )
@@ -209,7 +209,7 @@ class JobRoutes:
         caller = self.context.access.caller(request)
         only_of = None if caller.operates else caller.name
         try:
-            job = await cancel(self.context.services, job_id, by=caller.name, reason=reason or None, only_of=only_of)
+            job = await cancel(self.context.services, job_id, by=caller.name, reason=reason, only_of=only_of)
         except errors.JobNotFoundError:
             if only_of is None or not caller.sees_all:
                 raise

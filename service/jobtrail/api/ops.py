@@ -183,7 +183,7 @@ class OpsRoutes:
 
         What is paused already stays as it is, with who did it first and why.
         """
-        reason, by = (wanted.reason or None) if wanted else None, self.context.access.caller(request).name
+        reason, by = wanted.reason if wanted else None, self.context.access.caller(request).name
         with problems.task_in_path():
             return answer(await pauses.pause(self.context.services, kind, name, by=by, reason=reason))
 

@@ -159,7 +159,7 @@ class ScheduleRoutes:
 
     async def pause_schedule(self, request: Request, name: str, wanted: PauseBody | None = None) -> Response:
         """No due time counts until it is resumed, also through deploys. What is paused already stays as it is."""
-        reason, by = (wanted.reason or None) if wanted else None, self.context.access.caller(request).name
+        reason, by = wanted.reason if wanted else None, self.context.access.caller(request).name
         return answer(self._shown(await schedules.pause(self.context.services, name, by=by, reason=reason)))
 
     async def resume_schedule(

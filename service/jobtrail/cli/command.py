@@ -197,9 +197,3 @@ def read_duration(option: str, text: str | None, word: str | None = None) -> tim
         return durations.parse_duration(text)
     except ValueError as error:
         raise typer.BadParameter(f"{option}: {error}{f', or {word}' if word else ''}") from None
-
-
-def read_reason(text: str | None) -> str | None:
-    if text is not None and len(text) > ranges.MAX_REASON:
-        raise typer.BadParameter(f"--reason: at most {ranges.MAX_REASON} characters")
-    return text or None

@@ -14,12 +14,13 @@ from uuid import UUID
 import typer
 
 from jobtrail.cli import output
-from jobtrail.cli.command import Command, Filters, Json, caller, read_reason, run, with_filters
+from jobtrail.cli.command import Command, Filters, Json, caller, run, with_filters
 from jobtrail.errors import UnavailableError
 from jobtrail.events import feed
 from jobtrail.jobs import bulk
 from jobtrail.jobs import purge as purging
 from jobtrail.jobs.cancel import cancel as cancel_job
+from jobtrail.jobs.cancel import reason_of
 from jobtrail.jobs.query import Filter
 from jobtrail.jobs.retry import retry as retry_job
 from jobtrail.records import Job
@@ -44,7 +45,7 @@ def cancel(
     yes: Yes = False,
     as_json: Json = False,
 ) -> bool:
-    why = read_reason(reason)
+    why = reason_of(reason)  # before anything is counted
     if job_id is None:
         return _move_many(bulk.Action.CANCEL, filters, limit, dry_run=dry_run, yes=yes, as_json=as_json, reason=why)
     _require_alone(filters, limit, dry_run=dry_run)

@@ -8,7 +8,7 @@ import typer
 
 from jobtrail.callers import Scope
 from jobtrail.cli import output
-from jobtrail.cli.command import Command, Json, caller, configured, read_duration, read_pairs, read_reason, run
+from jobtrail.cli.command import Command, Json, caller, configured, read_duration, read_pairs, run
 from jobtrail.db.tables import of_schema
 from jobtrail.errors import InvalidInputError
 from jobtrail.jobs.bulk import Action
@@ -45,13 +45,12 @@ def pause(
 
     Without an option: list what is paused.
     """
-    why = read_reason(reason)
     if queue is None and task is None and reason is None:
         paused = run(lambda command: pauses.read_pauses(command.services))
         output.answer_records(paused, _PAUSES, none="nothing is paused", as_json=as_json)
         return
     kind, name = _one_of(queue, task)
-    found = run(lambda command: pauses.pause(command.services, kind, name, by=caller(), reason=why), with_tasks=True)
+    found = run(lambda command: pauses.pause(command.services, kind, name, by=caller(), reason=reason), with_tasks=True)
     because = f": {output.cell(found.reason)}" if found.reason else ""
     since = f"since {output.cell(found.paused_at)} by {output.cell(found.paused_by)}{because}"
     output.answer(output.document(found), f"{kind} {output.cell(name)} is paused {since}", as_json=as_json)
@@ -193,7 +192,7 @@ def cancel(
     as_json: Json = False,
 ) -> None:
     """Cancel the jobs of a batch that have not ended."""
-    _move(batch_id, Action.CANCEL, "cancelled, or asked to stop where they run", read_reason(reason), as_json=as_json)
+    _move(batch_id, Action.CANCEL, "cancelled, or asked to stop where they run", reason, as_json=as_json)
 
 
 @batches.command()

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from jobtrail.cli import output
-from jobtrail.cli.command import Command, Json, caller, read_duration, read_moment, read_pairs, read_reason, run
+from jobtrail.cli.command import Command, Json, caller, read_duration, read_moment, read_pairs, run
 from jobtrail.cli.submit import merge_args
 from jobtrail.ops import schedules as known
 from jobtrail.ops.backfill import backfill
@@ -106,8 +106,7 @@ def pause(
     as_json: Json = False,
 ) -> None:
     """Make no more jobs of it until it is resumed, also through deploys."""
-    why = read_reason(reason)
-    found = run(lambda command: known.pause(command.services, name, by=caller(), reason=why))
+    found = run(lambda command: known.pause(command.services, name, by=caller(), reason=reason))
     since = f"since {output.cell(found.paused_at)} by {output.cell(found.paused_by)}"
     because = f": {output.cell(found.pause_reason)}" if found.pause_reason else ""
     output.answer(output.document(found), f"schedule {name} is paused {since}{because}", as_json=as_json)

@@ -183,9 +183,9 @@ class Jobtrail:
         return (await read_page(self._running().services, Page(limit, after=place, heavy=True, filter=wanted))).jobs
 
     async def cancel(self, job_id: UUID | str, *, reason: str | None = None) -> Job:
-        """The job: cancelled, or running and asked to stop.
+        """The job: cancelled, or running and asked to stop. `reason`: at most 1,000 characters.
 
-        Raises JobNotFoundError, JobFinishedError, UnavailableError.
+        Raises InvalidInputError, JobNotFoundError, JobFinishedError, UnavailableError.
         """
         return await cancel(self._running().services, UUID(str(job_id)), by=APP.name, reason=reason)
 

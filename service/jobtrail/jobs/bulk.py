@@ -63,8 +63,10 @@ async def bulk(
 
     What comes or ends after `as_of` is left alone, so that each job is met once; give that of a dry run to act on what
     was counted. `reason` is of a cancel. A running job that was asked to stop before does not fit.
-    Raises InvalidInputError with pointers into the filter, and UnavailableError: what was committed stays.
+    Raises InvalidInputError with pointers into the filter, or for the reason, and UnavailableError: what was committed
+    stays.
     """
+    reason = cancel.reason_of(reason)
     _refuse(action, wanted)
     async with services.session() as session:
         as_of = as_of or await clock(session)

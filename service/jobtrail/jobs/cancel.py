@@ -11,11 +11,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from jobtrail.db.engine import Database
-from jobtrail.errors import JobFinishedError, JobNotFoundError
+from jobtrail.errors import FieldError, InvalidInputError, JobFinishedError, JobNotFoundError
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services
+from jobtrail.ranges import MAX_REASON
 from jobtrail.records import Job
 from jobtrail.status import Status
+from jobtrail.task.storable import check
 
 
 async def cancel(
@@ -24,14 +26,24 @@ async def cancel(
     """The job afterwards: `cancelled`, or still `running` with a request that is on its way to its node.
 
     `only_of`: a job of another caller is not found. Cancelling a cancelled job changes nothing.
-    Raises JobNotFoundError, JobFinishedError, UnavailableError.
+    Raises InvalidInputError for a reason that cannot be kept, JobNotFoundError, JobFinishedError, UnavailableError.
     """
-    status = await services.group(cancel_group).put(Cancellation(job_id, by, reason, only_of))
+    status = await services.group(cancel_group).put(Cancellation(job_id, by, reason_of(reason), only_of))
     if status is None:
         raise JobNotFoundError(job_id)
     if status in (Status.SUCCEEDED, Status.FAILED):
         raise JobFinishedError(job_id, status, "cancelled")
     return await read(services, job_id, only_of=only_of)
+
+
+def reason_of(text: str | None) -> str | None:
+    """The reason as it is kept: None where the text is empty. Raises InvalidInputError."""
+    flaws = check(text)
+    if text is not None and len(text) > MAX_REASON:
+        flaws.append(FieldError("", f"at most {MAX_REASON} characters"))
+    if flaws:
+        raise InvalidInputError([flaw.under("/reason") for flaw in flaws])
+    return text or None
 
 
 CANCELLABLE: Final = (Status.PENDING, Status.RUNNING)

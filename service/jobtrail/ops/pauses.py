@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail.db.tables import TIME, metadata
 from jobtrail.errors import UnknownQueueError, UnknownTaskError
+from jobtrail.jobs.cancel import reason_of
 from jobtrail.jobs.services import Services
 from jobtrail.task.storable import check
 
@@ -60,8 +61,9 @@ _ALL: Final = text("SELECT kind, name, paused_at, paused_by, reason FROM jobtrai
 async def pause(services: Services, kind: PauseKind, name: str, *, by: str, reason: str | None = None) -> Pause:
     """The pause; for what is paused already the first one, unchanged. Claims that are under way may still start jobs.
 
-    Raises UnknownQueueError, UnknownTaskError, UnavailableError.
+    Raises InvalidInputError for a reason that cannot be kept, UnknownQueueError, UnknownTaskError, UnavailableError.
     """
+    reason = reason_of(reason)
     async with services.transaction() as session:
         await _require_known(services, session, kind, name)
         parameters = {"kind": kind, "name": name, "actor": by, "reason": reason}

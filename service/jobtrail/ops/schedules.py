@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from jobtrail import errors, ranges
 from jobtrail.db.tables import TEXTS, TIME, Json, metadata
+from jobtrail.jobs.cancel import reason_of
 from jobtrail.jobs.fire import fire_by_hand
 from jobtrail.jobs.query import Filter, Page, read_page
 from jobtrail.jobs.services import Services, require_rights
@@ -194,7 +195,11 @@ def job_of(
 
 
 async def pause(services: Services, name: str, *, by: str, reason: str | None = None) -> Schedule:
-    """The schedule; of two pauses the first one stays. Raises ScheduleNotFoundError, UnavailableError."""
+    """The schedule; of two pauses the first one stays.
+
+    Raises InvalidInputError for a reason that cannot be kept, ScheduleNotFoundError, UnavailableError.
+    """
+    reason = reason_of(reason)
     _require_storable(name)
     async with services.transaction() as session:
         await session.execute(_ACTOR, {"actor": by})
