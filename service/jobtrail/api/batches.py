@@ -12,12 +12,13 @@ from starlette.responses import Response
 
 from jobtrail import errors, tracing
 from jobtrail.api import bodies, headers, links, schemas
+from jobtrail.api.calls import Calls, answer_moved
 from jobtrail.api.context import ApiContext
-from jobtrail.api.jobs import JobRoutes
-from jobtrail.api.openapi import OF_BODY, OF_DATABASE
+from jobtrail.api.openapi import OF_BODY, OF_DATABASE, OF_SUBMIT
 from jobtrail.api.representation import RETRY_AFTER, answer
 from jobtrail.api.route import CANCEL, OPERATE, SEE, SUBMIT, Row
 from jobtrail.jobs.bulk import Action
+from jobtrail.jobs.services import require_accepting
 from jobtrail.ops import batches
 from jobtrail.ranges import MAX_BATCHED
 from jobtrail.records import Batch
@@ -44,7 +45,7 @@ _BATCHES: Final[schemas.Examples] = {
 
 
 @dataclass(frozen=True)
-class BatchRoutes(JobRoutes):
+class BatchRoutes(Calls):
     """/batches and what lies below."""
 
     async def submit_batch(
@@ -53,7 +54,7 @@ class BatchRoutes(JobRoutes):
         """Stores all of the jobs or none. `on_done` is submitted once, right after all of them have ended; jobs that
         are retried by hand later do not bring it again.
         """
-        self._refuse_while_closing()
+        require_accepting(self.context.accepting)
         headers.refuse_idempotency_key(request)
         try:
             batch, jobs = await batches.submit_batch(
@@ -79,16 +80,9 @@ class BatchRoutes(JobRoutes):
 
     async def cancel_batch(self, request: Request, batch_id: UUID, wanted: bodies.CancelBody | None = None) -> Response:
         """Cancels the jobs of a batch that have not ended, each as if it were named alone."""
-        caller = self.context.access.caller(request)
-        only_of = None if caller.operates else caller.name
         reason = wanted.reason if wanted else None
-        try:
+        async with self._cancelling(request, lambda: batches.read(self.context.services, batch_id)) as only_of:
             return await self._move(request, batch_id, Action.CANCEL, reason=reason, only_of=only_of)
-        except errors.BatchNotFoundError:
-            if only_of is None or not caller.sees_all:
-                raise
-            await batches.read(self.context.services, batch_id)
-            raise errors.ForbiddenError(caller.name, ("operate",)) from None
 
     async def retry_batch(
         self,
@@ -97,7 +91,7 @@ class BatchRoutes(JobRoutes):
         wanted: bodies.RetryBody | None = None,  # noqa: ARG002 - as of a job
     ) -> Response:
         """Retries the jobs of a batch that failed or were cancelled, each as if it were named alone."""
-        self._refuse_while_closing()
+        require_accepting(self.context.accepting)
         return await self._move(request, batch_id, Action.RETRY)
 
     async def _move(
@@ -106,17 +100,14 @@ class BatchRoutes(JobRoutes):
         done = await batches.move(
             self.context.services, batch_id, action, by=self._caller_name(request), reason=reason, only_of=only_of
         )
-        counts = {"matched": done.matched, "changed": done.changed, "remaining": done.remaining}
-        return answer({"action": action, "dry_run": False, **counts})
+        return answer_moved(action, done)
 
 
 def rows(context: ApiContext) -> Sequence[Row]:
     calls = BatchRoutes(context)
-    full = (errors.LimitFullError, errors.BacklogFullError, errors.OverloadedError)
-    submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, *full, *OF_DATABASE)
     finds = (errors.BatchNotFoundError, errors.InvalidInputError, *OF_DATABASE)
     return [
-        Row(SUBMIT, "POST", "/batches", calls.submit_batch, 202, BatchState, "batches", "Submit a batch", submits,
+        Row(SUBMIT, "POST", "/batches", calls.submit_batch, 202, BatchState, "batches", "Submit a batch", OF_SUBMIT,
             ("Location", "Retry-After"), ("traceparent",)),
         Row(SEE, "GET", links.BATCH, calls.get_batch, 200, BatchState, "batches", "Read a batch", finds,
             ("Retry-After",)),

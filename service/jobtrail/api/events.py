@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from jobtrail import errors
 from jobtrail.api import problems
+from jobtrail.api.calls import Calls
 from jobtrail.api.context import ApiContext
 from jobtrail.api.openapi import OF_DATABASE
 from jobtrail.api.query import MOST_VALUES, Text, once
@@ -77,10 +78,8 @@ class EventFilters(BaseModel):
 
 
 @dataclass(frozen=True)
-class EventRoutes:
+class EventRoutes(Calls):
     """/events, and that of each job."""
-
-    context: ApiContext
 
     async def stream_job(self, request: Request, job_id: UUID) -> Response:
         """What has happened to a job, and what happens, until it has ended: events `transition`, `progress` and `log`.
@@ -126,9 +125,6 @@ class EventRoutes:
         if hub.streams >= self.context.streams:
             raise problems.TooManyStreamsError(self.context.streams)
         return Room(hub)
-
-    def _view(self, request: Request) -> View:
-        return View.of(self.context, self.context.access.caller(request))
 
     def _stream(
         self, request: Request, room: Room, frames: AsyncGenerator[bytes, None], reached: Reached = bytes

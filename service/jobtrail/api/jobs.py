@@ -2,7 +2,7 @@
 job as soon as it is.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -15,8 +15,9 @@ from starlette.responses import Response
 
 from jobtrail import errors, tracing
 from jobtrail.api import bodies, headers, links, query, representation, schemas
+from jobtrail.api.calls import Calls, answer_moved
 from jobtrail.api.context import ApiContext
-from jobtrail.api.openapi import OF_BODY, OF_DATABASE
+from jobtrail.api.openapi import OF_BODY, OF_DATABASE, OF_SUBMIT
 from jobtrail.api.representation import View
 from jobtrail.api.route import CANCEL, OPERATE, SEE, SUBMIT, Row
 from jobtrail.events.hub import Hub
@@ -27,6 +28,7 @@ from jobtrail.jobs.history import read_moves
 from jobtrail.jobs.log import read_log
 from jobtrail.jobs.query import read, read_page
 from jobtrail.jobs.retry import retry
+from jobtrail.jobs.services import require_accepting
 from jobtrail.jobs.submit import submit, submit_batch
 from jobtrail.records import Job
 from jobtrail.status import Status
@@ -37,10 +39,8 @@ _WITHOUT_BODY: Final = ("ETag", "Retry-After", "Preference-Applied")
 
 
 @dataclass(frozen=True)
-class JobRoutes:
+class JobRoutes(Calls):
     """/jobs and what lies below."""
-
-    context: ApiContext
 
     async def submit_job(
         self, request: Request, wanted: Annotated[Submission, Body(openapi_examples=bodies.SUBMISSIONS)]
@@ -51,7 +51,7 @@ class JobRoutes:
         unfinished job that has the key, if there is one. With `Prefer: wait=N` the answer comes when the job has ended,
         as 200, or after N seconds, as 202.
         """
-        self._refuse_while_closing()
+        require_accepting(self.context.accepting)
         key, trace = headers.idempotency_key_of(request), tracing.current(headers.trace_of(request))
         services, caller = self.context.services, self.context.access.caller(request)
         view = View.of(self.context, caller)
@@ -62,10 +62,11 @@ class JobRoutes:
         if not is_there and not job.is_for_later:
             self.context.launch(job.id, job.task, job.queue)
         status, applied = 200 if is_there and key is None else 202, None
-        if (seconds := headers.wait_of(request)) is not None and view.only_of in (None, job.created_by):
+        is_seen = view.only_of in (None, job.created_by)
+        if (seconds := headers.wait_of(request)) is not None and is_seen:
             job, status, applied = await self._wait(job, seconds)
         answer = _whole(job, view, status, applied)
-        seen = job.trace_id if view.only_of in (None, job.created_by) else job.id.hex
+        seen = job.trace_id if is_seen else job.id.hex
         answer.raw_headers.append((b"x-trace-id", (seen if trace is None else trace.id).encode()))
         if (location := links.job_url(request, job.id)) is not None:
             answer.raw_headers.append((b"location", location.encode("latin-1")))
@@ -77,7 +78,7 @@ class JobRoutes:
         self, request: Request, wanted: Annotated[bodies.Batch, Body(openapi_examples=bodies.BATCHES)]
     ) -> Response:
         """Stores all of the jobs or none."""
-        self._refuse_while_closing()
+        require_accepting(self.context.accepting)
         headers.refuse_idempotency_key(request)
         trace, by, view = tracing.current(headers.trace_of(request)), self._caller_name(request), self._view(request)
         try:
@@ -97,7 +98,7 @@ class JobRoutes:
         """
         action = Action(wanted.action)
         if action is Action.RETRY:
-            self._refuse_while_closing()
+            require_accepting(self.context.accepting)
             if wanted.reason is not None:
                 raise errors.InvalidInputError([errors.FieldError("/reason", "only a cancel has a reason")])
         try:
@@ -112,8 +113,7 @@ class JobRoutes:
             )
         except errors.InvalidInputError as error:
             raise error.under("/filter") from None
-        counts = {"matched": done.matched, "changed": done.changed, "remaining": done.remaining}
-        return representation.answer({"action": action, "dry_run": wanted.dry_run, **counts})
+        return answer_moved(action, done, dry_run=wanted.dry_run)
 
     async def list_jobs(self, request: Request, wanted: Annotated[query.Listing, Query()]) -> Response:
         """Jobs, newest first; a filter may be given more than once."""
@@ -190,7 +190,7 @@ class JobRoutes:
         wanted: bodies.RetryBody | None = None,  # noqa: ARG002 - it has nothing to say, and must not seem to
     ) -> Response:
         """A failed or cancelled job goes back to pending, with one more attempt if it had none left."""
-        self._refuse_while_closing()
+        require_accepting(self.context.accepting)
         job = await retry(self.context.services, job_id, by=self._caller_name(request))
         self.context.launch(job.id, job.task, job.queue)
         return _whole(job, self._view(request), 202)
@@ -206,34 +206,10 @@ class JobRoutes:
         return job, 200 if job.status.is_terminal else 202, seconds
 
     async def _cancel(self, request: Request, job_id: UUID, reason: str | None) -> Response:
-        caller = self.context.access.caller(request)
-        only_of = None if caller.operates else caller.name
-        try:
-            job = await cancel(self.context.services, job_id, by=caller.name, reason=reason, only_of=only_of)
-        except errors.JobNotFoundError:
-            if only_of is None or not caller.sees_all:
-                raise
-            await read(self.context.services, job_id)
-            raise errors.ForbiddenError(caller.name, ("operate",)) from None
+        services, by = self.context.services, self._caller_name(request)
+        async with self._cancelling(request, lambda: read(services, job_id)) as only_of:
+            job = await cancel(services, job_id, by=by, reason=reason, only_of=only_of)
         return _whole(job, self._view(request), 200 if job.status is Status.CANCELLED else 202)
-
-    def _caller_name(self, request: Request) -> str:
-        return self.context.access.caller(request).name
-
-    def _view(self, request: Request) -> View:
-        return View.of(self.context, self.context.access.caller(request))
-
-    def _refuse_while_closing(self) -> None:
-        if not self.context.accepting():
-            raise errors.UnavailableError("this process is shutting down; send it again, to another or to the next one")
-
-    def _redacted(self, error: errors.InvalidArgumentsError) -> errors.InvalidArgumentsError:
-        return errors.InvalidArgumentsError(self.context.redaction.of_flaws(error.flaws))
-
-    def _launch(self, jobs: Iterable[Job]) -> None:
-        for job in jobs:
-            if not job.is_for_later:
-                self.context.launch(job.id, job.task, job.queue)
 
 
 def _whole(job: Job, view: View, status: int = 200, waited: int | None = None) -> Response:
@@ -257,8 +233,6 @@ def _next(request: Request, following: str) -> str:
 
 def rows(context: ApiContext) -> Sequence[Row]:
     calls = JobRoutes(context)
-    full = (errors.LimitFullError, errors.BacklogFullError, errors.OverloadedError)
-    submits = (*OF_BODY, errors.UnknownTaskError, errors.InvalidArgumentsError, *full, *OF_DATABASE)
     finds = (errors.JobNotFoundError, errors.InvalidInputError, *OF_DATABASE)
     cancels = (*finds, errors.JobFinishedError)
     asked = [(202, "The job is running: its node was asked to stop it, and it may still succeed.")]
@@ -267,11 +241,11 @@ def rows(context: ApiContext) -> Sequence[Row]:
     unchanged = [(304, "Nothing has changed."), (202, "The job has not ended while the answer waited.")]
     return [
         Row(SUBMIT, "POST", "/jobs", calls.submit_job, 202, schemas.Job, "jobs", "Submit a job",
-            (*submits, errors.IdempotencyKeyReusedError),
+            (*OF_SUBMIT, errors.IdempotencyKeyReusedError),
             ("Location", "Retry-After", "Idempotency-Replayed", "Preference-Applied"),
             ("Idempotency-Key", "traceparent", "Prefer"), there),
         Row(SUBMIT, "POST", "/jobs/batch", calls.submit_jobs, 202, schemas.SubmittedJobs, "jobs",
-            "Submit several jobs, all or none", submits, ("Retry-After",), ("traceparent",)),
+            "Submit several jobs, all or none", OF_SUBMIT, ("Retry-After",), ("traceparent",)),
         Row(OPERATE, "POST", "/jobs/bulk", calls.move_jobs, 200, schemas.Bulk, "jobs", "Cancel or retry many jobs",
             (*OF_BODY, *OF_DATABASE)),
         Row(SEE, "GET", "/jobs", calls.list_jobs, 200, schemas.JobList, "jobs", "List jobs",

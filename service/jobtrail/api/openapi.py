@@ -23,6 +23,16 @@ OF_BODY: Final = (
 
 OF_DATABASE: Final = (errors.UnavailableError,)
 
+OF_SUBMIT: Final = (
+    *OF_BODY,
+    errors.UnknownTaskError,
+    errors.InvalidArgumentsError,
+    errors.LimitFullError,
+    errors.BacklogFullError,
+    errors.OverloadedError,
+    *OF_DATABASE,
+)
+
 _OF_KEYS: Final = (errors.UnauthorizedError, errors.ForbiddenError, problems.NotThisMachineError)
 
 _NEVER_CLOSED: Final = "/health/live"

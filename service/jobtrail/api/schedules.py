@@ -11,11 +11,12 @@ from starlette.responses import Response
 
 from jobtrail import errors
 from jobtrail.api import headers, links, schemas
+from jobtrail.api.calls import Calls
 from jobtrail.api.context import ApiContext
 from jobtrail.api.openapi import OF_BODY, OF_DATABASE
 from jobtrail.api.ops import PauseBody
 from jobtrail.api.query import once
-from jobtrail.api.representation import RETRY_AFTER, View, answer
+from jobtrail.api.representation import RETRY_AFTER, answer
 from jobtrail.api.route import OPERATE, READ, Row
 from jobtrail.ops import backfill, schedules
 from jobtrail.ranges import MAX_TASK, TASK_PATTERN
@@ -107,10 +108,8 @@ def rows(context: ApiContext) -> Sequence[Row]:
 
 
 @dataclass(frozen=True)
-class ScheduleRoutes:
+class ScheduleRoutes(Calls):
     """/schedules and what lies below."""
-
-    context: ApiContext
 
     async def list_schedules(self, request: Request, wanted: Annotated[SchedulesQuery, Query()]) -> Response:
         """All schedules by name: those that code declares, and those that were made by hand."""
@@ -145,21 +144,21 @@ class ScheduleRoutes:
             edition, etag = seen
             return row is not None and row.edition == edition and headers.matches_if_match(request, etag)
 
-        by = self.context.access.caller(request).name
+        by = self._caller_name(request)
         try:
             found = await schedules.put(self.context.services, name, wanted, by=by, unchanged=unchanged)
         except errors.InvalidArgumentsError as error:
-            raise errors.InvalidArgumentsError(self.context.redaction.of_flaws(error.flaws)) from None
+            raise self._redacted(error) from None
         return answer(self._shown(found))
 
     async def delete_schedule(self, request: Request, name: str) -> Response:
         """Its jobs stay. One that code declares comes back as it is declared, without pause and edits."""
-        await schedules.delete(self.context.services, name, by=self.context.access.caller(request).name)
+        await schedules.delete(self.context.services, name, by=self._caller_name(request))
         return Response(status_code=204)
 
     async def pause_schedule(self, request: Request, name: str, wanted: PauseBody | None = None) -> Response:
         """No due time counts until it is resumed, also through deploys. What is paused already stays as it is."""
-        reason, by = wanted.reason if wanted else None, self.context.access.caller(request).name
+        reason, by = wanted.reason if wanted else None, self._caller_name(request)
         return answer(self._shown(await schedules.pause(self.context.services, name, by=by, reason=reason)))
 
     async def resume_schedule(
@@ -169,7 +168,7 @@ class ScheduleRoutes:
         wanted: NothingBody | None = None,  # noqa: ARG002 - see there
     ) -> Response:
         """It goes on with the next due time; those of the pause are not made up for."""
-        by = self.context.access.caller(request).name
+        by = self._caller_name(request)
         return answer(self._shown(await schedules.resume(self.context.services, name, by=by)))
 
     async def run_schedule(
@@ -179,7 +178,7 @@ class ScheduleRoutes:
         wanted: NothingBody | None = None,  # noqa: ARG002 - the same
     ) -> Response:
         """A job of it now, whatever its times. Where it allows one at a time, an unfinished job refuses it."""
-        job = await schedules.run(self.context.services, name, by=self.context.access.caller(request).name)
+        job = await schedules.run(self.context.services, name, by=self._caller_name(request))
         self.context.launch(job.id, job.task, job.queue)
         return answer(self._view(request).job(job), 202, RETRY_AFTER)
 
@@ -191,22 +190,19 @@ class ScheduleRoutes:
         They run one after the other, oldest first, unless the schedule allows them at once. A pause keeps none of them.
         """
         headers.refuse_idempotency_key(request)
-        by = self.context.access.caller(request).name
+        by = self._caller_name(request)
         try:
             found = await backfill.backfill(
                 self.context.services, name, wanted.since, wanted.until, by=by, dry_run=wanted.dry_run
             )
         except errors.InvalidArgumentsError as error:
-            raise errors.InvalidArgumentsError(self.context.redaction.of_flaws(error.flaws)) from None
+            raise self._redacted(error) from None
         if found.batch_id is None:
             return answer(found)
         response = answer(found, 202, RETRY_AFTER)
         if (location := links.url(request, links.BATCH, batch_id=str(found.batch_id))) is not None:
             response.headers["Location"] = location
         return response
-
-    def _view(self, request: Request) -> View:
-        return View.of(self.context, self.context.access.caller(request))
 
     async def _detail(self, request: Request, name: str) -> tuple[int, Response]:
         """Its edition, and the answer."""

@@ -15,7 +15,7 @@ from jobtrail.embed.handle import BatchHandle, JobHandle
 from jobtrail.embed.opened import Opened
 from jobtrail.ids import Trace, new_job_id
 from jobtrail.jobs.host_session import AnySession, JobRow, add
-from jobtrail.jobs.services import require_rights
+from jobtrail.jobs.services import require_accepting, require_rights
 from jobtrail.jobs.submit import app_keyed, prepare, store
 from jobtrail.ops.batches import NewBatch, store_batches
 from jobtrail.records import NewJob
@@ -114,8 +114,8 @@ class AddedJobs:
         batches, self._batches = self._batches, []
         if not waiting:
             return
-        if unless_draining and not self._opened.accepting():
-            raise errors.UnavailableError("this process is shutting down; send it again, to another or to the next one")
+        if unless_draining:
+            require_accepting(self._opened.accepting)
         services = self._opened.services
         beside = partial(store_batches, services=services, new=batches) if batches else None
         with services.admission.admit(len(waiting)):

@@ -190,6 +190,12 @@ async def missing_rights(services: Services, session: AsyncSession) -> str | Non
     return None
 
 
+def require_accepting(accepting: Callable[[], bool]) -> None:
+    """Raises UnavailableError in a process that shuts down."""
+    if not accepting():
+        raise UnavailableError("this process is shutting down; send it again, to another or to the next one")
+
+
 async def require_rights(services: Services) -> None:
     """Asks the database only while something was missing. Raises UnavailableError: a job might never run."""
     if not services.lacks_rights.is_set():
