@@ -20,6 +20,7 @@ from starlette.requests import Request
 
 from jobtrail import errors
 from jobtrail.api.headers import trace_of
+from jobtrail.api.problems import type_of
 from jobtrail.db.errors import FAILURES, unavailability
 from jobtrail.embed.added import AddedJobs, Options, is_due
 from jobtrail.embed.handle import BatchHandle, JobHandle
@@ -106,14 +107,13 @@ class RequestJobs:
         except (errors.IdempotencyKeyReusedError, errors.InvalidInputError) as error:
             if isinstance(error, errors.InvalidInputError) and error is not self._failure:
                 raise  # a mistake in the endpoint, as an option out of range is
-            raise HTTPException(422, str(error)) from error
+            raise HTTPException(type_of(error).status, str(error)) from error
         except (errors.UnavailableError, *FAILURES) as error:
             away = error if isinstance(error, errors.UnavailableError) else self._host_commit_failed(error)
             if away is None:
                 raise
             log.warning("jobs of %s %s: %s", self._request.method, self._request.url.path, away)
-            status = 429 if isinstance(away, errors.OverloadedError) else 503
-            raise HTTPException(status, str(away), {"Retry-After": str(away.retry_after)}) from error
+            raise HTTPException(type_of(away).status, str(away), {"Retry-After": str(away.retry_after)}) from error
         finally:
             self._is_closed = True
 
