@@ -47,6 +47,9 @@ LOG_BYTES: Final = 256 * 1024
 """Limits of the log that is kept of a job, of all its attempts together; the bytes are those of the messages."""
 LOG_LINE_BYTES: Final = 8 * 1024
 
+LONGEST_WAIT: Final = 30
+"""That a request waits for the end of a job."""
+
 TASK_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_.:-]{0,199}$"
 QUEUE_PATTERN: Final = r"^[A-Za-z0-9_.:-]{1,100}$"
 TRACE_PATTERN: Final = r"^[0-9a-f]{32}$"

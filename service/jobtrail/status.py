@@ -17,9 +17,7 @@ class Status(StrEnum):
         return self in TERMINAL
 
 
-TERMINAL: Final = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
-
-BIRTH: Final = Status.PENDING
+TERMINAL: Final = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
 
 MOVES: Final[Mapping[Status, frozenset[Status]]] = {
     # pending → pending: somebody changed it before it began

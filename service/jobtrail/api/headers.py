@@ -25,9 +25,6 @@ _ESCAPE: Final = re.compile(r'\\(["\\])')
 _TAG: Final = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _TAGS: Final = re.compile(rf"[ \t,]*(?:{_TAG.pattern}[ \t]*(?:,[ \t,]*|$))*")
 
-LONGEST_WAIT: Final = 30
-"""Seconds that a request may wait for the end of a job."""
-
 _WAIT: Final = re.compile(r"wait[ \t]*=[ \t]*\"?([0-9]+)\"?", re.ASCII | re.IGNORECASE)
 _WITH_COMMA: Final = re.compile(r'"[^",]*,[^"]*"')
 
@@ -86,7 +83,7 @@ def wait_of(request: Request) -> int | None:
     for each in said.split(","):
         if found := _WAIT.fullmatch(each.partition(";")[0].strip(" \t")):
             digits = found[1].lstrip("0")
-            return LONGEST_WAIT if len(digits) > 2 else min(int(digits or 0), LONGEST_WAIT) or None  # noqa: PLR2004
+            return ranges.LONGEST_WAIT if len(digits) > 2 else min(int(digits or 0), ranges.LONGEST_WAIT) or None  # noqa: PLR2004
     return None
 
 

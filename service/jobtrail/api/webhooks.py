@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Body, Path
 from pydantic import ConfigDict, Field
@@ -20,6 +20,7 @@ from jobtrail.ops import webhooks
 from jobtrail.outbound import MAX_URL
 from jobtrail.ranges import MAX_TASK
 from jobtrail.records import shown
+from jobtrail.status import TERMINAL
 from jobtrail.task.submission import Documented
 
 Webhook: Final = schemas.of_record(webhooks.Webhook, "Webhook", statuses=list[AnyStatus])
@@ -50,7 +51,7 @@ class WebhookBody(Documented):
     ] = Field(default_factory=list)
     statuses: Annotated[
         list[AnyStatus], Field(min_length=1, max_length=5, description="Each move of a job to one of these is told.")
-    ] = Field(default=["succeeded", "failed", "cancelled"])
+    ] = Field(default=list[Any](TERMINAL))
 
 
 class RotationBody(Documented):

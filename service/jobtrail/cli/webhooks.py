@@ -9,6 +9,7 @@ from jobtrail.cli import output
 from jobtrail.cli.command import Command, Json, caller, run
 from jobtrail.ops import webhooks as known
 from jobtrail.ops.webhooks import Webhook
+from jobtrail.status import TERMINAL
 
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 
@@ -44,9 +45,7 @@ def put(
     """
 
     async def act(command: Command) -> tuple[Webhook, str | None]:
-        return await known.put(
-            command.services, name, url, by=caller(), tasks=task or (), statuses=status or known.ENDS
-        )
+        return await known.put(command.services, name, url, by=caller(), tasks=task or (), statuses=status or TERMINAL)
 
     found, secret = run(act)
     _tell(found, secret, f"webhook {name} is replaced; its secret is as it was", as_json=as_json)

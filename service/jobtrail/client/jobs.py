@@ -17,7 +17,7 @@ from jobtrail.client.parsing import Page, items_of, job_of, parsed
 from jobtrail.client.problems import retry_after_of
 from jobtrail.client.submitting import Options, asked
 from jobtrail.errors import FieldError, InvalidInputError
-from jobtrail.ranges import MAX_KEY
+from jobtrail.ranges import LONGEST_WAIT, MAX_KEY
 from jobtrail.records import Job, LogLine, Transition
 from jobtrail.task.job_events import Gap, JobEvent
 from jobtrail.task.result import result_of, typed
@@ -30,9 +30,6 @@ R = TypeVar("R")
 Id = UUID | str
 Names = str | Sequence[str]
 Tasks = str | Task[..., Any] | Sequence[str | Task[..., Any]]
-
-_LONGEST_WAIT: Final = 30
-"""Seconds that the service lets a request wait for the end of a job."""
 
 
 class Changes(TypedDict, total=False):
@@ -80,7 +77,7 @@ class JobCalls(Calls):
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             began = time.monotonic()
-            seconds = int(min(_LONGEST_WAIT, max(0.0, deadline - began)))
+            seconds = int(min(LONGEST_WAIT, max(0.0, deadline - began)))
             prefer = {"Prefer": f"wait={seconds}"} if seconds else {}
             answer = await self._connection.call(
                 "GET", _job(job_id), headers=prefer, patience=seconds, within=deadline - began

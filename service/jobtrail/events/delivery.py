@@ -27,6 +27,7 @@ from jobtrail.jobs.services import Services
 from jobtrail.outbound import host_of, signing
 from jobtrail.ranges import DEFAULT_PRIORITY, OWN
 from jobtrail.records import NewJob
+from jobtrail.status import TERMINAL
 from jobtrail.task.context import JobContext
 from jobtrail.task.limit import Limit, limited
 from jobtrail.task.retry import Again, Fail, Retry
@@ -86,7 +87,7 @@ SELECT w.name AS webhook, CAST(extract(epoch FROM w.created_at) AS text) AS made
 UNION ALL
 SELECT NULL, NULL, j.callback_url, j.created_by, {_FIELDS}
   FROM moved m JOIN jobtrail.jobs j ON j.id = m.job_id
- WHERE j.callback_url IS NOT NULL AND m.to_status IN ('succeeded', 'failed', 'cancelled')
+ WHERE j.callback_url IS NOT NULL AND m.to_status = ANY(CAST(:ends AS text[]))
    AND NOT starts_with(m.task, :own)
 """)
 
@@ -102,7 +103,7 @@ async def advance(services: Services) -> bool:
         if step is None:
             return False
         connection, made = await step.session.connection(), 0
-        matches = await step.session.stream(_MATCHES, {**step.bounds, "own": OWN})
+        matches = await step.session.stream(_MATCHES, {**step.bounds, "own": OWN, "ends": list(TERMINAL)})
         async for some in matches.mappings().partitions(_ROWS):
             made += len(await insert_rows(connection, [_delivery(services, each) for each in some]))
     if made:

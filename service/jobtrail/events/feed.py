@@ -20,10 +20,8 @@ from sqlalchemy import text
 from jobtrail.db.direct import Statement
 from jobtrail.db.engine import Database
 from jobtrail.db.errors import unavailable
+from jobtrail.ranges import OWN
 from jobtrail.records import Transition
-
-OWN: Final = "jobtrail."
-"""Begins the names of Jobtrail's own tasks."""
 
 PAGE: Final = 1000
 """Transitions that are read at once."""

@@ -22,12 +22,11 @@ from jobtrail.jobs.max_pending import count_pending, require_room
 from jobtrail.jobs.on_full import hold_keys, make_room
 from jobtrail.jobs.query import read
 from jobtrail.jobs.services import Services, require_rights
-from jobtrail.ranges import OWN, RESERVED
 from jobtrail.records import AppKey, Job, NewJob
 from jobtrail.status import Status
 from jobtrail.task.limit import limited, with_key
 from jobtrail.task.storable import dump
-from jobtrail.task.submission import Submission, seconds
+from jobtrail.task.submission import Submission, reserved, seconds
 from jobtrail.task.task import Task
 from jobtrail.task.unique import LIMIT_KEY, NOTHING, UNIQUE_FIELDS, Unique, later, resolve
 
@@ -217,8 +216,7 @@ def prepare(services: Services, wanted: Submission, *, by: str, trace: Trace | N
 
 def _flaws(services: Services, wanted: Submission) -> list[errors.FieldError]:
     """What is wrong with a submission whatever its task: a reserved name, a receiver that may not be called."""
-    names = (("/task", wanted.task), ("/queue", wanted.queue or ""))
-    flaws = [errors.FieldError(pointer, RESERVED) for pointer, name in names if name.startswith(OWN)]
+    flaws = reserved(wanted.task, wanted.queue)
     if wanted.callback_url is not None:
         flaw = services.outbound.flaw_of(wanted.callback_url)
         if not services.outbound.secrets:

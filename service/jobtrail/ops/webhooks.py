@@ -20,14 +20,12 @@ from jobtrail.db.tables import TEXTS, TIME, metadata
 from jobtrail.errors import FieldError, InvalidInputError, JobtrailError
 from jobtrail.jobs.services import Services
 from jobtrail.outbound import key_of, new_secret, signing
-from jobtrail.status import Status
+from jobtrail.status import TERMINAL, Status
 from jobtrail.task.storable import check
 
 log = logging.getLogger(__name__)
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,49}$"
-
-ENDS: Final = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ SELECT {_RECORD} FROM jobtrail.webhooks WHERE CAST(:name AS text) IS NULL OR nam
 
 
 async def put(
-    services: Services, name: str, url: str, *, by: str, tasks: Sequence[str] = (), statuses: Sequence[str] = ENDS
+    services: Services, name: str, url: str, *, by: str, tasks: Sequence[str] = (), statuses: Sequence[str] = TERMINAL
 ) -> tuple[Webhook, str | None]:
     """The webhook, made or replaced as a whole, and the secret of a new one, which cannot be read again. What commits
     from then on is delivered. Raises InvalidInputError, UnavailableError.

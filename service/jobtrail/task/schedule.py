@@ -19,7 +19,7 @@ from jobtrail import ranges
 from jobtrail.errors import FieldError, InvalidInputError
 from jobtrail.records import Job
 from jobtrail.task.storable import step
-from jobtrail.task.submission import WHOLE, Documented, Due, Priority, Queue, Seconds, Tags, seconds
+from jobtrail.task.submission import WHOLE, Documented, Due, Priority, Queue, Seconds, Tags, reserved, seconds
 
 Missed = Literal["once", "skip", "all"]
 Overlap = Literal["skip", "queue", "allow"]
@@ -102,9 +102,7 @@ class ScheduleSpec(Documented):
 
 def flaws_of(spec: ScheduleSpec) -> Sequence[FieldError]:
     """What no field shows by itself, each with its fix; none for a schedule that can be obeyed."""
-    flaws = []
-    names = (("/task", spec.task), ("/queue", spec.queue or ""))
-    flaws += [FieldError(pointer, ranges.RESERVED) for pointer, name in names if name.startswith(ranges.OWN)]
+    flaws = reserved(spec.task, spec.queue)
     if (spec.cron is None) == (spec.every is None):
         flaws.append(FieldError("/cron", "write exactly one of cron and every"))
     if (advice := _flaw_of_zone(spec.zone)) is not None:

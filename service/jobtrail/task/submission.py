@@ -169,5 +169,11 @@ def checked(kind: type[M], said: Mapping[str, Any]) -> M:
         raise InvalidInputError([FieldError(*flaw) for flaw in flaws]) from None
 
 
+def reserved(task: str, queue: str | None) -> list[FieldError]:
+    """Names that only Jobtrail's own tasks and queues may have."""
+    names = (("/task", task), ("/queue", queue or ""))
+    return [FieldError(pointer, ranges.RESERVED) for pointer, name in names if name.startswith(ranges.OWN)]
+
+
 def seconds(value: float | None) -> timedelta | None:
     return None if value is None else timedelta(seconds=value)
