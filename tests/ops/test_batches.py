@@ -69,6 +69,7 @@ async def test_a_batch_counts_its_jobs_and_submits_one_at_their_end(services: Se
         last.created_at >= found.done_at >= await place.value("SELECT max(at) FROM jobtrail.transitions WHERE seq > 1")
     )
     assert not await batches.finish_all(services)
+    await batches.look(services)
     assert not services.has_batches.is_set()
     assert len(await last_jobs(services)) == 1
 

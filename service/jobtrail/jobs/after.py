@@ -198,8 +198,6 @@ async def hint_of(services: Services, rows: Iterable[NewJob | Job]) -> None:
                     services.database.hints.send()
 
 
-_EDGES: Final = text("SELECT EXISTS (SELECT FROM jobtrail.edges)")
-
 # Hops through the distinct parents, one index probe each: of one parent many may wait.
 _ENDED: Final = text("""
 WITH RECURSIVE parents AS (
@@ -231,10 +229,6 @@ async def sweep(services: Services) -> bool:
     """
     database = services.database
     async with database.autocommit() as connection:
-        if not (await connection.execute(_EDGES)).scalar_one():
-            services.has_edges.clear()
-            return False
-        services.has_edges.set()
         parents = (await connection.execute(_ENDED)).scalars().all()
     is_any = False
     for start in range(0, len(parents), BATCH):

@@ -132,10 +132,5 @@ async def insert_scheduled(
 
 
 def _arrays(jobs: Sequence[NewJob]) -> dict[str, Sequence[object] | None]:
-    found: dict[str, Sequence[object] | None] = {**columns(jobs)}
-    for name in ("schedule", "scheduled_for", "exclusive"):
-        found[name] = [getattr(job, name) for job in jobs]
-    return {name: found[name] for name in found if name not in _NOT_OF_SCHEDULES}
-
-
-_NOT_OF_SCHEDULES: Final = ("idempotency_key", "request_hash", "after", "trace_parent")
+    own = {name: [getattr(job, name) for job in jobs] for name in ("schedule", "scheduled_for", "exclusive")}
+    return {**columns(jobs), **own}

@@ -57,7 +57,7 @@ SELECT j.id, j.created_at, coalesce(j.run_at, j.due_at)
 
 _BY_KEY: Final = text("""
 SELECT id, request_hash FROM jobtrail.jobs WHERE created_by = :created_by AND idempotency_key = :key
-""").bindparams(bindparam("created_by"), bindparam("key"))
+""")
 
 _TAKE_APP_KEY: Final = text("""
 INSERT INTO jobtrail.app_keys (key, job_id, request_hash) VALUES (:key, :job_id, :request_hash)

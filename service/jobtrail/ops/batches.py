@@ -189,9 +189,6 @@ _OF_JOBS: Final = text(
     )
 )
 
-_OPEN: Final = text("SELECT EXISTS (SELECT FROM jobtrail.batches WHERE done_at IS NULL)")
-
-
 _LOOK: Final = text("""
 SELECT EXISTS (SELECT FROM jobtrail.edges) AS edges,
        EXISTS (SELECT FROM jobtrail.batches WHERE done_at IS NULL) AS batches
@@ -213,11 +210,6 @@ async def finish_all(services: Services) -> bool:
 
     Any node may do so at any time.
     """
-    async with services.database.autocommit() as connection:
-        if not (await connection.execute(_OPEN)).scalar_one():
-            services.has_batches.clear()
-            return False
-    services.has_batches.set()
     return await _finish(services.database, None)
 
 
