@@ -173,7 +173,7 @@ def require_ends(node: Node) -> None:
     if node.unrecorded:
         raise UnavailableError(
             f"the database was away while the node stopped: the ends of {node.unrecorded} jobs could not be recorded; "
-            "another node takes them for lost when their leases are over"
+            "after their leases expire another node treats them as lost, and runs or fails them"
         )
 
 

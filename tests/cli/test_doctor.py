@@ -114,7 +114,7 @@ CASES: list[tuple[Any, dict[str, Any], str, str]] = [
         checks.check_feed,
         {"stats": behind(7200, 600), **ALIVE},
         "warn",
-        '"jobtrail: webhooks:" and "jobtrail: numbers:"',
+        "in the lines with background loop 'webhooks' and background loop 'numbers'",
     ),
     (checks.check_feed, {"stats": behind(600, 0), **ALIVE, "holder": HOLDER}, "warn", "backend 7 (psql) has locked"),
     (checks.check_feed, {"stats": behind(600, 0), **ALIVE, "holder": HOLDER}, "warn", "pg_terminate_backend(7)"),

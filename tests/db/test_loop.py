@@ -28,7 +28,7 @@ async def test_an_error_is_counted_and_never_fatal(caplog: pytest.LogCaptureFixt
     await loop.stop()
     assert loop.errors == loop.ticks >= 4
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert told == ["jobtrail: x: ValueError: no; it is tried again"]
+    assert told == ["jobtrail: background loop 'x' failed: ValueError: no; trying again"]
 
 
 async def test_an_outage_is_told_in_two_lines(place: Place, caplog: pytest.LogCaptureFixture) -> None:
@@ -44,9 +44,10 @@ async def test_an_outage_is_told_in_two_lines(place: Place, caplog: pytest.LogCa
     loop = Loop("rescue", tick, every=3600)
     for _ in range(3):
         await loop._once()
+    why = "the database does not answer ([Errno 2] No such file or directory)"
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
-        "jobtrail: rescue: the database does not answer ([Errno 2] No such file or directory); it is tried again",
-        "jobtrail: rescue: it works again",
+        f"jobtrail: background loop 'rescue' failed: {why}; trying again",
+        "jobtrail: background loop 'rescue' works again",
     ]
     assert len([record for record in caplog.records if record.exc_info]) == 2
     await away.dispose()

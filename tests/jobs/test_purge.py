@@ -108,7 +108,8 @@ async def test_history_goes_only_long_after_its_row(place: Place) -> None:
     assert [len(await trail(place, each)) for each in (old, fresh, living)] == [0, 4, 3]
 
 
-async def test_the_cleanup_loop_of_a_node_purges_by_itself(place: Place) -> None:
+async def test_the_cleanup_loop_of_a_node_purges_by_itself(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="jobtrail")
     services = world.services_at(place)
     async with world.node_at(services, place):
         job = await world.submitted(services, "noop", ttl=0)
@@ -118,6 +119,7 @@ async def test_the_cleanup_loop_of_a_node_purges_by_itself(place: Place) -> None
 
         await until(is_purged)
     assert await place.value("SELECT count(*) FROM jobtrail.jobs") == 0
+    assert "purged 1 expired jobs" in [record.getMessage() for record in caplog.records]
 
 
 async def test_silent_nodes_leave_the_list_after_a_while(place: Place) -> None:

@@ -56,7 +56,7 @@ async def test_a_thread_that_was_left_behind_keeps_its_slot(
     async with world.node_at(services, place, threads=1) as node:
         late = await world.ran(services, "hold_in_thread", timeout=0.1)
         assert (late.status, (late.error or {})["type"]) == (Status.FAILED, "timeout")
-        assert "hold_in_thread did not end when told to: it is left behind" in caplog.text
+        assert "hold_in_thread did not end when told to: it keeps running" in caplog.text
         assert node.worker.left_behind == 1
         waiting = await submitted(services, "in_thread", n=1)
         await node.worker.claim_loop.ticked()

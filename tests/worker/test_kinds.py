@@ -108,7 +108,7 @@ async def test_row_history_and_log(kept_place: Place, ended: dict[tuple[str, str
     if name == "swallowed cancel":
         # a thread cannot hear; a process is killed where it is, perhaps before it could say so
         assert kind != "loop" or "heard, and went on: True" in lines
-        assert ("its process was killed" if kind == "process" else "left behind") in (job.error or {})["message"]
+        assert ("its process was killed" if kind == "process" else "keeps running") in (job.error or {})["message"]
     assert (job.result == f"well, in attempt {case.attempt}") is (case.status is Status.SUCCEEDED)
     assert (job.finished_at is not None) is case.status.is_terminal
 

@@ -285,7 +285,7 @@ async def test_a_database_that_is_away_holds_up_no_end(
         assert await closed(reports, report) is not None
     told = f"the last 2 lines of the log of job {report.held.id} were not stored: the database does not answer ("
     assert f"jobtrail: {told}" in caplog.text
-    assert "jobtrail: reports: the database does not answer ([Errno 111]" in caplog.text
+    assert "jobtrail: background loop 'reports' failed: the database does not answer ([Errno 111]" in caplog.text
     await away.dispose()
 
 

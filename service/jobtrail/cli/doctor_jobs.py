@@ -42,7 +42,10 @@ def check_left_behind(found: Found) -> Finding:
         return ok("left behind", "every task ended when it was told to")
     counts = ", ".join(f"{node.left_behind} on {node.host} pid {node.pid}" for node in holding)
     detail = f"tasks go on although they were told to end, and each keeps its slot: {counts}"
-    fix = 'find them in the log ("left behind"), let them look at context.cancelled; to free the slots restart the node'
+    fix = (
+        'find them in the log ("did not end when told to"), let them look at context.cancelled; to free the slots '
+        "restart the node"
+    )
     return warn("left behind", detail, fix)
 
 
@@ -137,7 +140,7 @@ def check_feed(found: Found) -> Finding:
             f": a transaction of backend {holder.pid} ({holder.application}) has locked jobtrail.feed_cursors{since}"
         )
         return warn("feed", detail, f"end it, if it is no work of a node: SELECT pg_terminate_backend({holder.pid})")
-    names = " and ".join(f'"jobtrail: {name}:"' for name, _ in late)
+    names = " and ".join(f"background loop {name!r}" for name, _ in late)
     return warn("feed", detail, f"the log of the nodes says why, in the lines with {names}")
 
 

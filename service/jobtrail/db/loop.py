@@ -61,7 +61,7 @@ class Loop:
         if self._task is not None:
             _, late = await asyncio.wait({self._task}, timeout=_PATIENCE)
             if late:
-                log.warning("jobtrail: %s: the tick under way does not end; it is given up", self.name)
+                log.warning("jobtrail: background loop %r: the tick under way does not end; it is given up", self.name)
                 self._task.cancel()
                 await asyncio.wait({self._task}, timeout=_PATIENCE)
 
@@ -86,13 +86,13 @@ class Loop:
             self.errors += 1
             # once: a database that is away would be told with every tick
             level = logging.DEBUG if self._failing else logging.WARNING
-            log.log(level, "jobtrail: %s: %s; it is tried again", self.name, reason(error))
-            log.debug("jobtrail: %s failed", self.name, exc_info=error)
+            log.log(level, "jobtrail: background loop %r failed: %s; trying again", self.name, reason(error))
+            log.debug("jobtrail: background loop %r failed", self.name, exc_info=error)
             self._failing = True
             return False
         else:
             if self._failing:
-                log.warning("jobtrail: %s: it works again", self.name)
+                log.warning("jobtrail: background loop %r works again", self.name)
                 self._failing = False
             return again
         finally:

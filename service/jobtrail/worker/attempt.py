@@ -51,7 +51,7 @@ JOB: Final = "job-"
 """The name of an asyncio task that runs a job begins with it; the job's id follows."""
 
 _UNRECORDED: Final = "job %s: the outcome of attempt %d could not be recorded; its lease is no longer renewed"
-_ABANDONED: Final = "it is left behind; its end will not count, and until then its slot stays taken"
+_ABANDONED: Final = "it keeps running, but its outcome is ignored; its slot stays taken until it ends"
 
 
 class Owner(Protocol):
@@ -162,7 +162,7 @@ class Attempt(Runtime):
         if not self.finishing:
             self.finishing = True
             self._tell_to_end()
-            words = "job %s: attempt %d is no longer this node's; it is stopped, its end will not count"
+            words = "job %s: attempt %d is no longer this node's; it is stopped, and its outcome is ignored"
             log.warning(words, *self.ref)
 
     def _time_out(self) -> None:

@@ -124,13 +124,13 @@ class Maintenance:
 
     async def _purge(self) -> None:
         if jobs := await purge_jobs(self._database, by=self._actor):
-            log.info("purged", extra={"jobs": jobs})
+            log.info("purged %d expired jobs", jobs)
 
     async def _purge_history(self) -> None:
         # first, since the history of what a mark holds stays
         await feed.forget(self._database, age=min(self._config.feed_ttl, self._config.history_ttl or timedelta.max))
         if moves := await purge_history(self._database, age=self._config.history_ttl):
-            log.info("purged", extra={"transitions": moves})
+            log.info("purged %d old history rows", moves)
         await batches.forget(self._database, age=self._config.history_ttl)
 
     async def _release(self) -> None:

@@ -334,7 +334,7 @@ class Worker:
         try:
             ours = await held_by(self._services.database, orphans, node=self._node_id, lease=self._work.lease)
         except FAILURES as error:
-            words = "jobtrail: %d claims without an answer could not be checked: %s; it is tried again"
+            words = "jobtrail: %d claims without an answer could not be checked: %s; trying again"
             log.warning(words, len(orphans), reason(error))
             return
         for claimed in ours:
