@@ -46,7 +46,7 @@ async def test_it_names_the_tasks_that_it_has_places_for(place: Place, services:
     async with world.node_at(services, place, slots=0, threads=1, processes=0) as node:
         (found,) = await until(lambda: read_nodes(services))
         async with services.session() as session:
-            stranded = await doctor.stranded(session, timedelta(minutes=1))
+            stranded = await doctor.stranded(session, [found])
     assert found.slots == {"loop": 0, "thread": 1, "process": 0}
     assert list(found.tasks) == node.tasks
     assert "in_thread" in node.tasks

@@ -62,11 +62,10 @@ class JobRoutes(Calls):
         if not is_there and not job.is_for_later:
             self.context.launch(job.id, job.task, job.queue)
         status, applied = 200 if is_there and key is None else 202, None
-        is_seen = view.only_of in (None, job.created_by)
-        if (seconds := headers.wait_of(request)) is not None and is_seen:
+        if (seconds := headers.wait_of(request)) is not None and view.sees(job):
             job, status, applied = await self._wait(job, seconds)
         answer = _whole(job, view, status, applied)
-        seen = job.trace_id if is_seen else job.id.hex
+        seen = job.trace_id if view.sees(job) else job.id.hex
         answer.raw_headers.append((b"x-trace-id", (seen if trace is None else trace.id).encode()))
         if (location := links.job_url(request, job.id)) is not None:
             answer.raw_headers.append((b"location", location.encode("latin-1")))

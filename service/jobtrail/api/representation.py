@@ -54,8 +54,12 @@ class View:
     def of(cls, context: ApiContext, caller: Caller) -> "View":
         return cls(context.redaction, caller.operates, None if caller.sees_all else caller.name)
 
+    def sees(self, job: Job) -> bool:
+        """False for the job of another caller that has the unique key of this one's."""
+        return self.only_of is None or self.only_of == job.created_by
+
     def job(self, job: Job) -> dict[str, Any]:
-        if self.only_of not in (None, job.created_by):  # one that has the unique key of the caller's
+        if not self.sees(job):
             hidden: dict[str, Any] = {name: _UNSEEN.get(name) for name in shown(job) if name not in _SEEN}
             job = replace(job, **hidden | {"trace_id": job.id.hex})
         progress = progress_of(job.progress)

@@ -42,12 +42,14 @@ class Statement:
         return tuple([values[name] for name in self.names])
 
 
-def array(values: Sequence[Any]) -> Sequence[Any] | None:
-    """One of the arrays that an `unnest` makes rows of, together with longer ones: NULL where it holds nothing else,
-    which fills up the same (PostgreSQL, "Array Functions"). The driver looks at each value of an array three times.
+def arrays(columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any] | None]:
+    """The columns of rows that an `unnest` makes: NULL for one that holds nothing else, which is filled up to the same
+    (PostgreSQL, "Array Functions"). The driver looks at each value of an array three times.
     """
-    holds_nothing = len(values) > 0 and values[0] is None and values.count(None) == len(values)
-    return None if holds_nothing else values
+    return {
+        name: None if column and column[0] is None and column.count(None) == len(column) else column
+        for name, column in columns.items()
+    }
 
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):(\w+)")

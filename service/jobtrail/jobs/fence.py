@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from jobtrail.db.direct import Statement, array, fetch_on
+from jobtrail.db.direct import Statement, arrays, fetch_on
 from jobtrail.db.errors import FAILURES, Fault, fault_of
 
 # A plan is made once for a connection, and must be right for the sizes to come. So the text leaves one: each row by its
@@ -35,7 +35,7 @@ class Fenced(NamedTuple):
         every fenced update locks its rows: else two that meet would wait for each other.
         """
         ordered = sorted(rows, key=_ID) if len(rows) > 1 else rows
-        return {"node": node, **more, **{name: array([getattr(row, name) for row in ordered]) for name in self.arrays}}
+        return {"node": node, **more, **arrays({name: [getattr(row, name) for row in ordered] for name in self.arrays})}
 
     async def execute(self, fetch: Fetch, values: Mapping[str, Any]) -> Sequence[Any]:
         """The rows that moved. Where one is locked for longer than the lock timeout, all the others move."""

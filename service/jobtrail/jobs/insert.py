@@ -10,7 +10,7 @@ from sqlalchemy import Interval, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jobtrail import errors
-from jobtrail.db.direct import Statement, array, fetch_on
+from jobtrail.db.direct import Statement, arrays, fetch_on
 from jobtrail.db.engine import Database
 from jobtrail.db.group_commit import GroupCommit
 from jobtrail.db.tables import SCHEMA, TEXTS, TIME
@@ -174,12 +174,12 @@ async def insert_rows(connection: AsyncConnection, rows: Sequence[NewJob]) -> di
 def columns(rows: Sequence[NewJob]) -> dict[str, Sequence[Any] | None]:
     """The new rows as arrays, one for each column; None for one of NULLs."""
     values = zip(*map(_as_they_are, rows), strict=True) if rows else [()] * len(AS_THEY_ARE)
-    found = dict(zip(AS_THEY_ARE, map(array, values), strict=True))
+    found: dict[str, Sequence[Any]] = dict(zip(AS_THEY_ARE, values, strict=True))
     found["args"] = [row.args_json for row in rows]
     found["tags"] = [_array_literal(row.tags) for row in rows]
-    found["after"] = array([_array_literal(map(str, row.after)) if row.after else None for row in rows])
-    found["limit_keys"] = array([None if row.limit_keys is None else _array_literal(row.limit_keys) for row in rows])
-    return found
+    found["after"] = [_array_literal(map(str, row.after)) if row.after else None for row in rows]
+    found["limit_keys"] = [None if row.limit_keys is None else _array_literal(row.limit_keys) for row in rows]
+    return arrays(found)
 
 
 AS_THEY_ARE: Final = (
