@@ -75,9 +75,10 @@ def idle(lab: Lab) -> Iterator[Figure]:
 
 
 def rested(lab: Lab, database: Database, pid: int) -> dict[str, float]:
-    """For some seconds. What this asks itself is a transaction each time, and is taken off."""
+    """For a minute, since some loops tick once in it. What this asks itself is a transaction, and is taken off."""
+    time.sleep(min(lab.size.seconds * 2, 10))  # what a start takes is over
     committed = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
-    process, seconds = psutil.Process(pid), max(lab.size.seconds, 1) * 3
+    process, seconds = psutil.Process(pid), min(lab.size.seconds * 15, 60)
     before, busy, began = database.value(committed), sum(process.cpu_times()[:2]), time.monotonic()
     time.sleep(seconds)
     took = time.monotonic() - began
