@@ -141,13 +141,12 @@ async def test_a_terminal_gets_a_bar_that_fills(jobtrail: Command, place: Place,
         await progress(place, job_id, done=3, total=4, note="n" * 500)
         most = await screen.shows("running", "3/4", "━")
         await progress(place, job_id, done=12345)
-        unknown = await screen.shows("running", "12345")
+        await screen.shows("running", "12345", "━")  # it pulses: in a narrow one there is nothing at times
         await rows.moved(place, job_id, Status.SUCCEEDED)
         await screen.shows("result:")
         code = await screen.ended()
     assert code == 0
     assert most.count("━") >= quarter.count("━")
-    assert "━" in unknown
     assert columns < 80 or "a quarter \\x1b[31m" in quarter
     frames = [each for each in screen.lines if each.startswith("running")]
     assert all(len(frame) <= columns for frame in frames)
